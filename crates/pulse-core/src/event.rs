@@ -1,0 +1,351 @@
+//! What a client posts: parsed once, at the edge, and never checked again.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::json::{JsonError, check_text};
+
+/// An event that may be stored: each field is within its limit and holds only what PostgreSQL can hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEvent {
+    /// What happened, 1 to 255 characters.
+    pub event_name: String,
+    /// The class of what happened, 1 to 100 characters.
+    pub event_type: String,
+    /// Where it came from, at most 100 characters.
+    pub source: Option<String>,
+    /// The client's session, at most 255 characters.
+    pub session_id: Option<String>,
+    /// The JSON text of an object, as it was sent; `{}` if absent.
+    pub payload: String,
+    /// An IPv4 or IPv6 address, at most 45 characters.
+    pub ip_address: Option<String>,
+    /// The client's user agent.
+    pub user_agent: Option<String>,
+    /// When it happened, by the client's clock; the server's time of acceptance if absent.
+    pub event_timestamp: Option<DateTime<Utc>>,
+}
+
+/// A stored event, as a worker reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The event's id.
+    pub id: i64,
+    /// Whose event it is.
+    pub user_id: i64,
+    /// What happened.
+    pub event_name: String,
+    /// The class of what happened.
+    pub event_type: String,
+    /// The JSON text of the payload.
+    pub payload: String,
+    /// When it happened.
+    pub event_timestamp: DateTime<Utc>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+}
+
+/// How large an event may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest event, in bytes of its JSON text.
+    pub event_bytes: usize,
+    /// The deepest nesting of its JSON text, the event object included.
+    pub depth: usize,
+    /// The longest `user_agent`, in characters.
+    pub user_agent_chars: usize,
+}
+
+/// Something that was accepted, but not quite as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// A stable code in snake case.
+    pub code: &'static str,
+    /// What happened, for a person.
+    pub detail: String,
+    /// Which item of a batch, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+}
+
+impl Warning {
+    /// A warning about the whole body.
+    pub fn new(code: &'static str, detail: String) -> Self {
+        Self { code, detail, index: None }
+    }
+}
+
+/// A part of the path to a wrong value, as FastAPI writes it: `["body", "events", 3, "event_name"]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Location {
+    /// A field's name.
+    Field(Cow<'static, str>),
+    /// An item's index.
+    Index(usize),
+}
+
+/// One wrong value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Where it is, from `body` on.
+    pub loc: Vec<Location>,
+    /// What is wrong and what would be right.
+    pub msg: String,
+    /// A stable code in snake case.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Which item of a batch, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+}
+
+impl FieldError {
+    /// An error at `field` of the body; an empty name means the body itself.
+    pub fn new(field: &'static str, kind: &'static str, msg: impl Into<String>) -> Self {
+        let mut loc = vec![Location::Field("body".into())];
+        if !field.is_empty() {
+            loc.push(Location::Field(field.into()));
+        }
+        Self { loc, msg: msg.into(), kind, index: None }
+    }
+
+    /// The same error, of item `index` of a batch.
+    pub fn in_batch(mut self, index: usize) -> Self {
+        self.loc.splice(1..1, [Location::Field("events".into()), Location::Index(index)]);
+        self.index = Some(index);
+        self
+    }
+}
+
+/// The fields that an event may have; `timestamp` is another name for `event_timestamp`.
+const KNOWN: [&str; 9] = [
+    "event_name",
+    "event_type",
+    "source",
+    "session_id",
+    "payload",
+    "ip_address",
+    "user_agent",
+    "event_timestamp",
+    "timestamp",
+];
+
+/// Parses one event from the JSON text of an object, repaired by [`crate::repair`] before.
+///
+/// Unknown fields are left out and named in the warnings.
+///
+/// # Errors
+/// Every wrong field, so that a client can mend all of them at once.
+pub fn parse_event(text: &str, limits: &Limits) -> Result<(NewEvent, Vec<Warning>), Vec<FieldError>> {
+    if text.len() > limits.event_bytes {
+        let msg = format!("the event has {} bytes, the limit is {}", text.len(), limits.event_bytes);
+        return Err(vec![FieldError::new("", "event_too_large", msg)]);
+    }
+    check_text(text, limits.depth).map_err(|error| {
+        let kind = match error {
+            JsonError::TooDeep { .. } => "too_deep",
+            JsonError::NumberOutOfRange { .. } => "number_out_of_range",
+        };
+        vec![FieldError::new("", kind, error.to_string())]
+    })?;
+    let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text)
+        .map_err(|_| vec![FieldError::new("", "object_type", "an event is a JSON object")])?;
+
+    let mut fields = Fields { fields, errors: Vec::new() };
+    let event_name = fields.required_text("event_name", 255);
+    let event_type = fields.required_text("event_type", 100);
+    let source = fields.optional_text("source", 100);
+    let session_id = fields.optional_text("session_id", 255);
+    let payload = fields.payload();
+    let ip_address = fields.ip_address();
+    let user_agent = fields.optional_text("user_agent", limits.user_agent_chars);
+    let event_timestamp = fields.timestamp("event_timestamp").or_else(|| fields.timestamp("timestamp"));
+    let warnings = fields.unknown();
+    match (event_name, event_type, fields.errors) {
+        (Some(event_name), Some(event_type), errors) if errors.is_empty() => {
+            let event = NewEvent {
+                event_name,
+                event_type,
+                source,
+                session_id,
+                payload,
+                ip_address,
+                user_agent,
+                event_timestamp,
+            };
+            Ok((event, warnings))
+        }
+        (_, _, errors) => Err(errors),
+    }
+}
+
+/// The fields of one event while they are parsed, and what was wrong so far.
+struct Fields<'a> {
+    fields: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields<'_> {
+    fn fail(&mut self, field: &'static str, kind: &'static str, msg: impl Into<String>) {
+        self.errors.push(FieldError::new(field, kind, msg));
+    }
+
+    /// The field's value; `null` counts as absent.
+    fn optional<T: DeserializeOwned>(&mut self, field: &'static str, kind: &'static str, want: &str) -> Option<T> {
+        let raw = self.fields.get(field).filter(|raw| raw.get() != "null")?;
+        let parsed = serde_json::from_str(raw.get()).ok();
+        if parsed.is_none() {
+            self.fail(field, kind, format!("input should be {want}"));
+        }
+        parsed
+    }
+
+    fn optional_text(&mut self, field: &'static str, max_chars: usize) -> Option<String> {
+        let text: String = self.optional(field, "string_type", "a string")?;
+        let length = text.chars().count();
+        if length > max_chars {
+            self.fail(
+                field,
+                "string_too_long",
+                format!("the string has {length} characters, the limit is {max_chars}"),
+            );
+        }
+        Some(text)
+    }
+
+    fn required_text(&mut self, field: &'static str, max_chars: usize) -> Option<String> {
+        if self.fields.get(field).is_none_or(|raw| raw.get() == "null") {
+            self.fail(field, "missing", "field required");
+            return None;
+        }
+        let text = self.optional_text(field, max_chars)?;
+        if text.is_empty() {
+            self.fail(field, "string_too_short", "the string should have at least 1 character");
+        }
+        Some(text)
+    }
+
+    fn payload(&mut self) -> String {
+        match self.fields.get("payload").map(|raw| raw.get()) {
+            None | Some("null") => "{}".to_owned(),
+            Some(text) if text.starts_with('{') => text.to_owned(),
+            Some(_) => {
+                self.fail("payload", "object_type", "input should be a JSON object");
+                String::new()
+            }
+        }
+    }
+
+    fn ip_address(&mut self) -> Option<String> {
+        let text = self.optional_text("ip_address", 45)?;
+        if text.parse::<IpAddr>().is_err() {
+            self.fail("ip_address", "ip_address", "input should be an IPv4 or IPv6 address");
+        }
+        Some(text)
+    }
+
+    /// RFC 3339; a time without an offset, as the replaced system wrote it, is UTC.
+    fn timestamp(&mut self, field: &'static str) -> Option<DateTime<Utc>> {
+        let text: String = self.optional(field, "datetime_type", "an RFC 3339 date and time")?;
+        let parsed = DateTime::parse_from_rfc3339(&text)
+            .map(|time| time.to_utc())
+            .or_else(|_| text.parse::<NaiveDateTime>().map(|time| time.and_utc()))
+            .ok()
+            .filter(|time| (1970..=9999).contains(&chrono::Datelike::year(time)));
+        if parsed.is_none() {
+            self.fail(field, "datetime_parsing", "input should be an RFC 3339 date and time from 1970 to 9999");
+        }
+        parsed
+    }
+
+    fn unknown(&self) -> Vec<Warning> {
+        self.fields
+            .keys()
+            .filter(|name| !KNOWN.contains(&name.as_ref()))
+            .take(20)
+            .map(|name| {
+                let shown: String = name.chars().take(64).collect();
+                Warning::new("unknown_field", format!("field `{shown}` is not part of an event and was ignored"))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { event_bytes: 2000, depth: 5, user_agent_chars: 50 };
+
+    fn errors(text: &str) -> Vec<(String, &'static str)> {
+        let errors = parse_event(text, &LIMITS).expect_err("refused");
+        errors.into_iter().map(|error| (serde_json::to_string(&error.loc).expect("serialises"), error.kind)).collect()
+    }
+
+    #[test]
+    fn only_name_and_type_are_required() {
+        let (event, warnings) =
+            parse_event(r#"{"event_name":"a","event_type":"b","source":null}"#, &LIMITS).expect("parses");
+        assert_eq!((event.payload.as_str(), event.source, warnings), ("{}", None, vec![]));
+    }
+
+    #[test]
+    fn payload_keeps_its_digits() {
+        let text = r#"{"event_name":"a","event_type":"b","payload":{"n":123456789012345678901234567890}}"#;
+        let (event, _) = parse_event(text, &LIMITS).expect("parses");
+        assert_eq!(event.payload, r#"{"n":123456789012345678901234567890}"#);
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_with_its_place() {
+        let text =
+            r#"{"event_name":"","event_type":7,"payload":[],"ip_address":"1.2.3","event_timestamp":"yesterday"}"#;
+        assert_eq!(
+            errors(text),
+            [
+                (r#"["body","event_name"]"#.to_owned(), "string_too_short"),
+                (r#"["body","event_type"]"#.to_owned(), "string_type"),
+                (r#"["body","payload"]"#.to_owned(), "object_type"),
+                (r#"["body","ip_address"]"#.to_owned(), "ip_address"),
+                (r#"["body","event_timestamp"]"#.to_owned(), "datetime_parsing"),
+            ]
+        );
+    }
+
+    #[test]
+    fn lengths_count_characters() {
+        let name = "é".repeat(255);
+        let good = format!(r#"{{"event_name":"{name}","event_type":"b"}}"#);
+        assert!(parse_event(&good, &LIMITS).is_ok());
+        let bad = format!(r#"{{"event_name":"{name}x","event_type":"b"}}"#);
+        assert_eq!(errors(&bad)[0].1, "string_too_long");
+    }
+
+    #[test]
+    fn size_depth_and_shape_are_refused_before_the_fields() {
+        assert_eq!(errors(&"x".repeat(2001))[0].1, "event_too_large");
+        assert_eq!(errors("[[[[[[1]]]]]]")[0].1, "too_deep");
+        assert_eq!(errors(r#"{"event_name":1e999}"#)[0].1, "number_out_of_range");
+        assert_eq!(errors("[]")[0].1, "object_type");
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_told() {
+        let (_, warnings) = parse_event(r#"{"event_name":"a","event_type":"b","colour":1}"#, &LIMITS).expect("parses");
+        assert_eq!(warnings[0].code, "unknown_field");
+    }
+
+    #[test]
+    fn a_time_without_offset_is_utc() {
+        let text = r#"{"event_name":"a","event_type":"b","timestamp":"2025-12-18T10:30:00"}"#;
+        let (event, _) = parse_event(text, &LIMITS).expect("parses");
+        assert_eq!(event.event_timestamp.expect("given").to_rfc3339(), "2025-12-18T10:30:00+00:00");
+    }
+}
