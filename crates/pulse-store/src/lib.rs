@@ -1,1 +1,41 @@
+//! PostgreSQL, the truth: accept, claim, settle, sweep, read.
+//!
+//! All SQL of the project is here, checked at compile time, one file per verb or table. Guarantees:
+//!
+//! * **accept** commits events, their task and the idempotency key in one transaction, before anybody hears of them;
+//! * **claim** gives a task to one worker for the time of a lease, by PostgreSQL's clock;
+//! * **settle** applies effects and moves the task in one transaction, and only for the newest lease: effects happen
+//!   exactly once, however often a task runs;
+//! * **sweep** finds what Redis cannot deliver any more.
+//!
+//! It knows nothing of Redis or HTTP, and never migrates by itself.
 
+mod accept;
+mod claim;
+mod connection;
+mod error;
+mod events;
+mod gauges;
+mod idempotency;
+mod migrate;
+mod schedule;
+mod settings;
+mod settle;
+mod sweep;
+mod tasks;
+mod users;
+
+pub use accept::{AcceptConfig, AcceptError, Acceptance, Acceptor, NewTask};
+pub use claim::Claimer;
+pub use connection::{Store, StoreConfig};
+pub use error::{EVENTS_USER_FK, StoreError};
+pub use events::{EventFilter, PageStart, StoredEvent, UnprocessedEvents};
+pub use gauges::Backlog;
+pub use idempotency::{KeyConflict, NewKey};
+pub use migrate::{MigrateConfig, MigrateError, PendingMigration, Plan};
+pub use schedule::{Leadership, Schedule};
+pub use settings::Setting;
+pub use settle::{Effect, Settlement, Settler, Verdict};
+pub use sweep::Owed;
+pub use tasks::{BuriedFilter, BuriedTask, TaskStatus};
+pub use users::User;

@@ -1,0 +1,319 @@
+//! Accept: events and their task, committed together before anybody hears of them.
+//!
+//! *Group commit*: while a lane's commit is in flight, the next requests gather in the channel; then they go in one
+//! statement. There is no timer, so an idle server adds no latency. Every caller waits for its own COMMIT. If PostgreSQL
+//! refuses a group, its members go one by one, so that a bad row hurts only its sender. If the connection is lost, the
+//! outcome is unknown: the caller hears [`StoreError::Unavailable`], and nothing is ever sent twice by us.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use pulse_core::{NewEvent, TaskKind};
+use sqlx::PgConnection;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::connection::{Lane, Store};
+use crate::error::StoreError;
+use crate::idempotency::{self, KeyConflict, NewKey};
+
+/// How requests are grouped.
+#[derive(Debug, Clone)]
+pub struct AcceptConfig {
+    /// Connections that commit side by side.
+    pub lanes: usize,
+    /// A group takes no further request from this many events on.
+    pub group_events: usize,
+    /// Requests that may wait; one more is refused.
+    pub queue: usize,
+    /// Names the writer in the running totals: unique to this process.
+    pub writer: String,
+}
+
+/// A task to be accepted with its events.
+#[derive(Debug)]
+pub struct NewTask {
+    /// A UUIDv7.
+    pub id: Uuid,
+    /// Who posts.
+    pub user_id: i64,
+    /// One event or a batch.
+    pub kind: TaskKind,
+    /// In the order of the request; never empty.
+    pub events: Vec<NewEvent>,
+    /// How many attempts the task may take.
+    pub max_attempts: i32,
+    /// The W3C trace context of the request.
+    pub traceparent: Option<String>,
+    /// The id of the request.
+    pub request_id: Option<String>,
+    /// The client's Idempotency-Key, if it sent one.
+    pub key: Option<NewKey>,
+}
+
+/// What was committed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Acceptance {
+    /// Now.
+    Accepted {
+        /// In the order of the request.
+        event_ids: Vec<i64>,
+    },
+    /// By an earlier request with the same key and body.
+    Replayed {
+        /// The earlier task.
+        task_id: Uuid,
+        /// In the order of the request.
+        event_ids: Vec<i64>,
+        /// What else the earlier answer said.
+        replay: serde_json::Value,
+    },
+}
+
+/// Why nothing was committed for a request.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// See [`KeyConflict`].
+    #[error(transparent)]
+    Key(#[from] KeyConflict),
+    /// Too many requests wait already.
+    #[error("too many requests are waiting for PostgreSQL")]
+    Overloaded,
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The way in. Cheap to clone; its lanes end when the last clone is dropped.
+#[derive(Clone)]
+pub struct Acceptor {
+    requests: mpsc::Sender<Request>,
+}
+
+struct Request {
+    task: NewTask,
+    reply: oneshot::Sender<Result<Acceptance, AcceptError>>,
+}
+
+impl Acceptor {
+    /// Starts the lanes on the current tokio runtime.
+    pub fn start(store: &Store, config: AcceptConfig) -> Self {
+        let (requests, receiver) = mpsc::channel(config.queue);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for number in 0..config.lanes {
+            let writer = format!("{}/accept-{number}", config.writer);
+            tokio::spawn(run_lane(store.lane(), receiver.clone(), config.group_events, writer));
+        }
+        Self { requests }
+    }
+
+    /// Commits the task and its events, and returns once PostgreSQL said so.
+    ///
+    /// A caller that goes away in the meantime does not stop the commit.
+    ///
+    /// # Errors
+    /// [`AcceptError`]. After [`StoreError::Unavailable`] the task may have been committed all the same.
+    pub async fn accept(&self, task: NewTask) -> Result<Acceptance, AcceptError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request { task, reply }).map_err(|_| AcceptError::Overloaded)?;
+        answer.await.unwrap_or(Err(AcceptError::Overloaded))
+    }
+}
+
+async fn run_lane(mut lane: Lane, requests: Arc<Mutex<mpsc::Receiver<Request>>>, group_events: usize, writer: String) {
+    loop {
+        // One lane gathers at a time; the others commit meanwhile.
+        let group = gather(&mut *requests.lock().await, group_events).await;
+        if group.is_empty() {
+            return;
+        }
+        let (tasks, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|request| (request.task, request.reply)).unzip();
+        for (reply, result) in replies.into_iter().zip(commit_group(&mut lane, &tasks, &writer).await) {
+            // Nobody waits: the client hung up, and what was committed stays.
+            let _ = reply.send(result);
+        }
+    }
+}
+
+/// Waits for one request, then takes what else has gathered. Empty when all senders are gone.
+async fn gather(requests: &mut mpsc::Receiver<Request>, group_events: usize) -> Vec<Request> {
+    let Some(first) = requests.recv().await else { return Vec::new() };
+    let mut events = first.task.events.len();
+    let mut group = vec![first];
+    while events < group_events
+        && let Ok(request) = requests.try_recv()
+    {
+        events += request.task.events.len();
+        group.push(request);
+    }
+    group
+}
+
+async fn commit_group(lane: &mut Lane, tasks: &[NewTask], writer: &str) -> Vec<Result<Acceptance, AcceptError>> {
+    match commit(lane, tasks, writer).await {
+        Ok(results) => results,
+        Err(error) if error.may_be_split() && tasks.len() > 1 => {
+            let mut results = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                match commit(lane, std::slice::from_ref(task), writer).await {
+                    Ok(alone) => results.extend(alone),
+                    Err(error) => results.push(Err(refusal(task, error))),
+                }
+            }
+            results
+        }
+        Err(error) => {
+            let shared = error.to_string();
+            let mut results: Vec<_> = tasks[1..].iter().map(|_| Err(AcceptError::Store(lost(&shared)))).collect();
+            results.insert(0, Err(refusal(&tasks[0], error)));
+            results
+        }
+    }
+}
+
+/// A lock that was not released in time means, for a request with a key, that its twin is still running.
+fn refusal(task: &NewTask, error: StoreError) -> AcceptError {
+    match error {
+        StoreError::Locked(_) if task.key.is_some() => KeyConflict::InProgress.into(),
+        other => other.into(),
+    }
+}
+
+/// The error of a whole group, once more for each of its members.
+fn lost(message: &str) -> StoreError {
+    StoreError::Unavailable(sqlx::Error::Protocol(message.to_owned()))
+}
+
+/// One transaction for all of `tasks`; a single statement, which is its own transaction, unless there are keys.
+async fn commit(
+    lane: &mut Lane,
+    tasks: &[NewTask],
+    writer: &str,
+) -> Result<Vec<Result<Acceptance, AcceptError>>, StoreError> {
+    if tasks.iter().all(|task| task.key.is_none()) {
+        let all: Vec<&NewTask> = tasks.iter().collect();
+        let ids = lane.run(async |connection| insert(connection, &all, writer).await).await?;
+        return Ok(ids.into_iter().map(|event_ids| Ok(Acceptance::Accepted { event_ids })).collect());
+    }
+    lane.run(async |connection| idempotency::commit_with_keys(connection, tasks, writer).await).await
+}
+
+/// Inserts events, tasks and the running total; returns the event ids of each task, in order.
+pub(crate) async fn insert(
+    connection: &mut PgConnection,
+    tasks: &[&NewTask],
+    writer: &str,
+) -> Result<Vec<Vec<i64>>, StoreError> {
+    let mut events = EventColumns::default();
+    let mut owed = TaskColumns::default();
+    for task in tasks {
+        owed.push(task);
+        for event in &task.events {
+            events.push(task, event);
+        }
+    }
+    let rows = sqlx::query!(
+        r#"
+        WITH new_events AS (
+            INSERT INTO events (user_id, task_id, event_name, event_type, source, session_id, payload,
+                                ip_address, user_agent, event_timestamp, created_at)
+            SELECT user_id, task_id, event_name, event_type, source, session_id, payload::jsonb,
+                   ip_address, user_agent, coalesce(event_timestamp, now()), now()
+            FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                        $8::text[], $9::text[], $10::timestamptz[])
+                 AS posted (user_id, task_id, event_name, event_type, source, session_id, payload,
+                            ip_address, user_agent, event_timestamp)
+            RETURNING id, task_id
+        ), grouped AS (
+            SELECT task_id, array_agg(id ORDER BY id) AS event_ids FROM new_events GROUP BY task_id
+        ), owed AS (
+            INSERT INTO tasks (id, kind, user_id, max_attempts, traceparent, request_id, event_ids)
+            SELECT id, kind, user_id, max_attempts, traceparent, request_id, grouped.event_ids
+            FROM unnest($11::uuid[], $12::text[], $13::bigint[], $14::int[], $15::text[], $16::text[])
+                 AS posted (id, kind, user_id, max_attempts, traceparent, request_id)
+            JOIN grouped ON grouped.task_id = posted.id
+        ), counted AS (
+            INSERT INTO throughput (writer, accepted) VALUES ($17, cardinality($11::uuid[]))
+            ON CONFLICT (writer) DO UPDATE
+            SET accepted = throughput.accepted + excluded.accepted, updated_at = now()
+        )
+        SELECT task_id AS "task_id!", event_ids AS "event_ids!" FROM grouped
+        "#,
+        &events.user_id,
+        &events.task_id,
+        &events.event_name as &[&str],
+        &events.event_type as &[&str],
+        &events.source as &[Option<&str>],
+        &events.session_id as &[Option<&str>],
+        &events.payload as &[&str],
+        &events.ip_address as &[Option<&str>],
+        &events.user_agent as &[Option<&str>],
+        &events.event_timestamp as &[Option<DateTime<Utc>>],
+        &owed.id,
+        &owed.kind as &[&str],
+        &owed.user_id,
+        &owed.max_attempts,
+        &owed.traceparent as &[Option<&str>],
+        &owed.request_id as &[Option<&str>],
+        writer,
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut by_task: std::collections::HashMap<Uuid, Vec<i64>> =
+        rows.into_iter().map(|row| (row.task_id, row.event_ids)).collect();
+    Ok(tasks.iter().map(|task| by_task.remove(&task.id).expect("each task was inserted with its events")).collect())
+}
+
+/// The columns of the events of a group; identity ids are given in this order.
+#[derive(Default)]
+struct EventColumns<'a> {
+    user_id: Vec<i64>,
+    task_id: Vec<Uuid>,
+    event_name: Vec<&'a str>,
+    event_type: Vec<&'a str>,
+    source: Vec<Option<&'a str>>,
+    session_id: Vec<Option<&'a str>>,
+    payload: Vec<&'a str>,
+    ip_address: Vec<Option<&'a str>>,
+    user_agent: Vec<Option<&'a str>>,
+    event_timestamp: Vec<Option<DateTime<Utc>>>,
+}
+
+impl<'a> EventColumns<'a> {
+    fn push(&mut self, task: &NewTask, event: &'a NewEvent) {
+        let NewEvent { event_name, event_type, source, session_id, payload, ip_address, user_agent, event_timestamp } =
+            event;
+        self.user_id.push(task.user_id);
+        self.task_id.push(task.id);
+        self.event_name.push(event_name);
+        self.event_type.push(event_type);
+        self.source.push(source.as_deref());
+        self.session_id.push(session_id.as_deref());
+        self.payload.push(payload);
+        self.ip_address.push(ip_address.as_deref());
+        self.user_agent.push(user_agent.as_deref());
+        self.event_timestamp.push(*event_timestamp);
+    }
+}
+
+/// The columns of the tasks of a group.
+#[derive(Default)]
+struct TaskColumns<'a> {
+    id: Vec<Uuid>,
+    kind: Vec<&'a str>,
+    user_id: Vec<i64>,
+    max_attempts: Vec<i32>,
+    traceparent: Vec<Option<&'a str>>,
+    request_id: Vec<Option<&'a str>>,
+}
+
+impl<'a> TaskColumns<'a> {
+    fn push(&mut self, task: &'a NewTask) {
+        self.id.push(task.id);
+        self.kind.push(task.kind.as_str());
+        self.user_id.push(task.user_id);
+        self.max_attempts.push(task.max_attempts);
+        self.traceparent.push(task.traceparent.as_deref());
+        self.request_id.push(task.request_id.as_deref());
+    }
+}

@@ -1,0 +1,177 @@
+//! Claim: take the lease of tasks, with their events.
+//!
+//! Only PostgreSQL's clock counts. `SKIP LOCKED` keeps a doubled delivery from making two workers wait for each other.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use pulse_core::{Claimed, Event};
+use uuid::Uuid;
+
+use crate::connection::{Lane, Store};
+use crate::error::StoreError;
+
+/// Claims on a connection of its own.
+pub struct Claimer {
+    lane: Lane,
+    worker: String,
+    lease: Duration,
+}
+
+/// A claimed task joined with one of its events; the event's columns are absent if it is gone.
+struct Row {
+    id: Uuid,
+    event_count: i32,
+    attempts: i32,
+    max_attempts: i32,
+    lease_no: i64,
+    created_at: DateTime<Utc>,
+    traceparent: Option<String>,
+    request_id: Option<String>,
+    event_id: Option<i64>,
+    user_id: i64,
+    event_name: Option<String>,
+    event_type: Option<String>,
+    payload: Option<String>,
+    event_timestamp: Option<DateTime<Utc>>,
+}
+
+impl Claimer {
+    /// Claims in the name of `worker`, for `lease` at a time.
+    pub fn new(store: &Store, worker: String, lease: Duration) -> Self {
+        Self { lane: store.lane(), worker, lease }
+    }
+
+    /// Claims those of `ids` that are due and not leased.
+    ///
+    /// A task that does not come back is done, leased by somebody else, or due later: forget its delivery.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the tasks may be leased to us all the same, until the lease ends.
+    pub async fn claim(&mut self, ids: &[Uuid]) -> Result<Vec<Claimed>, StoreError> {
+        let (worker, lease) = (self.worker.as_str(), self.lease.as_secs_f64());
+        let rows = self
+            .lane
+            .run(async |connection| {
+                let rows = sqlx::query_as!(
+                    Row,
+                    r#"
+                    WITH due AS (
+                        SELECT id FROM tasks
+                        WHERE id = ANY ($1) AND run_at <= now() AND (lease_until IS NULL OR lease_until < now())
+                              AND attempts < max_attempts
+                        FOR UPDATE SKIP LOCKED
+                    ), claimed AS (
+                        UPDATE tasks SET attempts = attempts + 1, lease_no = lease_no + 1, worker = $2,
+                                         started_at = now(), lease_until = now() + make_interval(secs => $3)
+                        FROM due WHERE tasks.id = due.id
+                        RETURNING tasks.*
+                    )
+                    SELECT claimed.id AS "id!", cardinality(event_ids) AS "event_count!", attempts AS "attempts!",
+                           max_attempts AS "max_attempts!", lease_no AS "lease_no!", claimed.created_at AS "created_at!",
+                           traceparent, request_id, claimed.user_id AS "user_id!", events.id AS "event_id?",
+                           event_name AS "event_name?", event_type AS "event_type?", payload::text AS "payload?",
+                           event_timestamp AS "event_timestamp?"
+                    FROM claimed
+                    LEFT JOIN LATERAL unnest(event_ids) WITH ORDINALITY AS wanted (event_id, place) ON true
+                    LEFT JOIN events ON events.id = wanted.event_id AND events.created_at = claimed.created_at
+                    ORDER BY claimed.id, place
+                    "#,
+                    ids,
+                    worker,
+                    lease,
+                )
+                .fetch_all(connection)
+                .await?;
+                Ok(rows)
+            })
+            .await?;
+        Ok(group(rows))
+    }
+
+    /// Claims the oldest `limit` due tasks straight from PostgreSQL: the fallback while Redis is away.
+    ///
+    /// # Errors
+    /// As [`Claimer::claim`].
+    pub async fn claim_due(&mut self, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let due = self
+            .lane
+            .run(async |connection| {
+                let due = sqlx::query_scalar!(
+                    "SELECT id FROM tasks
+                     WHERE run_at <= now() AND (lease_until IS NULL OR lease_until < now()) AND attempts < max_attempts
+                     ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED",
+                    limit,
+                )
+                .fetch_all(connection)
+                .await?;
+                Ok(due)
+            })
+            .await?;
+        if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due).await }
+    }
+
+    /// Extends the leases that are still ours; returns those task ids.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn extend(&mut self, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
+        let (ids, lease_nos): (Vec<Uuid>, Vec<i64>) = held.iter().copied().unzip();
+        let lease = self.lease.as_secs_f64();
+        self.lane
+            .run(async |connection| {
+                let extended = sqlx::query_scalar!(
+                    "UPDATE tasks SET lease_until = now() + make_interval(secs => $3)
+                     FROM unnest($1::uuid[], $2::bigint[]) AS held (id, lease_no)
+                     WHERE tasks.id = held.id AND tasks.lease_no = held.lease_no AND tasks.lease_until IS NOT NULL
+                     RETURNING tasks.id",
+                    &ids,
+                    &lease_nos,
+                    lease,
+                )
+                .fetch_all(connection)
+                .await?;
+                Ok(extended)
+            })
+            .await
+    }
+}
+
+/// Puts the rows of a task, which follow each other, together.
+fn group(rows: Vec<Row>) -> Vec<Claimed> {
+    let mut tasks: Vec<Claimed> = Vec::new();
+    let mut places: HashMap<Uuid, usize> = HashMap::new();
+    for row in rows {
+        let place = *places.entry(row.id).or_insert_with(|| {
+            tasks.push(Claimed {
+                id: row.id,
+                event_count: usize::try_from(row.event_count).unwrap_or(0),
+                events: Vec::new(),
+                attempt: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+                max_attempts: u32::try_from(row.max_attempts).unwrap_or(u32::MAX),
+                lease_no: row.lease_no,
+                created_at: row.created_at,
+                traceparent: row.traceparent,
+                request_id: row.request_id,
+            });
+            tasks.len() - 1
+        });
+        let event = (row.event_id, row.event_name, row.event_type, row.payload, row.event_timestamp);
+        if let (Some(id), Some(event_name), Some(event_type), Some(payload), Some(event_timestamp)) = event {
+            let created_at = row.created_at;
+            let user_id = row.user_id;
+            tasks[place].events.push(Event {
+                id,
+                user_id,
+                event_name,
+                event_type,
+                payload,
+                event_timestamp,
+                created_at,
+            });
+        }
+    }
+    tasks
+}

@@ -1,0 +1,125 @@
+//! How we connect: a pool for reads, and *lanes*, one long-lived connection each, for the hot statements.
+//!
+//! A lane spares the hot path the pool's check-in and check-out, each a round trip; it reconnects by itself.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+
+use crate::error::StoreError;
+
+/// The longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest wait for an answer, client side: a server that is frozen or cut off sends no error.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How to reach PostgreSQL.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `postgres://…`; holds a password, so it is never logged.
+    pub url: String,
+    /// The most connections of the pool; lanes come on top.
+    pub max_connections: u32,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+}
+
+/// PostgreSQL, the truth. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) pool: PgPool,
+    lane_options: PgConnectOptions,
+}
+
+impl Store {
+    /// Prepares to connect; the first statement does.
+    ///
+    /// # Errors
+    /// If the URL cannot be parsed. An absent server is not an error here.
+    pub fn connect_lazy(config: &StoreConfig) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(&config.url)
+            .map_err(StoreError::Unexpected)?
+            .application_name(&config.application_name)
+            .disable_statement_logging()
+            .options([
+                ("statement_timeout", "5s"),
+                ("lock_timeout", "2s"),
+                ("idle_in_transaction_session_timeout", "10s"),
+                ("jit", "off"),
+            ]);
+        // Filters are optional parameters: only a plan for the given ones can use the index and prune partitions.
+        let reads = options.clone().options([("plan_cache_mode", "force_custom_plan")]);
+        let pool = PgPoolOptions::new()
+            .max_connections(config.max_connections)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .test_before_acquire(true)
+            .connect_lazy_with(reads);
+        // The hot statements look rows up by key in partitions whose statistics lag behind: one plan, made once,
+        // and never a scan, whatever the planner believes of a table that was empty a minute ago.
+        let lane_options = options.options([
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+        ]);
+        Ok(Self { pool, lane_options })
+    }
+
+    /// A connection of its own for hot statements.
+    pub(crate) fn lane(&self) -> Lane {
+        Lane { options: self.lane_options.clone(), connection: None }
+    }
+
+    /// Whether PostgreSQL answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query_scalar!(r#"SELECT 1 AS "one!""#).fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes the pool and waits for its connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// One long-lived connection.
+pub(crate) struct Lane {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+}
+
+impl Lane {
+    /// Runs `work` on the connection, connecting first if need be. A connection that may be broken is dropped,
+    /// which makes PostgreSQL roll back what it held.
+    pub(crate) async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // Taken out, so that a dropped future drops the connection in the middle of whatever it was doing.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.options).await?,
+        };
+        let result = within(ANSWER_TIMEOUT, work(&mut connection)).await;
+        if !result.as_ref().is_err_and(StoreError::breaks_connection) {
+            self.connection = Some(connection);
+        }
+        result
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    within(CONNECT_TIMEOUT, async { Ok(PgConnection::connect_with(options).await?) }).await
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+    }
+}

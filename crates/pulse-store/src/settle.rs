@@ -1,0 +1,310 @@
+//! Settle: what became of claimed tasks, each change guarded by its lease.
+//!
+//! A task is settled once: the statement that finds the lease number it claimed with moves the task and, in the same
+//! transaction, applies the effects to its events. A stale worker finds nothing and changes nothing.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use pulse_core::{Attempt, FailureReason};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::connection::{Lane, Store};
+use crate::error::StoreError;
+
+/// What became of one claimed task.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The task.
+    pub task_id: Uuid,
+    /// The lease number that it was claimed with.
+    pub lease_no: i64,
+    /// How long a worker was busy with it.
+    pub busy: Duration,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What becomes of a task.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Done: the effects on all of its events.
+    Processed(Vec<Effect>),
+    /// Its events are gone, because their user was deleted.
+    Gone,
+    /// Run again after `delay`.
+    Retry {
+        /// From now, by PostgreSQL's clock.
+        delay: Duration,
+        /// What went wrong.
+        attempt: Attempt,
+    },
+    /// Given up: kept for replay.
+    Bury(Attempt),
+    /// Handed back untouched, without using up the attempt: the worker is draining.
+    Release,
+}
+
+/// The effect on one event.
+#[derive(Debug, Clone)]
+pub struct Effect {
+    /// The event.
+    pub event_id: i64,
+    /// Finds its partition.
+    pub created_at: DateTime<Utc>,
+    /// The JSON text of its properties.
+    pub properties: String,
+}
+
+/// Settles on a connection of its own.
+pub struct Settler {
+    lane: Lane,
+    writer: String,
+}
+
+impl Settler {
+    /// Counts in the running totals under `writer`, which is unique to this settler.
+    pub fn new(store: &Store, writer: String) -> Self {
+        Self { lane: store.lane(), writer }
+    }
+
+    /// Settles all of `settlements`, one transaction per kind of verdict; returns the tasks that were still ours.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if PostgreSQL refused an effect: split and try again. After an error, verdicts of
+    /// other kinds may have been settled; settling those again changes nothing.
+    pub async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Uuid>, StoreError> {
+        let mut settled = Vec::with_capacity(settlements.len());
+        let mut finished = Finished::default();
+        let mut retried = Ended::default();
+        let mut buried = Ended::default();
+        let mut released = Ended::default();
+        for settlement in settlements {
+            match &settlement.verdict {
+                Verdict::Processed(effects) => finished.push(settlement, "processed", effects),
+                Verdict::Gone => finished.push(settlement, "gone", &[]),
+                Verdict::Retry { delay, attempt } => retried.push(settlement, *delay, Some(attempt)),
+                Verdict::Bury(attempt) => buried.push(settlement, Duration::ZERO, Some(attempt)),
+                Verdict::Release => released.push(settlement, Duration::ZERO, None),
+            }
+        }
+        if !finished.task_id.is_empty() {
+            settled.extend(self.finish(&finished).await?);
+        }
+        if !retried.task_id.is_empty() {
+            settled.extend(self.retry(&retried).await?);
+        }
+        if !buried.task_id.is_empty() {
+            settled.extend(self.bury(&buried).await?);
+        }
+        if !released.task_id.is_empty() {
+            settled.extend(self.release(&released).await?);
+        }
+        Ok(settled)
+    }
+
+    async fn finish(&mut self, finished: &Finished<'_>) -> Result<Vec<Uuid>, StoreError> {
+        let writer = self.writer.as_str();
+        self.lane
+            .run(async |connection| {
+                let settled = sqlx::query_scalar!(
+                    r#"
+                    WITH settled AS (
+                        DELETE FROM tasks
+                        USING unnest($1::uuid[], $2::bigint[], $3::text[]) AS done (id, lease_no, outcome)
+                        WHERE tasks.id = done.id AND tasks.lease_no = done.lease_no AND tasks.lease_until IS NOT NULL
+                        RETURNING tasks.*, done.outcome
+                    ), effects AS (
+                        UPDATE events
+                        SET processed = true, processed_at = now(), properties = effect.properties::jsonb,
+                            processing_error = NULL
+                        FROM unnest($4::uuid[], $5::bigint[], $6::timestamptz[], $7::text[])
+                             AS effect (task_id, event_id, created_at, properties)
+                        WHERE events.id = effect.event_id AND events.created_at = effect.created_at
+                              AND effect.task_id IN (SELECT id FROM settled)
+                    ), counted AS (
+                        INSERT INTO throughput (writer, settled, busy_ms) VALUES ($8, (SELECT count(*) FROM settled), $9)
+                        ON CONFLICT (writer) DO UPDATE
+                        SET settled = throughput.settled + excluded.settled,
+                            busy_ms = throughput.busy_ms + excluded.busy_ms, updated_at = now()
+                    )
+                    INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at,
+                                              started_at, worker, traceparent, request_id)
+                    SELECT id, kind, user_id, event_ids, outcome, attempts, errors, created_at,
+                           started_at, worker, traceparent, request_id
+                    FROM settled
+                    RETURNING id
+                    "#,
+                    &finished.task_id,
+                    &finished.lease_no,
+                    &finished.outcome as &[&str],
+                    &finished.effect_task_id,
+                    &finished.event_id,
+                    &finished.created_at,
+                    &finished.properties as &[&str],
+                    writer,
+                    finished.busy_ms,
+                )
+                .fetch_all(connection)
+                .await?;
+                Ok(settled)
+            })
+            .await
+    }
+
+    async fn retry(&mut self, retried: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
+        self.lane
+            .run(async |connection| {
+                let settled = sqlx::query_scalar!(
+                    "UPDATE tasks
+                     SET lease_until = NULL, enqueued_at = NULL, run_at = now() + make_interval(secs => failed.delay),
+                         errors = errors || failed.attempt
+                     FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::jsonb[]) AS failed (id, lease_no, delay, attempt)
+                     WHERE tasks.id = failed.id AND tasks.lease_no = failed.lease_no AND tasks.lease_until IS NOT NULL
+                     RETURNING tasks.id",
+                    &retried.task_id,
+                    &retried.lease_no,
+                    &retried.delay,
+                    &retried.attempts() as &[Json<&Attempt>],
+                )
+                .fetch_all(connection)
+                .await?;
+                Ok(settled)
+            })
+            .await
+    }
+
+    async fn bury(&mut self, buried: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
+        let reasons: Vec<&str> = buried.attempt.iter().map(|attempt| attempt.reason.as_str()).collect();
+        self.lane
+            .run(async |connection| {
+                let settled = sqlx::query_scalar!(
+                    "WITH dead AS (
+                         DELETE FROM tasks
+                         USING unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[]) AS failed (id, lease_no, reason, attempt)
+                         WHERE tasks.id = failed.id AND tasks.lease_no = failed.lease_no AND tasks.lease_until IS NOT NULL
+                         RETURNING tasks.*, failed.reason, failed.attempt
+                     ), told AS (
+                         UPDATE events SET processing_error = dead.attempt ->> 'error'
+                         FROM dead
+                         WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
+                     )
+                     INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
+                                               lease_no, worker, reason, errors, traceparent, request_id)
+                     SELECT id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
+                            lease_no, worker, reason, errors || attempt, traceparent, request_id
+                     FROM dead
+                     RETURNING id",
+                    &buried.task_id,
+                    &buried.lease_no,
+                    &reasons as &[&str],
+                    &buried.attempts() as &[Json<&Attempt>],
+                )
+                .fetch_all(connection)
+                .await?;
+                Ok(settled)
+            })
+            .await
+    }
+
+    async fn release(&mut self, released: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
+        self.lane
+            .run(async |connection| {
+                let settled = sqlx::query_scalar!(
+                    "UPDATE tasks SET lease_until = NULL, enqueued_at = NULL, attempts = attempts - 1
+                     FROM unnest($1::uuid[], $2::bigint[]) AS released (id, lease_no)
+                     WHERE tasks.id = released.id AND tasks.lease_no = released.lease_no AND tasks.lease_until IS NOT NULL
+                     RETURNING tasks.id",
+                    &released.task_id,
+                    &released.lease_no,
+                )
+                .fetch_all(connection)
+                .await?;
+                Ok(settled)
+            })
+            .await
+    }
+}
+
+/// The columns of tasks that are done, and of the effects on their events.
+#[derive(Default)]
+struct Finished<'a> {
+    task_id: Vec<Uuid>,
+    lease_no: Vec<i64>,
+    outcome: Vec<&'static str>,
+    effect_task_id: Vec<Uuid>,
+    event_id: Vec<i64>,
+    created_at: Vec<DateTime<Utc>>,
+    properties: Vec<&'a str>,
+    busy_ms: i64,
+}
+
+impl<'a> Finished<'a> {
+    fn push(&mut self, settlement: &Settlement, outcome: &'static str, effects: &'a [Effect]) {
+        self.task_id.push(settlement.task_id);
+        self.lease_no.push(settlement.lease_no);
+        self.outcome.push(outcome);
+        self.busy_ms += i64::try_from(settlement.busy.as_millis()).unwrap_or(i64::MAX);
+        for Effect { event_id, created_at, properties } in effects {
+            self.effect_task_id.push(settlement.task_id);
+            self.event_id.push(*event_id);
+            self.created_at.push(*created_at);
+            self.properties.push(properties);
+        }
+    }
+}
+
+/// The columns of tasks whose attempt ended without effects.
+#[derive(Default)]
+struct Ended<'a> {
+    task_id: Vec<Uuid>,
+    lease_no: Vec<i64>,
+    delay: Vec<f64>,
+    attempt: Vec<&'a Attempt>,
+}
+
+impl<'a> Ended<'a> {
+    fn push(&mut self, settlement: &Settlement, delay: Duration, attempt: Option<&'a Attempt>) {
+        self.task_id.push(settlement.task_id);
+        self.lease_no.push(settlement.lease_no);
+        self.delay.push(delay.as_secs_f64());
+        self.attempt.extend(attempt);
+    }
+
+    fn attempts(&self) -> Vec<Json<&'a Attempt>> {
+        self.attempt.iter().map(|attempt| Json(*attempt)).collect()
+    }
+}
+
+impl Store {
+    /// Buries up to `limit` tasks whose last allowed attempt ended with the worker: reason `crash`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn bury_crashed(&self, limit: i64) -> Result<u64, StoreError> {
+        let buried = sqlx::query!(
+            r#"WITH dead AS (
+                 DELETE FROM tasks WHERE id = ANY (ARRAY(
+                     SELECT id FROM tasks WHERE attempts >= max_attempts AND lease_until < now()
+                     ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED))
+                 RETURNING *
+             ), told AS (
+                 UPDATE events SET processing_error = $3
+                 FROM dead WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
+             )
+             INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
+                                       lease_no, worker, reason, errors, traceparent, request_id)
+             SELECT id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at, lease_no, worker, $2,
+                    errors || jsonb_build_object('attempt', attempts, 'at', now(), 'reason', $2::text, 'error', $3::text),
+                    traceparent, request_id
+             FROM dead"#,
+            limit,
+            FailureReason::Crash.as_str(),
+            "the worker went away in the middle of the last attempt",
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(buried.rows_affected())
+    }
+}
