@@ -1,0 +1,123 @@
+//! How long the queue is: what Redis knows, and what the scheduler tells it from PostgreSQL. All figures count tasks.
+
+use redis::streams::StreamInfoGroupsReply;
+
+use crate::error::QueueError;
+use crate::keys::GROUP;
+use crate::link::{ANSWER_TIMEOUT, Queue};
+
+/// What Redis knows of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Depth {
+    /// Entries in the stream, delivered or not.
+    pub length: u64,
+    /// Delivered and not acknowledged.
+    pub in_flight: u64,
+    /// The newest entry that was delivered was added at this time, in milliseconds by Redis' clock; 0 for none.
+    pub delivered_until_ms: i64,
+    /// Redis' clock, in milliseconds since 1970.
+    pub redis_now_ms: i64,
+}
+
+impl Depth {
+    /// Not delivered yet.
+    pub fn undelivered(&self) -> u64 {
+        self.length.saturating_sub(self.in_flight)
+    }
+}
+
+/// What only PostgreSQL knows; published by the scheduler, read by the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gauges {
+    /// When it was read, in milliseconds since 1970 by PostgreSQL's clock. Older than 10 s is *unknown*, never zero.
+    pub at_ms: i64,
+    /// Every owed task.
+    pub owed: i64,
+    /// Due, and not in the stream.
+    pub due_unqueued: i64,
+    /// Milliseconds until the next retry is due; −1 if none waits.
+    pub next_due_ms: i64,
+    /// Age of the oldest owed task, in milliseconds.
+    pub oldest_age_ms: i64,
+    /// Tasks accepted, ever.
+    pub accepted_total: i64,
+    /// Tasks settled, ever.
+    pub settled_total: i64,
+    /// Time that workers were busy, ever, in milliseconds.
+    pub busy_worker_ms: i64,
+}
+
+impl Queue {
+    /// Reads the stream's depth; all zeros for a stream or group that does not exist yet.
+    ///
+    /// # Errors
+    /// [`QueueError`]: the depth is unknown, which is not zero.
+    pub async fn depth(&self) -> Result<Depth, QueueError> {
+        let mut link = self.link();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XLEN").arg(&self.keys.tasks);
+        pipeline.cmd("TIME");
+        pipeline.cmd("EXISTS").arg(&self.keys.tasks);
+        let (length, (seconds, micros), exists): (u64, (i64, i64), bool) = link.query_pipeline(&pipeline).await?;
+        let mut depth =
+            Depth { length, in_flight: 0, delivered_until_ms: 0, redis_now_ms: seconds * 1000 + micros / 1000 };
+        if exists {
+            let mut command = redis::cmd("XINFO");
+            command.arg("GROUPS").arg(&self.keys.tasks);
+            let reply: StreamInfoGroupsReply = link.query(&command, ANSWER_TIMEOUT).await?;
+            if let Some(group) = reply.groups.into_iter().find(|group| group.name == GROUP) {
+                depth.in_flight = group.pending as u64;
+                depth.delivered_until_ms = milliseconds(&group.last_delivered_id);
+            }
+        }
+        Ok(depth)
+    }
+
+    /// Publishes what only PostgreSQL knows.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub async fn publish_gauges(&self, gauges: &Gauges) -> Result<(), QueueError> {
+        let Gauges {
+            at_ms,
+            owed,
+            due_unqueued,
+            next_due_ms,
+            oldest_age_ms,
+            accepted_total,
+            settled_total,
+            busy_worker_ms,
+        } = gauges;
+        let mut command = redis::cmd("HSET");
+        command.arg(&self.keys.gauges);
+        for (field, value) in [
+            ("at_ms", at_ms),
+            ("owed", owed),
+            ("due_unqueued", due_unqueued),
+            ("next_due_ms", next_due_ms),
+            ("oldest_age_ms", oldest_age_ms),
+            ("accepted_total", accepted_total),
+            ("settled_total", settled_total),
+            ("busy_worker_ms", busy_worker_ms),
+        ] {
+            command.arg(field).arg(value);
+        }
+        self.link().query::<u64>(&command, ANSWER_TIMEOUT).await.map(drop)
+    }
+}
+
+/// The time of an entry id, `<milliseconds>-<sequence>`.
+fn milliseconds(entry_id: &str) -> i64 {
+    entry_id.split('-').next().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_id_tells_its_time() {
+        assert_eq!(milliseconds("1700000000123-4"), 1_700_000_000_123);
+        assert_eq!(milliseconds("0-0"), 0);
+    }
+}

@@ -1,0 +1,113 @@
+//! One connection that reconnects when it is used next.
+//!
+//! Everybody who talks to Redis has a link of its own, because a blocking read on a shared connection makes all others
+//! wait. A command that fails drops the connection: after a time-out an old answer could be taken for a new one.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, FromRedisValue};
+
+use crate::error::QueueError;
+use crate::keys::Keys;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For an answer that nobody waits for in the server.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How to reach Redis.
+#[derive(Clone)]
+pub struct QueueConfig {
+    /// `redis://…` or `unix://…`; may hold a password, so it is never logged.
+    pub url: String,
+    /// The ingest that the keys belong to, `<namespace>/<name>`.
+    pub ingest: String,
+}
+
+/// Redis, the bell. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    client: Client,
+    pub(crate) keys: Keys,
+}
+
+impl Queue {
+    /// Prepares to connect; the first command does.
+    ///
+    /// # Errors
+    /// [`QueueError::Config`]. An absent server is not an error here.
+    pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
+        let client = Client::open(config.url.as_str()).map_err(QueueError::Config)?;
+        Ok(Self { client, keys: Keys::new(&config.ingest) })
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        Link { client: self.client.clone(), connection: None }
+    }
+
+    /// Whether Redis answers.
+    ///
+    /// # Errors
+    /// [`QueueError`] if it does not.
+    pub async fn ping(&self) -> Result<(), QueueError> {
+        self.link().query::<String>(&redis::cmd("PING"), ANSWER_TIMEOUT).await.map(drop)
+    }
+}
+
+pub(crate) struct Link {
+    client: Client,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl Link {
+    /// Whether the next command connects first.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    pub(crate) async fn query<T: FromRedisValue>(
+        &mut self,
+        command: &redis::Cmd,
+        timeout: Duration,
+    ) -> Result<T, QueueError> {
+        self.run(timeout, async |connection| command.query_async(connection).await).await
+    }
+
+    pub(crate) async fn query_pipeline<T: FromRedisValue>(
+        &mut self,
+        pipeline: &redis::Pipeline,
+    ) -> Result<T, QueueError> {
+        self.run(ANSWER_TIMEOUT, async |connection| pipeline.query_async(connection).await).await
+    }
+
+    async fn run<T>(
+        &mut self,
+        timeout: Duration,
+        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, redis::RedisError>,
+    ) -> Result<T, QueueError> {
+        // Taken out, so that a dropped future drops the connection with the answer that is still to come.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let result = match tokio::time::timeout(timeout, work(&mut connection)).await {
+            Ok(answer) => answer.map_err(QueueError::from),
+            Err(_) => Err(QueueError::TimedOut),
+        };
+        if !result.as_ref().is_err_and(QueueError::breaks_connection) {
+            self.connection = Some(connection);
+        }
+        result
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, QueueError> {
+        // The library's own time-out would end every blocking read after half a second; ours is around each command.
+        let config =
+            AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECT_TIMEOUT));
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connection) => Ok(connection?),
+            Err(_) => Err(QueueError::TimedOut),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Enqueue: tell Redis that a task is owed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::error::QueueError;
+use crate::keys::Keys;
+use crate::link::{Link, Queue};
+
+/// Entries of one round trip.
+const PIPELINE: usize = 500;
+/// How long Redis is left alone after a failure, while entries are dropped.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What an entry of the stream says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The task that is owed.
+    pub task_id: Uuid,
+    /// The W3C trace context of the request that posted it.
+    pub traceparent: Option<String>,
+}
+
+/// Tells Redis in the background, best effort: what it drops, the sweep finds. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    entries: mpsc::Sender<Entry>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Publisher {
+    /// Starts on the current tokio runtime; at most `capacity` entries wait.
+    pub fn start(queue: &Queue, capacity: usize) -> Self {
+        let (entries, receiver) = mpsc::channel(capacity);
+        let dropped = Arc::new(AtomicU64::new(0));
+        tokio::spawn(publish_all(queue.link(), queue.keys.clone(), receiver, dropped.clone()));
+        Self { entries, dropped }
+    }
+
+    /// Never waits.
+    pub fn enqueue(&self, entry: Entry) {
+        if self.entries.try_send(entry).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many entries were not told to Redis so far, and are left to the sweep.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+async fn publish_all(mut link: Link, keys: Keys, mut receiver: mpsc::Receiver<Entry>, dropped: Arc<AtomicU64>) {
+    let mut entries = Vec::with_capacity(PIPELINE);
+    let mut paused_until: Option<Instant> = None;
+    while receiver.recv_many(&mut entries, PIPELINE).await > 0 {
+        if paused_until.is_none_or(|until| until <= Instant::now()) {
+            match publish(&mut link, &keys, &entries).await {
+                Ok(()) => {
+                    if paused_until.take().is_some() {
+                        tracing::info!("enqueueing through Redis again");
+                    }
+                    entries.clear();
+                }
+                Err(error) => {
+                    if paused_until.is_none() {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot enqueue: the sweep will");
+                    }
+                    paused_until = Some(Instant::now() + PAUSE);
+                }
+            }
+        }
+        dropped.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        entries.clear();
+    }
+}
+
+async fn publish(link: &mut Link, keys: &Keys, entries: &[Entry]) -> Result<(), QueueError> {
+    let mut pipeline = redis::pipe();
+    for Entry { task_id, traceparent } in entries {
+        let mut buffer = Uuid::encode_buffer();
+        let task_id: &str = task_id.simple().encode_lower(&mut buffer);
+        let command = pipeline.cmd("XADD").arg(&keys.tasks).arg("*").arg("task_id").arg(task_id);
+        if let Some(traceparent) = traceparent {
+            command.arg("traceparent").arg(traceparent);
+        }
+        command.ignore();
+    }
+    link.query_pipeline::<()>(&pipeline).await
+}
+
+impl Queue {
+    /// Tells Redis of `entries`, and waits for its word.
+    ///
+    /// # Errors
+    /// [`QueueError`]; some of the entries may have been added all the same.
+    pub async fn publish(&self, entries: &[Entry]) -> Result<(), QueueError> {
+        let mut link = self.link();
+        for some in entries.chunks(PIPELINE) {
+            publish(&mut link, &self.keys, some).await?;
+        }
+        Ok(())
+    }
+}
