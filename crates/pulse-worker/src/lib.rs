@@ -1,1 +1,290 @@
+//! The worker: claims tasks, runs the processing step, settles.
+//!
+//! ```text
+//! Redis ──deliveries──► intake ──claimed──► attempts (own threads) ──settlements──► settle ──► PostgreSQL, then XACK
+//!                         ▲                                                           │
+//! PostgreSQL (fallback) ──┘          heartbeat: extends leases, finds stuck steps     └──► room for more
+//! ```
+//!
+//! * A task is claimed before it runs and settled after; both go in micro-batches. How many tasks are held depends on how
+//!   fast they run: as many as the threads finish within [`HORIZON`], so that fast tasks share round trips and a slow
+//!   one does not make others wait.
+//! * The step runs on a runtime of its own, so that whatever it does, leases are extended and results settled.
+//! * Draining: no new claims, what runs may end; what does not is released without using up its attempt.
 
+mod attempt;
+mod heartbeat;
+mod held;
+mod intake;
+mod metrics;
+mod processor;
+mod settling;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pulse_core::{Claimed, RetryPolicy};
+use pulse_queue::{Acknowledger, Queue};
+use pulse_store::{Settlement, Store, Verdict};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
+
+pub use metrics::WorkerMetrics;
+pub use processor::{Normalize, ProcessError, Processor};
+
+use crate::held::Held;
+
+/// Tasks are held for this long ahead.
+pub const HORIZON: Duration = Duration::from_millis(100);
+/// The most tasks held at once, and the most of one claim or settlement.
+const MOST_HELD: usize = 256;
+/// A worker that has not looked for work for this long is not live.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Names the worker in leases and in Redis: `<host>.<boot id>`, never used again.
+    pub name: String,
+    /// Steps that run at once.
+    pub concurrency: usize,
+    /// How long an attempt may take.
+    pub timeout: Duration,
+    /// When a failed attempt runs again.
+    pub retry: RetryPolicy,
+    /// How long a claim lasts without a heartbeat.
+    pub lease: Duration,
+    /// How long running tasks may go on after the shutdown began.
+    pub drain_timeout: Duration,
+    /// Links a task's span to the trace of the request that posted it.
+    pub link_trace: fn(&Span, &str),
+}
+
+/// What the probes ask a worker. Cheap to clone.
+#[derive(Clone)]
+pub struct WorkerHealth(Arc<HealthState>);
+
+struct HealthState {
+    start: Instant,
+    last_poll_ms: AtomicU64,
+    stuck: AtomicUsize,
+    redis_away: std::sync::atomic::AtomicBool,
+}
+
+impl WorkerHealth {
+    fn new() -> Self {
+        Self(Arc::new(HealthState {
+            start: Instant::now(),
+            last_poll_ms: AtomicU64::new(0),
+            stuck: AtomicUsize::new(0),
+            redis_away: false.into(),
+        }))
+    }
+
+    fn polled(&self) {
+        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.last_poll_ms.store(now, Ordering::Relaxed);
+    }
+
+    /// Why the worker is not live, if it is not: it stopped looking for work, or a step never yields.
+    pub fn problem(&self) -> Option<String> {
+        let silent =
+            self.0.start.elapsed().saturating_sub(Duration::from_millis(self.0.last_poll_ms.load(Ordering::Relaxed)));
+        let stuck = self.0.stuck.load(Ordering::Relaxed);
+        if stuck > 0 {
+            return Some(format!("{stuck} steps run past their time-out without yielding: restart to end them"));
+        }
+        (silent > STALLED_AFTER).then(|| format!("has not looked for work for {} s", silent.as_secs()))
+    }
+
+    /// Whether Redis is away, so that work is found by polling PostgreSQL.
+    pub fn is_redis_away(&self) -> bool {
+        self.0.redis_away.load(Ordering::Relaxed)
+    }
+}
+
+/// A worker, ready to run.
+pub struct Worker {
+    config: WorkerConfig,
+    store: Store,
+    queue: Queue,
+    processor: Arc<dyn Processor>,
+    metrics: WorkerMetrics,
+    health: WorkerHealth,
+}
+
+impl Worker {
+    /// Puts a worker together.
+    pub fn new(
+        config: WorkerConfig,
+        store: Store,
+        queue: Queue,
+        processor: Arc<dyn Processor>,
+        metrics: WorkerMetrics,
+    ) -> Self {
+        Self { config, store, queue, processor, metrics, health: WorkerHealth::new() }
+    }
+
+    /// For the probes.
+    pub fn health(&self) -> WorkerHealth {
+        self.health.clone()
+    }
+
+    /// Works until `shutdown`, then drains. Returns when everything it held is settled or released.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { config, store, queue, processor, metrics, health } = self;
+        let steps = match tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.concurrency.clamp(2, 64))
+            .thread_name("step")
+            .enable_all()
+            .build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "cannot start threads for processing: raise the limit of threads");
+                return;
+            }
+        };
+        let held = Held::default();
+        let (settlements, receiver) = mpsc::unbounded_channel();
+        let pace = Pace::new(config.concurrency);
+        let attempts = Attempts {
+            runtime: steps.handle().clone(),
+            slots: Arc::new(Semaphore::new(config.concurrency)),
+            processor,
+            settlements: settlements.clone(),
+            held: held.clone(),
+            metrics: metrics.clone(),
+            pace: pace.clone(),
+            config: Arc::new(config.clone()),
+        };
+        let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone());
+        let settling = tokio::spawn(settling.run(receiver));
+        let heartbeat = heartbeat::Heartbeat {
+            claimer: pulse_store::Claimer::new(&store, config.name.clone(), config.lease),
+            acknowledger: Acknowledger::new(&queue, config.name.clone()),
+            held: held.clone(),
+            settlements: settlements.clone(),
+            health: health.clone(),
+            config: config.clone(),
+        };
+        let stop_heartbeat = CancellationToken::new();
+        let heartbeat = tokio::spawn(heartbeat.run(stop_heartbeat.clone()));
+        let mut intake = intake::Intake::new(&config, &store, &queue, held.clone(), health, metrics, pace);
+        intake.run(&attempts, &shutdown).await;
+
+        tracing::info!(held = held.len(), "draining");
+        held.emptied(config.drain_timeout).await;
+        for (task_id, task) in held.all() {
+            if let Some(abort) = &task.abort {
+                abort.abort();
+            }
+            let busy = task.claimed.elapsed();
+            let _ = settlements.send(Settlement { task_id, lease_no: task.lease_no, busy, verdict: Verdict::Release });
+        }
+        // The loop of settlements ends when the last sender is gone.
+        stop_heartbeat.cancel();
+        let _ = heartbeat.await;
+        drop((attempts, settlements));
+        steps.shutdown_background();
+        let _ = settling.await;
+        intake.leave().await;
+    }
+}
+
+/// Starts attempts on the threads of the steps.
+struct Attempts {
+    runtime: Handle,
+    slots: Arc<Semaphore>,
+    processor: Arc<dyn Processor>,
+    settlements: mpsc::UnboundedSender<Settlement>,
+    held: Held,
+    metrics: WorkerMetrics,
+    pace: Pace,
+    config: Arc<WorkerConfig>,
+}
+
+impl Attempts {
+    fn start(&self, task: Claimed) {
+        let id = task.id;
+        let abort = self.runtime.spawn(self.attempt(task)).abort_handle();
+        self.held.set_abort(id, abort);
+    }
+
+    fn attempt(&self, task: Claimed) -> impl Future<Output = ()> + use<> {
+        let span = tracing::info_span!("process_task", task_id = %task.id, attempt = task.attempt, request_id = task.request_id);
+        if let Some(traceparent) = &task.traceparent {
+            (self.config.link_trace)(&span, traceparent);
+        }
+        let (slots, processor, settlements) = (self.slots.clone(), self.processor.clone(), self.settlements.clone());
+        let (held, metrics, pace, config) =
+            (self.held.clone(), self.metrics.clone(), self.pace.clone(), self.config.clone());
+        async move {
+            let Ok(_slot) = slots.acquire().await else { return };
+            held.set_started(task.id);
+            let started = Instant::now();
+            let verdict = if task.events.len() < task.event_count {
+                Verdict::Gone
+            } else {
+                match attempt::run(&task, &*processor, config.timeout).await {
+                    Ok(effects) => Verdict::Processed(effects),
+                    Err(error) => {
+                        let (now, random) = (chrono::Utc::now(), rand::random());
+                        attempt::failed(task.attempt, task.max_attempts, error, &config.retry, now, random)
+                    }
+                }
+            };
+            let busy = started.elapsed();
+            metrics.processing_seconds.observe(busy.as_secs_f64());
+            pace.took(busy);
+            let _ = settlements.send(Settlement { task_id: task.id, lease_no: task.lease_no, busy, verdict });
+        }
+        .instrument(span)
+    }
+}
+
+/// How many tasks to hold: as many as the steps finish within [`HORIZON`].
+#[derive(Clone)]
+struct Pace {
+    concurrency: usize,
+    average_us: Arc<AtomicU64>,
+}
+
+impl Pace {
+    fn new(concurrency: usize) -> Self {
+        Self { concurrency, average_us: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// Follows the duration of attempts: up at once, because a slow task keeps others waiting, down slowly.
+    fn took(&self, duration: Duration) {
+        let took = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let average = self.average_us.load(Ordering::Relaxed);
+        self.average_us.store(took.max((average / 16) * 15 + took / 16), Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> usize {
+        let horizon = u64::try_from(HORIZON.as_micros()).unwrap_or(u64::MAX);
+        let each = usize::try_from(horizon / self.average_us.load(Ordering::Relaxed).max(1)).unwrap_or(usize::MAX);
+        self.concurrency.saturating_mul(each).clamp(self.concurrency, MOST_HELD.max(self.concurrency))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_tasks_are_held_by_the_hundred_and_slow_ones_by_the_slot() {
+        let pace = Pace::new(16);
+        assert_eq!(pace.limit(), MOST_HELD);
+        pace.took(Duration::from_secs(10));
+        assert_eq!(pace.limit(), 16);
+        for _ in 0..300 {
+            pace.took(Duration::from_micros(50));
+        }
+        assert_eq!(pace.limit(), MOST_HELD);
+    }
+}

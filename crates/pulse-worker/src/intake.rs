@@ -1,0 +1,174 @@
+//! Finding work: deliveries from Redis, or due tasks straight from PostgreSQL while Redis is away.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use pulse_queue::{Acknowledger, Consumer, Delivery, Queue};
+use pulse_store::{Claimer, Store, StoreError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::held::Held;
+use crate::metrics::WorkerMetrics;
+use crate::{Attempts, Pace, WorkerConfig, WorkerHealth};
+
+/// How long one read waits for deliveries.
+const BLOCK: Duration = Duration::from_secs(2);
+/// Between two polls of PostgreSQL while Redis is away.
+const POLL: Duration = Duration::from_millis(200);
+/// Between two tries to reach Redis while it is away.
+const REDIS_RETRY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Intake {
+    consumer: Consumer,
+    acknowledger: Acknowledger,
+    claimer: Claimer,
+    held: Held,
+    health: WorkerHealth,
+    metrics: WorkerMetrics,
+    pace: Pace,
+    redis_again_at: Option<Instant>,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        config: &WorkerConfig,
+        store: &Store,
+        queue: &Queue,
+        held: Held,
+        health: WorkerHealth,
+        metrics: WorkerMetrics,
+        pace: Pace,
+    ) -> Self {
+        Self {
+            consumer: Consumer::new(queue, config.name.clone()),
+            acknowledger: Acknowledger::new(queue, config.name.clone()),
+            claimer: Claimer::new(store, config.name.clone(), config.lease),
+            held,
+            health,
+            metrics,
+            pace,
+            redis_again_at: None,
+        }
+    }
+
+    /// Claims and starts tasks until `shutdown`. A claim that is under way is finished first.
+    pub(crate) async fn run(&mut self, attempts: &Attempts, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            self.health.polled();
+            self.metrics.held.set(i64::try_from(self.held.len()).unwrap_or(i64::MAX));
+            let room = tokio::select! {
+                room = self.held.room(self.pace.limit(), BLOCK) => room,
+                () = shutdown.cancelled() => return,
+            };
+            if room == 0 {
+                continue;
+            }
+            if self.redis_again_at.is_none_or(|at| at <= Instant::now()) {
+                self.from_redis(room, attempts, shutdown).await;
+            } else {
+                self.from_postgres(room, attempts, shutdown).await;
+            }
+        }
+    }
+
+    async fn from_redis(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+        let read = tokio::select! {
+            read = self.consumer.read(room, BLOCK) => read,
+            () = shutdown.cancelled() => return,
+        };
+        match read {
+            Ok(deliveries) => {
+                self.set_redis_away(false);
+                if !deliveries.is_empty() {
+                    self.claim_deliveries(deliveries, attempts, shutdown).await;
+                }
+            }
+            Err(error) => {
+                if !self.health.is_redis_away() {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot read from Redis: polling PostgreSQL"
+                    );
+                }
+                self.set_redis_away(true);
+            }
+        }
+    }
+
+    fn set_redis_away(&mut self, away: bool) {
+        self.redis_again_at = away.then(|| Instant::now() + REDIS_RETRY);
+        if self.health.0.redis_away.swap(away, std::sync::atomic::Ordering::Relaxed) && !away {
+            tracing::info!("reading from Redis again");
+        }
+    }
+
+    async fn claim_deliveries(&mut self, deliveries: Vec<Delivery>, attempts: &Attempts, shutdown: &CancellationToken) {
+        let mut entries: HashMap<Uuid, String> = HashMap::with_capacity(deliveries.len());
+        let mut repeated: Vec<String> = Vec::new();
+        for Delivery { entry_id, task_id } in deliveries {
+            repeated.extend(entries.insert(task_id, entry_id));
+        }
+        let ids: Vec<Uuid> = entries.keys().copied().collect();
+        let claimed = match self.claimer.claim(&ids).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                // The deliveries stay pending and are reaped; the sweep finds the tasks again.
+                wait_out(error, shutdown).await;
+                return;
+            }
+        };
+        for task in claimed {
+            self.held.add(&task, entries.remove(&task.id));
+            attempts.start(task);
+        }
+        // What could not be claimed is done, held by somebody, or due later: this delivery is of no use to anybody.
+        repeated.extend(entries.into_values());
+        if let Err(error) = self.acknowledger.acknowledge(&repeated).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "cannot acknowledge deliveries that were of no use"
+            );
+        }
+    }
+
+    async fn from_postgres(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+        match self.claimer.claim_due(room).await {
+            Ok(claimed) => {
+                let found = claimed.len();
+                for task in claimed {
+                    self.held.add(&task, None);
+                    attempts.start(task);
+                }
+                if found < room {
+                    // With jitter, so that many workers do not poll as one.
+                    pause(POLL.mul_f64(0.75 + 0.5 * rand::random::<f64>()), shutdown).await;
+                }
+            }
+            Err(error) => wait_out(error, shutdown).await,
+        }
+    }
+
+    /// Leaves the consumer group, holding nothing.
+    pub(crate) async fn leave(&mut self) {
+        if let Err(error) = self.consumer.leave().await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "cannot leave the consumer group: it is reaped later"
+            );
+        }
+    }
+}
+
+async fn wait_out(error: StoreError, shutdown: &CancellationToken) {
+    tracing::warn!(error = &error as &dyn std::error::Error, "cannot claim tasks");
+    pause(POLL, shutdown).await;
+}
+
+async fn pause(duration: Duration, shutdown: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(duration) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
