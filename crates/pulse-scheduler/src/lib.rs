@@ -1,1 +1,185 @@
+//! The scheduler: what has to be done once, however many of us run.
+//!
+//! Any number may run; one leads, by a lease in PostgreSQL whose term grows with every change. Each tick of each job is
+//! fired once: firing needs the current term, so a leader that was paused fires nothing when it wakes. All jobs may be
+//! repeated or skipped without harm; missed ticks are not made up for, only the newest one is fired.
 
+mod jobs;
+mod metrics;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use croner::Cron;
+use pulse_queue::Queue;
+use pulse_store::{Leadership, Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+pub use metrics::SchedulerMetrics;
+
+use crate::jobs::{JOBS, Job, Jobs};
+
+/// What the lease is for.
+const LEASE: &str = "scheduler";
+/// A scheduler that has not looked at its schedules for this long is not live.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
+
+/// How a scheduler works.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    /// Names the holder of the lease: unique to this start of the process.
+    pub name: String,
+    /// How long the lease lasts without a renewal.
+    pub lease: Duration,
+    /// How long a task may be enqueued before it can count as lost.
+    pub lost_after: Duration,
+}
+
+/// What the probes ask a scheduler. Cheap to clone.
+#[derive(Clone)]
+pub struct SchedulerHealth {
+    start: Instant,
+    last_round_ms: Arc<AtomicU64>,
+}
+
+impl SchedulerHealth {
+    fn turned(&self) {
+        self.last_round_ms.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Why the scheduler is not live, if it is not.
+    pub fn problem(&self) -> Option<String> {
+        let silent = self.start.elapsed().saturating_sub(Duration::from_millis(self.last_round_ms.load(Ordering::Relaxed)));
+        (silent > STALLED_AFTER).then(|| format!("has not looked at its schedules for {} s", silent.as_secs()))
+    }
+}
+
+/// A scheduler, ready to run.
+pub struct Scheduler {
+    config: SchedulerConfig,
+    store: Store,
+    jobs: Jobs,
+    metrics: SchedulerMetrics,
+    health: SchedulerHealth,
+}
+
+/// The schedules while we lead.
+struct Led {
+    leadership: Leadership,
+    renewed: Instant,
+    timetable: Vec<Timed>,
+    /// PostgreSQL's clock and ours, read together.
+    clock: (DateTime<Utc>, Instant),
+}
+
+struct Timed {
+    job: Job,
+    cron: Cron,
+    last_tick: DateTime<Utc>,
+}
+
+impl Led {
+    /// PostgreSQL's time, without asking.
+    fn now(&self) -> DateTime<Utc> {
+        let (read, at) = self.clock;
+        read + TimeDelta::from_std(at.elapsed()).unwrap_or_default()
+    }
+}
+
+impl Scheduler {
+    /// Puts a scheduler together.
+    pub fn new(config: SchedulerConfig, store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
+        let health = SchedulerHealth { start: Instant::now(), last_round_ms: Arc::default() };
+        let jobs = Jobs::new(store.clone(), queue, config.lost_after, metrics.clone());
+        Self { config, store, jobs, metrics, health }
+    }
+
+    /// For the probes.
+    pub fn health(&self) -> SchedulerHealth {
+        self.health.clone()
+    }
+
+    /// Runs until `shutdown`, then gives the lease up.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut led: Option<Led> = None;
+        while !shutdown.is_cancelled() {
+            self.health.turned();
+            let pause = match self.round(&mut led).await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot schedule");
+                    led = None;
+                    Duration::from_secs(1)
+                }
+            };
+            self.metrics.leader.set(i64::from(led.is_some()));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        if let Some(Led { leadership, .. }) = led
+            && let Err(error) = self.store.resign(&leadership).await
+        {
+            tracing::debug!(error = &error as &dyn std::error::Error, "cannot resign: the lease ends by itself");
+        }
+    }
+
+    /// Leads if possible, and fires what is due; returns how long nothing will be.
+    async fn round(&self, led: &mut Option<Led>) -> Result<Duration, StoreError> {
+        if led.as_ref().is_none_or(|led| led.renewed.elapsed() > self.config.lease / 3) {
+            let renewed = Instant::now();
+            let Some(leadership) = self.store.lead(LEASE, &self.config.name, self.config.lease).await? else {
+                if led.take().is_some() {
+                    tracing::warn!("lost the lead");
+                }
+                return Ok(self.config.lease / 4);
+            };
+            match led {
+                Some(led) if led.leadership == leadership => led.renewed = renewed,
+                _ => {
+                    tracing::info!(term = leadership.term, "leading");
+                    *led = Some(self.take_over(leadership, renewed).await?);
+                }
+            }
+        }
+        let Some(current) = led else { return Ok(self.config.lease / 4) };
+        let mut next = current.now() + TimeDelta::seconds(1);
+        for place in 0..current.timetable.len() {
+            let now = current.now();
+            let Timed { job, cron, last_tick } = &mut current.timetable[place];
+            let tick = cron.find_previous_occurrence(&now, true).unwrap_or(*last_tick);
+            if tick > *last_tick {
+                *last_tick = tick;
+                if !self.store.fire(job.name, tick, &current.leadership).await? {
+                    // Another leader fired it, or our lease ended: find out in the next round.
+                    *led = None;
+                    return Ok(Duration::ZERO);
+                }
+                self.jobs.run(*job).await;
+            } else if let Ok(following) = cron.find_next_occurrence(&now, false) {
+                next = next.min(following);
+            }
+        }
+        Ok((next - current.now()).to_std().unwrap_or_default())
+    }
+
+    async fn take_over(&self, leadership: Leadership, renewed: Instant) -> Result<Led, StoreError> {
+        let rows: Vec<(&str, &str)> = JOBS.iter().map(|job| (job.name, job.cron)).collect();
+        self.store.register_schedules(&rows).await?;
+        let (schedules, now) = self.store.schedules().await?;
+        let clock = (now, Instant::now());
+        let timetable = JOBS
+            .iter()
+            .filter_map(|job| {
+                let last_tick = schedules.iter().find(|schedule| schedule.name == job.name)?.last_tick;
+                let cron = Cron::from_str(job.cron).expect("the schedules are tested to parse");
+                Some(Timed { job: *job, cron, last_tick })
+            })
+            .collect();
+        Ok(Led { leadership, renewed, timetable, clock })
+    }
+}

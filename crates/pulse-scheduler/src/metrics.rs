@@ -1,0 +1,60 @@
+//! The scheduler's metrics; the catalogue is in OPERATIONS.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use pulse_queue::Depth;
+use pulse_store::Backlog;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartLabel {
+    part: &'static str,
+}
+
+/// What a scheduler tells. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct SchedulerMetrics {
+    backlog: Family<PartLabel, Gauge>,
+    oldest_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    default_partition_rows: Gauge,
+    pub(crate) requeued: Counter,
+    pub(crate) leader: Gauge,
+}
+
+impl SchedulerMetrics {
+    /// Registers them all.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("pulse_queue_backlog", "Tasks that are owed or given up, by part", metrics.backlog.clone());
+        registry.register("pulse_queue_oldest_age_seconds", "Age of the oldest owed task", metrics.oldest_age_seconds.clone());
+        registry.register(
+            "pulse_default_partition_rows",
+            "Events that no monthly partition foresaw; must be 0",
+            metrics.default_partition_rows.clone(),
+        );
+        registry.register("pulse_sweeps_requeued", "Tasks that the sweep enqueued again", metrics.requeued.clone());
+        registry.register("pulse_scheduler_leader", "1 while this scheduler leads", metrics.leader.clone());
+        metrics
+    }
+
+    pub(crate) fn observe(&self, backlog: &Backlog, depth: Option<&Depth>, due_unqueued: i64) {
+        let in_stream = |value: fn(&Depth) -> u64| depth.map(|depth| i64::try_from(value(depth)).unwrap_or(i64::MAX));
+        for (part, tasks) in [
+            ("undelivered", in_stream(Depth::undelivered)),
+            ("in_flight", in_stream(|depth| depth.in_flight)),
+            ("due_unqueued", Some(due_unqueued)),
+            ("delayed", Some(backlog.delayed)),
+            ("buried", Some(backlog.buried)),
+        ] {
+            match tasks {
+                Some(tasks) => drop(self.backlog.get_or_create(&PartLabel { part }).set(tasks)),
+                // Unknown is not zero.
+                None => drop(self.backlog.remove(&PartLabel { part })),
+            }
+        }
+        self.oldest_age_seconds.set(backlog.oldest_age_seconds);
+        self.default_partition_rows.set(backlog.default_partition_rows);
+    }
+}
