@@ -93,7 +93,9 @@ impl Jobs {
         match result {
             Ok(()) => {}
             // While Redis is away workers poll PostgreSQL, and say so.
-            Err(JobError::Queue(error)) => tracing::debug!(job = job.name, error = &error as &dyn std::error::Error, "Redis is away"),
+            Err(JobError::Queue(error)) => {
+                tracing::debug!(job = job.name, error = &error as &dyn std::error::Error, "Redis is away")
+            }
             Err(error) => tracing::warn!(job = job.name, error = &error as &dyn std::error::Error, "job failed"),
         }
     }
@@ -152,7 +154,11 @@ impl Jobs {
         self.queue.ensure_group().await?;
         let reaped = self.queue.reap(STALE_DELIVERY, SILENT_CONSUMER).await?;
         if reaped.entries > 0 || reaped.consumers > 0 {
-            tracing::info!(entries = reaped.entries, consumers = reaped.consumers, "removed what dead workers left behind");
+            tracing::info!(
+                entries = reaped.entries,
+                consumers = reaped.consumers,
+                "removed what dead workers left behind"
+            );
         }
         Ok(())
     }
@@ -167,7 +173,10 @@ fn horizon(depth: &Depth, now: DateTime<Utc>, lost_after: TimeDelta) -> Horizon 
     }
     // The same moment by PostgreSQL's clock.
     let delivered_until = now - TimeDelta::milliseconds(depth.redis_now_ms - depth.delivered_until_ms);
-    Horizon { lost_before: oldest_allowed.min(delivered_until - CLOCK_MARGIN), delivered_until: delivered_until + CLOCK_MARGIN }
+    Horizon {
+        lost_before: oldest_allowed.min(delivered_until - CLOCK_MARGIN),
+        delivered_until: delivered_until + CLOCK_MARGIN,
+    }
 }
 
 #[cfg(test)]

@@ -47,12 +47,14 @@ pub struct SchedulerHealth {
 
 impl SchedulerHealth {
     fn turned(&self) {
-        self.last_round_ms.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_round_ms
+            .store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Why the scheduler is not live, if it is not.
     pub fn problem(&self) -> Option<String> {
-        let silent = self.start.elapsed().saturating_sub(Duration::from_millis(self.last_round_ms.load(Ordering::Relaxed)));
+        let silent =
+            self.start.elapsed().saturating_sub(Duration::from_millis(self.last_round_ms.load(Ordering::Relaxed)));
         (silent > STALLED_AFTER).then(|| format!("has not looked at its schedules for {} s", silent.as_secs()))
     }
 }

@@ -28,7 +28,11 @@ impl SchedulerMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("pulse_queue_backlog", "Tasks that are owed or given up, by part", metrics.backlog.clone());
-        registry.register("pulse_queue_oldest_age_seconds", "Age of the oldest owed task", metrics.oldest_age_seconds.clone());
+        registry.register(
+            "pulse_queue_oldest_age_seconds",
+            "Age of the oldest owed task",
+            metrics.oldest_age_seconds.clone(),
+        );
         registry.register(
             "pulse_default_partition_rows",
             "Events that no monthly partition foresaw; must be 0",

@@ -30,6 +30,7 @@ use pulse_store::{Settlement, Store, Verdict};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 pub use metrics::WorkerMetrics;
@@ -215,7 +216,7 @@ impl Attempts {
     }
 
     fn attempt(&self, task: Claimed) -> impl Future<Output = ()> + use<> {
-        let span = tracing::info_span!("process_task", task_id = %task.id, attempt = task.attempt, request_id = task.request_id);
+        let span = tracing::info_span!("process_task", task_id = %task.id, attempt = task.attempt, request_id = task.request_id, trace_id = Empty);
         if let Some(traceparent) = &task.traceparent {
             (self.config.link_trace)(&span, traceparent);
         }

@@ -1,1 +1,69 @@
+//! `pulse`: chooses a role, reads flags and environment, starts telemetry, and stops well.
+//!
+//! The binary is [`run`] with the built-in processing step. A team with a step of its own makes a binary of two lines,
+//! `pulse::run(Arc::new(MyStep))`, and has every role and command.
 
+mod args;
+mod cli;
+pub mod client;
+mod commands;
+pub mod datastores;
+pub mod load;
+mod output;
+mod roles;
+mod shutdown;
+mod telemetry;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use pulse_worker::Processor;
+
+use crate::cli::{Cli, Command};
+
+/// Runs what the command line says, with `processor` as the worker's processing step.
+///
+/// The exit code is 0 when the role ended as told, 2 for a wrong command line, and what the command documents otherwise.
+#[must_use]
+pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
+    let Cli { log, command } = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::from(error).context("failed to start threads")),
+    };
+    let code = runtime.block_on(async {
+        let telemetry = telemetry::init(log.into_config("pulse"))?;
+        let result = dispatch(command, processor).await;
+        telemetry.shutdown().await;
+        result
+    });
+    // Whatever still blocks a thread does not keep the process.
+    runtime.shutdown_background();
+    code.unwrap_or_else(|error: anyhow::Error| fail(&error))
+}
+
+async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Result<ExitCode> {
+    let done = match command {
+        Command::Api(args) => commands::api::run(args, shutdown::signal()?).await,
+        Command::Worker(args) => commands::worker::run(args, processor, shutdown::signal()?).await,
+        Command::Scheduler(args) => commands::scheduler::run(args, shutdown::signal()?).await,
+        Command::Migrate(args) => return commands::migrate::run(args).await,
+        Command::Dev(args) => commands::dev::run(*args, processor, shutdown::signal()?).await,
+        Command::Check(args) => return commands::check::run(args).await,
+        Command::Token(command) => commands::token::run(command),
+        Command::User(command) => commands::user::run(command).await,
+        Command::Tasks(command) => commands::tasks::run(command).await,
+        Command::Queue(command) => commands::queue::run(command).await,
+        Command::Load(args) => return commands::load::run(args, shutdown::signal()?).await,
+        Command::Demo(args) => commands::demo::run(args).await,
+        Command::Reference(args) => commands::reference::run(args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "the last word to the person who ran the command")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,1 +1,8 @@
-fn main() {}
+//! `pulse`, with the built-in processing step.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+fn main() -> ExitCode {
+    pulse::run(Arc::new(pulse_worker::Normalize))
+}

@@ -1,0 +1,126 @@
+//! What the client hears of a failure: each error of the core, the store and ours, as a problem.
+//!
+//! PostgreSQL being away is 503 and never 500; a 500 is a mistake of ours.
+
+use axum::http::StatusCode;
+use pulse_core::FieldError;
+use pulse_http::Problem;
+use pulse_store::{AcceptError, EVENTS_USER_FK, KeyConflict, StoreError};
+
+use crate::body::BodyError;
+use crate::cursor::CursorError;
+use crate::query::parameter_error;
+
+/// The code of a request whose user was deleted meanwhile.
+pub(crate) const USER_GONE: &str = "user_gone";
+
+/// 422 with every wrong value.
+pub(crate) fn validation(errors: &[FieldError]) -> Problem {
+    let detail = match errors {
+        [FieldError { msg, .. }] => format!("1 value is not valid: {msg}"),
+        errors => format!("{} values are not valid: see errors", errors.len()),
+    };
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_error", detail).with_errors(errors)
+}
+
+/// A body that is refused.
+pub(crate) fn bad_body(error: BodyError) -> Problem {
+    match error {
+        BodyError::Malformed(detail) => Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail),
+        BodyError::TooLarge(error) => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "event_too_large", error.msg.as_str()).with_errors(&[error])
+        }
+        BodyError::TooMany { items, limit } => {
+            let detail = format!("the batch has {items} events, the limit is {limit}: send several batches");
+            let error = FieldError::new("events", "too_long", format!("the list should have at most {limit} events"));
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "batch_too_large", detail).with_errors(&[error])
+        }
+        BodyError::Invalid(errors) => validation(&errors),
+    }
+}
+
+/// A cursor that is refused.
+pub(crate) fn bad_cursor(error: CursorError) -> Problem {
+    let kind = match error {
+        CursorError::Invalid => "invalid_cursor",
+        CursorError::OtherFilters => "cursor_of_other_filters",
+    };
+    let error = parameter_error("query", "cursor", kind, error.to_string());
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_cursor", error.msg.as_str()).with_errors(&[error])
+}
+
+/// A failed operation of the store.
+pub(crate) fn store_failed(error: StoreError) -> Problem {
+    match &error {
+        StoreError::Unavailable(_) | StoreError::Locked(_) => Problem::unavailable(
+            "the database is not available: send the request again, with an Idempotency-Key if it posts events",
+        ),
+        StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => {
+            Problem::new(StatusCode::FORBIDDEN, USER_GONE, "the user of this token was deleted")
+        }
+        StoreError::Refused { .. } => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "refused",
+            "the database cannot hold one of the values, and will not: send other values",
+        ),
+        StoreError::Unexpected(_) => internal(),
+    }
+    .caused_by(error)
+}
+
+/// Events that could not be accepted.
+pub(crate) fn accept_failed(error: AcceptError) -> Problem {
+    match error {
+        AcceptError::Store(error) => store_failed(error),
+        AcceptError::Overloaded => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "too many requests are waiting for the database: send the request again later",
+        )
+        .retry_after(1),
+        AcceptError::Key(KeyConflict::OtherBody) => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "the Idempotency-Key was used with another body or preference: use a new key for a new request",
+        ),
+        AcceptError::Key(KeyConflict::InProgress) => Problem::new(
+            StatusCode::CONFLICT,
+            "idempotency_key_in_progress",
+            "the first request with this Idempotency-Key is still running: send the request again later",
+        )
+        .retry_after(1),
+    }
+}
+
+/// 500: a mistake of ours.
+pub(crate) fn internal() -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something is broken on our side")
+}
+
+/// 404.
+pub(crate) fn not_found(code: &'static str, what: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, code, format!("you have no {what} with this id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_status_and_code() {
+        let field = || FieldError::new("events", "missing", "field required");
+        for (problem, status, code) in [
+            (bad_body(BodyError::Malformed("x".into())), 400, "malformed_json"),
+            (bad_body(BodyError::TooLarge(field())), 413, "event_too_large"),
+            (bad_body(BodyError::TooMany { items: 101, limit: 100 }), 422, "batch_too_large"),
+            (bad_body(BodyError::Invalid(vec![field()])), 422, "validation_error"),
+            (bad_cursor(CursorError::Invalid), 422, "invalid_cursor"),
+            (accept_failed(AcceptError::Overloaded), 503, "overloaded"),
+            (accept_failed(KeyConflict::OtherBody.into()), 422, "idempotency_key_reused"),
+            (accept_failed(KeyConflict::InProgress.into()), 409, "idempotency_key_in_progress"),
+            (not_found("event_not_found", "event"), 404, "event_not_found"),
+        ] {
+            assert_eq!((problem.status().as_u16(), problem.code()), (status, code));
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The API's metrics; the catalogue is in OPERATIONS.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CodeLabel {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OperationLabel {
+    operation: &'static str,
+}
+
+/// What the API counts. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiMetrics {
+    pub(crate) accepted: Counter,
+    rejected: Family<CodeLabel, Counter>,
+    pub(crate) accept_seconds: Histogram,
+}
+
+impl ApiMetrics {
+    /// Registers them all.
+    pub fn register(registry: &mut Registry) -> Self {
+        let operations = Family::<OperationLabel, Histogram>::new_with_constructor(|| {
+            Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+        });
+        let metrics = Self {
+            accepted: Counter::default(),
+            rejected: Family::default(),
+            accept_seconds: operations.get_or_create(&OperationLabel { operation: "accept" }).clone(),
+        };
+        registry.register("pulse_events_accepted", "Events committed", metrics.accepted.clone());
+        registry.register(
+            "pulse_events_rejected",
+            "Events refused, by the code of the answer; a body that could not be read counts as one",
+            metrics.rejected.clone(),
+        );
+        registry.register(
+            "pulse_store_operation_seconds",
+            "Time of an operation of the store, with the wait for its turn",
+            operations,
+        );
+        // Present from the start, so that a rate over the first rejection is not lost.
+        metrics.reject("validation_error", 0);
+        metrics.reject("unavailable", 0);
+        metrics
+    }
+
+    pub(crate) fn reject(&self, code: &'static str, events: u64) {
+        self.rejected.get_or_create(&CodeLabel { code }).inc_by(events);
+    }
+}

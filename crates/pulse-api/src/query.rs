@@ -1,0 +1,269 @@
+//! The query of the list, parsed by hand so that every mistake is told at once and with its place.
+//!
+//! Parameters that we do not know are ignored; one of ours that is repeated is a mistake, because nobody could say
+//! which was meant.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use form_urlencoded::Serializer;
+use pulse_core::{FieldError, Location};
+use pulse_store::EventFilter;
+use utoipa::IntoParams;
+
+/// Events on one page, at the most.
+const LARGEST_LIMIT: i64 = 500;
+/// Events on one page if the client does not say.
+const DEFAULT_LIMIT: i64 = 50;
+/// The largest offset: PostgreSQL reads and drops every event before it, which a cursor spares.
+const LARGEST_OFFSET: i64 = 10_000;
+/// The longest cursor that is looked at, in characters.
+const LONGEST_CURSOR: usize = 256;
+
+/// Which events to list, and which page of them.
+#[derive(Debug, Clone, Default, PartialEq, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// How many events, at the most.
+    #[param(value_type = i64, required = false, minimum = 1, maximum = 500, default = 50)]
+    pub limit: Option<i64>,
+    /// How many of the newest events to leave out. Beyond 10 000 use `cursor`.
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 10000, default = 0)]
+    pub offset: Option<i64>,
+    /// `next_cursor` of the page before; not together with `offset`.
+    #[param(value_type = String, required = false, max_length = 256)]
+    pub cursor: Option<String>,
+    /// Exactly this type.
+    #[param(value_type = String, required = false, max_length = 100, pattern = r"^[^\x00]*$")]
+    pub event_type: Option<String>,
+    /// Exactly this name.
+    #[param(value_type = String, required = false, max_length = 255, pattern = r"^[^\x00]*$")]
+    pub event_name: Option<String>,
+    /// Exactly this source.
+    #[param(value_type = String, required = false, max_length = 100, pattern = r"^[^\x00]*$")]
+    pub source: Option<String>,
+    /// Exactly this session.
+    #[param(value_type = String, required = false, max_length = 255, pattern = r"^[^\x00]*$")]
+    pub session_id: Option<String>,
+    /// Only processed events, or only those that are not.
+    #[param(value_type = bool, required = false)]
+    pub processed: Option<bool>,
+    /// Accepted at this time or later, RFC 3339.
+    #[param(value_type = String, format = DateTime, required = false)]
+    pub from: Option<DateTime<Utc>>,
+    /// Accepted before this time, RFC 3339.
+    #[param(value_type = String, format = DateTime, required = false)]
+    pub to: Option<DateTime<Utc>>,
+}
+
+impl ListParams {
+    /// Parses the query of a request.
+    ///
+    /// # Errors
+    /// Every parameter that is wrong.
+    pub(crate) fn parse(query: &str) -> Result<Self, Vec<FieldError>> {
+        let mut query = Query { pairs: form_urlencoded::parse(query.as_bytes()).collect(), errors: Vec::new() };
+        let params = Self {
+            limit: query.integer("limit", 1..=LARGEST_LIMIT, ""),
+            offset: query.integer("offset", 0..=LARGEST_OFFSET, "; use cursor to go further"),
+            cursor: query.text("cursor", LONGEST_CURSOR),
+            event_type: query.text("event_type", 100),
+            event_name: query.text("event_name", 255),
+            source: query.text("source", 100),
+            session_id: query.text("session_id", 255),
+            processed: query.boolean("processed"),
+            from: query.time("from"),
+            to: query.time("to"),
+        };
+        if params.cursor.is_some() && params.offset.is_some() {
+            query.fail("cursor", "cursor_and_offset", "use either cursor or offset, not both");
+        }
+        if query.errors.is_empty() { Ok(params) } else { Err(query.errors) }
+    }
+
+    /// The events on one page, at the most.
+    pub(crate) fn page_size(&self) -> i64 {
+        self.limit.unwrap_or(DEFAULT_LIMIT)
+    }
+
+    /// Which events, whatever the page.
+    pub(crate) fn filter(&self) -> EventFilter {
+        let Self { limit: _, offset: _, cursor: _, event_type, event_name, source, session_id, processed, from, to } =
+            self.clone();
+        EventFilter { event_type, event_name, source, session_id, processed, from, to }
+    }
+
+    /// The query of the page that starts at `next_cursor`.
+    pub(crate) fn next_query(&self, next_cursor: &str) -> String {
+        let Self { limit: _, offset: _, cursor: _, event_type, event_name, source, session_id, processed, from, to } =
+            self;
+        let mut query = Serializer::new(String::new());
+        query.append_pair("limit", &self.page_size().to_string());
+        let texts =
+            [("event_type", event_type), ("event_name", event_name), ("source", source), ("session_id", session_id)];
+        for (name, text) in texts {
+            query.extend_pairs(text.as_ref().map(|text| (name, text)));
+        }
+        query.extend_pairs(processed.map(|processed| ("processed", processed.to_string())));
+        for (name, time) in [("from", from), ("to", to)] {
+            query.extend_pairs(time.map(|time| (name, time.to_rfc3339_opts(SecondsFormat::AutoSi, true))));
+        }
+        query.append_pair("cursor", next_cursor);
+        query.finish()
+    }
+}
+
+/// A mistake in the parameter `name`, which is in `place` (`query` or `path`).
+pub(crate) fn parameter_error(
+    place: &'static str,
+    name: &'static str,
+    kind: &'static str,
+    msg: impl Into<String>,
+) -> FieldError {
+    FieldError {
+        loc: vec![Location::Field(place.into()), Location::Field(name.into())],
+        msg: msg.into(),
+        kind,
+        index: None,
+    }
+}
+
+/// The parameters of a query while they are parsed, and what was wrong so far.
+struct Query<'a> {
+    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    errors: Vec<FieldError>,
+}
+
+impl<'a> Query<'a> {
+    fn fail(&mut self, name: &'static str, kind: &'static str, msg: impl Into<String>) {
+        self.errors.push(parameter_error("query", name, kind, msg));
+    }
+
+    fn value(&mut self, name: &'static str) -> Option<Cow<'a, str>> {
+        let mut values = self.pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
+        let value = values.next().cloned();
+        if values.next().is_some() {
+            self.fail(name, "repeated", "the parameter should be given once");
+            return None;
+        }
+        value
+    }
+
+    fn integer(&mut self, name: &'static str, range: RangeInclusive<i64>, advice: &str) -> Option<i64> {
+        let text = self.value(name)?;
+        let digits = text.strip_prefix('-').unwrap_or(&text);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            self.fail(name, "int_parsing", "input should be a whole number");
+            return None;
+        }
+        // A number that is too long for i64 is out of range as well.
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let msg = format!("input should be from {} to {}{advice}", range.start(), range.end());
+            self.fail(name, "out_of_range", msg);
+        }
+        number
+    }
+
+    fn text(&mut self, name: &'static str, max_chars: usize) -> Option<String> {
+        let text = self.value(name)?;
+        if text.contains('\0') {
+            self.fail(name, "nul_character", "input should hold no NUL character");
+            return None;
+        }
+        let length = text.chars().count();
+        if length > max_chars {
+            let msg = format!("the string has {length} characters, the limit is {max_chars}");
+            self.fail(name, "string_too_long", msg);
+            return None;
+        }
+        Some(text.into_owned())
+    }
+
+    fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        match self.value(name)?.as_ref() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => {
+                self.fail(name, "bool_parsing", "input should be true or false");
+                None
+            }
+        }
+    }
+
+    fn time(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
+        let parsed = DateTime::parse_from_rfc3339(&self.value(name)?);
+        if parsed.is_err() {
+            let msg = "input should be an RFC 3339 date and time, its + written as %2B";
+            self.fail(name, "datetime_parsing", msg);
+        }
+        parsed.ok().map(|time| time.to_utc())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(query: &str) -> Vec<(String, &'static str)> {
+        let errors = ListParams::parse(query).expect_err("refused");
+        errors.into_iter().map(|error| (serde_json::to_string(&error.loc).expect("serialises"), error.kind)).collect()
+    }
+
+    #[test]
+    fn nothing_is_required() {
+        let params = ListParams::parse("").expect("parses");
+        assert_eq!(params, ListParams::default());
+        assert_eq!(params.page_size(), 50);
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_unknown_ones_ignored() {
+        let query =
+            "limit=500&event_name=page+view%21&processed=false&from=2025-12-18T10:30:00%2B02:00&colour=x&colour";
+        let params = ListParams::parse(query).expect("parses");
+        assert_eq!((params.limit, params.processed), (Some(500), Some(false)));
+        assert_eq!(params.event_name.as_deref(), Some("page view!"));
+        assert_eq!(params.from.expect("given").to_rfc3339(), "2025-12-18T08:30:00+00:00");
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_place() {
+        let long = format!("source={}", "x".repeat(101));
+        let huge = format!("limit={}", "9".repeat(400));
+        for (query, name, kind) in [
+            ("limit=0", "limit", "out_of_range"),
+            ("limit=501", "limit", "out_of_range"),
+            ("limit=-1", "limit", "out_of_range"),
+            (huge.as_str(), "limit", "out_of_range"),
+            ("limit=", "limit", "int_parsing"),
+            ("limit=ten", "limit", "int_parsing"),
+            ("limit=%2B5", "limit", "int_parsing"),
+            ("limit=1&limit=1", "limit", "repeated"),
+            ("processed=yes", "processed", "bool_parsing"),
+            ("from=2025-12-18", "from", "datetime_parsing"),
+            ("to=yesterday", "to", "datetime_parsing"),
+            ("event_type=a%00b", "event_type", "nul_character"),
+            (long.as_str(), "source", "string_too_long"),
+            ("cursor=x&offset=1", "cursor", "cursor_and_offset"),
+        ] {
+            assert_eq!(errors(query), [(format!(r#"["query","{name}"]"#), kind)], "{query}");
+        }
+        assert_eq!(errors("limit=0&processed=1").len(), 2);
+    }
+
+    #[test]
+    fn a_too_large_offset_names_the_cursor() {
+        let errors = ListParams::parse("offset=10001").expect_err("refused");
+        assert!(errors[0].msg.contains("cursor"), "{}", errors[0].msg);
+    }
+
+    #[test]
+    fn the_next_query_repeats_the_filters_and_the_limit() {
+        let query = "limit=7&offset=3&source=a%26b&processed=true&to=2025-12-18T10:30:00.5Z";
+        let params = ListParams::parse(query).expect("parses");
+        let next = ListParams::parse(&params.next_query("abc")).expect("parses");
+        assert_eq!(next, ListParams { offset: None, cursor: Some("abc".into()), ..params });
+    }
+}

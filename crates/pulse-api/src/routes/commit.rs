@@ -1,0 +1,122 @@
+//! From parsed events to a committed task: accept, then enqueue.
+
+use std::time::Instant;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use pulse_core::{NewEvent, TaskKind};
+use pulse_http::Problem;
+use pulse_queue::Entry;
+use pulse_store::{AcceptError, Acceptance, NewKey, NewTask};
+use serde::Serialize;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::error::{USER_GONE, accept_failed, internal};
+use crate::idempotency::{IDEMPOTENCY_REPLAYED, fingerprint};
+use crate::prefer::PREFERENCE_APPLIED;
+use crate::routes::post::Post;
+use crate::state::AppState;
+use crate::wire::Extras;
+
+/// What was committed, now or by an earlier request with the same key.
+pub(crate) struct Receipt {
+    pub task_id: Uuid,
+    /// In the order of the request.
+    pub event_ids: Vec<i64>,
+    pub extras: Extras,
+    pub replayed: bool,
+}
+
+/// Commits `events` and their task, and tells Redis of it.
+///
+/// `route` and the client's Idempotency-Key together name the answer that a replay repeats.
+pub(crate) async fn commit(
+    state: &AppState,
+    post: Post,
+    route: &'static str,
+    kind: TaskKind,
+    events: Vec<NewEvent>,
+    extras: Extras,
+) -> Result<Receipt, Problem> {
+    let Post { writer, request_id, traceparent, handling, idempotency_key, body } = post;
+    let key = match idempotency_key {
+        Some(key) => {
+            let replay = serde_json::to_value(&extras).map_err(|error| internal().caused_by(error))?;
+            Some(NewKey { route, key, fingerprint: fingerprint(&body, handling), replay })
+        }
+        None => None,
+    };
+    let task_id = Uuid::now_v7();
+    let task = NewTask {
+        id: task_id,
+        user_id: writer.user_id,
+        kind,
+        events,
+        max_attempts: state.max_attempts,
+        traceparent,
+        request_id: Some(request_id.0.as_ref().to_owned()),
+        key,
+    };
+    // A task of its own: a client that hangs up stops neither the commit nor what follows it.
+    let accepting = tokio::spawn(accept_and_enqueue(state.clone(), task).in_current_span());
+    let acceptance = match accepting.await.map_err(|error| internal().caused_by(error))? {
+        Ok(acceptance) => acceptance,
+        Err(error) => {
+            let problem = accept_failed(error);
+            if problem.code() == USER_GONE {
+                state.users.forget(&writer.subject).await;
+            }
+            return Err(problem);
+        }
+    };
+    let receipt = match acceptance {
+        Acceptance::Accepted { event_ids } => Receipt { task_id, event_ids, extras, replayed: false },
+        Acceptance::Replayed { task_id, event_ids, replay } => {
+            let extras = serde_json::from_value(replay).map_err(|error| internal().caused_by(error))?;
+            Receipt { task_id, event_ids, extras, replayed: true }
+        }
+    };
+    let Receipt { task_id, event_ids, replayed, .. } = &receipt;
+    tracing::debug!(
+        request_id = &*request_id.0,
+        %task_id,
+        user_id = writer.user_id,
+        first_event_id = event_ids.first(),
+        events = event_ids.len(),
+        replayed,
+        "accepted"
+    );
+    Ok(receipt)
+}
+
+async fn accept_and_enqueue(state: AppState, task: NewTask) -> Result<Acceptance, AcceptError> {
+    let entry = Entry { task_id: task.id, traceparent: task.traceparent.clone() };
+    let started = Instant::now();
+    let result = state.acceptor.accept(task).await;
+    state.metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
+    if let Ok(Acceptance::Accepted { event_ids }) = &result {
+        state.publisher.enqueue(entry);
+        state.metrics.accepted.inc_by(event_ids.len() as u64);
+    }
+    result
+}
+
+/// The 202, with the headers that say how it came about.
+pub(crate) fn accepted(body: impl Serialize, replayed: bool, preference: Option<HeaderValue>) -> Response {
+    let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
+    let headers = response.headers_mut();
+    if replayed {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    if let Some(preference) = preference {
+        headers.insert(PREFERENCE_APPLIED, preference);
+    }
+    response
+}
+
+/// Warnings and errors as they are stored with a key.
+pub(crate) fn to_values<T: Serialize>(items: &[T]) -> Result<Vec<serde_json::Value>, Problem> {
+    items.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(|error| internal().caused_by(error))
+}

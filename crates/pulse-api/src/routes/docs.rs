@@ -1,0 +1,20 @@
+//! The OpenAPI document, and a page to read it that loads nothing from elsewhere.
+
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use bytes::Bytes;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::openapi::openapi;
+
+const DOCUMENT: &str = "/api/v1/openapi.json";
+
+pub(crate) fn router() -> Router {
+    let document = Bytes::from(openapi().to_json().expect("the document is made of strings and numbers"));
+    // Without "none", the page would ask an outside validator about the document.
+    let page = SwaggerUi::new("/docs").config(Config::from(DOCUMENT).validator_url("none"));
+    Router::new()
+        .route(DOCUMENT, get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone())))
+        .merge(page)
+}

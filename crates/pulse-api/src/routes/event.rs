@@ -1,0 +1,34 @@
+//! `GET /api/v1/events/{id}`: one event of the caller.
+
+use axum::Json;
+use axum::extract::State;
+use pulse_http::Problem;
+
+use crate::auth::Reader;
+use crate::error::{not_found, store_failed};
+use crate::openapi::{FindProblems, ReadHeaders};
+use crate::routes::path::EventId;
+use crate::state::AppState;
+use crate::wire::EventAnswer;
+
+/// Read an event
+///
+/// Another user's event is not found.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events/{id}",
+    tag = "events",
+    params(
+        ("id" = i64, Path, description = "The event's id.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64),
+        ReadHeaders,
+    ),
+    responses((status = OK, description = "The whole event.", body = EventAnswer), FindProblems),
+)]
+pub(crate) async fn get_event(
+    State(state): State<AppState>,
+    reader: Reader,
+    EventId(id): EventId,
+) -> Result<Json<EventAnswer>, Problem> {
+    let event = state.store.find_event(reader.user_id, id).await.map_err(store_failed)?;
+    event.map(|event| Json(event.into())).ok_or_else(|| not_found("event_not_found", "event"))
+}

@@ -1,0 +1,71 @@
+//! `GET /api/v1/events`: a page of the caller's events.
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use pulse_http::Problem;
+use pulse_store::{PageStart, StoredEvent};
+
+use crate::auth::Reader;
+use crate::error::{bad_cursor, store_failed, validation};
+use crate::openapi::{ListProblems, ReadHeaders};
+use crate::query::ListParams;
+use crate::state::AppState;
+use crate::wire::EventPage;
+
+const PATH: &str = "/api/v1/events";
+
+/// List events
+///
+/// Your events, newest first. To read them all, follow `next_cursor`, or the `Link` header with `rel="next"`: unlike
+/// `offset` it neither slows down nor skips when new events arrive.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    tag = "events",
+    params(ListParams, ReadHeaders),
+    responses(
+        (status = OK, description = "A page of your events.", body = EventPage, headers(
+            ("Link" = String, description = "The next page, with `rel=\"next\"`; absent on the last one."),
+        )),
+        ListProblems,
+    ),
+)]
+pub(crate) async fn list_events(
+    State(state): State<AppState>,
+    reader: Reader,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let params = ListParams::parse(query.as_deref().unwrap_or_default()).map_err(|errors| validation(&errors))?;
+    let filter = params.filter();
+    let start = match &params.cursor {
+        Some(cursor) => state.cursors.decode(reader.user_id, &filter, cursor).map_err(bad_cursor)?,
+        None => PageStart::Offset(params.offset.unwrap_or(0)),
+    };
+    let limit = params.page_size();
+    // One more than asked for tells whether there is a next page.
+    let found = state.store.list_events(reader.user_id, &filter, start, limit + 1).await;
+    let (events, next) = page(found.map_err(store_failed)?, usize::try_from(limit).unwrap_or(usize::MAX));
+    let next_cursor = next.map(|(time, id)| state.cursors.encode(reader.user_id, &filter, time, id));
+    let link = next_cursor.as_deref().map(|cursor| format!("<{PATH}?{}>; rel=\"next\"", params.next_query(cursor)));
+
+    let events = events.into_iter().map(Into::into).collect();
+    let page = EventPage { events, limit, offset: params.offset.unwrap_or(0), next_cursor };
+    let mut response = Json(page).into_response();
+    if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// The first `limit` events, and the place of the last one if there are more.
+fn page(
+    mut events: Vec<StoredEvent>,
+    limit: usize,
+) -> (Vec<StoredEvent>, Option<(chrono::DateTime<chrono::Utc>, i64)>) {
+    let more = events.len() > limit;
+    events.truncate(limit);
+    let last = events.last().filter(|_| more).map(|event| (event.created_at, event.id));
+    (events, last)
+}

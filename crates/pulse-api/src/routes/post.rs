@@ -1,0 +1,40 @@
+//! What the two routes that take events have in common of a request.
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use bytes::Bytes;
+use pulse_http::{Problem, RequestId, TraceParent, WireBody};
+
+use crate::auth::Writer;
+use crate::idempotency;
+use crate::prefer::Handling;
+use crate::state::AppState;
+
+/// A request that posts events, from a caller who may; the body is not parsed yet.
+pub(crate) struct Post {
+    pub writer: Writer,
+    pub request_id: RequestId,
+    pub traceparent: Option<String>,
+    pub handling: Handling,
+    pub idempotency_key: Option<String>,
+    pub body: Bytes,
+}
+
+impl FromRequest<AppState> for Post {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        read(request, state).await.inspect_err(|problem| state.metrics.reject(problem.code(), 1))
+    }
+}
+
+/// The caller first: a stranger's body is not read.
+async fn read(request: Request, state: &AppState) -> Result<Post, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let writer = Writer::from_request_parts(&mut parts, state).await?;
+    let Ok(request_id) = RequestId::from_request_parts(&mut parts, state).await;
+    let traceparent = parts.extensions.remove::<TraceParent>().and_then(|TraceParent(passed_on)| passed_on);
+    let handling = Handling::of(&parts.headers);
+    let idempotency_key = idempotency::key(&parts.headers)?;
+    let WireBody(body) = WireBody::from_request(Request::from_parts(parts, body), state).await?;
+    Ok(Post { writer, request_id, traceparent, handling, idempotency_key, body })
+}

@@ -1,0 +1,27 @@
+//! `GET /api/v1/events/status/unprocessed`: how many of the caller's events still wait.
+
+use axum::Json;
+use axum::extract::State;
+use pulse_http::Problem;
+
+use crate::auth::Reader;
+use crate::error::store_failed;
+use crate::openapi::{ReadHeaders, ReadProblems};
+use crate::state::AppState;
+use crate::wire::UnprocessedAnswer;
+
+/// Count unprocessed events
+#[utoipa::path(
+    get,
+    path = "/api/v1/events/status/unprocessed",
+    tag = "events",
+    params(ReadHeaders),
+    responses((status = OK, description = "How many of your events wait.", body = UnprocessedAnswer), ReadProblems),
+)]
+pub(crate) async fn count_unprocessed(
+    State(state): State<AppState>,
+    reader: Reader,
+) -> Result<Json<UnprocessedAnswer>, Problem> {
+    let counts = state.store.count_unprocessed(reader.user_id).await.map_err(store_failed)?;
+    Ok(Json(counts.into()))
+}

@@ -1,0 +1,86 @@
+//! The admin port: `/livez`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use futures_util::future::BoxFuture;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+/// A probe that takes longer has failed.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How a part of us is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Slower, and nothing is lost.
+    Degraded,
+    /// It does not work.
+    Failed,
+}
+
+/// One part, looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Which part.
+    pub name: &'static str,
+    /// How it is.
+    pub status: Status,
+    /// Why, if it is not [`Status::Ok`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// Looks at some parts.
+pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Vec<Check>> + Send + Sync>;
+
+#[derive(Clone)]
+struct Admin {
+    registry: Arc<Registry>,
+    live: Probe,
+    ready: Probe,
+}
+
+/// The routes of the admin port. `/livez` fails when a restart helps, `/readyz` when requests should go elsewhere.
+pub fn admin_router(registry: Arc<Registry>, live: Probe, ready: Probe) -> Router {
+    Router::new()
+        .route("/livez", get(async |State(admin): State<Admin>| probe(admin.live).await))
+        .route("/readyz", get(async |State(admin): State<Admin>| probe(admin.ready).await))
+        .route("/metrics", get(metrics))
+        .with_state(Admin { registry, live, ready })
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: Status,
+    checks: Vec<Check>,
+}
+
+async fn probe(probe: Probe) -> Response {
+    let checks = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| {
+        vec![Check {
+            name: "probe",
+            status: Status::Failed,
+            detail: format!("no answer within {} s", DEADLINE.as_secs()),
+        }]
+    });
+    let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);
+    let code = if status == Status::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    (code, Json(Report { status, checks })).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let mut text = String::new();
+    if prometheus_client::encoding::text::encode(&mut text, &admin.registry).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}

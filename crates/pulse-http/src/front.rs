@@ -1,0 +1,143 @@
+//! The front door of a router: everything that each request passes, in one place and in this order.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+
+use crate::body::BodyLimits;
+use crate::metrics::HttpMetrics;
+use crate::problem::Problem;
+use crate::request_id::{self, RequestId};
+use crate::server::ServerConfig;
+use crate::trace_context::traceparent;
+
+/// Makes the caller's `traceparent`, if any, the parent of a request's span; returns the one to pass on with its work.
+pub type ContinueTrace = fn(&Span, Option<&str>) -> Option<String>;
+
+/// The `traceparent` to pass on with the work of a request; in the request's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceParent(pub Option<String>);
+
+struct Front {
+    metrics: HttpMetrics,
+    in_flight: Semaphore,
+    timeout: Duration,
+    body: BodyLimits,
+    continue_trace: ContinueTrace,
+}
+
+/// Puts the front door before `router`: request id, load shedding, time-out, panics, problems, metrics, one log line.
+pub fn layered(router: Router, metrics: HttpMetrics, config: &ServerConfig, continue_trace: ContinueTrace) -> Router {
+    let front = Front {
+        metrics,
+        in_flight: Semaphore::new(config.max_in_flight),
+        timeout: config.request_timeout,
+        body: BodyLimits { bytes: config.max_body_bytes, idle: config.body_idle_timeout },
+        continue_trace,
+    };
+    with_fallbacks(router).layer(from_fn_with_state(Arc::new(front), pass))
+}
+
+/// Answers unknown routes and wrong methods with problems.
+fn with_fallbacks(router: Router) -> Router {
+    router
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such route: see /docs"))
+        .method_not_allowed_fallback(async || {
+            let detail = "the route does not take this method: see the Allow header";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        })
+}
+
+async fn pass(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = RequestId::of(request.headers());
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let method = request.method().clone();
+    let span =
+        tracing::info_span!("http_request", request_id = &*id.0, method = method.as_str(), route, trace_id = Empty);
+    let passed_on = (front.continue_trace)(&span, traceparent(request.headers()));
+    request.extensions_mut().insert(TraceParent(passed_on));
+    request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(front.body);
+
+    front.metrics.active.inc();
+    let mut response = answer(&front, request, next).instrument(span).await;
+    front.metrics.active.dec();
+
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        problem.log(&id.0);
+        let rendered = problem.render(&id.0);
+        response = keep_headers(response.headers(), rendered);
+    }
+    if let Some(value) = id.header_value() {
+        response.headers_mut().insert(request_id::HEADER, value);
+    }
+    let (status, duration) = (response.status(), started.elapsed());
+    front.metrics.observe(route, &method, status, duration);
+    let duration_ms = duration.as_secs_f64() * 1000.0;
+    tracing::debug!(
+        request_id = &*id.0,
+        method = method.as_str(),
+        route,
+        status = status.as_u16(),
+        duration_ms,
+        "request"
+    );
+    response
+}
+
+async fn answer(front: &Front, request: Request, next: Next) -> Response {
+    let Ok(_permit) = front.in_flight.try_acquire() else {
+        let detail = "too many requests at once: try again later";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
+            .retry_after(1)
+            .closing()
+            .into_response();
+    };
+    match tokio::time::timeout(front.timeout, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something is broken on our side")
+                .caused_by(Panicked(message(&*panic)))
+                .into_response()
+        }
+        Err(_) => {
+            let detail = "the request took too long: try again later";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "request_timeout", detail)
+                .retry_after(1)
+                .closing()
+                .into_response()
+        }
+    }
+}
+
+/// What the router added to the answer, such as Allow, stays.
+fn keep_headers(from: &HeaderMap, mut rendered: Response) -> Response {
+    for (name, value) in from {
+        if !rendered.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
+            rendered.headers_mut().append(name, value.clone());
+        }
+    }
+    rendered
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a handler panicked: {0}")]
+struct Panicked(String);
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}

@@ -1,0 +1,156 @@
+//! Every error answer: RFC 9457 `application/problem+json`, with a stable code.
+//!
+//! The client sees a code and a safe sentence; the cause goes to the log, once, at the front door.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Where a code is explained.
+const TYPE_BASE: &str = "https://pulseboard.dev/problems/";
+
+/// An error answer. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Problem(Arc<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<Value>,
+    retry_after: Option<u64>,
+    challenge: Option<String>,
+    closes: bool,
+    cause: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The body, in the order that people read it.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Value],
+}
+
+impl Problem {
+    /// `code` is stable, in snake case; `detail` tells the client what to do, and nothing of our insides.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self(Arc::new(Inner {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            challenge: None,
+            closes: false,
+            cause: None,
+        }))
+    }
+
+    /// 503 `unavailable`: the same request may succeed in a second.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(1)
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Adds the wrong values, each with its place.
+    #[must_use]
+    pub fn with_errors<T: Serialize>(self, errors: &[T]) -> Self {
+        let errors = errors.iter().map(|error| serde_json::to_value(error).unwrap_or_default()).collect();
+        self.edit(|inner| inner.errors = errors)
+    }
+
+    /// Tells the client to try again after this many seconds.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        self.edit(|inner| inner.retry_after = Some(seconds))
+    }
+
+    /// Tells the client how to authenticate: `WWW-Authenticate`.
+    #[must_use]
+    pub fn challenge(self, challenge: impl Into<String>) -> Self {
+        self.edit(|inner| inner.challenge = Some(challenge.into()))
+    }
+
+    /// Closes the connection after the answer, because the rest of the request is not read.
+    #[must_use]
+    pub fn closing(self) -> Self {
+        self.edit(|inner| inner.closes = true)
+    }
+
+    /// Keeps the cause for the log.
+    #[must_use]
+    pub fn caused_by(self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.edit(|inner| inner.cause = Some(Arc::new(cause)))
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// Tells the log: what is ours loudly, what is the client's hardly.
+    pub(crate) fn log(&self, request_id: &str) {
+        let Inner { status, code, cause, .. } = &*self.0;
+        let cause = cause.as_deref().map(|cause| cause as &(dyn Error + 'static));
+        let status = status.as_u16();
+        match status {
+            500 => tracing::error!(request_id, status, code, error = cause, "request failed"),
+            501.. => tracing::warn!(request_id, status, code, error = cause, "request refused for now"),
+            _ => tracing::debug!(request_id, status, code, error = cause, "request refused"),
+        }
+    }
+
+    /// The whole answer; `instance` is the request's id.
+    pub(crate) fn render(&self, instance: &str) -> Response {
+        let Inner { status, code, detail, errors, retry_after, challenge, closes, .. } = &*self.0;
+        let title = status.canonical_reason().unwrap_or("Error");
+        let kind = format!("{TYPE_BASE}{code}");
+        let document = Document { kind, title, status: status.as_u16(), detail, instance, code, errors };
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = *status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+        }
+        if let Some(challenge) = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if *closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    /// The front door renders it, because it knows the request's id.
+    fn into_response(self) -> Response {
+        let mut response = self.0.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

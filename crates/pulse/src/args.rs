@@ -1,0 +1,251 @@
+//! Flags and environment, in groups that commands flatten. Every flag has a `PULSE_…` variable; its doc comment is the
+//! reference. Nothing outside this crate reads either.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use pulse_core::{Limits, RetryPolicy};
+use pulse_http::{AuthConfig, KeySource, ServerConfig};
+use pulse_queue::{Queue, QueueConfig};
+use pulse_store::{Store, StoreConfig};
+
+use crate::telemetry::{Format, TelemetryConfig};
+
+/// Parses `300`, `300s`, `5m` or `1h 30m`; a plain number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write it as 300s, 5m or 1h"))
+}
+
+/// Logs and traces.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LogArgs {
+    /// How log lines are written, to stderr
+    #[arg(long, env = "PULSE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub(crate) log_format: LogFormat,
+    /// Which log lines: a level, or directives such as `info,pulse_worker=debug`
+    #[arg(long = "log", env = "PULSE_LOG", default_value = "info", global = true)]
+    pub(crate) log_filter: String,
+    /// Where traces go, as OTLP over HTTP; none are sent without it. Also read from OTEL_EXPORTER_OTLP_ENDPOINT
+    #[arg(long, env = "PULSE_OTLP_ENDPOINT", global = true)]
+    pub(crate) otlp_endpoint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl LogArgs {
+    pub(crate) fn into_config(self, service_name: &'static str) -> TelemetryConfig {
+        let Self { log_format, log_filter, otlp_endpoint } = self;
+        let format = match log_format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        };
+        #[expect(clippy::disallowed_methods, reason = "the one variable that is not ours: the standard's own name")]
+        let standard = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|endpoint| !endpoint.is_empty());
+        TelemetryConfig { format, filter: log_filter, service_name, otlp_endpoint: otlp_endpoint.or_else(standard) }
+    }
+}
+
+/// Whose data it is.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct IngestArgs {
+    /// The ingest that database and Redis keys belong to: <namespace>/<name>, or any name outside a cluster
+    #[arg(long, env = "PULSE_INGEST", default_value = "dev")]
+    pub(crate) ingest: String,
+}
+
+/// PostgreSQL.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DatabaseArgs {
+    /// Where PostgreSQL is: postgres://USER:PASSWORD@HOST/DATABASE
+    #[arg(long, env = "PULSE_DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: String,
+    /// The most pooled connections of this process; the hot statements have a few of their own on top
+    #[arg(long, env = "PULSE_DATABASE_MAX_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) database_max_connections: u32,
+}
+
+impl DatabaseArgs {
+    pub(crate) fn connect(self, role: &str) -> anyhow::Result<Store> {
+        let Self { database_url: url, database_max_connections: max_connections } = self;
+        let config = StoreConfig { url, max_connections, application_name: format!("pulse {role}") };
+        Store::connect_lazy(&config).context("the database URL is not valid: expected postgres://USER@HOST/DATABASE")
+    }
+}
+
+/// Redis.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RedisArgs {
+    /// Where Redis, the broker, is: redis://HOST:PORT/DB or unix:///PATH
+    #[arg(long, visible_alias = "broker-url", env = "PULSE_REDIS_URL", hide_env_values = true)]
+    pub(crate) redis_url: String,
+}
+
+impl RedisArgs {
+    pub(crate) fn connect(self, ingest: &str) -> anyhow::Result<Queue> {
+        let Self { redis_url: url } = self;
+        Ok(Queue::connect_lazy(&QueueConfig { url, ingest: ingest.to_owned() })?)
+    }
+}
+
+/// Probes and metrics.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AdminArgs {
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, env = "PULSE_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
+    pub(crate) admin_listen: SocketAddr,
+}
+
+/// Who may call the API.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AuthArgs {
+    /// The secret of HS256 tokens, at least 32 bytes: `openssl rand -hex 32`
+    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, conflicts_with = "jwt_public_key_file")]
+    pub(crate) jwt_secret: Option<String>,
+    /// A PEM file with the public key of RS256, ES256 or EdDSA tokens
+    #[arg(long, env = "PULSE_JWT_PUBLIC_KEY_FILE")]
+    pub(crate) jwt_public_key_file: Option<PathBuf>,
+    /// The `iss` that tokens must have
+    #[arg(long, env = "PULSE_JWT_ISSUER")]
+    pub(crate) jwt_issuer: Option<String>,
+    /// The `aud` that tokens must have
+    #[arg(long, env = "PULSE_JWT_AUDIENCE")]
+    pub(crate) jwt_audience: Option<String>,
+    /// Create the user of a valid token on first use; otherwise an unknown user is refused
+    #[arg(long, env = "PULSE_AUTO_PROVISION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) auto_provision: bool,
+}
+
+impl AuthArgs {
+    pub(crate) fn into_config(self) -> anyhow::Result<(AuthConfig, bool)> {
+        let Self { jwt_secret, jwt_public_key_file, jwt_issuer, jwt_audience, auto_provision } = self;
+        let key = match (jwt_secret, jwt_public_key_file) {
+            (Some(secret), _) => KeySource::Hs256(secret.into_bytes()),
+            (None, Some(path)) => {
+                let pem = std::fs::read(&path)
+                    .with_context(|| format!("failed to read the public key {}", path.display()))?;
+                KeySource::PublicKeyPem(pem)
+            }
+            (None, None) => bail!("no key for tokens: set PULSE_JWT_SECRET or PULSE_JWT_PUBLIC_KEY_FILE"),
+        };
+        Ok((AuthConfig { key, issuer: jwt_issuer, audience: jwt_audience, leeway_seconds: 30 }, auto_provision))
+    }
+}
+
+/// How the API serves.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerArgs {
+    /// The largest request body, in bytes
+    #[arg(long, env = "PULSE_MAX_BODY_BYTES", default_value_t = 1024 * 1024)]
+    pub(crate) max_body_bytes: usize,
+    /// The largest event, in bytes of its JSON
+    #[arg(long, env = "PULSE_MAX_EVENT_BYTES", default_value_t = 32 * 1024)]
+    pub(crate) max_event_bytes: usize,
+    /// The deepest nesting of an event
+    #[arg(long, env = "PULSE_MAX_EVENT_DEPTH", default_value_t = 32)]
+    pub(crate) max_event_depth: usize,
+    /// The most events of a batch
+    #[arg(long, env = "PULSE_MAX_BATCH", default_value_t = 100)]
+    pub(crate) max_batch: usize,
+    /// The most open connections; more wait to be accepted
+    #[arg(long, env = "PULSE_MAX_CONNECTIONS", default_value_t = 10_240)]
+    pub(crate) max_connections: usize,
+    /// The most requests at once; more are answered 503
+    #[arg(long, env = "PULSE_MAX_IN_FLIGHT", default_value_t = 1_024)]
+    pub(crate) max_in_flight: usize,
+    /// The longest wait for a request's head
+    #[arg(long, env = "PULSE_HEADER_TIMEOUT", default_value = "5s", value_parser = duration)]
+    pub(crate) header_timeout: Duration,
+    /// The longest wait for the next piece of a request's body
+    #[arg(long, env = "PULSE_BODY_TIMEOUT", default_value = "10s", value_parser = duration)]
+    pub(crate) body_timeout: Duration,
+    /// The longest time for a request
+    #[arg(long, env = "PULSE_REQUEST_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub(crate) request_timeout: Duration,
+    /// After SIGTERM, how long new connections are still accepted while load balancers take notice
+    #[arg(long, env = "PULSE_DRAIN_DELAY", default_value = "1s", value_parser = duration)]
+    pub(crate) drain_delay: Duration,
+}
+
+impl ServerArgs {
+    pub(crate) fn server(&self) -> ServerConfig {
+        ServerConfig {
+            header_timeout: self.header_timeout,
+            body_idle_timeout: self.body_timeout,
+            request_timeout: self.request_timeout,
+            max_connections: self.max_connections,
+            max_in_flight: self.max_in_flight,
+            max_body_bytes: self.max_body_bytes,
+            drain_delay: self.drain_delay,
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { event_bytes: self.max_event_bytes, depth: self.max_event_depth, user_agent_chars: 2048 }
+    }
+}
+
+/// How often a task is tried.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AttemptArgs {
+    /// How many attempts a task may take before it is buried
+    #[arg(long, env = "PULSE_EVENT_MAX_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub(crate) event_max_retries: i32,
+}
+
+/// How tasks are processed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ProcessingArgs {
+    /// How many tasks are processed at once
+    #[arg(long, env = "PULSE_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) concurrency: u16,
+    /// How long an attempt may take
+    #[arg(long, env = "PULSE_EVENT_PROCESSING_TIMEOUT", default_value = "300s", value_parser = duration)]
+    pub(crate) event_processing_timeout: Duration,
+    /// The base of the retry delay, in seconds: 2 waits 2 s after the first failed attempt, 4 s after the second
+    #[arg(long, env = "PULSE_EVENT_RETRY_DELAY", default_value_t = 2.0)]
+    pub(crate) event_retry_delay: f64,
+    /// The longest retry delay
+    #[arg(long, env = "PULSE_EVENT_RETRY_CAP", default_value = "1h", value_parser = duration)]
+    pub(crate) event_retry_cap: Duration,
+    /// How far a retry delay may stray, in percent, either way
+    #[arg(long, env = "PULSE_EVENT_RETRY_JITTER", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) event_retry_jitter: u8,
+    /// After SIGTERM, how long running tasks may go on; what then still runs is released without using up its attempt
+    #[arg(long, env = "PULSE_DRAIN_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub(crate) drain_timeout: Duration,
+}
+
+impl ProcessingArgs {
+    pub(crate) fn retry(&self) -> RetryPolicy {
+        RetryPolicy {
+            base_seconds: self.event_retry_delay,
+            cap: self.event_retry_cap,
+            jitter_percent: f64::from(self.event_retry_jitter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_number_is_seconds() {
+        assert_eq!(duration("300"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert!(duration("soon").is_err());
+        assert!(duration("-1").is_err());
+    }
+}

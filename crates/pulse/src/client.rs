@@ -1,0 +1,62 @@
+//! A small JSON client of the API, for commands.
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{Method, Request, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client as Http;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// Calls one API with one token.
+pub struct Client {
+    http: Http<HttpConnector, Full<Bytes>>,
+    base: String,
+    authorization: String,
+}
+
+impl Client {
+    /// `url` is where the API is, such as `http://localhost:8000`.
+    ///
+    /// # Errors
+    /// If the URL is not one of `http`.
+    pub fn new(url: &str, token: &str) -> anyhow::Result<Self> {
+        let base = url.trim_end_matches('/').to_owned();
+        let parsed: Uri = base.parse().with_context(|| format!("`{url}` is not a URL"))?;
+        anyhow::ensure!(parsed.scheme_str() == Some("http"), "`{url}`: expected http://HOST:PORT");
+        let http = Http::builder(TokioExecutor::new()).build_http();
+        Ok(Self { http, base, authorization: format!("Bearer {token}") })
+    }
+
+    /// Posts JSON; returns status and answer.
+    ///
+    /// # Errors
+    /// If nobody answers, or not with JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+        self.send(Method::POST, path, serde_json::to_vec(body)?).await
+    }
+
+    /// Gets JSON; returns status and answer.
+    ///
+    /// # Errors
+    /// If nobody answers, or not with JSON.
+    pub async fn get(&self, path: &str) -> anyhow::Result<(u16, Value)> {
+        self.send(Method::GET, path, Vec::new()).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<(u16, Value)> {
+        let url = format!("{}{path}", self.base);
+        let request = Request::builder()
+            .method(method)
+            .uri(&url)
+            .header(header::AUTHORIZATION, &self.authorization)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let response = self.http.request(request).await.with_context(|| format!("no answer from {url}"))?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.context("the answer ended early")?.to_bytes();
+        let value = serde_json::from_slice(&body).with_context(|| format!("the answer from {url} is not JSON"))?;
+        Ok((status, value))
+    }
+}

@@ -1,0 +1,110 @@
+//! `pulse api`: the HTTP API alone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Args;
+use prometheus_client::registry::Registry;
+use pulse_api::{ApiConfig, ApiMetrics, AppState};
+use pulse_http::{HttpMetrics, Verifier};
+use pulse_queue::{Publisher, Queue};
+use pulse_store::{AcceptConfig, Acceptor, Store};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, IngestArgs, RedisArgs, ServerArgs};
+use crate::{roles, telemetry};
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiArgs {
+    /// Where the API is served
+    #[arg(long, env = "PULSE_LISTEN", default_value = "0.0.0.0:8000")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    ingest: IngestArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    redis: RedisArgs,
+    #[command(flatten)]
+    auth: AuthArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    attempts: AttemptArgs,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let ApiArgs { listen, ingest, database, redis, auth, server, attempts, admin } = args;
+    let store = database.connect("api")?;
+    let queue = redis.connect(&ingest.ingest)?;
+    let mut registry = roles::registry("api");
+    let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
+    let live = roles::live_probe(vec![("api", Arc::new(|| None))]);
+    let ready = roles::ready_probe(store.clone(), queue, shutdown.clone());
+    let admin_listener = roles::listen(admin.admin_listen, "--admin-listen").await?;
+    let listener = roles::listen(listen, "--listen").await?;
+    let ended = CancellationToken::new();
+    let admin = roles::Admin::new(admin_listener, live, ready).serve(registry, ended.clone());
+    tracing::info!(listen = %listener.local_addr()?, "api starting");
+    tokio::select! {
+        () = store.wait_for_schema() => {}
+        () = shutdown.cancelled() => {}
+    }
+    api.serve(listener, shutdown).await;
+    ended.cancel();
+    admin.await?;
+    store.close().await;
+    Ok(())
+}
+
+/// The API, ready to serve.
+pub(crate) struct Api {
+    router: axum::Router,
+    config: pulse_http::ServerConfig,
+}
+
+impl Api {
+    pub(crate) fn new(
+        server: &ServerArgs,
+        attempts: &AttemptArgs,
+        auth: AuthArgs,
+        store: Store,
+        queue: Queue,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Self> {
+        let (auth, auto_provision) = auth.into_config()?;
+        let config = ApiConfig {
+            limits: server.limits(),
+            max_batch: server.max_batch,
+            max_attempts: attempts.event_max_retries,
+            auto_provision,
+            cursor_key: cursor_key(&auth.key),
+        };
+        let accept = AcceptConfig { lanes: 2, group_events: 128, queue: 4096, writer: roles::boot_name() };
+        let acceptor = Acceptor::start(&store, accept);
+        let publisher = Publisher::start(&queue, 100_000);
+        let state =
+            AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, ApiMetrics::register(registry));
+        let metrics = HttpMetrics::register(registry);
+        let config = server.server();
+        Ok(Self {
+            router: pulse_http::layered(pulse_api::router(state), metrics, &config, telemetry::continue_trace),
+            config,
+        })
+    }
+
+    /// Serves until `shutdown`, then drains.
+    pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        pulse_http::serve(listener, self.router, self.config, shutdown).await;
+    }
+}
+
+/// Cursors are signed with a key of their own, the same in every replica.
+fn cursor_key(key: &pulse_http::KeySource) -> [u8; 32] {
+    let (pulse_http::KeySource::Hs256(bytes) | pulse_http::KeySource::PublicKeyPem(bytes)) = key;
+    Sha256::new().chain_update(b"pulse cursor\n").chain_update(bytes).finalize().into()
+}

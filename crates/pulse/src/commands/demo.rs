@@ -1,0 +1,81 @@
+//! `pulse demo`: one event and one batch, from the post to processed, each step printed.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::output::print_line;
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The API
+    #[arg(long, env = "PULSE_URL", default_value = "http://localhost:8000")]
+    url: String,
+    /// A token with events:write and events:read
+    #[arg(long, env = "PULSE_TOKEN", hide_env_values = true)]
+    token: String,
+}
+
+pub(crate) async fn run(DemoArgs { url, token }: DemoArgs) -> anyhow::Result<()> {
+    let client = Client::new(&url, &token)?;
+
+    print_line("1. post one event")?;
+    let event = json!({
+        "event_name": "page_view", "event_type": "engagement", "source": "web", "session_id": "sess_123",
+        "payload": {"page": "/dashboard", "duration": 45, "scroll_depth": 75},
+        "ip_address": "192.168.1.1", "user_agent": "pulse demo",
+    });
+    let accepted = expect(client.post("/api/v1/events", &event).await?, 202)?;
+    print_line(&format!("   202 {accepted}"))?;
+
+    print_line("2. post a batch of two")?;
+    let batch = json!({"events": [
+        {"event_name": "page_view", "event_type": "engagement", "payload": {"page": "/home"}},
+        {"event_name": "button_click", "event_type": "interaction", "payload": {"button_id": "btn_1"}},
+    ]});
+    let batch = expect(client.post("/api/v1/events/batch", &batch).await?, 202)?;
+    print_line(&format!("   202 {batch}"))?;
+
+    print_line("3. follow both tasks until they are processed")?;
+    for task_id in [&accepted["task_id"], &batch["task_id"]] {
+        let task = follow(&client, task_id.as_str().context("the answer has no task_id")?).await?;
+        print_line(&format!("   {} {} after {} attempt", task["task_id"], task["state"], task["attempts"]))?;
+    }
+
+    print_line("4. read the event back")?;
+    let event = expect(client.get(&format!("/api/v1/events/{}", accepted["event_id"])).await?, 200)?;
+    print_line(&format!(
+        "   processed {} at {}, properties {}",
+        event["processed"], event["processed_at"], event["properties"]
+    ))?;
+
+    print_line("5. list the newest events")?;
+    let page = expect(client.get("/api/v1/events?limit=3").await?, 200)?;
+    for event in page["events"].as_array().context("the answer has no events")? {
+        print_line(&format!("   {} {} {}", event["id"], event["event_name"], event["created_at"]))?;
+    }
+
+    print_line("6. count what still waits")?;
+    print_line(&format!("   {}", expect(client.get("/api/v1/events/status/unprocessed").await?, 200)?))
+}
+
+async fn follow(client: &Client, task_id: &str) -> anyhow::Result<Value> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let task = expect(client.get(&format!("/api/v1/tasks/{task_id}")).await?, 200)?;
+        match task["state"].as_str() {
+            Some("processed") => return Ok(task),
+            Some("buried" | "cancelled" | "gone") => bail!("task {task_id} is {}: {}", task["state"], task["errors"]),
+            _ if Instant::now() > deadline => bail!("task {task_id} is still {}: does a worker run?", task["state"]),
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+fn expect((status, body): (u16, Value), wanted: u16) -> anyhow::Result<Value> {
+    if status == wanted { Ok(body) } else { bail!("expected {wanted}, got {status}: {body}") }
+}

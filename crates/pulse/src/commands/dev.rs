@@ -1,0 +1,224 @@
+//! `pulse dev`: api, worker and scheduler in one process, over a private PostgreSQL and Redis.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use pulse_worker::Processor;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{AttemptArgs, AuthArgs, DatabaseArgs, ProcessingArgs, RedisArgs, ServerArgs};
+use crate::commands::api::Api;
+use crate::commands::{migrate, token};
+use crate::datastores::{DataDir, Postgres, PostgresConfig, Redis, RedisConfig};
+use crate::output::print_json;
+use crate::roles;
+
+const INGEST: &str = "dev";
+/// Long enough for a day's work.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// The API's port; 0 takes a free one
+    #[arg(long, env = "PULSE_PORT", default_value_t = 8000)]
+    port: u16,
+    /// The port of probes and metrics; 0 takes a free one
+    #[arg(long, env = "PULSE_ADMIN_PORT", default_value_t = 9090)]
+    admin_port: u16,
+    /// Keep the data here; without it, the data is temporary
+    #[arg(long, env = "PULSE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Use this PostgreSQL instead of a private one
+    #[arg(long, env = "PULSE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Use this Redis instead of a private one
+    #[arg(long, env = "PULSE_REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+    /// The secret of tokens; a new one without it, kept with the data
+    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true)]
+    jwt_secret: Option<String>,
+    /// When ready, print one line of JSON to stdout instead of the banner
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    attempts: AttemptArgs,
+    #[command(flatten)]
+    processing: ProcessingArgs,
+}
+
+/// What programs read.
+#[derive(Serialize)]
+struct Ready<'a> {
+    api: String,
+    admin: String,
+    token: &'a str,
+    admin_token: &'a str,
+    jwt_secret: &'a str,
+    database_url: &'a str,
+    redis_url: &'a str,
+    pid: u32,
+}
+
+pub(crate) async fn run(
+    args: DevArgs,
+    processor: Arc<dyn Processor>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let DevArgs { port, admin_port, data_dir, database_url, redis_url, jwt_secret, json, server, attempts, processing } =
+        args;
+    let begun = Instant::now();
+    let mut banner = Banner::default();
+    let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    // Ports first: what is in the way is said before anything is started.
+    let listener = roles::listen(loopback(port), "--port").await?;
+    let admin_listener = roles::listen(loopback(admin_port), "--admin-port").await?;
+    let (api_url, admin_url) =
+        (format!("http://{}", listener.local_addr()?), format!("http://{}", admin_listener.local_addr()?));
+
+    let data = DataDir::open(data_dir.clone())?;
+    let mut postgres = None;
+    let mut redis = None;
+    let started = Instant::now();
+    let database_url = match database_url {
+        Some(url) => {
+            banner.line("PostgreSQL", "as told", started);
+            url
+        }
+        None => {
+            let server = Postgres::start(PostgresConfig::in_dir(data.path().join("postgres"))).await?;
+            banner.line("PostgreSQL", &format!("{}, private, unix socket", server.version()), started);
+            let url = server.url("pulse");
+            postgres = Some(server);
+            url
+        }
+    };
+    let started = Instant::now();
+    let redis_url = match redis_url {
+        Some(url) => {
+            banner.line("Redis", "as told", started);
+            url
+        }
+        None => {
+            let server = Redis::start(RedisConfig::in_dir(data.path().join("redis"))).await?;
+            banner.line("Redis", &format!("{}, private, unix socket", server.version()), started);
+            let url = server.url();
+            redis = Some(server);
+            url
+        }
+    };
+    let jwt_secret = match jwt_secret {
+        Some(secret) => secret,
+        None => data.secret("jwt_secret")?,
+    };
+
+    let database = DatabaseArgs { database_url: database_url.clone(), database_max_connections: 20 };
+    let store = database.connect("dev")?;
+    let queue = RedisArgs { redis_url: redis_url.clone() }.connect(INGEST)?;
+    let started = Instant::now();
+    let (applied, schema) = migrate::bring_up_to_date(&store, INGEST).await.context("failed to migrate")?;
+    banner.line("Migrations", &format!("{applied} applied, schema {schema}"), started);
+
+    let mut registry = roles::registry("dev");
+    let auth = AuthArgs {
+        jwt_secret: Some(jwt_secret.clone()),
+        jwt_public_key_file: None,
+        jwt_issuer: None,
+        jwt_audience: None,
+        auto_provision: true,
+    };
+    let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
+    let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry);
+    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry);
+    let (worker_health, scheduler_health) = (worker.health(), scheduler.health());
+    let live = roles::live_probe(vec![
+        ("worker", Arc::new(move || worker_health.problem())),
+        ("scheduler", Arc::new(move || scheduler_health.problem())),
+    ]);
+    let ready = roles::ready_probe(store.clone(), queue, shutdown.clone());
+    let ended = CancellationToken::new();
+    let admin = roles::Admin::new(admin_listener, live, ready).serve(registry, ended.clone());
+    let api = tokio::spawn(api.serve(listener, shutdown.clone()));
+    // The API drains first, then what it accepted is still told to workers.
+    let after_api = CancellationToken::new();
+    let worker = tokio::spawn(worker.run(after_api.clone()));
+    let scheduler = tokio::spawn(scheduler.run(after_api.clone()));
+
+    let token = token::issue(&jwt_secret, "dev", "", TOKEN_LIFE, None, None)?;
+    let admin_token = token::issue(&jwt_secret, "dev-admin", "events:write events:read admin", TOKEN_LIFE, None, None)?;
+    if json {
+        let (database_url, redis_url) = (database_url.as_str(), redis_url.as_str());
+        let pid = std::process::id();
+        print_json(&Ready {
+            api: api_url,
+            admin: admin_url,
+            token: &token,
+            admin_token: &admin_token,
+            jwt_secret: &jwt_secret,
+            database_url,
+            redis_url,
+            pid,
+        })?;
+    } else {
+        banner.show(&api_url, &admin_url, &token, data_dir.as_deref(), begun);
+    }
+
+    shutdown.cancelled().await;
+    api.await?;
+    after_api.cancel();
+    worker.await?;
+    scheduler.await?;
+    ended.cancel();
+    admin.await?;
+    store.close().await;
+    if let Some(redis) = redis {
+        redis.stop().await?;
+    }
+    if let Some(postgres) = postgres {
+        postgres.stop_fast().await?;
+    }
+    Ok(())
+}
+
+/// What a person reads, on stderr.
+#[derive(Default)]
+struct Banner {
+    lines: Vec<String>,
+}
+
+impl Banner {
+    fn line(&mut self, what: &str, how: &str, started: Instant) {
+        self.lines.push(format!("  {what:<18} {how:<46} {:>4.1} s", started.elapsed().as_secs_f64()));
+    }
+
+    #[expect(clippy::print_stderr, reason = "the banner is for the person at the terminal, not for a log")]
+    fn show(&self, api: &str, admin: &str, token: &str, data_dir: Option<&std::path::Path>, begun: Instant) {
+        let data = match data_dir {
+            Some(path) => format!("kept in {}", path.display()),
+            None => "temporary, removed on exit   (keep: --data-dir ./pulse-data)".into(),
+        };
+        let lines = self.lines.join("\n");
+        eprintln!(
+            "PulseBoard Ingest {version}   dev mode, not for production
+{lines}
+  API                {api}   docs /docs
+  Admin              {admin}   /livez /readyz /metrics
+  Worker, scheduler  running in this process
+  Data               {data}
+  Token              {token}
+Try:
+  curl -sS {api}/api/v1/events -H 'Authorization: Bearer {token}' \\
+    -H 'Content-Type: application/json' -d '{{\"event_name\":\"page_view\",\"event_type\":\"engagement\",\"payload\":{{\"page\":\"/home\"}}}}'
+  curl -sS {api}/api/v1/events -H 'Authorization: Bearer {token}'
+Ready in {seconds:.1} s. Ctrl-C stops everything.",
+            version = env!("CARGO_PKG_VERSION"),
+            seconds = begun.elapsed().as_secs_f64(),
+        );
+    }
+}

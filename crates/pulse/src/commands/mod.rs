@@ -1,0 +1,15 @@
+//! One command, one file.
+
+pub(crate) mod api;
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod dev;
+pub(crate) mod load;
+pub(crate) mod migrate;
+pub(crate) mod queue;
+pub(crate) mod reference;
+pub(crate) mod scheduler;
+pub(crate) mod tasks;
+pub(crate) mod token;
+pub(crate) mod user;
+pub(crate) mod worker;

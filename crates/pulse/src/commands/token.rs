@@ -1,0 +1,57 @@
+//! `pulse token`: tokens for the API.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use crate::args::duration;
+use crate::output::print_line;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Print a token, signed with the API's HS256 secret
+    Issue(IssueArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IssueArgs {
+    /// Who the token is for: its `sub`
+    #[arg(long)]
+    user: String,
+    /// What it allows: events:write, events:read, admin; without it, the first two
+    #[arg(long = "scope", value_delimiter = ',', num_args = 1.., value_parser = ["events:write", "events:read", "admin"])]
+    scopes: Vec<String>,
+    /// How long it is valid
+    #[arg(long, default_value = "24h", value_parser = duration)]
+    expires: Duration,
+    /// The API's secret
+    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true)]
+    jwt_secret: String,
+    /// Its `iss`
+    #[arg(long, env = "PULSE_JWT_ISSUER")]
+    jwt_issuer: Option<String>,
+    /// Its `aud`
+    #[arg(long, env = "PULSE_JWT_AUDIENCE")]
+    jwt_audience: Option<String>,
+}
+
+pub(crate) fn run(command: TokenCommand) -> anyhow::Result<()> {
+    let TokenCommand::Issue(IssueArgs { user, scopes, expires, jwt_secret, jwt_issuer, jwt_audience }) = command;
+    let token = issue(&jwt_secret, &user, &scopes.join(" "), expires, jwt_issuer.as_deref(), jwt_audience.as_deref())?;
+    print_line(&token)
+}
+
+/// A token that is valid from now on. No scopes: what the API gives to a token without a `scope`.
+pub(crate) fn issue(
+    secret: &str,
+    subject: &str,
+    scopes: &str,
+    expires: Duration,
+    issuer: Option<&str>,
+    audience: Option<&str>,
+) -> anyhow::Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
+    let scopes = (!scopes.is_empty()).then_some(scopes);
+    Ok(pulse_http::issue(secret.as_bytes(), subject, scopes, now, now + expires.as_secs(), issuer, audience)?)
+}

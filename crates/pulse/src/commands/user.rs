@@ -1,0 +1,71 @@
+//! `pulse user`: whose tokens are worth something.
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use pulse_store::User;
+
+use crate::args::DatabaseArgs;
+use crate::output::{print_json, print_line, print_table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// List the users
+    List(ListArgs),
+    /// Refuse every token of a user, from 10 s on at the latest
+    Disable(OneArgs),
+    /// Accept the tokens of a disabled user again
+    Enable(OneArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneArgs {
+    /// The user: the `sub` of the tokens
+    user: String,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+pub(crate) async fn run(command: UserCommand) -> anyhow::Result<()> {
+    match command {
+        UserCommand::List(args) => list(args).await,
+        UserCommand::Disable(args) => set_disabled(args, true).await,
+        UserCommand::Enable(args) => set_disabled(args, false).await,
+    }
+}
+
+async fn list(ListArgs { database, json }: ListArgs) -> anyhow::Result<()> {
+    let store = database.connect("user")?;
+    let mut rows = Vec::new();
+    let mut after = 0;
+    loop {
+        let users = store.list_users(after, 1000).await?;
+        let Some(last) = users.last() else { break };
+        after = last.id;
+        for user in users {
+            if json {
+                print_json(&user)?;
+            } else {
+                let User { id, subject, created_at, disabled_at } = user;
+                let disabled = disabled_at.map_or("-".into(), |time| time.to_rfc3339());
+                rows.push(vec![id.to_string(), subject, created_at.to_rfc3339(), disabled]);
+            }
+        }
+    }
+    if json { Ok(()) } else { print_table(&["ID", "USER", "CREATED", "DISABLED"], &rows) }
+}
+
+async fn set_disabled(OneArgs { user, database }: OneArgs, disabled: bool) -> anyhow::Result<()> {
+    match database.connect("user")?.set_user_disabled(&user, disabled).await? {
+        Some(_) => print_line(&format!("{user} {}", if disabled { "disabled" } else { "enabled" })),
+        None => bail!("there is no user `{user}`: see `pulse user list`"),
+    }
+}

@@ -1,0 +1,130 @@
+//! What a load run measured.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// The longest latency that is told apart, in microseconds.
+const LONGEST_US: u64 = 120_000_000;
+
+/// What one connection saw.
+pub(super) struct Tally {
+    latencies: Histogram<u64>,
+    events: u64,
+    refused: BTreeMap<String, u64>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        let latencies =
+            Histogram::new_with_max(LONGEST_US, 3).expect("three digits up to two minutes is a valid range");
+        Self { latencies, events: 0, refused: BTreeMap::new() }
+    }
+}
+
+impl Tally {
+    pub(super) fn accepted(&mut self, latency: Duration, events: u64) {
+        self.events += events;
+        self.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn refused(&mut self, code: &str) {
+        *self.refused.entry(code.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        let Self { latencies, events, refused } = other;
+        self.latencies.add(latencies).expect("all tallies have the same range");
+        self.events += events;
+        for (code, requests) in refused {
+            *self.refused.entry(code).or_default() += requests;
+        }
+    }
+}
+
+/// What a load run measured; latencies are from when a request was due to its 202, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Events per second that were to be sent; none: as many as possible.
+    pub offered_per_second: Option<f64>,
+    /// Events per second that were accepted.
+    pub accepted_per_second: f64,
+    /// Events that were accepted.
+    pub accepted_events: u64,
+    /// Requests that were answered 202.
+    pub accepted_requests: u64,
+    /// Half were faster.
+    pub p50_ms: f64,
+    /// 99 of 100 were faster.
+    pub p99_ms: f64,
+    /// 999 of 1000 were faster.
+    pub p999_ms: f64,
+    /// The slowest.
+    pub max_ms: f64,
+    /// All other requests, by status, or `connection` or `time-out`.
+    pub refused: BTreeMap<String, u64>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Report {
+    pub(super) fn new(tally: Tally, rate: Option<f64>, took: Duration) -> Self {
+        let Tally { latencies, events, refused } = tally;
+        let quantile = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        Self {
+            offered_per_second: rate,
+            accepted_per_second: events as f64 / took.as_secs_f64(),
+            accepted_events: events,
+            accepted_requests: latencies.len(),
+            p50_ms: quantile(0.5),
+            p99_ms: quantile(0.99),
+            p999_ms: quantile(0.999),
+            max_ms: latencies.max() as f64 / 1000.0,
+            refused,
+            seconds: took.as_secs_f64(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offered =
+            self.offered_per_second.map_or("as many as possible".into(), |rate| format!("{rate:.0} events/s"));
+        writeln!(f, "offered    {offered}")?;
+        writeln!(
+            f,
+            "accepted   {:.0} events/s   ({} events in {:.1} s)",
+            self.accepted_per_second, self.accepted_events, self.seconds
+        )?;
+        writeln!(
+            f,
+            "latency    p50 {:.1} ms   p99 {:.1} ms   p99.9 {:.1} ms   max {:.1} ms",
+            self.p50_ms, self.p99_ms, self.p999_ms, self.max_ms
+        )?;
+        let refused: Vec<String> = self.refused.iter().map(|(code, requests)| format!("{code}: {requests}")).collect();
+        write!(f, "refused    {}", if refused.is_empty() { "none".into() } else { refused.join("   ") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_adds_its_connections_up() {
+        let mut tally = Tally::default();
+        for milliseconds in 1..=100 {
+            let mut one = Tally::default();
+            one.accepted(Duration::from_millis(milliseconds), 2);
+            tally.add(one);
+        }
+        tally.refused("503");
+        let report = Report::new(tally, Some(100.0), Duration::from_secs(2));
+        assert_eq!((report.accepted_events, report.accepted_per_second), (200, 100.0));
+        assert!((49.0..51.5).contains(&report.p50_ms), "{}", report.p50_ms);
+        assert!(report.to_string().ends_with("refused    503: 1"));
+    }
+}

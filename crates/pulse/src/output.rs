@@ -1,0 +1,32 @@
+//! What commands print for people and programs: the only place that writes to stdout.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+/// Prints one line. A reader that went away, such as `head`, is not an error of ours.
+pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Prints one line of JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print_line(&serde_json::to_string(value)?)
+}
+
+/// Prints rows below a head, each column as wide as its widest cell.
+pub(crate) fn print_table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).chain([head[column].len()]).max()
+    };
+    let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    print_line(&line(head.to_vec()))?;
+    rows.iter().try_for_each(|row| print_line(&line(row.iter().map(String::as_str).collect())))
+}

@@ -1,0 +1,147 @@
+//! Logs to stderr, traces over OTLP when an endpoint is set.
+//!
+//! A message is readable and its fields are queryable. Payloads, tokens and addresses are never logged.
+
+use std::io::IsTerminal;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context;
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::runtime::Tokio;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// How long the last spans may take to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Spans are for whoever asked for traces, whatever the log says.
+const SPANS: &str = "info";
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// What is told to whom.
+#[derive(Debug, Clone)]
+pub(crate) struct TelemetryConfig {
+    pub(crate) format: Format,
+    /// Directives of `tracing`.
+    pub(crate) filter: String,
+    pub(crate) service_name: &'static str,
+    /// The base URL of an OTLP collector over HTTP, such as `http://localhost:4318`.
+    pub(crate) otlp_endpoint: Option<String>,
+}
+
+/// Keeps what has to be flushed at the end.
+pub(crate) struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+/// Starts logging and tracing for the whole process.
+///
+/// # Errors
+/// If the filter or the endpoint cannot be parsed.
+pub(crate) fn init(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
+    let TelemetryConfig { format, filter, service_name, otlp_endpoint } = config;
+    let filter = EnvFilter::from_str(&filter).with_context(|| format!("the log filter `{filter}` is not valid"))?;
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    let provider = otlp_endpoint.map(|endpoint| provider(&endpoint, service_name)).transpose()?;
+    let spans = provider.as_ref().map(|provider| {
+        let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("pulse"));
+        spans.with_filter(EnvFilter::new(SPANS))
+    });
+    tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).try_init()?;
+    Ok(Telemetry { provider })
+}
+
+fn provider(endpoint: &str, service_name: &'static str) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .build()
+        .with_context(|| format!("the OTLP endpoint `{endpoint}` is not valid: expected http://HOST:4318"))?;
+    let resource = Resource::builder().with_service_name(service_name).build();
+    let processor = BatchSpanProcessor::builder(exporter, Tokio).build();
+    Ok(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource).build())
+}
+
+impl Telemetry {
+    /// Sends the last spans.
+    pub(crate) async fn shutdown(self) {
+        let Some(provider) = self.provider else { return };
+        // It blocks on work that needs this runtime.
+        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+        if let Ok(Err(error)) = flushed.await {
+            tracing::debug!(%error, "the last spans were not sent");
+        }
+    }
+}
+
+/// Makes the caller's trace context, if any, the parent of a request's span; returns the context to pass on with its
+/// work: the span's own if traces are sent, else the caller's as it came.
+pub(crate) fn continue_trace(span: &Span, traceparent: Option<&str>) -> Option<String> {
+    if let Some(caller) = traceparent.and_then(parse) {
+        span.record("trace_id", tracing::field::display(caller.trace_id()));
+        // An error means that no traces are sent, or that this span is not.
+        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(caller));
+    }
+    let context = span.context();
+    let own = context.span().span_context().clone();
+    if !own.is_valid() {
+        return traceparent.map(str::to_owned);
+    }
+    span.record("trace_id", tracing::field::display(own.trace_id()));
+    Some(format!("00-{}-{}-{:02x}", own.trace_id(), own.span_id(), own.trace_flags().to_u8()))
+}
+
+/// Links a task's span to the request that posted it: it is not its child, because that request ended long ago.
+pub(crate) fn link_to(span: &Span, traceparent: &str) {
+    if let Some(request) = parse(traceparent) {
+        span.record("trace_id", tracing::field::display(request.trace_id()));
+        span.add_link(request);
+    }
+}
+
+/// Parses a `traceparent` that was checked when it came in.
+fn parse(traceparent: &str) -> Option<SpanContext> {
+    let mut parts = traceparent.split('-').skip(1);
+    let trace_id = TraceId::from_hex(parts.next()?).ok()?;
+    let span_id = SpanId::from_hex(parts.next()?).ok()?;
+    let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
+    let context = SpanContext::new(trace_id, span_id, TraceFlags::new(flags), true, TraceState::NONE);
+    context.is_valid().then_some(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_keeps_its_ids() {
+        let context = parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").expect("valid");
+        assert_eq!(context.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert!(context.is_sampled());
+        assert!(parse("00-x-y-z").is_none());
+    }
+
+    #[test]
+    fn without_an_exporter_the_callers_context_is_passed_on() {
+        let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(continue_trace(&Span::none(), Some(caller)).as_deref(), Some(caller));
+        assert_eq!(continue_trace(&Span::none(), None), None);
+    }
+}
