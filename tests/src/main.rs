@@ -1,0 +1,36 @@
+//! `pulse` with a step that does what an event says: sleep, panic, hang, fail. Everything else is the real thing.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pulse_core::Event;
+use pulse_worker::{Normalize, ProcessError, Processor};
+
+fn main() -> ExitCode {
+    pulse::run(Arc::new(Obedient))
+}
+
+struct Obedient;
+
+#[async_trait]
+impl Processor for Obedient {
+    async fn process(&self, event: &Event) -> Result<String, ProcessError> {
+        match event.event_name.split_once(':').unwrap_or((&event.event_name, "")) {
+            ("sleep", milliseconds) => {
+                tokio::time::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0))).await;
+            }
+            ("panic", _) => panic!("as told"),
+            ("spin", _) => loop {
+                std::hint::spin_loop();
+            },
+            ("invalid", _) => return Err(ProcessError::invalid_payload("as told")),
+            ("fail", _) => return Err(ProcessError::failed("as told")),
+            // JSON that PostgreSQL refuses: the settlement fails, not the step.
+            ("constraint", _) => return Ok(r#"{"a":"\u0000"}"#.into()),
+            _ => {}
+        }
+        Normalize.process(event).await
+    }
+}

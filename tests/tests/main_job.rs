@@ -1,0 +1,134 @@
+//! The main job over HTTP: posted, processed, read back.
+
+use std::time::Duration;
+
+use http::Method;
+use pulse_tests::{Process, World, eventually, pulse_output};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_accepted_processed_and_read_back_with_the_seeds_json() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let worker = Process::start(&world, "worker", &[]).await?;
+    let client = api.client("ada");
+    let event = json!({
+        "event_name": "page_view", "event_type": "engagement", "source": "web", "session_id": "sess_123",
+        "payload": {"page": "/dashboard", "duration": 45, "scroll_depth": 75},
+        "ip_address": "192.168.1.1", "user_agent": "Mozilla/5.0...",
+    });
+    let accepted = client.post("/api/v1/events", &event).await?;
+    assert_eq!(accepted.status, 202, "{}", accepted.text);
+    assert_eq!(accepted.json["status"], "enqueued");
+    assert_eq!(accepted.json["message"], "Event enqueued for processing");
+    let path = format!("/api/v1/events/{}", accepted.json["event_id"]);
+    eventually("the event is processed", SOON, async || Ok(client.get(&path).await?.json["processed"] == true)).await?;
+
+    let read = client.get(&path).await?.json;
+    for field in ["event_name", "event_type", "source", "session_id", "payload", "ip_address", "user_agent"] {
+        assert_eq!(read[field], event[field], "{field}");
+    }
+    assert_eq!(read["properties"]["original"], event["payload"]);
+    assert_eq!(read["properties"]["timestamp"], read["event_timestamp"]);
+    assert!(read["processed_at"].as_str().is_some_and(|time| time.ends_with('Z')));
+    assert!(read["processing_error"].is_null());
+
+    let task = client.get(&format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default())).await?;
+    assert_eq!((task.json["state"].as_str(), task.json["attempts"].as_i64()), (Some("processed"), Some(1)));
+    assert_eq!(api.client("eve").get(&path).await?.status, 404, "another user's event is not found");
+    assert_eq!(worker.metric("pulse_tasks_settled_total{outcome=\"processed\"}").await?, 1.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_one_task_and_its_ids_are_in_order() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let _worker = Process::start(&world, "worker", &[]).await?;
+    let client = api.client("ada");
+    let events: Vec<_> = (0..100).map(|n| json!({"event_name": format!("e{n}"), "event_type": "t"})).collect();
+    let accepted = client.post("/api/v1/events/batch", &json!({ "events": events })).await?;
+    assert_eq!((accepted.status, accepted.json["event_count"].as_i64()), (202, Some(100)), "{}", accepted.text);
+    assert_eq!(accepted.json["message"], "Batch of 100 events enqueued for processing");
+    world.settled(SOON).await?;
+    for (n, id) in accepted.json["event_ids"].as_array().into_iter().flatten().enumerate().step_by(33) {
+        let event = client.get(&format!("/api/v1/events/{id}")).await?.json;
+        assert_eq!(
+            (event["event_name"].as_str(), event["processed"].as_bool()),
+            (Some(format!("e{n}").as_str()), Some(true))
+        );
+    }
+    // Follow the cursor through all pages: each event once, newest first.
+    let (mut seen, mut path) = (Vec::new(), "/api/v1/events?limit=30".to_owned());
+    loop {
+        let page = client.get(&path).await?.json;
+        seen.extend(page["events"].as_array().into_iter().flatten().filter_map(|event| event["id"].as_i64()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/v1/events?limit=30&cursor={cursor}");
+    }
+    let expected: Vec<i64> =
+        accepted.json["event_ids"].as_array().into_iter().flatten().rev().filter_map(|id| id.as_i64()).collect();
+    assert_eq!(seen, expected);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_item_refuses_the_batch_unless_leniency_is_preferred() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let client = api.client("ada");
+    let batch = json!({"events": [{"event_name": "a", "event_type": "t"}, {"event_name": "b"}]});
+    let strict = client.post("/api/v1/events/batch", &batch).await?;
+    assert_eq!((strict.status, strict.json["errors"][0]["index"].as_i64()), (422, Some(1)));
+    assert_eq!(world.number("SELECT count(*) FROM events").await?, 0);
+    let lenient = client
+        .send(Method::POST, "/api/v1/events/batch", &[("prefer", "handling=lenient")], batch.to_string().into())
+        .await?;
+    assert_eq!((lenient.status, lenient.json["accepted"].as_i64()), (202, Some(1)), "{}", lenient.text);
+    assert_eq!(lenient.json["results"][1]["status"], "rejected");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_idempotency_key_stores_once_however_often_it_is_sent() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let client = std::sync::Arc::new(api.client("ada"));
+    let body = json!({"event_name": "a", "event_type": "t"}).to_string();
+    let mut sending = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (client, body) = (client.clone(), body.clone());
+        sending.spawn(async move {
+            client.send(Method::POST, "/api/v1/events", &[("idempotency-key", "k")], body.into()).await
+        });
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    let mut fresh = 0;
+    while let Some(answer) = sending.join_next().await {
+        let answer = answer??;
+        assert!([202, 409].contains(&answer.status), "{}", answer.text);
+        ids.extend(answer.json["event_id"].as_i64());
+        fresh += usize::from(answer.status == 202 && !answer.headers.contains_key("idempotency-replayed"));
+    }
+    assert_eq!((ids.len(), fresh, world.number("SELECT count(*) FROM events").await?), (1, 1, 1));
+    let other = json!({"event_name": "b", "event_type": "t"}).to_string();
+    let reused = client.send(Method::POST, "/api/v1/events", &[("idempotency-key", "k")], other.into()).await?;
+    assert_eq!((reused.status, reused.json["code"].as_str()), (422, Some("idempotency_key_reused")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_plans_applies_once_and_refuses_what_is_not_approved() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let (code, output) = pulse_output(&world, &["migrate", "--plan"]).await?;
+    let plan: serde_json::Value = serde_json::from_str(output.lines().next().unwrap_or_default())?;
+    assert_eq!((code, plan["pending"].as_array().map(Vec::len)), (0, Some(0)), "{output}");
+    assert_eq!(pulse_output(&world, &["migrate", "--expect-plan", "abc"]).await?.0, 23);
+    assert_eq!(pulse_output(&world, &["migrate", "--ingest", "other/one"]).await?.0, 24);
+    assert_eq!(pulse_output(&world, &["migrate", "--ingest", "other/one", "--take-over"]).await?.0, 0);
+    sqlx::query("UPDATE pulse_migrations SET checksum = 'x'").execute(&world.db).await?;
+    assert_eq!(pulse_output(&world, &["migrate"]).await?.0, 20);
+    Ok(())
+}
