@@ -1,0 +1,27 @@
+# Each recipe installs what it needs where there is apt; elsewhere it says what is missing.
+.PHONY: run test lint generate bench load setup
+
+run: setup ## Everything in one process, over a private PostgreSQL and Redis
+	cargo run --release -- dev
+
+test: setup ## Every test, against real PostgreSQL and Redis
+	cargo build --workspace --all-targets
+	cargo test --workspace
+
+lint: setup ## What CI refuses
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/deny
+
+generate: setup ## Statements (.sqlx) and the reference of all flags
+	scripts/prepare-queries
+	scripts/reference
+
+bench: setup ## The comparison with the reference stack, into bench/RESULTS.md
+	bench/run
+
+load: setup ## One minute of load on `make run`; TOKEN is in its banner
+	cargo run --release -- load --token "$(TOKEN)" --rate 1000 --duration 60s
+
+setup:
+	@scripts/setup
