@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use pulse::datastores::{DataDir, Postgres, PostgresConfig, Redis, RedisConfig};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
 pub use client::{Answer, Client, token};
-pub use process::{Process, pulse, pulse_output};
+pub use process::{Process, binary, pulse, pulse_output};
 
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
@@ -72,6 +73,15 @@ impl World {
         self.redis.take().context("Redis runs")?.kill().await?;
         std::fs::remove_dir_all(self.data.path().join("redis"))?;
         Ok(())
+    }
+
+    /// Sends Redis a signal.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal_redis(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.redis.as_ref().and_then(Redis::pid).and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        Ok(kill_process(pid.context("Redis runs")?, signal)?)
     }
 
     /// Starts Redis again.

@@ -23,8 +23,8 @@ pub fn pulse(world: &World, args: &[&str]) -> Command {
     command
 }
 
-/// Beside the test's own executable.
-fn binary() -> PathBuf {
+/// The binary under test, beside the test's own executable.
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     let folder = test.ancestors().nth(2).unwrap_or(&test);
     folder.join("pulse-under-test")

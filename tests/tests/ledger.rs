@@ -105,6 +105,28 @@ async fn an_api_killed_under_load_breaks_no_promise() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_api_killed_between_commit_and_enqueue_owes_the_task_all_the_same() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let _scheduler = Process::start(&world, "scheduler", &[]).await?;
+    // A frozen Redis takes the entry and never answers: the API has committed, and has not been able to enqueue.
+    world.signal_redis(Signal::STOP)?;
+    let event = json!({"event_name": "a", "event_type": "t"});
+    let accepted = api.client("ada").post("/api/v1/events", &event).await?;
+    assert_eq!(accepted.status, 202, "{}", accepted.text);
+    api.kill().await?;
+    world.signal_redis(Signal::KILL)?;
+    assert_eq!(world.number("SELECT count(*) FROM tasks").await?, 1);
+    let mut world = world;
+    world.lose_redis().await?;
+    world.start_redis().await?;
+    let _worker = Process::start(&world, "worker", &[]).await?;
+    world.settled(Duration::from_secs(15)).await?;
+    assert_eq!(world.number("SELECT count(*) FROM events WHERE processed").await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<()> {
     let mut world = World::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
@@ -258,6 +280,7 @@ async fn of_two_schedulers_each_tick_is_fired_once_though_the_leader_is_paused()
     let first = Process::start(&world, "scheduler", &[]).await?;
     eventually("the first leads", SOON, async || Ok(first.metric("pulse_scheduler_leader").await? == 1.0)).await?;
     let second = Process::start(&world, "scheduler", &[]).await?;
+    eventually("it fires", SOON, async || Ok(world.number("SELECT count(*) FROM fired").await? > 3)).await?;
     first.signal(Signal::STOP)?;
     eventually("the second takes over", Duration::from_secs(30), async || {
         Ok(second.metric("pulse_scheduler_leader").await? == 1.0)

@@ -1,0 +1,147 @@
+//! The commands of people who look after it.
+
+use std::time::Duration;
+
+use pulse_tests::{Client, Process, World, eventually, pulse_output};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buried_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let _scheduler = Process::start(&world, "scheduler", &[]).await?;
+    let _worker = Process::start(&world, "worker", &["--event-retry-delay", "0.1"]).await?;
+    let client = api.client("ada");
+    let mut ids = Vec::new();
+    for name in ["fail", "invalid"] {
+        let accepted = client.post("/api/v1/events", &json!({"event_name": name, "event_type": "t"})).await?;
+        ids.push(accepted.json["task_id"].as_str().unwrap_or_default().to_owned());
+    }
+    let state = async |id: &str| -> anyhow::Result<String> {
+        let task = client.get(&format!("/api/v1/tasks/{id}")).await?.json;
+        Ok(task["state"].as_str().unwrap_or_default().to_owned())
+    };
+    for id in &ids {
+        eventually("it is buried", SOON, async || Ok(state(id).await? == "buried")).await?;
+    }
+    let (code, list) = pulse_output(&world, &["tasks", "list"]).await?;
+    assert!(code == 0 && ids.iter().all(|id| list.contains(id.as_str())), "{list}");
+    let (_, list) = pulse_output(&world, &["tasks", "list", "--reason", "invalid_payload", "--json"]).await?;
+    let listed: Value = serde_json::from_str(list.lines().next().unwrap_or_default())?;
+    assert_eq!(listed["id"], json!(ids[1]));
+
+    // The reason was mended: the replay processes it under the same id.
+    sqlx::query("UPDATE events SET event_name = 'good' WHERE event_name = 'fail'").execute(&world.db).await?;
+    let (code, output) = pulse_output(&world, &["tasks", "retry", &ids[0]]).await?;
+    assert_eq!((code, output.contains("1 tasks owed again")), (0, true), "{output}");
+    eventually("it is processed", SOON, async || Ok(state(&ids[0]).await? == "processed")).await?;
+    let (_, output) = pulse_output(&world, &["tasks", "cancel", "--all"]).await?;
+    assert!(output.contains("1 tasks cancelled"), "{output}");
+    assert_eq!(state(&ids[1]).await?, "cancelled");
+    let (code, output) = pulse_output(&world, &["tasks", "retry"]).await?;
+    assert!(code == 1 && output.contains("--all"), "{output}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_each_unsafe_setting_with_its_fix() -> anyhow::Result<()> {
+    let world = World::with_redis_setting("maxmemory-policy", "allkeys-lru").await?;
+    let (code, output) = pulse_output(&world, &["check"]).await?;
+    assert_eq!(code, 25, "{output}");
+    assert!(output.contains("set maxmemory-policy noeviction"), "{output}");
+    sqlx::query("ALTER DATABASE pulse SET synchronous_commit = off").execute(&world.db).await?;
+    let (code, output) = pulse_output(&world, &["check", "--json"]).await?;
+    let report: Value = serde_json::from_str(output.lines().next().unwrap_or_default())?;
+    let unsafe_names: Vec<&str> = report["checks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|check| check["ok"] == false)
+        .filter_map(|check| check["name"].as_str())
+        .collect();
+    assert_eq!((code, unsafe_names), (25, vec!["synchronous_commit", "maxmemory-policy"]));
+    assert_eq!(pulse_output(&world, &["migrate"]).await?.0, 25, "nothing is migrated on unsafe settings");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issued_token_works_until_its_user_is_disabled() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let (code, token) = pulse_output(&world, &["token", "issue", "--user", "ada", "--expires", "1h"]).await?;
+    assert_eq!(code, 0, "{token}");
+    let client = Client::new(&api.url, token.trim());
+    assert_eq!(client.get("/api/v1/events").await?.status, 200);
+    assert!(pulse_output(&world, &["user", "list"]).await?.1.contains("ada"));
+    assert_eq!(pulse_output(&world, &["user", "disable", "ada"]).await?.0, 0);
+    eventually("it is refused", SOON, async || Ok(client.get("/api/v1/events").await?.status == 403)).await?;
+    assert_eq!(pulse_output(&world, &["user", "disable", "nobody-here"]).await?.0, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purged_queue_is_filled_again_from_what_is_owed() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let client = api.client("ada");
+    for _ in 0..20 {
+        assert_eq!(client.post("/api/v1/events", &json!({"event_name": "a", "event_type": "t"})).await?.status, 202);
+    }
+    let (code, output) = pulse_output(&world, &["queue", "purge"]).await?;
+    assert_eq!(code, 0, "{output}");
+    let _scheduler = Process::start(&world, "scheduler", &[]).await?;
+    let _worker = Process::start(&world, "worker", &[]).await?;
+    world.settled(SOON).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_follows_its_events_until_they_are_processed() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let _worker = Process::start(&world, "worker", &[]).await?;
+    let token = pulse_tests::token("ada", None);
+    let (code, output) = pulse_output(&world, &["demo", "--url", &api.url, "--token", &token]).await?;
+    assert_eq!(code, 0, "{output}");
+    assert_eq!(output.matches("\"processed\" after 1 attempt").count(), 2, "{output}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_are_sent_where_the_endpoint_says() -> anyhow::Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::start().await?;
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", collector.local_addr()?);
+    let api = Process::start(&world, "api", &["--otlp-endpoint", &endpoint]).await?;
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let event = json!({"event_name": "a", "event_type": "t"}).to_string();
+    let client = api.client("ada");
+    let accepted =
+        client.send(http::Method::POST, "/api/v1/events", &[("traceparent", traceparent)], event.into()).await?;
+    let task = client.get(&format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default())).await?;
+    assert_eq!(task.json["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+
+    let received = async {
+        loop {
+            let (mut stream, _) = collector.accept().await?;
+            let mut request = Vec::new();
+            let mut buffer = [0; 16 * 1024];
+            while !request.windows(12).any(|bytes| bytes == b"http_request") {
+                let read = stream.read(&mut buffer).await?;
+                if read == 0 {
+                    break;
+                }
+                request.extend_from_slice(&buffer[..read]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            let trace_id =
+                [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36];
+            if request.starts_with(b"POST /v1/traces") && request.windows(16).any(|bytes| bytes == trace_id) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    tokio::time::timeout(SOON, received).await?
+}

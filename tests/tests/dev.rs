@@ -1,0 +1,119 @@
+//! `pulse dev`, as the person who tries it out: paste the curl line, read the event back, leave nothing behind.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use pulse_tests::{Client, binary, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, Command};
+
+const SOON: Duration = Duration::from_secs(15);
+
+fn dev(args: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("dev").args(["--port", "0", "--admin-port", "0"]).args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+async fn line_with<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, text: &str) -> anyhow::Result<String> {
+    let mut seen = String::new();
+    let found = async {
+        while let Some(line) = lines.next_line().await? {
+            if line.contains(text) {
+                return Ok(line);
+            }
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+        anyhow::bail!("no line with `{text}`")
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), found).await.unwrap_or_else(|late| Err(late.into()));
+    found.with_context(|| seen)
+}
+
+async fn ready(child: &mut Child) -> anyhow::Result<Value> {
+    let mut lines = BufReader::new(child.stdout.take().context("stdout")?).lines();
+    Ok(serde_json::from_str(&line_with(&mut lines, "api").await?)?)
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}
+
+/// The folder of the private servers, in their URLs.
+fn folder(ready: &Value) -> &Path {
+    Path::new(text(ready, "redis_url").trim_start_matches("unix://").trim_end_matches("/redis/redis.sock"))
+}
+
+/// Whether a process works for the private servers in `folder`.
+fn has_servers(folder: &Path) -> bool {
+    let folder = folder.to_string_lossy();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok()).any(|line| {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains(&*folder) && (line.contains("postgres") || line.contains("redis"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_printed_curl_line_works_when_pasted() -> anyhow::Result<()> {
+    let mut child = dev(&[]).spawn()?;
+    let mut lines = BufReader::new(child.stderr.take().context("stderr")?).lines();
+    let first = line_with(&mut lines, "curl -sS").await?;
+    let rest = line_with(&mut lines, "-d '").await?;
+    line_with(&mut lines, "Ready in").await?;
+    let pasted = format!("{}\n{rest}", first.trim_start());
+    let output = Command::new("bash").arg("-c").arg(&pasted).output().await?;
+    let accepted: Value = serde_json::from_slice(&output.stdout).with_context(|| pasted.clone())?;
+    assert_eq!(accepted["status"], "enqueued", "{accepted}");
+    let url = pasted.split_whitespace().find(|word| word.starts_with("http")).context("a URL")?;
+    let token = pasted.split("Bearer ").nth(1).and_then(|rest| rest.split('\'').next()).context("a token")?;
+    let client = Client::new(url, token);
+    eventually("it is processed", SOON, async || {
+        Ok(client.get(&format!("/{}", accepted["event_id"])).await?.json["processed"] == true)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_and_a_kill_leave_no_server_behind() -> anyhow::Result<()> {
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        let mut child = dev(&["--json"]).spawn()?;
+        let ready = ready(&mut child).await?;
+        let folder = folder(&ready);
+        assert!(has_servers(folder), "the servers run");
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("it runs")?;
+        kill_process(pid, signal)?;
+        let status = child.wait().await?;
+        assert!(signal == Signal::KILL || status.success(), "{signal:?}: {status}");
+        eventually("no server is left", SOON, async || Ok(!has_servers(folder))).await?;
+        assert!(signal == Signal::KILL || !folder.exists(), "the temporary data is removed");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_data_is_there_again_with_the_same_secret() -> anyhow::Result<()> {
+    let kept = tempfile::Builder::new().prefix("pulse-kept-").tempdir()?;
+    std::fs::set_permissions(kept.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+    let data_dir = kept.path().join("data").to_string_lossy().into_owned();
+    let mut secrets = Vec::new();
+    for run in 1..=2 {
+        let mut child = dev(&["--json", "--data-dir", &data_dir]).spawn()?;
+        let ready = ready(&mut child).await?;
+        let client = Client::new(text(&ready, "api"), text(&ready, "token"));
+        let event = serde_json::json!({"event_name": "a", "event_type": "t"});
+        assert_eq!(client.post("/api/v1/events", &event).await?.json["event_id"], run);
+        secrets.push(text(&ready, "jwt_secret").to_owned());
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("it runs")?;
+        kill_process(pid, Signal::TERM)?;
+        assert!(child.wait().await?.success());
+    }
+    assert_eq!(secrets[0], secrets[1]);
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Each documented query uses an index, with a million events and a hundred thousand owed tasks.
+
+use pulse_tests::World;
+use sqlx::{AssertSqlSafe, Row};
+
+/// The checked statement that holds `fragment`, as it is sent.
+fn statement(fragment: &str) -> anyhow::Result<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../.sqlx");
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        let checked: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file?.path())?)?;
+        found.extend(checked["query"].as_str().filter(|query| query.contains(fragment)).map(str::to_owned));
+    }
+    anyhow::ensure!(found.len() == 1, "{} statements hold `{fragment}`", found.len());
+    Ok(found.remove(0))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_documented_query_uses_an_index() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    sqlx::raw_sql(
+        "INSERT INTO users (subject) SELECT 'user ' || n FROM generate_series(1, 100) AS n;
+         INSERT INTO events (user_id, event_name, event_type, source, session_id, task_id, created_at, processed)
+         SELECT 1 + n % 100, 'name ' || n % 50, 'type ' || n % 5, 'web', 'session ' || n % 10000, gen_random_uuid(),
+                now() - n * interval '1 millisecond', true
+         FROM generate_series(1, 1000000) AS n;
+         INSERT INTO tasks (id, kind, user_id, event_ids, max_attempts)
+         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 3 FROM generate_series(1, 100000) AS n;
+         INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at)
+         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 'processed', 1, '[]', now()
+         FROM generate_series(1, 100000) AS n;
+         ANALYZE;",
+    )
+    .execute(&world.db)
+    .await?;
+    let id = "gen_random_uuid()";
+    let list = "ORDER BY created_at DESC, id DESC\n             LIMIT";
+    let cases: Vec<(&str, &str, String)> = vec![
+        ("list", list, "7, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
+        ("list by type", list, "7, 'type 1', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
+        ("list by session", list, "7, NULL, NULL, NULL, 'session 6', NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
+        (
+            "list since",
+            list,
+            "7, NULL, NULL, NULL, NULL, NULL, now() - interval '1 minute', NULL, NULL, NULL, 51, 0".into(),
+        ),
+        ("list after a cursor", list, "7, NULL, NULL, NULL, NULL, true, NULL, NULL, now(), 500000, 51, 0".into()),
+        ("one event", "FROM events WHERE id = $2", "7, 4711".into()),
+        ("unprocessed", "FROM tasks WHERE user_id = $1", "7".into()),
+        ("failed", "FROM buried_tasks WHERE user_id = $1", "7".into()),
+        ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
+        ("claim", "FOR UPDATE SKIP LOCKED\n                    ), claimed", format!("ARRAY[{id}], 'worker', 30")),
+    ];
+    // The partitions that hold rows; the planner may read an empty one as it likes.
+    let full = "SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples > 1000 AND relname <> 'users'";
+    let full: Vec<String> = sqlx::query(full).fetch_all(&world.db).await?.iter().map(|row| row.get(0)).collect();
+    assert!(full.iter().any(|table| table.starts_with("events_y")), "{full:?}");
+    let mut session = world.db.acquire().await?;
+    for (place, (name, fragment, arguments)) in cases.into_iter().enumerate() {
+        let prepare = format!("PREPARE case_{place} AS {}", statement(fragment)?);
+        sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *session).await?;
+        let explain = format!("EXPLAIN EXECUTE case_{place} ({arguments})");
+        let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *session).await?;
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        for table in &full {
+            let scans = plan.iter().any(|line| {
+                line.split("Seq Scan on ").nth(1).is_some_and(|rest| rest.split(' ').next() == Some(table))
+            });
+            assert!(!scans, "{name} scans {table}:\n{}", plan.join("\n"));
+        }
+    }
+    Ok(())
+}
