@@ -2,7 +2,7 @@
 .PHONY: run test lint generate bench load setup
 
 run: setup ## Everything in one process, over a private PostgreSQL and Redis
-	cargo run --release -- dev
+	cargo run --release -p pulse -- dev
 
 test: setup ## Every test, against real PostgreSQL and Redis
 	cargo build --workspace --all-targets
@@ -21,7 +21,7 @@ bench: setup ## The comparison with the reference stack, into bench/RESULTS.md
 	bench/run
 
 load: setup ## One minute of load on `make run`; TOKEN is in its banner
-	cargo run --release -- load --token "$(TOKEN)" --rate 1000 --duration 60s
+	cargo run --release -p pulse -- load --token "$(TOKEN)" --rate 1000 --duration 60s
 
 setup:
 	@scripts/setup
