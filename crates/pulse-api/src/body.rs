@@ -6,24 +6,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use pulse_core::{FieldError, Limits, Location, NewEvent, Warning, parse_event, repair};
+use pulse_core::{EVENT_FIELDS, FieldError, Limits, Location, NewEvent, Warning, parse_event, repair};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::prefer::Handling;
 
-/// The fields that are part of an event, as [`parse_event`] knows them.
-const EVENT_FIELDS: [&str; 9] = [
-    "event_name",
-    "event_type",
-    "source",
-    "session_id",
-    "payload",
-    "ip_address",
-    "user_agent",
-    "event_timestamp",
-    "timestamp",
-];
 /// The fields that are part of a batch.
 const BATCH_FIELDS: [&str; 1] = ["events"];
 /// Unknown fields that are named, at the most.

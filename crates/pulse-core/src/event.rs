@@ -125,7 +125,7 @@ impl FieldError {
 }
 
 /// The fields that an event may have; `timestamp` is another name for `event_timestamp`.
-const KNOWN: [&str; 9] = [
+pub const EVENT_FIELDS: [&str; 9] = [
     "event_name",
     "event_type",
     "source",
@@ -268,7 +268,7 @@ impl Fields<'_> {
     fn unknown(&self) -> Vec<Warning> {
         self.fields
             .keys()
-            .filter(|name| !KNOWN.contains(&name.as_ref()))
+            .filter(|name| !EVENT_FIELDS.contains(&name.as_ref()))
             .take(20)
             .map(|name| {
                 let shown: String = name.chars().take(64).collect();

@@ -10,7 +10,7 @@ mod json;
 mod retry;
 mod task;
 
-pub use event::{Event, FieldError, Limits, Location, NewEvent, Warning, parse_event};
+pub use event::{EVENT_FIELDS, Event, FieldError, Limits, Location, NewEvent, Warning, parse_event};
 pub use json::{JsonError, check_text, repair};
 pub use retry::RetryPolicy;
 pub use task::{Attempt, Claimed, FailureReason, TaskKind, processed_properties};

@@ -133,7 +133,7 @@ impl Admin {
     }
 
     /// Serves in the background until `shutdown`, which comes when the role has ended.
-    pub(crate) fn serve(self, mut registry: Registry, shutdown: CancellationToken) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn serve(self, registry: Registry, shutdown: CancellationToken) -> tokio::task::JoinHandle<()> {
         let Self { listener, live, ready } = self;
         let config = ServerConfig {
             header_timeout: Duration::from_secs(5),
@@ -147,9 +147,42 @@ impl Admin {
         };
         // Probes are no traffic: they are measured into a registry that nobody reads.
         let metrics = HttpMetrics::register(&mut Registry::default());
-        let router = pulse_http::admin_router(Arc::new(std::mem::take(&mut registry)), live, ready);
+        let router = pulse_http::admin_router(Arc::new(registry), live, ready);
         let router = pulse_http::layered(router, metrics, &config, |_, _| None);
         tokio::spawn(pulse_http::serve(listener, router, config, shutdown))
+    }
+}
+
+/// A role of its own process, without its work.
+pub(crate) struct Role {
+    pub(crate) name: &'static str,
+    pub(crate) store: Store,
+    pub(crate) queue: Queue,
+    pub(crate) registry: Registry,
+    pub(crate) admin_listen: std::net::SocketAddr,
+    /// What keeps it from being live.
+    pub(crate) problem: Problem,
+}
+
+impl Role {
+    /// Serves the admin port, waits for a schema that we know, and does `work`, which ends after `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken, work: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { name, store, queue, registry, admin_listen, problem } = self;
+        let live = live_probe(vec![(name, problem)]);
+        let ready = ready_probe(store.clone(), queue, shutdown.clone());
+        let listener = listen(admin_listen, "--admin-listen").await?;
+        let ended = CancellationToken::new();
+        let admin = Admin::new(listener, live, ready).serve(registry, ended.clone());
+        tracing::info!(role = name, "starting");
+        tokio::select! {
+            () = store.wait_for_schema() => {}
+            () = shutdown.cancelled() => {}
+        }
+        work.await;
+        ended.cancel();
+        admin.await?;
+        store.close().await;
+        Ok(())
     }
 }
 

@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, IngestArgs, RedisArgs, ServerArgs};
-use crate::{roles, telemetry};
+use crate::roles::{self, Role};
+use crate::telemetry;
 
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {
@@ -38,27 +39,14 @@ pub(crate) struct ApiArgs {
 }
 
 pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let ApiArgs { listen, ingest, database, redis, auth, server, attempts, admin } = args;
+    let ApiArgs { listen, ingest, database, redis, auth, server, attempts, admin: AdminArgs { admin_listen } } = args;
     let store = database.connect("api")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut registry = roles::registry("api");
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
-    let live = roles::live_probe(vec![("api", Arc::new(|| None))]);
-    let ready = roles::ready_probe(store.clone(), queue, shutdown.clone());
-    let admin_listener = roles::listen(admin.admin_listen, "--admin-listen").await?;
     let listener = roles::listen(listen, "--listen").await?;
-    let ended = CancellationToken::new();
-    let admin = roles::Admin::new(admin_listener, live, ready).serve(registry, ended.clone());
-    tracing::info!(listen = %listener.local_addr()?, "api starting");
-    tokio::select! {
-        () = store.wait_for_schema() => {}
-        () = shutdown.cancelled() => {}
-    }
-    api.serve(listener, shutdown).await;
-    ended.cancel();
-    admin.await?;
-    store.close().await;
-    Ok(())
+    let role = Role { name: "api", store, queue, registry, admin_listen, problem: Arc::new(|| None) };
+    role.run(shutdown.clone(), api.serve(listener, shutdown)).await
 }
 
 /// The API, ready to serve.

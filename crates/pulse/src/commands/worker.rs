@@ -7,7 +7,7 @@ use pulse_worker::Processor;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, DatabaseArgs, IngestArgs, ProcessingArgs, RedisArgs};
-use crate::roles;
+use crate::roles::{self, Role};
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArgs {
@@ -28,25 +28,13 @@ pub(crate) async fn run(
     processor: Arc<dyn Processor>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let WorkerArgs { ingest, database, redis, processing, admin } = args;
+    let WorkerArgs { ingest, database, redis, processing, admin: AdminArgs { admin_listen } } = args;
     let store = database.connect("worker")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut registry = roles::registry("worker");
     let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry);
     let health = worker.health();
-    let live = roles::live_probe(vec![("worker", Arc::new(move || health.problem()))]);
-    let ready = roles::ready_probe(store.clone(), queue, shutdown.clone());
-    let listener = roles::listen(admin.admin_listen, "--admin-listen").await?;
-    let ended = CancellationToken::new();
-    let admin = roles::Admin::new(listener, live, ready).serve(registry, ended.clone());
-    tracing::info!("worker starting");
-    tokio::select! {
-        () = store.wait_for_schema() => {}
-        () = shutdown.cancelled() => {}
-    }
-    worker.run(shutdown).await;
-    ended.cancel();
-    admin.await?;
-    store.close().await;
-    Ok(())
+    let problem = Arc::new(move || health.problem());
+    let role = Role { name: "worker", store, queue, registry, admin_listen, problem };
+    role.run(shutdown.clone(), worker.run(shutdown)).await
 }
