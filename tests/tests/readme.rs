@@ -1,0 +1,36 @@
+//! Every curl command of README works as it is printed.
+
+use anyhow::Context;
+use pulse_tests::{Process, World, token};
+use serde_json::Value;
+use tokio::process::Command;
+
+/// The indented commands that begin with `curl`, each up to the end of its block.
+fn commands(readme: &str) -> Vec<String> {
+    let blocks = readme.split("\n\n").filter(|block| block.starts_with("    curl "));
+    blocks.map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_curl_command_of_readme_works() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let _worker = Process::start(&world, "worker", &[]).await?;
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))?;
+    let commands = commands(&readme);
+    assert!(commands.len() >= 6, "one for each route: {}", commands.len());
+    let mut task_id = String::new();
+    for command in commands {
+        let command = command.replace("TASK_ID", &task_id);
+        let mut bash = Command::new("bash");
+        bash.arg("-c").arg(&command).env("TOKEN", token("ada", None)).env("API", &api.url);
+        let output = bash.output().await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let answer: Value = serde_json::from_str(&text).with_context(|| format!("{command}\n{text}"))?;
+        assert!(output.status.success() && answer.get("code").is_none(), "{command}\n{answer}");
+        if let Some(id) = answer["task_id"].as_str() {
+            id.clone_into(&mut task_id);
+        }
+    }
+    Ok(())
+}
