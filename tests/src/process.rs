@@ -57,6 +57,18 @@ impl Process {
     /// # Errors
     /// If it is not ready in time: with its log.
     pub async fn start(world: &World, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+        Self::start_until(world, role, more, "/readyz").await
+    }
+
+    /// The same, for a role that cannot be ready: returns once it is live.
+    ///
+    /// # Errors
+    /// If it is not live in time: with its log.
+    pub async fn start_unready(world: &World, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+        Self::start_until(world, role, more, "/livez").await
+    }
+
+    async fn start_until(world: &World, role: &str, more: &[&str], probe: &str) -> anyhow::Result<Self> {
         let (api, admin) = (free_port()?, free_port()?);
         let admin_listen = format!("127.0.0.1:{admin}");
         let api_listen = format!("127.0.0.1:{api}");
@@ -71,8 +83,12 @@ impl Process {
         let process = Self { child, url: format!("http://{api_listen}"), admin: format!("http://{admin_listen}"), log };
         let client = Client::new(&process.admin, "");
         let ready =
-            eventually("the role is ready", STARTS_WITHIN, async || Ok(client.get("/readyz").await?.status == 200))
-                .await;
+            eventually(
+                "the role answers its probe",
+                STARTS_WITHIN,
+                async || Ok(client.get(probe).await?.status == 200),
+            )
+            .await;
         ready.with_context(|| std::fs::read_to_string(&process.log).unwrap_or_default())?;
         Ok(process)
     }

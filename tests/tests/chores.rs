@@ -97,6 +97,24 @@ async fn a_purged_queue_is_filled_again_from_what_is_owed() -> anyhow::Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_waits_for_the_schema_is_live_and_answers_503() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    // A migration that this version does not know, and that says that it cannot live with it.
+    let unknown =
+        "INSERT INTO pulse_migrations (version, name, checksum, additive) VALUES (99999999999999, 'x', '', false)";
+    sqlx::query(unknown).execute(&world.db).await?;
+    let api = Process::start_unready(&world, "api", &[]).await?;
+    let answer = api.client("ada").get("/api/v1/events").await?;
+    assert_eq!((answer.status, answer.json["code"].as_str()), (503, Some("unavailable")), "{}", answer.text);
+    assert!(answer.headers.contains_key("retry-after"));
+    let ready = api.admin().get("/readyz").await?;
+    assert!(ready.status == 503 && ready.text.contains("99999999999999"), "{}", ready.text);
+    assert_eq!(api.admin().get("/livez").await?.status, 200);
+    sqlx::query("DELETE FROM pulse_migrations WHERE version = 99999999999999").execute(&world.db).await?;
+    eventually("it serves", SOON, async || Ok(api.client("ada").get("/api/v1/events").await?.status == 200)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_demo_follows_its_events_until_they_are_processed() -> anyhow::Result<()> {
     let world = World::start().await?;
     let api = Process::start(&world, "api", &[]).await?;

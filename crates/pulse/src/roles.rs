@@ -1,6 +1,7 @@
 //! Putting roles together: what `pulse api|worker|scheduler` run alone and `pulse dev` runs in one process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -166,9 +167,17 @@ pub(crate) struct Role {
 
 impl Role {
     /// Serves the admin port, waits for a schema that we know, and does `work`, which ends after `shutdown`.
+    ///
+    /// A role that waits or drains is live: a restart would help with neither.
     pub(crate) async fn run(self, shutdown: CancellationToken, work: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { name, store, queue, registry, admin_listen, problem } = self;
-        let live = live_probe(vec![(name, problem)]);
+        let working = Arc::new(AtomicBool::new(false));
+        let (begun, stopping) = (working.clone(), shutdown.clone());
+        let while_working: Problem = Arc::new(move || {
+            let works = begun.load(Ordering::Relaxed) && !stopping.is_cancelled();
+            if works { problem() } else { None }
+        });
+        let live = live_probe(vec![(name, while_working)]);
         let ready = ready_probe(store.clone(), queue, shutdown.clone());
         let listener = listen(admin_listen, "--admin-listen").await?;
         let ended = CancellationToken::new();
@@ -178,6 +187,7 @@ impl Role {
             () = store.wait_for_schema() => {}
             () = shutdown.cancelled() => {}
         }
+        working.store(true, Ordering::Relaxed);
         work.await;
         ended.cancel();
         admin.await?;

@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use clap::Args;
 use prometheus_client::registry::Registry;
 use pulse_api::{ApiConfig, ApiMetrics, AppState};
-use pulse_http::{HttpMetrics, Verifier};
+use pulse_http::{HttpMetrics, Problem, Verifier};
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{AcceptConfig, Acceptor, Store};
 use sha2::{Digest, Sha256};
@@ -46,13 +50,39 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let listener = roles::listen(listen, "--listen").await?;
     let role = Role { name: "api", store, queue, registry, admin_listen, problem: Arc::new(|| None) };
-    role.run(shutdown.clone(), api.serve(listener, shutdown)).await
+    let gate = api.gate.clone();
+    let serving = tokio::spawn(api.serve(listener, shutdown.clone()));
+    role.run(shutdown, async move {
+        gate.open();
+        let _ = serving.await;
+    })
+    .await
+}
+
+/// Refuses requests until the database has a schema that we know: whoever comes early is told so, and does not wait.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    /// From now on, requests pass.
+    pub(crate) fn open(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    async fn pass(State(gate): State<Self>, request: Request, next: Next) -> Response {
+        if gate.0.load(Ordering::Relaxed) {
+            return next.run(request).await;
+        }
+        Problem::unavailable("the database is away, or its schema is not ready: try again later").into_response()
+    }
 }
 
 /// The API, ready to serve.
 pub(crate) struct Api {
     router: axum::Router,
     config: pulse_http::ServerConfig,
+    /// Closed at first.
+    pub(crate) gate: Gate,
 }
 
 impl Api {
@@ -79,10 +109,9 @@ impl Api {
             AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, ApiMetrics::register(registry));
         let metrics = HttpMetrics::register(registry);
         let config = server.server();
-        Ok(Self {
-            router: pulse_http::layered(pulse_api::router(state), metrics, &config, telemetry::continue_trace),
-            config,
-        })
+        let gate = Gate::default();
+        let routes = pulse_api::router(state).layer(from_fn_with_state(gate.clone(), Gate::pass));
+        Ok(Self { router: pulse_http::layered(routes, metrics, &config, telemetry::continue_trace), config, gate })
     }
 
     /// Serves until `shutdown`, then drains.

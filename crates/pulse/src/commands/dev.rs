@@ -144,6 +144,7 @@ pub(crate) async fn run(
     let ready = roles::ready_probe(store.clone(), queue, shutdown.clone());
     let ended = CancellationToken::new();
     let admin = roles::Admin::new(admin_listener, live, ready).serve(registry, ended.clone());
+    api.gate.open();
     let api = tokio::spawn(api.serve(listener, shutdown.clone()));
     // The API drains first, then what it accepted is still told to workers.
     let after_api = CancellationToken::new();
