@@ -113,7 +113,8 @@ impl Settler {
                     WITH settled AS (
                         DELETE FROM tasks
                         USING unnest($1::uuid[], $2::bigint[], $3::text[]) AS done (id, lease_no, outcome)
-                        WHERE tasks.id = done.id AND tasks.lease_no = done.lease_no AND tasks.lease_until IS NOT NULL
+                        WHERE tasks.id = ANY ($1) AND tasks.id = done.id AND tasks.lease_no = done.lease_no
+                              AND tasks.lease_until IS NOT NULL
                         RETURNING tasks.*, done.outcome
                     ), effects AS (
                         UPDATE events
@@ -161,7 +162,8 @@ impl Settler {
                      SET lease_until = NULL, enqueued_at = NULL, run_at = now() + make_interval(secs => failed.delay),
                          errors = errors || failed.attempt
                      FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::jsonb[]) AS failed (id, lease_no, delay, attempt)
-                     WHERE tasks.id = failed.id AND tasks.lease_no = failed.lease_no AND tasks.lease_until IS NOT NULL
+                     WHERE tasks.id = ANY ($1) AND tasks.id = failed.id AND tasks.lease_no = failed.lease_no
+                           AND tasks.lease_until IS NOT NULL
                      RETURNING tasks.id",
                     &retried.task_id,
                     &retried.lease_no,
@@ -183,12 +185,14 @@ impl Settler {
                     "WITH dead AS (
                          DELETE FROM tasks
                          USING unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[]) AS failed (id, lease_no, reason, attempt)
-                         WHERE tasks.id = failed.id AND tasks.lease_no = failed.lease_no AND tasks.lease_until IS NOT NULL
+                         WHERE tasks.id = ANY ($1) AND tasks.id = failed.id AND tasks.lease_no = failed.lease_no
+                               AND tasks.lease_until IS NOT NULL
                          RETURNING tasks.*, failed.reason, failed.attempt
                      ), told AS (
                          UPDATE events SET processing_error = dead.attempt ->> 'error'
                          FROM dead
                          WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
+                               AND events.user_id = dead.user_id
                      )
                      INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
                                                lease_no, worker, reason, errors, traceparent, request_id)
@@ -214,7 +218,8 @@ impl Settler {
                 let settled = sqlx::query_scalar!(
                     "UPDATE tasks SET lease_until = NULL, enqueued_at = NULL, attempts = attempts - 1
                      FROM unnest($1::uuid[], $2::bigint[]) AS released (id, lease_no)
-                     WHERE tasks.id = released.id AND tasks.lease_no = released.lease_no AND tasks.lease_until IS NOT NULL
+                     WHERE tasks.id = ANY ($1) AND tasks.id = released.id AND tasks.lease_no = released.lease_no
+                           AND tasks.lease_until IS NOT NULL
                      RETURNING tasks.id",
                     &released.task_id,
                     &released.lease_no,
@@ -291,7 +296,9 @@ impl Store {
                  RETURNING *
              ), told AS (
                  UPDATE events SET processing_error = $3
-                 FROM dead WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
+                 FROM dead
+                 WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
+                       AND events.user_id = dead.user_id
              )
              INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
                                        lease_no, worker, reason, errors, traceparent, request_id)
