@@ -121,6 +121,8 @@ impl Claimer {
 
     /// Extends the leases that are still ours; returns those task ids.
     ///
+    /// A locked row is left out: it is being settled, perhaps by us, in another order, which could be a deadlock.
+    ///
     /// # Errors
     /// [`StoreError`].
     pub async fn extend(&mut self, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
@@ -129,9 +131,14 @@ impl Claimer {
         self.lane
             .run(async |connection| {
                 let extended = sqlx::query_scalar!(
-                    "UPDATE tasks SET lease_until = now() + make_interval(secs => $3)
-                     FROM unnest($1::uuid[], $2::bigint[]) AS held (id, lease_no)
-                     WHERE tasks.id = ANY ($1) AND tasks.id = held.id AND tasks.lease_no = held.lease_no AND tasks.lease_until IS NOT NULL
+                    "WITH ours AS (
+                         SELECT tasks.id FROM tasks JOIN unnest($1::uuid[], $2::bigint[]) AS held (id, lease_no)
+                                              ON tasks.id = held.id AND tasks.lease_no = held.lease_no
+                         WHERE tasks.id = ANY ($1) AND tasks.lease_until IS NOT NULL
+                         FOR UPDATE OF tasks SKIP LOCKED
+                     )
+                     UPDATE tasks SET lease_until = now() + make_interval(secs => $3)
+                     WHERE tasks.id = ANY (ARRAY(SELECT id FROM ours))
                      RETURNING tasks.id",
                     &ids,
                     &lease_nos,
