@@ -69,13 +69,18 @@ impl Settler {
         Self { lane: store.lane(), writer }
     }
 
-    /// Settles all of `settlements`, one transaction per kind of verdict; returns the tasks that were still ours.
+    /// Settles all of `settlements`, one transaction per kind of verdict, until one fails; returns the tasks that were
+    /// still ours and are settled, also when a later kind failed.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if PostgreSQL refused an effect: split and try again. After an error, verdicts of
-    /// other kinds may have been settled; settling those again changes nothing.
-    pub async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Uuid>, StoreError> {
+    /// [`StoreError::Refused`] if PostgreSQL refused an effect: split what is not settled, and try again.
+    pub async fn settle(&mut self, settlements: &[Settlement]) -> (Vec<Uuid>, Result<(), StoreError>) {
         let mut settled = Vec::with_capacity(settlements.len());
+        let result = self.settle_kinds(settlements, &mut settled).await;
+        (settled, result)
+    }
+
+    async fn settle_kinds(&mut self, settlements: &[Settlement], settled: &mut Vec<Uuid>) -> Result<(), StoreError> {
         let mut finished = Finished::default();
         let mut retried = Ended::default();
         let mut buried = Ended::default();
@@ -101,7 +106,7 @@ impl Settler {
         if !released.task_id.is_empty() {
             settled.extend(self.release(&released).await?);
         }
-        Ok(settled)
+        Ok(())
     }
 
     async fn finish(&mut self, finished: &Finished<'_>) -> Result<Vec<Uuid>, StoreError> {
@@ -112,10 +117,10 @@ impl Settler {
                     r#"
                     WITH settled AS (
                         DELETE FROM tasks
-                        USING unnest($1::uuid[], $2::bigint[], $3::text[]) AS done (id, lease_no, outcome)
+                        USING unnest($1::uuid[], $2::bigint[], $3::text[], $9::bigint[]) AS done (id, lease_no, outcome, busy_ms)
                         WHERE tasks.id = ANY ($1) AND tasks.id = done.id AND tasks.lease_no = done.lease_no
                               AND tasks.lease_until IS NOT NULL
-                        RETURNING tasks.*, done.outcome
+                        RETURNING tasks.*, done.outcome, done.busy_ms
                     ), effects AS (
                         UPDATE events
                         SET processed = true, processed_at = now(), properties = effect.properties::jsonb,
@@ -125,7 +130,8 @@ impl Settler {
                         WHERE events.id = effect.event_id AND events.created_at = effect.created_at
                               AND effect.task_id IN (SELECT id FROM settled)
                     ), counted AS (
-                        INSERT INTO throughput (writer, settled, busy_ms) VALUES ($8, (SELECT count(*) FROM settled), $9)
+                        INSERT INTO throughput (writer, settled, busy_ms)
+                        SELECT $8, count(*), coalesce(sum(busy_ms), 0)::bigint FROM settled
                         ON CONFLICT (writer) DO UPDATE
                         SET settled = throughput.settled + excluded.settled,
                             busy_ms = throughput.busy_ms + excluded.busy_ms, updated_at = now()
@@ -145,7 +151,7 @@ impl Settler {
                     &finished.created_at,
                     &finished.properties as &[&str],
                     writer,
-                    finished.busy_ms,
+                    &finished.busy_ms,
                 )
                 .fetch_all(connection)
                 .await?;
@@ -242,7 +248,7 @@ struct Finished<'a> {
     event_id: Vec<i64>,
     created_at: Vec<DateTime<Utc>>,
     properties: Vec<&'a str>,
-    busy_ms: i64,
+    busy_ms: Vec<i64>,
 }
 
 impl<'a> Finished<'a> {
@@ -250,7 +256,7 @@ impl<'a> Finished<'a> {
         self.task_id.push(settlement.task_id);
         self.lease_no.push(settlement.lease_no);
         self.outcome.push(outcome);
-        self.busy_ms += i64::try_from(settlement.busy.as_millis()).unwrap_or(i64::MAX);
+        self.busy_ms.push(i64::try_from(settlement.busy.as_millis()).unwrap_or(i64::MAX));
         for Effect { event_id, created_at, properties } in effects {
             self.effect_task_id.push(settlement.task_id);
             self.event_id.push(*event_id);
