@@ -67,14 +67,14 @@ impl Intake {
                 continue;
             }
             if self.redis_again_at.is_none_or(|at| at <= Instant::now()) {
-                self.from_redis(room, attempts, shutdown).await;
+                self.take_from_redis(room, attempts, shutdown).await;
             } else {
-                self.from_postgres(room, attempts, shutdown).await;
+                self.take_from_postgres(room, attempts, shutdown).await;
             }
         }
     }
 
-    async fn from_redis(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+    async fn take_from_redis(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
         let read = tokio::select! {
             read = self.consumer.read(room, BLOCK) => read,
             () = shutdown.cancelled() => return,
@@ -143,7 +143,7 @@ impl Intake {
         None
     }
 
-    async fn from_postgres(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+    async fn take_from_postgres(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
         let found = self.claim_due(room, attempts, shutdown).await;
         if found < room {
             // With jitter, so that many workers do not poll as one.
