@@ -37,7 +37,7 @@ CREATE INDEX events_user_newest ON events (user_id, created_at, id);
 CREATE TABLE events_default PARTITION OF events DEFAULT;
 
 -- Creates the monthly partitions of `parent` from this month until `months_ahead` months from now;
--- returns how many were missing.
+-- returns how many it created. A month that the default partition already has rows of stays there, and blocks no other.
 CREATE FUNCTION ensure_month_partitions(parent text, months_ahead int) RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -52,9 +52,13 @@ BEGIN
         upper_bound := ((first_day AT TIME ZONE 'UTC') + make_interval(months => month + 1)) AT TIME ZONE 'UTC';
         partition_name := parent || to_char(lower_bound AT TIME ZONE 'UTC', '"_y"YYYY"m"MM');
         IF to_regclass(partition_name) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-                           partition_name, parent, lower_bound, upper_bound);
-            created := created + 1;
+            BEGIN
+                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
+                               partition_name, parent, lower_bound, upper_bound);
+                created := created + 1;
+            EXCEPTION WHEN check_violation THEN
+                RAISE WARNING 'cannot create %: rows of that month are in the default partition', partition_name;
+            END;
         END IF;
     END LOOP;
     RETURN created;

@@ -80,16 +80,6 @@ impl Consumer {
         }
         Ok(good.into_iter().filter_map(Result::ok).collect())
     }
-
-    /// Leaves the group. Only for a consumer that holds no delivery: Redis forgets what was delivered to it.
-    ///
-    /// # Errors
-    /// [`QueueError`].
-    pub async fn leave(&mut self) -> Result<(), QueueError> {
-        let mut command = redis::cmd("XGROUP");
-        command.arg("DELCONSUMER").arg(&self.keys.tasks).arg(GROUP).arg(&self.name);
-        self.link.query::<u64>(&command, ANSWER_TIMEOUT).await.map(drop)
-    }
 }
 
 /// The entry's task id, or the entry's id if it holds none. A pending entry that was deleted has no fields left.

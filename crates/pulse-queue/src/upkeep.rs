@@ -8,10 +8,12 @@ use redis::streams::StreamInfoConsumersReply;
 use crate::consumer::create_group;
 use crate::error::QueueError;
 use crate::keys::GROUP;
-use crate::link::{ANSWER_TIMEOUT, Queue};
+use crate::link::{ANSWER_TIMEOUT, Link, Queue};
 
 /// Entries looked at in one round.
 const ROUND: usize = 1000;
+/// Before every entry.
+const FIRST: &str = "0-0";
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,20 +58,15 @@ impl Queue {
     /// [`QueueError`].
     pub async fn reap(&self, idle: Duration, silent: Duration) -> Result<Reaped, QueueError> {
         let mut link = self.link();
-        let mut command = redis::cmd("XAUTOCLAIM");
-        command.arg(&self.keys.tasks).arg(GROUP).arg("reaper").arg(millis(idle)).arg("0-0");
-        command.arg("COUNT").arg(ROUND).arg("JUSTID");
-        let reply: Vec<redis::Value> = link.query(&command, ANSWER_TIMEOUT).await?;
-        let stale: Vec<String> = match reply.into_iter().nth(1) {
-            Some(ids) => redis::from_redis_value(ids).map_err(|error| QueueError::Unavailable(error.into()))?,
-            None => Vec::new(),
-        };
-        let mut pipeline = redis::pipe();
-        if !stale.is_empty() {
-            pipeline.atomic();
-            pipeline.cmd("XACK").arg(&self.keys.tasks).arg(GROUP).arg(&stale).ignore();
-            pipeline.cmd("XDEL").arg(&self.keys.tasks).arg(&stale).ignore();
-            link.query_pipeline::<()>(&pipeline).await?;
+        let mut entries = 0;
+        let mut start = FIRST.to_owned();
+        loop {
+            let (removed, next) = self.reap_entries(&mut link, idle, &start).await?;
+            entries += removed;
+            if next == FIRST {
+                break;
+            }
+            start = next;
         }
         let mut command = redis::cmd("XINFO");
         command.arg("CONSUMERS").arg(&self.keys.tasks).arg(GROUP);
@@ -83,7 +80,28 @@ impl Queue {
                 consumers += 1;
             }
         }
-        Ok(Reaped { entries: stale.len(), consumers })
+        Ok(Reaped { entries, consumers })
+    }
+
+    /// Removes up to [`ROUND`] stale entries from `start` on; returns how many, and where to go on: [`FIRST`] at the end.
+    async fn reap_entries(&self, link: &mut Link, idle: Duration, start: &str) -> Result<(usize, String), QueueError> {
+        let mut command = redis::cmd("XAUTOCLAIM");
+        command.arg(&self.keys.tasks).arg(GROUP).arg("reaper").arg(millis(idle)).arg(start);
+        command.arg("COUNT").arg(ROUND).arg("JUSTID");
+        let reply: Vec<redis::Value> = link.query(&command, ANSWER_TIMEOUT).await?;
+        let mut reply = reply.into_iter();
+        let (Some(next), Some(ids)) = (reply.next(), reply.next()) else { return Ok((0, FIRST.to_owned())) };
+        let invalid = |error: redis::ParsingError| QueueError::Unavailable(error.into());
+        let next: String = redis::from_redis_value(next).map_err(invalid)?;
+        let stale: Vec<String> = redis::from_redis_value(ids).map_err(invalid)?;
+        if !stale.is_empty() {
+            let mut pipeline = redis::pipe();
+            pipeline.atomic();
+            pipeline.cmd("XACK").arg(&self.keys.tasks).arg(GROUP).arg(&stale).ignore();
+            pipeline.cmd("XDEL").arg(&self.keys.tasks).arg(&stale).ignore();
+            link.query_pipeline::<()>(&pipeline).await?;
+        }
+        Ok((stale.len(), next))
     }
 
     /// Reads the settings of Redis.

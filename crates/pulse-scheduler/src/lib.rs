@@ -132,27 +132,13 @@ impl Scheduler {
 
     /// Leads if possible, and fires what is due; returns how long nothing will be.
     async fn round(&self, led: &mut Option<Led>) -> Result<Duration, StoreError> {
-        if led.as_ref().is_none_or(|led| led.renewed.elapsed() > self.config.lease / 3) {
-            let renewed = Instant::now();
-            let Some(leadership) = self.store.lead(LEASE, &self.config.name, self.config.lease).await? else {
-                if led.take().is_some() {
-                    tracing::warn!("lost the lead");
-                }
-                return Ok(self.config.lease / 4);
-            };
-            match led {
-                Some(led) if led.leadership == leadership => led.renewed = renewed,
-                _ => {
-                    tracing::info!(term = leadership.term, "leading");
-                    *led = Some(self.take_over(leadership, renewed).await?);
-                }
-            }
-        }
-        let Some(current) = led else { return Ok(self.config.lease / 4) };
-        let mut next = current.now() + TimeDelta::seconds(1);
-        for place in 0..current.timetable.len() {
+        let mut next = Duration::from_secs(1);
+        for place in 0..JOBS.len() {
+            // Before each job: the ones before it may have taken longer than the lease lasts.
+            self.renew(led).await?;
+            let Some(current) = led else { return Ok(self.config.lease / 4) };
             let now = current.now();
-            let Timed { job, cron, last_tick } = &mut current.timetable[place];
+            let Some(Timed { job, cron, last_tick }) = current.timetable.get_mut(place) else { continue };
             let tick = cron.find_previous_occurrence(&now, true).unwrap_or(*last_tick);
             if tick > *last_tick {
                 *last_tick = tick;
@@ -163,10 +149,35 @@ impl Scheduler {
                 }
                 self.jobs.run(*job).await;
             } else if let Ok(following) = cron.find_next_occurrence(&now, false) {
-                next = next.min(following);
+                next = next.min((following - now).to_std().unwrap_or_default());
             }
         }
-        Ok((next - current.now()).to_std().unwrap_or_default())
+        Ok(next)
+    }
+
+    /// Takes the lead, or renews it when a third of the lease is over; without it, `led` is none.
+    async fn renew(&self, led: &mut Option<Led>) -> Result<(), StoreError> {
+        if led.as_ref().is_some_and(|led| led.renewed.elapsed() <= self.config.lease / 3) {
+            return Ok(());
+        }
+        let renewed = Instant::now();
+        let Some((leadership, now)) = self.store.lead(LEASE, &self.config.name, self.config.lease).await? else {
+            if led.take().is_some() {
+                tracing::warn!("lost the lead");
+            }
+            return Ok(());
+        };
+        match led {
+            Some(led) if led.leadership == leadership && led.timetable.iter().all(|timed| timed.last_tick <= now) => {
+                led.renewed = renewed;
+                led.clock = (now, Instant::now());
+            }
+            _ => {
+                tracing::info!(term = leadership.term, "leading");
+                *led = Some(self.take_over(leadership, renewed).await?);
+            }
+        }
+        Ok(())
     }
 
     async fn take_over(&self, leadership: Leadership, renewed: Instant) -> Result<Led, StoreError> {
@@ -177,7 +188,7 @@ impl Scheduler {
         let timetable = JOBS
             .iter()
             .filter_map(|job| {
-                let last_tick = schedules.iter().find(|schedule| schedule.name == job.name)?.last_tick;
+                let last_tick = schedules.iter().find(|schedule| schedule.name == job.name)?.last_tick.min(now);
                 let cron = Cron::from_str(job.cron).expect("the schedules are tested to parse");
                 Some(Timed { job: *job, cron, last_tick })
             })

@@ -13,6 +13,11 @@ use crate::connection::{Lane, Store};
 use crate::error::StoreError;
 
 /// Claims on a connection of its own.
+///
+/// A lane keeps one plan for ever, and it may be made while `tasks` was last recorded as empty: any index looks equally
+/// cheap then, and with a backlog a walk over all of `tasks_run_at` or `tasks_pkey` takes seconds. So every statement
+/// that knows its ids says `id = ANY (…)`, also beside a join, and hides `run_at` from its index by adding nothing to
+/// it; events are looked up with their user too, which the index of a partition that looks empty can serve.
 pub struct Claimer {
     lane: Lane,
     worker: String,
@@ -59,13 +64,13 @@ impl Claimer {
                     r#"
                     WITH due AS (
                         SELECT id FROM tasks
-                        WHERE id = ANY ($1) AND run_at <= now() AND (lease_until IS NULL OR lease_until < now())
+                        WHERE id = ANY ($1) AND run_at + interval '0' <= now() AND (lease_until IS NULL OR lease_until < now())
                               AND attempts < max_attempts
                         FOR UPDATE SKIP LOCKED
                     ), claimed AS (
                         UPDATE tasks SET attempts = attempts + 1, lease_no = lease_no + 1, worker = $2,
                                          started_at = now(), lease_until = now() + make_interval(secs => $3)
-                        FROM due WHERE tasks.id = due.id
+                        WHERE tasks.id = ANY (ARRAY(SELECT id FROM due))
                         RETURNING tasks.*
                     )
                     SELECT claimed.id AS "id!", cardinality(event_ids) AS "event_count!", attempts AS "attempts!",
@@ -76,6 +81,7 @@ impl Claimer {
                     FROM claimed
                     LEFT JOIN LATERAL unnest(event_ids) WITH ORDINALITY AS wanted (event_id, place) ON true
                     LEFT JOIN events ON events.id = wanted.event_id AND events.created_at = claimed.created_at
+                                        AND events.user_id = claimed.user_id
                     ORDER BY claimed.id, place
                     "#,
                     ids,
@@ -115,6 +121,8 @@ impl Claimer {
 
     /// Extends the leases that are still ours; returns those task ids.
     ///
+    /// A locked row is left out: it is being settled, perhaps by us, in another order, which could be a deadlock.
+    ///
     /// # Errors
     /// [`StoreError`].
     pub async fn extend(&mut self, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
@@ -123,9 +131,14 @@ impl Claimer {
         self.lane
             .run(async |connection| {
                 let extended = sqlx::query_scalar!(
-                    "UPDATE tasks SET lease_until = now() + make_interval(secs => $3)
-                     FROM unnest($1::uuid[], $2::bigint[]) AS held (id, lease_no)
-                     WHERE tasks.id = held.id AND tasks.lease_no = held.lease_no AND tasks.lease_until IS NOT NULL
+                    "WITH ours AS (
+                         SELECT tasks.id FROM tasks JOIN unnest($1::uuid[], $2::bigint[]) AS held (id, lease_no)
+                                              ON tasks.id = held.id AND tasks.lease_no = held.lease_no
+                         WHERE tasks.id = ANY ($1) AND tasks.lease_until IS NOT NULL
+                         FOR UPDATE OF tasks SKIP LOCKED
+                     )
+                     UPDATE tasks SET lease_until = now() + make_interval(secs => $3)
+                     WHERE tasks.id = ANY (ARRAY(SELECT id FROM ours))
                      RETURNING tasks.id",
                     &ids,
                     &lease_nos,

@@ -33,7 +33,7 @@ pub struct Schedule {
 }
 
 impl Store {
-    /// Takes the lease `name`, or renews it, for `ttl`; `None` while somebody else holds it.
+    /// Takes the lease `name`, or renews it, for `ttl`, and reads PostgreSQL's time; `None` while somebody else holds it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -42,22 +42,22 @@ impl Store {
         name: &'static str,
         holder: &str,
         ttl: Duration,
-    ) -> Result<Option<Leadership>, StoreError> {
-        let term = sqlx::query_scalar!(
-            "INSERT INTO leases AS held (name, holder, term, expires_at)
+    ) -> Result<Option<(Leadership, DateTime<Utc>)>, StoreError> {
+        let held = sqlx::query!(
+            r#"INSERT INTO leases AS held (name, holder, term, expires_at)
              VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3))
              ON CONFLICT (name) DO UPDATE
              SET holder = excluded.holder, expires_at = excluded.expires_at,
                  term = held.term + CASE WHEN held.holder = excluded.holder THEN 0 ELSE 1 END
              WHERE held.holder = excluded.holder OR held.expires_at < clock_timestamp()
-             RETURNING term",
+             RETURNING term, clock_timestamp() AS "now!""#,
             name,
             holder,
             ttl.as_secs_f64(),
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(term.map(|term| Leadership { name, holder: holder.to_owned(), term }))
+        Ok(held.map(|held| (Leadership { name, holder: holder.to_owned(), term: held.term }, held.now)))
     }
 
     /// Gives the lease up, so that the next holder need not wait for its end.
@@ -76,7 +76,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes sure that each job has its row. A changed cron takes effect; the newest tick stays.
+    /// Makes sure that each job has its row. A changed cron takes effect; the newest tick stays, unless it is in the
+    /// future, because the clock was set back: then it counts as now, or the job would wait for the clock.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -84,7 +85,8 @@ impl Store {
         let (names, crons): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
         sqlx::query!(
             "INSERT INTO schedules AS known (name, cron) SELECT * FROM unnest($1::text[], $2::text[])
-             ON CONFLICT (name) DO UPDATE SET cron = excluded.cron WHERE known.cron <> excluded.cron",
+             ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, last_tick = LEAST(known.last_tick, clock_timestamp())
+             WHERE known.cron <> excluded.cron OR known.last_tick > clock_timestamp()",
             &names as &[&str],
             &crons as &[&str],
         )

@@ -69,13 +69,18 @@ impl Settler {
         Self { lane: store.lane(), writer }
     }
 
-    /// Settles all of `settlements`, one transaction per kind of verdict; returns the tasks that were still ours.
+    /// Settles all of `settlements`, one transaction per kind of verdict, until one fails; returns the tasks that were
+    /// still ours and are settled, also when a later kind failed.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if PostgreSQL refused an effect: split and try again. After an error, verdicts of
-    /// other kinds may have been settled; settling those again changes nothing.
-    pub async fn settle(&mut self, settlements: &[Settlement]) -> Result<Vec<Uuid>, StoreError> {
+    /// [`StoreError::Refused`] if PostgreSQL refused an effect: split what is not settled, and try again.
+    pub async fn settle(&mut self, settlements: &[Settlement]) -> (Vec<Uuid>, Result<(), StoreError>) {
         let mut settled = Vec::with_capacity(settlements.len());
+        let result = self.settle_kinds(settlements, &mut settled).await;
+        (settled, result)
+    }
+
+    async fn settle_kinds(&mut self, settlements: &[Settlement], settled: &mut Vec<Uuid>) -> Result<(), StoreError> {
         let mut finished = Finished::default();
         let mut retried = Ended::default();
         let mut buried = Ended::default();
@@ -101,7 +106,7 @@ impl Settler {
         if !released.task_id.is_empty() {
             settled.extend(self.release(&released).await?);
         }
-        Ok(settled)
+        Ok(())
     }
 
     async fn finish(&mut self, finished: &Finished<'_>) -> Result<Vec<Uuid>, StoreError> {
@@ -112,9 +117,10 @@ impl Settler {
                     r#"
                     WITH settled AS (
                         DELETE FROM tasks
-                        USING unnest($1::uuid[], $2::bigint[], $3::text[]) AS done (id, lease_no, outcome)
-                        WHERE tasks.id = done.id AND tasks.lease_no = done.lease_no AND tasks.lease_until IS NOT NULL
-                        RETURNING tasks.*, done.outcome
+                        USING unnest($1::uuid[], $2::bigint[], $3::text[], $9::bigint[]) AS done (id, lease_no, outcome, busy_ms)
+                        WHERE tasks.id = ANY ($1) AND tasks.id = done.id AND tasks.lease_no = done.lease_no
+                              AND tasks.lease_until IS NOT NULL
+                        RETURNING tasks.*, done.outcome, done.busy_ms
                     ), effects AS (
                         UPDATE events
                         SET processed = true, processed_at = now(), properties = effect.properties::jsonb,
@@ -124,7 +130,8 @@ impl Settler {
                         WHERE events.id = effect.event_id AND events.created_at = effect.created_at
                               AND effect.task_id IN (SELECT id FROM settled)
                     ), counted AS (
-                        INSERT INTO throughput (writer, settled, busy_ms) VALUES ($8, (SELECT count(*) FROM settled), $9)
+                        INSERT INTO throughput (writer, settled, busy_ms)
+                        SELECT $8, count(*), coalesce(sum(busy_ms), 0)::bigint FROM settled
                         ON CONFLICT (writer) DO UPDATE
                         SET settled = throughput.settled + excluded.settled,
                             busy_ms = throughput.busy_ms + excluded.busy_ms, updated_at = now()
@@ -144,7 +151,7 @@ impl Settler {
                     &finished.created_at,
                     &finished.properties as &[&str],
                     writer,
-                    finished.busy_ms,
+                    &finished.busy_ms,
                 )
                 .fetch_all(connection)
                 .await?;
@@ -161,7 +168,8 @@ impl Settler {
                      SET lease_until = NULL, enqueued_at = NULL, run_at = now() + make_interval(secs => failed.delay),
                          errors = errors || failed.attempt
                      FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::jsonb[]) AS failed (id, lease_no, delay, attempt)
-                     WHERE tasks.id = failed.id AND tasks.lease_no = failed.lease_no AND tasks.lease_until IS NOT NULL
+                     WHERE tasks.id = ANY ($1) AND tasks.id = failed.id AND tasks.lease_no = failed.lease_no
+                           AND tasks.lease_until IS NOT NULL
                      RETURNING tasks.id",
                     &retried.task_id,
                     &retried.lease_no,
@@ -183,12 +191,14 @@ impl Settler {
                     "WITH dead AS (
                          DELETE FROM tasks
                          USING unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[]) AS failed (id, lease_no, reason, attempt)
-                         WHERE tasks.id = failed.id AND tasks.lease_no = failed.lease_no AND tasks.lease_until IS NOT NULL
+                         WHERE tasks.id = ANY ($1) AND tasks.id = failed.id AND tasks.lease_no = failed.lease_no
+                               AND tasks.lease_until IS NOT NULL
                          RETURNING tasks.*, failed.reason, failed.attempt
                      ), told AS (
                          UPDATE events SET processing_error = dead.attempt ->> 'error'
                          FROM dead
                          WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
+                               AND events.user_id = dead.user_id
                      )
                      INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
                                                lease_no, worker, reason, errors, traceparent, request_id)
@@ -214,7 +224,8 @@ impl Settler {
                 let settled = sqlx::query_scalar!(
                     "UPDATE tasks SET lease_until = NULL, enqueued_at = NULL, attempts = attempts - 1
                      FROM unnest($1::uuid[], $2::bigint[]) AS released (id, lease_no)
-                     WHERE tasks.id = released.id AND tasks.lease_no = released.lease_no AND tasks.lease_until IS NOT NULL
+                     WHERE tasks.id = ANY ($1) AND tasks.id = released.id AND tasks.lease_no = released.lease_no
+                           AND tasks.lease_until IS NOT NULL
                      RETURNING tasks.id",
                     &released.task_id,
                     &released.lease_no,
@@ -237,7 +248,7 @@ struct Finished<'a> {
     event_id: Vec<i64>,
     created_at: Vec<DateTime<Utc>>,
     properties: Vec<&'a str>,
-    busy_ms: i64,
+    busy_ms: Vec<i64>,
 }
 
 impl<'a> Finished<'a> {
@@ -245,7 +256,7 @@ impl<'a> Finished<'a> {
         self.task_id.push(settlement.task_id);
         self.lease_no.push(settlement.lease_no);
         self.outcome.push(outcome);
-        self.busy_ms += i64::try_from(settlement.busy.as_millis()).unwrap_or(i64::MAX);
+        self.busy_ms.push(i64::try_from(settlement.busy.as_millis()).unwrap_or(i64::MAX));
         for Effect { event_id, created_at, properties } in effects {
             self.effect_task_id.push(settlement.task_id);
             self.event_id.push(*event_id);
@@ -291,7 +302,9 @@ impl Store {
                  RETURNING *
              ), told AS (
                  UPDATE events SET processing_error = $3
-                 FROM dead WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
+                 FROM dead
+                 WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
+                       AND events.user_id = dead.user_id
              )
              INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
                                        lease_no, worker, reason, errors, traceparent, request_id)

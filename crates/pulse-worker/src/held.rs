@@ -20,10 +20,20 @@ pub(crate) struct HeldTask {
     pub(crate) entry_id: Option<String>,
     /// When it was claimed.
     pub(crate) claimed: Instant,
-    /// When its step began, if it did.
-    pub(crate) started: Option<Instant>,
+    pub(crate) progress: Progress,
     /// Ends the step.
     pub(crate) abort: Option<AbortHandle>,
+}
+
+/// How far the attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It waits for a slot.
+    Waiting,
+    /// Its step runs since then.
+    Running(Instant),
+    /// Its verdict is on its way.
+    Ended,
 }
 
 /// All of them. Cheap to clone.
@@ -50,36 +60,43 @@ impl Held {
             created_at: task.created_at,
             entry_id,
             claimed: Instant::now(),
-            started: None,
+            progress: Progress::Waiting,
             abort: None,
         };
         self.tasks().insert(task.id, held);
     }
 
-    pub(crate) fn set_abort(&self, id: Uuid, abort: AbortHandle) {
-        if let Some(task) = self.tasks().get_mut(&id) {
+    pub(crate) fn set_abort(&self, id: Uuid, lease_no: i64, abort: AbortHandle) {
+        if let Some(task) = self.tasks().get_mut(&id).filter(|task| task.lease_no == lease_no) {
             task.abort = Some(abort);
         }
     }
 
-    pub(crate) fn set_started(&self, id: Uuid) {
-        if let Some(task) = self.tasks().get_mut(&id) {
-            task.started = Some(Instant::now());
-        }
-    }
-
-    /// The step was given up: it is not overdue again.
-    pub(crate) fn set_stuck(&self, id: Uuid) {
-        if let Some(task) = self.tasks().get_mut(&id) {
-            task.started = None;
-        }
-    }
-
-    /// Removes tasks that are settled, or not ours any more.
-    pub(crate) fn remove(&self, ids: impl IntoIterator<Item = Uuid>) {
+    /// The step begins; false if the attempt was withdrawn, and must not.
+    pub(crate) fn begin(&self, id: Uuid, lease_no: i64) -> bool {
         let mut tasks = self.tasks();
-        for id in ids {
-            tasks.remove(&id);
+        let waiting = |task: &&mut HeldTask| task.lease_no == lease_no && task.progress == Progress::Waiting;
+        let Some(task) = tasks.get_mut(&id).filter(waiting) else { return false };
+        task.progress = Progress::Running(Instant::now());
+        true
+    }
+
+    /// The attempt has its verdict, so it cannot be overdue any more; false if it had one before.
+    pub(crate) fn end(&self, id: Uuid, lease_no: i64) -> bool {
+        let mut tasks = self.tasks();
+        let open = |task: &&mut HeldTask| task.lease_no == lease_no && task.progress != Progress::Ended;
+        let Some(task) = tasks.get_mut(&id).filter(open) else { return false };
+        task.progress = Progress::Ended;
+        true
+    }
+
+    /// Forgets tasks that are settled, or not ours any more. The same task under a newer lease stays.
+    pub(crate) fn remove(&self, leases: impl IntoIterator<Item = (Uuid, i64)>) {
+        let mut tasks = self.tasks();
+        for (id, lease_no) in leases {
+            if tasks.get(&id).is_some_and(|task| task.lease_no == lease_no) {
+                tasks.remove(&id);
+            }
         }
         drop(tasks);
         self.0.changed.notify_waiters();
@@ -99,7 +116,7 @@ impl Held {
 
     /// Tasks whose step began longer than `limit` ago: it does not yield, or it would have timed out.
     pub(crate) fn overdue(&self, limit: Duration) -> Vec<(Uuid, HeldTask)> {
-        let overdue = |task: &HeldTask| task.started.is_some_and(|started| started.elapsed() > limit);
+        let overdue = |task: &HeldTask| matches!(task.progress, Progress::Running(since) if since.elapsed() > limit);
         self.tasks().iter().filter(|(_, task)| overdue(task)).map(|(id, task)| (*id, task.clone())).collect()
     }
 

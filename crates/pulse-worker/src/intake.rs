@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use pulse_core::Claimed;
 use pulse_queue::{Acknowledger, Consumer, Delivery, Queue};
 use pulse_store::{Claimer, Store, StoreError};
 use tokio::time::Instant;
@@ -66,14 +67,14 @@ impl Intake {
                 continue;
             }
             if self.redis_again_at.is_none_or(|at| at <= Instant::now()) {
-                self.from_redis(room, attempts, shutdown).await;
+                self.take_from_redis(room, attempts, shutdown).await;
             } else {
-                self.from_postgres(room, attempts, shutdown).await;
+                self.take_from_postgres(room, attempts, shutdown).await;
             }
         }
     }
 
-    async fn from_redis(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+    async fn take_from_redis(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
         let read = tokio::select! {
             read = self.consumer.read(room, BLOCK) => read,
             () = shutdown.cancelled() => return,
@@ -81,7 +82,10 @@ impl Intake {
         match read {
             Ok(deliveries) => {
                 self.set_redis_away(false);
-                if !deliveries.is_empty() {
+                if deliveries.is_empty() {
+                    // Redis may answer and still not be told of new tasks: it refuses to grow beyond its memory.
+                    self.claim_due(room, attempts, shutdown).await;
+                } else {
                     self.claim_deliveries(deliveries, attempts, shutdown).await;
                 }
             }
@@ -111,14 +115,7 @@ impl Intake {
             repeated.extend(entries.insert(task_id, entry_id));
         }
         let ids: Vec<Uuid> = entries.keys().copied().collect();
-        let claimed = match self.claimer.claim(&ids).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                // The deliveries stay pending and are reaped; the sweep finds the tasks again.
-                wait_out(error, shutdown).await;
-                return;
-            }
-        };
+        let Some(claimed) = self.claim_patiently(&ids, shutdown).await else { return };
         for task in claimed {
             self.held.add(&task, entries.remove(&task.id));
             attempts.start(task);
@@ -133,7 +130,29 @@ impl Intake {
         }
     }
 
-    async fn from_postgres(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+    /// Claims `ids`, however long PostgreSQL is away: reading on instead would make a pile of deliveries that nobody
+    /// works on. `None` at the shutdown: the deliveries stay pending and are reaped, and the sweep finds the tasks.
+    async fn claim_patiently(&mut self, ids: &[Uuid], shutdown: &CancellationToken) -> Option<Vec<Claimed>> {
+        while !shutdown.is_cancelled() {
+            match self.claimer.claim(ids).await {
+                Ok(claimed) => return Some(claimed),
+                Err(error) => wait_out(error, shutdown).await,
+            }
+            self.health.polled();
+        }
+        None
+    }
+
+    async fn take_from_postgres(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+        let found = self.claim_due(room, attempts, shutdown).await;
+        if found < room {
+            // With jitter, so that many workers do not poll as one.
+            pause(POLL.mul_f64(0.75 + 0.5 * rand::random::<f64>()), shutdown).await;
+        }
+    }
+
+    /// Claims up to `room` due tasks without Redis; returns how many there were.
+    async fn claim_due(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) -> usize {
         match self.claimer.claim_due(room).await {
             Ok(claimed) => {
                 let found = claimed.len();
@@ -141,22 +160,12 @@ impl Intake {
                     self.held.add(&task, None);
                     attempts.start(task);
                 }
-                if found < room {
-                    // With jitter, so that many workers do not poll as one.
-                    pause(POLL.mul_f64(0.75 + 0.5 * rand::random::<f64>()), shutdown).await;
-                }
+                found
             }
-            Err(error) => wait_out(error, shutdown).await,
-        }
-    }
-
-    /// Leaves the consumer group, holding nothing.
-    pub(crate) async fn leave(&mut self) {
-        if let Err(error) = self.consumer.leave().await {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "cannot leave the consumer group: it is reaped later"
-            );
+            Err(error) => {
+                wait_out(error, shutdown).await;
+                0
+            }
         }
     }
 }

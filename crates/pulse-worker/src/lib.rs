@@ -36,7 +36,7 @@ use tracing::{Instrument, Span};
 pub use metrics::WorkerMetrics;
 pub use processor::{Normalize, ProcessError, Processor};
 
-use crate::held::Held;
+use crate::held::{Held, HeldTask, Progress};
 
 /// Tasks are held for this long ahead.
 pub const HORIZON: Duration = Duration::from_millis(100);
@@ -163,7 +163,8 @@ impl Worker {
             config: Arc::new(config.clone()),
         };
         let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone());
-        let settling = tokio::spawn(settling.run(receiver));
+        let stop_settling = CancellationToken::new();
+        let settling = tokio::spawn(settling.run(receiver, stop_settling.clone()));
         let heartbeat = heartbeat::Heartbeat {
             claimer: pulse_store::Claimer::new(&store, config.name.clone(), config.lease),
             acknowledger: Acknowledger::new(&queue, config.name.clone()),
@@ -178,21 +179,31 @@ impl Worker {
         intake.run(&attempts, &shutdown).await;
 
         tracing::info!(held = held.len(), "draining");
+        // First what has not started: another worker can begin it while we wait for the rest.
+        release(&held, &settlements, |task| task.progress == Progress::Waiting);
         held.emptied(config.drain_timeout).await;
-        for (task_id, task) in held.all() {
-            if let Some(abort) = &task.abort {
-                abort.abort();
-            }
-            let busy = task.claimed.elapsed();
-            let _ = settlements.send(Settlement { task_id, lease_no: task.lease_no, busy, verdict: Verdict::Release });
-        }
-        // The loop of settlements ends when the last sender is gone.
+        release(&held, &settlements, |_| true);
         stop_heartbeat.cancel();
         let _ = heartbeat.await;
         drop((attempts, settlements));
         steps.shutdown_background();
+        // Told to stop, because a step that never yields keeps its sender for ever.
+        stop_settling.cancel();
         let _ = settling.await;
-        intake.leave().await;
+    }
+}
+
+/// Hands back those of our tasks that have no verdict yet.
+fn release(held: &Held, settlements: &mpsc::UnboundedSender<Settlement>, which: impl Fn(&HeldTask) -> bool) {
+    for (task_id, task) in held.all() {
+        if !which(&task) || !held.end(task_id, task.lease_no) {
+            continue;
+        }
+        if let Some(abort) = &task.abort {
+            abort.abort();
+        }
+        let busy = task.claimed.elapsed();
+        let _ = settlements.send(Settlement { task_id, lease_no: task.lease_no, busy, verdict: Verdict::Release });
     }
 }
 
@@ -210,9 +221,9 @@ struct Attempts {
 
 impl Attempts {
     fn start(&self, task: Claimed) {
-        let id = task.id;
+        let (id, lease_no) = (task.id, task.lease_no);
         let abort = self.runtime.spawn(self.attempt(task)).abort_handle();
-        self.held.set_abort(id, abort);
+        self.held.set_abort(id, lease_no, abort);
     }
 
     fn attempt(&self, task: Claimed) -> impl Future<Output = ()> + use<> {
@@ -225,7 +236,9 @@ impl Attempts {
             (self.held.clone(), self.metrics.clone(), self.pace.clone(), self.config.clone());
         async move {
             let Ok(_slot) = slots.acquire().await else { return };
-            held.set_started(task.id);
+            if !held.begin(task.id, task.lease_no) {
+                return;
+            }
             let started = Instant::now();
             let verdict = if task.events.len() < task.event_count {
                 Verdict::Gone
@@ -241,7 +254,9 @@ impl Attempts {
             let busy = started.elapsed();
             metrics.processing_seconds.observe(busy.as_secs_f64());
             pace.took(busy);
-            let _ = settlements.send(Settlement { task_id: task.id, lease_no: task.lease_no, busy, verdict });
+            if held.end(task.id, task.lease_no) {
+                let _ = settlements.send(Settlement { task_id: task.id, lease_no: task.lease_no, busy, verdict });
+            }
         }
         .instrument(span)
     }
@@ -255,8 +270,10 @@ struct Pace {
 }
 
 impl Pace {
+    /// Starts careful: nothing is known of the tasks, so none is held that could not run at once.
     fn new(concurrency: usize) -> Self {
-        Self { concurrency, average_us: Arc::new(AtomicU64::new(0)) }
+        let horizon = u64::try_from(HORIZON.as_micros()).unwrap_or(u64::MAX);
+        Self { concurrency, average_us: Arc::new(AtomicU64::new(horizon)) }
     }
 
     /// Follows the duration of attempts: up at once, because a slow task keeps others waiting, down slowly.
@@ -280,6 +297,10 @@ mod tests {
     #[test]
     fn fast_tasks_are_held_by_the_hundred_and_slow_ones_by_the_slot() {
         let pace = Pace::new(16);
+        assert_eq!(pace.limit(), 16);
+        for _ in 0..300 {
+            pace.took(Duration::from_micros(50));
+        }
         assert_eq!(pace.limit(), MOST_HELD);
         pace.took(Duration::from_secs(10));
         assert_eq!(pace.limit(), 16);
