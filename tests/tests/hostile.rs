@@ -172,6 +172,7 @@ async fn bodies(report: &mut Report, api: &Process) {
         ("300 000 items", BATCH, batch(300_000, "1").into(), 422, "batch_too_large"),
         ("event over 32 KiB", EVENTS, event(&text(32 * 1024)).into(), 413, "event_too_large"),
         ("100 × 32 KiB", BATCH, batch(100, &event(&text(32 * 1024 - 100))).into(), 413, "body_too_large"),
+        ("10 MiB", EVENTS, vec![b' '; 10 << 20], 413, "body_too_large"),
         ("UTF-16 with BOM", EVENTS, utf16(true), 400, "malformed_json"),
         ("UTF-16 without BOM", EVENTS, utf16(false), 400, "malformed_json"),
         ("not UTF-8", EVENTS, with(b"\xff\xfe"), 400, "malformed_json"),
