@@ -182,6 +182,17 @@ async fn bodies(report: &mut Report, api: &Process) {
         let answer = client.send(Method::POST, path, &[], body.into()).await;
         report.row(&format!("body: {name}"), answer, status, code);
     }
+
+    // What is accepted can be read back.
+    let client = api.client("max");
+    for number in ["1.7976931348623157e308", "-1.7976931348623157E+308", "5e-324", "1e-400"] {
+        let body = event(&format!(r#""payload":{{"n":{number}}}"#));
+        let answer = client.send(Method::POST, EVENTS, &[], body.into()).await;
+        report.row(&format!("body: {number}"), answer, 202, "");
+        let page = report.row(&format!("body: {number}, read"), client.get(EVENTS).await, 200, "");
+        let read = &page["events"][0]["payload"]["n"];
+        report.raw(&format!("body: {number}, exact"), read.as_f64() == number.parse().ok(), &read.to_string());
+    }
 }
 
 async fn headers(report: &mut Report, api: &Process) {
