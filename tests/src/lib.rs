@@ -4,6 +4,7 @@
 
 mod client;
 mod process;
+mod python;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub use client::{Answer, Client, token};
 pub use process::{Process, binary, pulse, pulse_output};
+pub use python::{python_tool, repository, run};
 
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";

@@ -19,7 +19,11 @@ pub fn pulse(world: &World, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(args).kill_on_drop(true).stdin(Stdio::null());
     command.env("PULSE_DATABASE_URL", &world.database_url).env("PULSE_REDIS_URL", &world.redis_url);
-    command.env("PULSE_JWT_SECRET", SECRET).env("PULSE_LOG_FORMAT", "json");
+    command.env("PULSE_LOG_FORMAT", "json");
+    // A role has one key or the other.
+    if !args.contains(&"--jwt-public-key-file") {
+        command.env("PULSE_JWT_SECRET", SECRET);
+    }
     command
 }
 
@@ -111,6 +115,11 @@ impl Process {
         let text = self.admin().get("/metrics").await?.text;
         let samples = text.lines().filter(|line| !line.starts_with('#') && line.contains(filter));
         Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// Its process id, until it has ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Sends a signal.

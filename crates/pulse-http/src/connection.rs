@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,9 +19,14 @@ const READING_HEAD: u8 = 0;
 const IN_REQUEST: u8 = 1;
 const PAUSING: u8 = 2;
 
+/// After an answer to a request whose rest is not read: how long, and how many bytes, the client may still send. Closing
+/// at once would reset the connection, and the client would never see the answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 32 * 1024 * 1024;
+
 /// Where a connection is; shared by its stream and its service.
 #[derive(Clone, Default)]
-pub(crate) struct Phase(Arc<AtomicU8>);
+pub(crate) struct Phase(Arc<AtomicU8>, Arc<AtomicBool>);
 
 impl Phase {
     /// A head was read: the service is called.
@@ -33,6 +38,11 @@ impl Phase {
     pub(crate) fn request_ended(&self) {
         self.0.store(PAUSING, Ordering::Relaxed);
     }
+
+    /// The rest of the request is not read: let the client see the answer.
+    pub(crate) fn linger(&self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
 }
 
 pub(crate) struct Connection {
@@ -40,11 +50,17 @@ pub(crate) struct Connection {
     phase: Phase,
     head_timeout: Duration,
     head_deadline: Pin<Box<Sleep>>,
+    linger: Option<Linger>,
+}
+
+struct Linger {
+    deadline: Pin<Box<Sleep>>,
+    bytes_left: usize,
 }
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, phase: Phase, head_timeout: Duration) -> Self {
-        Self { stream, phase, head_timeout, head_deadline: Box::pin(tokio::time::sleep(head_timeout)) }
+        Self { stream, phase, head_timeout, head_deadline: Box::pin(tokio::time::sleep(head_timeout)), linger: None }
     }
 }
 
@@ -86,6 +102,25 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.phase.1.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let fresh = || Linger { deadline: Box::pin(tokio::time::sleep(LINGER)), bytes_left: LINGER_BYTES };
+        let linger = this.linger.get_or_insert_with(fresh);
+        let mut scratch = [0; 16 * 1024];
+        while linger.bytes_left > 0 && linger.deadline.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    linger.bytes_left = linger.bytes_left.saturating_sub(buffer.filled().len());
+                }
+                Ok(()) | Err(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

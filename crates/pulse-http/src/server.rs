@@ -123,6 +123,9 @@ impl Server {
                 phase.request_began();
                 let request: Request = request.map(axum::body::Body::new);
                 let mut response: Response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+                if response.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
+                    phase.linger();
+                }
                 if draining.is_cancelled() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }

@@ -1,0 +1,526 @@
+//! Hostile input against real API processes: each is refused with the status that the contract names, none is a 500,
+//! and none makes the process large.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use http::Method;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use pulse_tests::{Answer, Client, Process, SECRET, World, eventually, pulse_output, token};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const EVENTS: &str = "/api/v1/events";
+const BATCH: &str = "/api/v1/events/batch";
+const LARGEST_RSS_KIB: u64 = 200 * 1024;
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "pulse";
+
+/// What was answered so far, and what was wrong with it.
+#[derive(Default)]
+struct Report {
+    rows: usize,
+    wrong: Vec<String>,
+}
+
+impl Report {
+    /// One row: `code` is that of the problem, or empty for an answer that is none.
+    fn row(&mut self, name: &str, answer: anyhow::Result<Answer>, status: u16, code: &str) -> Value {
+        let Ok(answer) = answer.inspect_err(|error| self.raw(name, false, &format!("{error:#}"))) else {
+            return Value::Null;
+        };
+        let right = answer.status == status && answer.json["code"].as_str().unwrap_or_default() == code;
+        let text: String = answer.text.chars().take(300).collect();
+        self.raw(name, right, &format!("expected {status} {code}, got {} {text}", answer.status));
+        answer.json
+    }
+
+    fn raw(&mut self, name: &str, right: bool, got: &str) {
+        self.rows += 1;
+        if !right {
+            self.wrong.push(format!("{name}: {got}"));
+        }
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed()
+}
+
+fn signed(algorithm: Algorithm, key: &EncodingKey, claims: &Value) -> anyhow::Result<String> {
+    Ok(encode(&Header::new(algorithm), claims, key)?)
+}
+
+fn hs256(claims: &Value) -> anyhow::Result<String> {
+    signed(Algorithm::HS256, &EncodingKey::from_secret(SECRET.as_bytes()), claims)
+}
+
+/// An event with these fields on top, as text.
+fn event(more: &str) -> String {
+    let comma = if more.is_empty() { "" } else { "," };
+    format!(r#"{{"event_name":"seen","event_type":"hostile"{comma}{more}}}"#)
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_input_is_refused_and_never_a_500() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let strict = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--header-timeout", "1s", "--body-timeout", "1s"];
+    let strict = Process::start(&world, "api", &[&strict[..], &["--request-timeout", "4s"]].concat()).await?;
+    let (private, public) = rsa_key(&world).await?;
+    let rsa = Process::start(&world, "api", &["--jwt-public-key-file", &public]).await?;
+
+    let mut report = Report::default();
+    bodies(&mut report, &api).await;
+    headers(&mut report, &api).await;
+    tokens(&mut report, &api, &strict).await?;
+    confusion(&mut report, &rsa, &private, &public).await?;
+    scopes_and_users(&mut report, &world, &api).await?;
+    ids(&mut report, &api).await?;
+    filters(&mut report, &api).await;
+    cursors(&mut report, &api).await?;
+    slow(&mut report, &strict).await?;
+
+    assert!(report.wrong.is_empty(), "{} of {} rows:\n{}", report.wrong.len(), report.rows, report.wrong.join("\n"));
+    for process in [&api, &strict, &rsa] {
+        assert_eq!(process.metric("status=\"500\"").await?, 0.0, "no answer is a 500");
+        let peak = peak_rss_kib(process)?;
+        assert!(peak < LARGEST_RSS_KIB, "the API grew to {peak} KiB");
+    }
+    let still = api.client("ada").post(EVENTS, &json!({"event_name": "a", "event_type": "t"})).await?;
+    assert_eq!(still.status, 202, "the API still serves: {}", still.text);
+    Ok(())
+}
+
+/// The peak of VmRSS.
+fn peak_rss_kib(process: &Process) -> anyhow::Result<u64> {
+    let pid = process.pid().context("the API runs")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel tells the peak")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+async fn bodies(report: &mut Report, api: &Process) {
+    let client = api.client("ada");
+    let deep = |open: &str, close: &str| {
+        event(&format!(r#""payload":{{"x":{}1{}}}"#, open.repeat(10_000), close.repeat(10_000)))
+    };
+    let text = |length: usize| format!(r#""payload":{{"x":"{}"}}"#, "x".repeat(length));
+    let batch = |count: usize, item: &str| format!(r#"{{"events":[{}]}}"#, vec![item; count].join(","));
+    let utf16 = |bom: bool| {
+        let units = bom.then_some(0xfeff).into_iter().chain(event("").encode_utf16().collect::<Vec<u16>>());
+        units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
+    };
+    let with = |bytes: &[u8]| [br#"{"event_name":"a"#, bytes, br#"","event_type":"b"}"#].concat();
+    let invalid = "validation_error";
+    let table: Vec<(&str, &str, Vec<u8>, u16, &str)> = vec![
+        ("NUL as an escape", EVENTS, event(r#""payload":{"a\u0000":"\u0000"}"#).into(), 202, ""),
+        ("NUL as a byte", EVENTS, with(b"\0"), 400, "malformed_json"),
+        ("lone high surrogate", EVENTS, event(r#""source":"\ud800""#).into(), 202, ""),
+        ("lone low surrogate", EVENTS, event(r#""payload":{"\udfff":"\uDC00\uD800"}"#).into(), 202, ""),
+        ("surrogate in UTF-8", EVENTS, with(b"\xed\xa0\x80"), 400, "malformed_json"),
+        ("1e400", EVENTS, event(r#""payload":{"n":1e400}"#).into(), 422, invalid),
+        ("-1e400", EVENTS, event(r#""payload":{"n":[-1e400]}"#).into(), 422, invalid),
+        ("1e-99999", EVENTS, event(r#""payload":{"n":1e-99999}"#).into(), 422, invalid),
+        ("10 000 digits", EVENTS, event(&format!(r#""payload":{{"n":{}}}"#, "9".repeat(10_000))).into(), 422, invalid),
+        ("NaN", EVENTS, event(r#""payload":{"n":NaN}"#).into(), 400, "malformed_json"),
+        ("arrays 10 000 deep", EVENTS, deep("[", "]").into(), 422, invalid),
+        ("objects 10 000 deep", EVENTS, deep(r#"{"":"#, "}").into(), 413, "event_too_large"),
+        ("arrays 10 000 deep in a batch", BATCH, batch(1, &deep("[", "]")).into(), 422, invalid),
+        ("10 000 open brackets", EVENTS, "[".repeat(10_000).into(), 400, "malformed_json"),
+        ("1 000 000 open brackets", BATCH, "[".repeat(1_000_000).into(), 400, "malformed_json"),
+        ("duplicate keys", EVENTS, event(r#""event_name":"last","payload":{"a":1,"a":2}"#).into(), 202, ""),
+        ("duplicate keys, bad one last", EVENTS, event(r#""event_name":7"#).into(), 422, invalid),
+        ("BOM", EVENTS, format!("\u{feff}{}", event("")).into(), 202, ""),
+        ("two BOMs", EVENTS, format!("\u{feff}\u{feff}{}", event("")).into(), 400, "malformed_json"),
+        ("truncated", EVENTS, event("")[..30].into(), 400, "malformed_json"),
+        ("trailing text", EVENTS, format!("{} x", event("")).into(), 400, "malformed_json"),
+        ("empty", EVENTS, vec![], 400, "malformed_json"),
+        ("empty batch body", BATCH, vec![], 400, "malformed_json"),
+        ("white space", EVENTS, b" \r\n\t".to_vec(), 400, "malformed_json"),
+        ("an array", EVENTS, b"[]".to_vec(), 422, invalid),
+        ("null", EVENTS, b"null".to_vec(), 422, invalid),
+        ("a number", BATCH, b"7".to_vec(), 422, invalid),
+        ("name is a number", EVENTS, event(r#""event_name":7"#).into(), 422, invalid),
+        ("name is an object", EVENTS, event(r#""event_name":{}"#).into(), 422, invalid),
+        ("name is null", EVENTS, event(r#""event_name":null"#).into(), 422, invalid),
+        ("name is empty", EVENTS, event(r#""event_name":"""#).into(), 422, invalid),
+        (
+            "name of 256 characters",
+            EVENTS,
+            event(&format!(r#""event_name":"{}""#, "é".repeat(256))).into(),
+            422,
+            invalid,
+        ),
+        ("payload is an array", EVENTS, event(r#""payload":[]"#).into(), 422, invalid),
+        ("payload is a text", EVENTS, event(r#""payload":"{}""#).into(), 422, invalid),
+        ("address is none", EVENTS, event(r#""ip_address":"' OR 1=1 --""#).into(), 422, invalid),
+        ("time is a number", EVENTS, event(r#""event_timestamp":1e9"#).into(), 422, invalid),
+        ("year 99999", EVENTS, event(r#""event_timestamp":"+99999-01-01T00:00:00Z""#).into(), 422, invalid),
+        ("leap second", EVENTS, event(r#""event_timestamp":"2016-12-31T23:59:60Z""#).into(), 202, ""),
+        ("events is an object", BATCH, br#"{"events":{}}"#.to_vec(), 422, invalid),
+        ("events is empty", BATCH, br#"{"events":[]}"#.to_vec(), 422, invalid),
+        ("an event is null", BATCH, br#"{"events":[null]}"#.to_vec(), 422, invalid),
+        ("101 events", BATCH, batch(101, &event("")).into(), 422, "batch_too_large"),
+        ("300 000 items", BATCH, batch(300_000, "1").into(), 422, "batch_too_large"),
+        ("event over 32 KiB", EVENTS, event(&text(32 * 1024)).into(), 413, "event_too_large"),
+        ("100 × 32 KiB", BATCH, batch(100, &event(&text(32 * 1024 - 100))).into(), 413, "body_too_large"),
+        ("10 MiB", EVENTS, vec![b' '; 10 << 20], 413, "body_too_large"),
+        ("UTF-16 with BOM", EVENTS, utf16(true), 400, "malformed_json"),
+        ("UTF-16 without BOM", EVENTS, utf16(false), 400, "malformed_json"),
+        ("not UTF-8", EVENTS, with(b"\xff\xfe"), 400, "malformed_json"),
+        ("overlong UTF-8", EVENTS, with(b"\xc0\x80"), 400, "malformed_json"),
+    ];
+    for (name, path, body, status, code) in table {
+        let answer = client.send(Method::POST, path, &[], body.into()).await;
+        report.row(&format!("body: {name}"), answer, status, code);
+    }
+
+    // What is accepted can be read back.
+    let client = api.client("max");
+    for number in ["1.7976931348623157e308", "-1.7976931348623157E+308", "5e-324", "1e-400"] {
+        let body = event(&format!(r#""payload":{{"n":{number}}}"#));
+        let answer = client.send(Method::POST, EVENTS, &[], body.into()).await;
+        report.row(&format!("body: {number}"), answer, 202, "");
+        let page = report.row(&format!("body: {number}, read"), client.get(EVENTS).await, 200, "");
+        let read = &page["events"][0]["payload"]["n"];
+        report.raw(&format!("body: {number}, exact"), read.as_f64() == number.parse().ok(), &read.to_string());
+    }
+}
+
+async fn headers(report: &mut Report, api: &Process) {
+    let client = api.client("ada");
+    let long = "k".repeat(256);
+    let table: [(&str, (&str, &str), u16, &str); 9] = [
+        ("text/plain", ("content-type", "text/plain"), 415, "unsupported_media_type"),
+        ("form", ("content-type", "application/x-www-form-urlencoded"), 415, "unsupported_media_type"),
+        ("empty type", ("content-type", ""), 415, "unsupported_media_type"),
+        ("gzip", ("content-encoding", "gzip"), 415, "unsupported_encoding"),
+        ("long key", ("idempotency-key", &long), 400, "invalid_idempotency_key"),
+        ("empty key", ("idempotency-key", ""), 400, "invalid_idempotency_key"),
+        ("strange request id", ("x-request-id", "' OR 1=1 --"), 202, ""),
+        ("strange preference", ("prefer", "handling=;;\"\\,handling"), 202, ""),
+        ("strange trace", ("traceparent", "00-zz-zz-zz"), 202, ""),
+    ];
+    for (name, header, status, code) in table {
+        let answer = client.send(Method::POST, EVENTS, &[header], event("").into()).await;
+        report.row(&format!("header: {name}"), answer, status, code);
+    }
+    let deleted = client.send(Method::DELETE, EVENTS, &[], Vec::new().into()).await;
+    report.row("header: DELETE", deleted, 405, "method_not_allowed");
+    report.row("header: no route", client.get("/api/v1/../../etc/passwd").await, 404, "not_found");
+}
+
+async fn tokens(report: &mut Report, api: &Process, strict: &Process) -> anyhow::Result<()> {
+    let good = json!({"sub": "ada", "exp": now() + 3600});
+    let but = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        hs256(&claims)
+    };
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let valid = hs256(&good)?;
+    let (head, signature) = valid.rsplit_once('.').context("a token has three parts")?;
+    let flipped = if signature.starts_with('A') { "B" } else { "A" };
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let admin = part(&json!({"sub": "ada", "exp": now() + 3600, "scope": "admin"}));
+    let unsigned = part(&json!({"alg": "none", "typ": "JWT"}));
+    let table = [
+        ("a good one", valid.clone(), 200, ""),
+        ("none", String::new(), 401, "missing_token"),
+        ("alg none", format!("{unsigned}.{}.", part(&good)), 401, "invalid_token"),
+        ("alg none with a signature", format!("{unsigned}.{}.{signature}", part(&good)), 401, "invalid_token"),
+        ("alg of another hash", signed(Algorithm::HS512, &key, &good)?, 401, "invalid_token"),
+        (
+            "another secret",
+            signed(Algorithm::HS256, &EncodingKey::from_secret(&[b'x'; 40]), &good)?,
+            401,
+            "invalid_token",
+        ),
+        ("empty secret", signed(Algorithm::HS256, &EncodingKey::from_secret(b""), &good)?, 401, "invalid_token"),
+        ("expired", but("exp", json!(now() - 3600))?, 401, "invalid_token"),
+        ("exp is a string", but("exp", json!((now() + 3600).to_string()))?, 401, "invalid_token"),
+        ("exp is negative", but("exp", json!(-1))?, 401, "invalid_token"),
+        ("exp is null", but("exp", Value::Null)?, 401, "invalid_token"),
+        ("no exp", hs256(&json!({"sub": "ada"}))?, 401, "invalid_token"),
+        ("no sub", hs256(&json!({"exp": now() + 3600}))?, 401, "invalid_token"),
+        ("sub is a number", but("sub", json!(1))?, 401, "invalid_token"),
+        ("sub is empty", but("sub", json!(""))?, 401, "invalid_token"),
+        ("sub has a NUL", but("sub", json!("ada\0"))?, 401, "invalid_token"),
+        ("sub is long", but("sub", json!("a".repeat(256)))?, 401, "invalid_token"),
+        ("scope is a list", but("scope", json!(["events:read"]))?, 401, "invalid_token"),
+        ("nbf ahead", but("nbf", json!(now() + 3600))?, 401, "invalid_token"),
+        ("tampered signature", format!("{head}.{flipped}{}", &signature[1..]), 401, "invalid_token"),
+        ("cut signature", format!("{head}.{}", &signature[..20]), 401, "invalid_token"),
+        (
+            "tampered claims",
+            format!("{}.{admin}.{signature}", head.split('.').next().unwrap_or_default()),
+            401,
+            "invalid_token",
+        ),
+        ("no token at all", "...".into(), 401, "invalid_token"),
+        ("9 KiB", "a".repeat(9 << 10), 401, "invalid_token"),
+        ("SQL as sub", but("sub", json!("'; DROP TABLE users; --"))?, 200, ""),
+    ];
+    for (name, token, status, code) in table {
+        report.row(&format!("token: {name}"), Client::new(&api.url, &token).get(EVENTS).await, status, code);
+    }
+    let basic =
+        Client::new(&api.url, "").send(Method::GET, EVENTS, &[("authorization", "Basic YTpi")], "".into()).await;
+    report.row("token: basic", basic, 401, "missing_token");
+
+    let request = format!("GET {EVENTS} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\r\n", "a".repeat(1 << 20));
+    let (text, _) = exchange(api, request.as_bytes(), None).await?;
+    let refused = text.starts_with("HTTP/1.1 431") || text.starts_with("HTTP/1.1 401");
+    report.raw("token: 1 MB", refused, &format!("expected 431 or 401, got {text:?}"));
+
+    let (mut named, exp) = (Vec::new(), now() + 3600);
+    for (name, claims, status, code) in [
+        ("right", json!({"sub": "ada", "exp": exp, "iss": ISSUER, "aud": AUDIENCE}), 200, ""),
+        ("wrong aud", json!({"sub": "ada", "exp": exp, "iss": ISSUER, "aud": "x"}), 401, "invalid_token"),
+        ("wrong iss", json!({"sub": "ada", "exp": exp, "iss": "x", "aud": AUDIENCE}), 401, "invalid_token"),
+        ("no aud", json!({"sub": "ada", "exp": exp, "iss": ISSUER}), 401, "invalid_token"),
+        ("no iss", json!({"sub": "ada", "exp": exp, "aud": AUDIENCE}), 401, "invalid_token"),
+    ] {
+        named.push((name, hs256(&claims)?, status, code));
+    }
+    for (name, token, status, code) in named {
+        report.row(&format!("issuer: {name}"), Client::new(&strict.url, &token).get(EVENTS).await, status, code);
+    }
+    Ok(())
+}
+
+/// Makes a key pair; returns the paths of the private and the public key.
+async fn rsa_key(world: &World) -> anyhow::Result<(String, String)> {
+    let path = |name| world.file(name).to_string_lossy().into_owned();
+    let (private, public) = (path("rsa.pem"), path("rsa.pub.pem"));
+    for args in [
+        vec!["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", &private],
+        vec!["pkey", "-in", &private, "-pubout", "-out", &public],
+    ] {
+        let output = tokio::process::Command::new("openssl").args(args).output().await.context("openssl runs")?;
+        anyhow::ensure!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok((private, public))
+}
+
+/// The public key is no secret: who signs with it as if it were one is refused.
+async fn confusion(report: &mut Report, rsa: &Process, private: &str, public: &str) -> anyhow::Result<()> {
+    let claims = json!({"sub": "ada", "exp": now() + 3600});
+    let (private, public) = (std::fs::read(private)?, std::fs::read(public)?);
+    let trimmed = public.trim_ascii_end();
+    let key = EncodingKey::from_rsa_pem(&private)?;
+    let table = [
+        ("RS256 with the private key", signed(Algorithm::RS256, &key, &claims)?, 200, ""),
+        ("RS512 with the private key", signed(Algorithm::RS512, &key, &claims)?, 401, "invalid_token"),
+        (
+            "HS256 with the PEM",
+            signed(Algorithm::HS256, &EncodingKey::from_secret(&public), &claims)?,
+            401,
+            "invalid_token",
+        ),
+        (
+            "HS256 with the PEM, trimmed",
+            signed(Algorithm::HS256, &EncodingKey::from_secret(trimmed), &claims)?,
+            401,
+            "invalid_token",
+        ),
+        ("HS256 with the tests' secret", hs256(&claims)?, 401, "invalid_token"),
+    ];
+    for (name, token, status, code) in table {
+        report.row(&format!("confusion: {name}"), Client::new(&rsa.url, &token).get(EVENTS).await, status, code);
+    }
+    Ok(())
+}
+
+async fn scopes_and_users(report: &mut Report, world: &World, api: &Process) -> anyhow::Result<()> {
+    let body = json!({"event_name": "a", "event_type": "t"});
+    for (scope, read, write) in [
+        ("events:write", 403, 202),
+        ("events:read", 200, 403),
+        ("admin", 403, 403),
+        ("", 403, 403),
+        ("events:*", 403, 403),
+        ("events:readx EVENTS:READ", 403, 403),
+    ] {
+        let client = Client::new(&api.url, &token("ada", Some(scope)));
+        let code = |status| if status == 403 { "insufficient_scope" } else { "" };
+        report.row(&format!("scope {scope:?}: read"), client.get(EVENTS).await, read, code(read));
+        report.row(&format!("scope {scope:?}: write"), client.post(EVENTS, &body).await, write, code(write));
+    }
+
+    let mallory = api.client("mallory");
+    report.row("user: not yet disabled", mallory.post(EVENTS, &body).await, 202, "");
+    let (exit, output) = pulse_output(world, &["user", "disable", "mallory"]).await?;
+    anyhow::ensure!(exit == 0, "pulse user disable: {output}");
+    let refused = eventually("the user is refused", Duration::from_secs(15), async || {
+        Ok(mallory.get(EVENTS).await?.status == 403)
+    });
+    refused.await?;
+    report.row("user: disabled, writes", mallory.post(EVENTS, &body).await, 403, "user_disabled");
+    report.row("user: disabled, reads", mallory.get(EVENTS).await, 403, "user_disabled");
+    report.row("user: another one", api.client("ada").get(EVENTS).await, 200, "");
+    Ok(())
+}
+
+async fn ids(report: &mut Report, api: &Process) -> anyhow::Result<()> {
+    let owned = api.client("bob").post(EVENTS, &json!({"event_name": "a", "event_type": "t"})).await?.json;
+    let task = owned["task_id"].as_str().context("a task")?;
+    let client = api.client("ada");
+    let invalid = "validation_error";
+    for (path, status, code) in [
+        ("events/-1".to_owned(), 422, invalid),
+        ("events/0".to_owned(), 422, invalid),
+        ("events/9223372036854775808".to_owned(), 422, invalid),
+        (format!("events/{}", "9".repeat(5_000)), 422, invalid),
+        ("events/9223372036854775807".to_owned(), 404, "event_not_found"),
+        ("events/abc".to_owned(), 422, invalid),
+        ("events/1%20OR%201=1".to_owned(), 422, invalid),
+        ("events/%00".to_owned(), 422, invalid),
+        ("events/%ff".to_owned(), 422, invalid),
+        ("events/1e3".to_owned(), 422, invalid),
+        (format!("events/{}", owned["event_id"]), 404, "event_not_found"),
+        ("tasks/1".to_owned(), 422, invalid),
+        ("tasks/-1".to_owned(), 422, invalid),
+        (format!("tasks/{task}%00"), 422, invalid),
+        ("tasks/00000000-0000-0000-0000-000000000000".to_owned(), 404, "task_not_found"),
+        (format!("tasks/{task}"), 404, "task_not_found"),
+    ] {
+        let name = path.chars().take(60).collect::<String>();
+        report.row(&format!("id: {name}"), client.get(&format!("/api/v1/{path}")).await, status, code);
+    }
+    Ok(())
+}
+
+async fn filters(report: &mut Report, api: &Process) {
+    let client = api.client("ada");
+    let attacks =
+        ["' OR '1'='1", "'; DROP TABLE events; --", "x' UNION SELECT null--", "%", "_", "\\", "$1", "\u{2019}", "{}"];
+    for attack in attacks {
+        for filter in ["event_type", "event_name", "source", "session_id"] {
+            let name = format!("filter: {filter}={attack}");
+            let page = report.row(&name, client.get(&format!("{EVENTS}?{filter}={}", percent(attack))).await, 200, "");
+            report.raw(&name, page["events"] == json!([]), "rows were found");
+        }
+        for filter in ["limit", "offset", "processed", "from", "to"] {
+            let answer = client.get(&format!("{EVENTS}?{filter}={}", percent(attack))).await;
+            report.row(&format!("filter: {filter}={attack}"), answer, 422, "validation_error");
+        }
+    }
+    for query in [
+        "event_type=%00",
+        "limit=0",
+        "limit=501",
+        "limit=-1",
+        "limit=99999999999999999999",
+        "offset=-1",
+        "offset=10001",
+        "limit=1&limit=2",
+        "from=%2B999999-01-01T00:00:00Z",
+        "to=0000-00-00T00:00:00Z",
+        "processed=1",
+    ] {
+        let answer = client.get(&format!("{EVENTS}?{query}")).await;
+        report.row(&format!("filter: {query}"), answer, 422, "validation_error");
+    }
+    for query in ["event_type=%ff", "%ff=%ff", "&&==&", "unknown[]=1", "from=0001-01-01T00:00:00Z"] {
+        report.row(&format!("filter: {query}"), client.get(&format!("{EVENTS}?{query}")).await, 200, "");
+    }
+    for time in ["-9999-01-01T00:00:00Z", "-262143-01-01T00:00:00Z", "+262142-12-31T23:59:59Z"] {
+        for filter in ["from", "to"] {
+            let answer = client.get(&format!("{EVENTS}?{filter}={}", percent(time))).await;
+            report.row(&format!("filter: {filter}={time}"), answer, 422, "validation_error");
+        }
+    }
+}
+
+async fn cursors(report: &mut Report, api: &Process) -> anyhow::Result<()> {
+    let client = api.client("ada");
+    let page = client.get(&format!("{EVENTS}?limit=1")).await?.json;
+    let cursor = page["next_cursor"].as_str().context("there is a second page")?.to_owned();
+    report.row("cursor: good", client.get(&format!("{EVENTS}?limit=1&cursor={cursor}")).await, 200, "");
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(&cursor)?;
+    let flipped = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    };
+    for (name, query) in [
+        ("other time", format!("cursor={}", flipped(7))),
+        ("other id", format!("cursor={}", flipped(15))),
+        ("other digest", format!("cursor={}", flipped(16))),
+        ("other signature", format!("cursor={}", flipped(47))),
+        ("other filter", format!("event_type=x&cursor={cursor}")),
+        ("cut", format!("cursor={}", &cursor[..cursor.len() - 4])),
+        ("only the position", format!("cursor={}", BASE64_URL_SAFE_NO_PAD.encode(&bytes[..32]))),
+        ("longer", format!("cursor={cursor}AAAA")),
+        ("empty", "cursor=".to_owned()),
+        ("SQL", format!("cursor={}", percent("' OR 1=1 --"))),
+    ] {
+        let answer = client.get(&format!("{EVENTS}?{query}")).await;
+        report.row(&format!("cursor: {name}"), answer, 422, "invalid_cursor");
+    }
+    let others = api.client("bob").get(&format!("{EVENTS}?cursor={cursor}")).await;
+    report.row("cursor: of another user", others, 422, "invalid_cursor");
+    let long = client.get(&format!("{EVENTS}?cursor={}", "A".repeat(257))).await;
+    report.row("cursor: long", long, 422, "validation_error");
+    Ok(())
+}
+
+/// Clients that send slowly: the connection is closed, or answered 408, soon after its limit of 1 s.
+async fn slow(report: &mut Report, strict: &Process) -> anyhow::Result<()> {
+    let token = hs256(&json!({"sub": "ada", "exp": now() + 3600, "iss": ISSUER, "aud": AUDIENCE}))?;
+    let head = format!("POST {EVENTS} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n");
+    let body = format!("{head}content-length: 1000\r\n\r\n{{\"event_name\"");
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n5\r\n{{\"eve");
+    let every = Some(Duration::from_millis(200));
+    for (name, request, pace, status, limit) in [
+        ("silent", "", None, "", 1),
+        ("slowloris", "GET / HTTP/1.1\r\nhost: a\r\nx: ", every, "", 1),
+        ("half a head", &head, None, "", 1),
+        ("half a body", &body, None, "HTTP/1.1 408", 1),
+        ("half a chunk", &chunked, None, "HTTP/1.1 408", 1),
+        ("a body in single bytes", &body, every, "HTTP/1.1 503", 4),
+    ] {
+        let (text, took) = exchange(strict, request.as_bytes(), pace).await?;
+        let expected = if status.is_empty() { text.is_empty() } else { text.starts_with(status) };
+        let right = expected && took < Duration::from_secs(limit + 4);
+        report.raw(&format!("slow: {name}"), right, &format!("after {took:?}: {text:?}"));
+    }
+    Ok(())
+}
+
+/// Sends `request`, then one byte per `pace`, until the server closes; returns what it said and how long that took.
+async fn exchange(process: &Process, request: &[u8], pace: Option<Duration>) -> anyhow::Result<(String, Duration)> {
+    let started = Instant::now();
+    let stream = TcpStream::connect(process.url.trim_start_matches("http://")).await?;
+    let (mut read, mut write) = stream.into_split();
+    let writing = async {
+        let mut gone = write.write_all(request).await.is_err();
+        while let (Some(pace), false) = (pace, gone) {
+            tokio::time::sleep(pace).await;
+            gone = write.write_all(b"x").await.is_err();
+        }
+        std::future::pending::<()>().await;
+    };
+    let reading = async {
+        let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+        // A reset ends it as well as a close.
+        while let Ok(length @ 1..) = read.read(&mut piece).await {
+            text.extend_from_slice(&piece[..length]);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    tokio::select! {
+        text = reading => Ok((text, started.elapsed())),
+        () = writing => unreachable!("the writer waits for the reader"),
+        () = tokio::time::sleep(Duration::from_secs(20)) => Ok(("still open".into(), started.elapsed())),
+    }
+}
