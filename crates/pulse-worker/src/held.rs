@@ -150,3 +150,53 @@ impl Held {
         .await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claimed(lease_no: i64) -> Claimed {
+        Claimed {
+            id: Uuid::nil(),
+            event_count: 0,
+            events: Vec::new(),
+            attempt: 1,
+            max_attempts: 3,
+            lease_no,
+            created_at: chrono::DateTime::UNIX_EPOCH,
+            traceparent: None,
+            request_id: None,
+        }
+    }
+
+    #[test]
+    fn an_older_lease_neither_moves_nor_removes_a_newer_one() {
+        let held = Held::default();
+        held.add(&claimed(2), None);
+        assert!(!held.begin(Uuid::nil(), 1));
+        assert!(!held.end(Uuid::nil(), 1));
+        held.remove([(Uuid::nil(), 1)]);
+        assert_eq!(held.len(), 1);
+        held.remove([(Uuid::nil(), 2)]);
+        assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn an_attempt_has_one_verdict_and_is_not_overdue_after_it() {
+        let held = Held::default();
+        held.add(&claimed(1), None);
+        assert!(held.begin(Uuid::nil(), 1));
+        assert_eq!(held.overdue(Duration::ZERO).len(), 1);
+        assert!(held.end(Uuid::nil(), 1));
+        assert!(held.overdue(Duration::ZERO).is_empty());
+        assert!(!held.end(Uuid::nil(), 1));
+    }
+
+    #[test]
+    fn an_attempt_that_was_withdrawn_does_not_begin() {
+        let held = Held::default();
+        held.add(&claimed(1), None);
+        assert!(held.end(Uuid::nil(), 1));
+        assert!(!held.begin(Uuid::nil(), 1));
+    }
+}

@@ -235,7 +235,8 @@ fn forget(settlements: &[Settlement], error: &StoreError) {
 
 #[cfg(test)]
 mod tests {
-    use pulse_store::Effect;
+    use pulse_queue::QueueConfig;
+    use pulse_store::{Effect, StoreConfig};
 
     use super::*;
 
@@ -251,5 +252,31 @@ mod tests {
         let sizes = [half, half, 1, MOST_BYTES + 1, 1];
         let lengths: Vec<usize> = groups(sizes.map(settlement).into()).iter().map(Vec::len).collect();
         assert_eq!(lengths, [2, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_told_to_though_somebody_could_still_send() {
+        let url = "postgres://nobody@127.0.0.1:1/none".to_owned();
+        let store = StoreConfig { url, max_connections: 1, application_name: "test".into() };
+        let queue = QueueConfig { url: "redis://127.0.0.1:1".into(), ingest: "test".into() };
+        let config = WorkerConfig {
+            name: "test".into(),
+            concurrency: 1,
+            timeout: Duration::from_secs(1),
+            retry: RetryPolicy { base_seconds: 2.0, cap: Duration::from_secs(60), jitter_percent: 0.0 },
+            lease: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(1),
+            link_trace: |_, _| {},
+        };
+        let metrics = WorkerMetrics::register(&mut prometheus_client::registry::Registry::default());
+        let store = Store::connect_lazy(&store).expect("a valid URL");
+        let queue = Queue::connect_lazy(&queue).expect("a valid URL");
+        let settling = Settling::new(&config, &store, &queue, Held::default(), metrics);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        sender.send(settlement(1)).expect("the receiver is open");
+        let stop = CancellationToken::new();
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(5), settling.run(receiver, stop)).await.expect("ends");
+        assert!(sender.is_closed());
     }
 }
