@@ -80,6 +80,10 @@ def table(ours, reference, load, versions):
                 for name, stack in (("ours", ours), ("reference", reference))
                 for phase, result in stack.items() if result["refused"] or result["lost"]]
     ours_cpu, reference_cpu = ours["single"]["cpu"], reference["single"]["cpu"]
+    phases = [*ours.values(), *reference.values()]
+    others = max(phase["cpu"]["everything else on the machine"] for phase in phases)
+    if others > 0.25:
+        problems.append(f"- not a quiet machine: up to {others:.2f} cores were used by something else during a phase")
     today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     return "\n".join([
         "# Beside the reference stack", "",
