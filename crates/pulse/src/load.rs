@@ -58,8 +58,8 @@ pub struct LoadConfig {
 struct Plan {
     start: Instant,
     end: Instant,
-    /// Between two requests; none without a rate.
-    interval: Option<Duration>,
+    /// Seconds between two requests; none without a rate.
+    interval: Option<f64>,
     next: AtomicU64,
 }
 
@@ -68,7 +68,7 @@ impl Plan {
     fn take(&self) -> Option<Instant> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let due = match self.interval {
-            Some(interval) => self.start + interval.mul_f64(number as f64),
+            Some(interval) => self.start + Duration::from_secs_f64(interval * number as f64),
             None => Instant::now(),
         };
         (due < self.end).then_some(due)
@@ -88,7 +88,7 @@ pub async fn run(config: LoadConfig, shutdown: CancellationToken) -> anyhow::Res
     let body = body(batch, payload_bytes);
     let (ledger, writing) = Ledger::open(ledger)?;
     let start = Instant::now();
-    let interval = rate.map(|rate| Duration::from_secs_f64(batch as f64 / rate));
+    let interval = rate.map(|rate| batch as f64 / rate);
     let plan = Arc::new(Plan { start, end: start + duration, interval, next: AtomicU64::new(0) });
     let done = Arc::new(AtomicU64::new(0));
 
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_plan_ends_on_time_and_keeps_its_rate() {
         let start = Instant::now();
-        let interval = Some(Duration::from_millis(10));
+        let interval = Some(0.01);
         let plan = Plan { start, end: start + Duration::from_secs(1), interval, next: AtomicU64::new(0) };
         let due: Vec<Instant> = std::iter::from_fn(|| plan.take()).collect();
         assert_eq!(due.len(), 100);
