@@ -149,6 +149,7 @@ async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<(
         Ok(worker.metric("pulse_tasks_settled_total{outcome=\"processed\"}").await? > settled + 100.0)
     })
     .await?;
+    assert!(api.metric("pulse_enqueues_dropped_total").await? > 0.0);
     world.start_redis().await?;
     let report = report(load).await?;
     assert_eq!(report["refused"], json!({}), "{report}");

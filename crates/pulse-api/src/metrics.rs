@@ -20,6 +20,8 @@ struct OperationLabel {
 #[derive(Clone)]
 pub struct ApiMetrics {
     pub(crate) accepted: Counter,
+    /// For [`pulse_queue::Publisher`].
+    pub dropped: Counter,
     rejected: Family<CodeLabel, Counter>,
     pub(crate) accept_seconds: Histogram,
 }
@@ -32,10 +34,16 @@ impl ApiMetrics {
         });
         let metrics = Self {
             accepted: Counter::default(),
+            dropped: Counter::default(),
             rejected: Family::default(),
             accept_seconds: operations.get_or_create(&OperationLabel { operation: "accept" }).clone(),
         };
         registry.register("pulse_events_accepted", "Events committed", metrics.accepted.clone());
+        registry.register(
+            "pulse_enqueues_dropped",
+            "Tasks that Redis could not be told of, and that the sweep enqueues",
+            metrics.dropped.clone(),
+        );
         registry.register(
             "pulse_events_rejected",
             "Events refused, by the code of the answer; a body that could not be read counts as one",

@@ -1,7 +1,6 @@
 //! Enqueue: tell Redis that a task is owed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -30,14 +29,18 @@ pub struct Entry {
 #[derive(Clone)]
 pub struct Publisher {
     entries: mpsc::Sender<Entry>,
-    dropped: Arc<AtomicU64>,
+    dropped: Dropped,
 }
 
+/// Hears how many entries were dropped.
+type Dropped = Arc<dyn Fn(u64) + Send + Sync>;
+
 impl Publisher {
-    /// Starts on the current tokio runtime; at most `capacity` entries wait.
-    pub fn start(queue: &Queue, capacity: usize) -> Self {
+    /// Starts on the current tokio runtime; at most `capacity` entries wait. `dropped` hears of those that are left to
+    /// the sweep.
+    pub fn start(queue: &Queue, capacity: usize, dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
         let (entries, receiver) = mpsc::channel(capacity);
-        let dropped = Arc::new(AtomicU64::new(0));
+        let dropped: Dropped = Arc::new(dropped);
         tokio::spawn(publish_all(queue.link(), queue.keys.clone(), receiver, dropped.clone()));
         Self { entries, dropped }
     }
@@ -45,17 +48,12 @@ impl Publisher {
     /// Never waits.
     pub fn enqueue(&self, entry: Entry) {
         if self.entries.try_send(entry).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            (self.dropped)(1);
         }
-    }
-
-    /// How many entries were not told to Redis so far, and are left to the sweep.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
     }
 }
 
-async fn publish_all(mut link: Link, keys: Keys, mut receiver: mpsc::Receiver<Entry>, dropped: Arc<AtomicU64>) {
+async fn publish_all(mut link: Link, keys: Keys, mut receiver: mpsc::Receiver<Entry>, dropped: Dropped) {
     let mut entries = Vec::with_capacity(PIPELINE);
     let mut paused_until: Option<Instant> = None;
     while receiver.recv_many(&mut entries, PIPELINE).await > 0 {
@@ -75,8 +73,10 @@ async fn publish_all(mut link: Link, keys: Keys, mut receiver: mpsc::Receiver<En
                 }
             }
         }
-        dropped.fetch_add(entries.len() as u64, Ordering::Relaxed);
-        entries.clear();
+        if !entries.is_empty() {
+            dropped(entries.len() as u64);
+            entries.clear();
+        }
     }
 }
 

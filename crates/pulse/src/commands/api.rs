@@ -104,9 +104,12 @@ impl Api {
         };
         let accept = AcceptConfig { lanes: 2, group_events: 128, queue: 4096, writer: roles::boot_name() };
         let acceptor = Acceptor::start(&store, accept);
-        let publisher = Publisher::start(&queue, 100_000);
-        let state =
-            AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, ApiMetrics::register(registry));
+        let metrics = ApiMetrics::register(registry);
+        let dropped = metrics.dropped.clone();
+        let publisher = Publisher::start(&queue, 100_000, move |entries| {
+            dropped.inc_by(entries);
+        });
+        let state = AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, metrics);
         let metrics = HttpMetrics::register(registry);
         let config = server.server();
         let gate = Gate::default();
