@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use pulse::datastores::{DataDir, Postgres, PostgresConfig, Redis, RedisConfig};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
 pub use client::{Answer, Client, token};
-pub use process::{Process, binary, pulse, pulse_output};
+pub use process::{Process, binary, pulse, pulse_output, send_signal};
 pub use python::{python_tool, repository, run};
 
 /// The secret of every test's tokens.
@@ -82,8 +82,7 @@ impl World {
     /// # Errors
     /// If it does not run.
     pub fn signal_redis(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = self.redis.as_ref().and_then(Redis::pid).and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        Ok(kill_process(pid.context("Redis runs")?, signal)?)
+        send_signal(self.redis.as_ref().and_then(Redis::pid), signal)
     }
 
     /// Starts Redis again.

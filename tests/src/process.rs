@@ -127,8 +127,7 @@ impl Process {
     /// # Errors
     /// If it has ended.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the process has ended")?;
-        Ok(kill_process(pid, signal)?)
+        send_signal(self.child.id(), signal)
     }
 
     /// Ends it at once.
@@ -153,4 +152,13 @@ impl Process {
 /// A port that nobody listens on.
 fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Sends a signal to a process of the test.
+///
+/// # Errors
+/// If it has ended.
+pub fn send_signal(pid: Option<u32>, signal: Signal) -> anyhow::Result<()> {
+    let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the process has ended")?;
+    Ok(kill_process(pid, signal)?)
 }

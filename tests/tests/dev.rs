@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_tests::{Client, binary, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use pulse_tests::{Client, binary, eventually, send_signal};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, Command};
@@ -87,8 +87,7 @@ async fn a_stop_and_a_kill_leave_no_server_behind() -> anyhow::Result<()> {
         let ready = ready(&mut child).await?;
         let folder = folder(&ready);
         assert!(has_servers(folder), "the servers run");
-        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("it runs")?;
-        kill_process(pid, signal)?;
+        send_signal(child.id(), signal)?;
         let status = child.wait().await?;
         assert!(signal == Signal::KILL || status.success(), "{signal:?}: {status}");
         eventually("no server is left", SOON, async || Ok(!has_servers(folder))).await?;
@@ -110,8 +109,7 @@ async fn kept_data_is_there_again_with_the_same_secret() -> anyhow::Result<()> {
         let event = serde_json::json!({"event_name": "a", "event_type": "t"});
         assert_eq!(client.post("/api/v1/events", &event).await?.json["event_id"], run);
         secrets.push(text(&ready, "jwt_secret").to_owned());
-        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).context("it runs")?;
-        kill_process(pid, Signal::TERM)?;
+        send_signal(child.id(), Signal::TERM)?;
         assert!(child.wait().await?.success());
     }
     assert_eq!(secrets[0], secrets[1]);

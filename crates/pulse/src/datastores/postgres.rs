@@ -73,7 +73,7 @@ impl Postgres {
         }
         // SIGQUIT ends PostgreSQL and all of its processes at once; the log brings everything back.
         let mut postgres = process::command(&programs.join("postgres"), "QUIT");
-        postgres.arg("-D").arg(&data).arg("-k").arg(process::text(&sockets));
+        postgres.arg("-D").arg(&data).arg("-k").arg(&sockets);
         let ours = ["listen_addresses=", "max_connections=200", "shared_buffers=256MB", "max_wal_size=4GB"];
         for setting in ours.into_iter().chain(settings.iter().map(String::as_str)) {
             postgres.arg("-c").arg(setting);
@@ -83,13 +83,13 @@ impl Postgres {
         server
             .wait_until(async || {
                 let mut probe = tokio::process::Command::new(&ready);
-                probe.arg("-q").arg("-h").arg(process::text(&sockets)).arg("-U").arg(USER).args(["-d", "postgres"]);
+                probe.arg("-q").arg("-h").arg(&sockets).arg("-U").arg(USER).args(["-d", "postgres"]);
                 process::run(probe, "pg_isready").await.is_ok()
             })
             .await?;
         if is_new {
             let mut createdb = tokio::process::Command::new(programs.join("createdb"));
-            createdb.arg("-h").arg(process::text(&sockets)).args(["-U", USER, USER]);
+            createdb.arg("-h").arg(&sockets).args(["-U", USER, USER]);
             process::run(createdb, "createdb").await?;
         }
         let version = process::version(&programs.join("postgres")).await?;
@@ -104,11 +104,6 @@ impl Postgres {
     /// Where to connect.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@localhost/{database}?host={}", self.sockets.display())
-    }
-
-    /// The server's process.
-    pub fn pid(&self) -> Option<u32> {
-        self.server.pid()
     }
 
     /// Ends all sessions, writes everything down, and ends.

@@ -1,6 +1,5 @@
 //! Server processes that die with us.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -132,9 +131,4 @@ pub(super) async fn version(program: &Path) -> anyhow::Result<String> {
     let text = run(command, &program.display().to_string()).await?;
     let is_version = |word: &&str| word.trim_start_matches("v=").starts_with(|first: char| first.is_ascii_digit());
     Ok(text.split_whitespace().find(is_version).unwrap_or("unknown").trim_start_matches("v=").to_owned())
-}
-
-/// A path as an argument.
-pub(super) fn text(path: &Path) -> &OsStr {
-    path.as_os_str()
 }

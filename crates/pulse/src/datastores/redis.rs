@@ -52,7 +52,7 @@ impl Redis {
         let mut redis = process::command(&program, "TERM");
         redis.args(["--port", "0", "--unixsocketperm", "700", "--daemonize", "no", "--save", ""]);
         redis.args(["--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
-        redis.arg("--dir").arg(process::text(&folder)).arg("--unixsocket").arg(process::text(&socket));
+        redis.arg("--dir").arg(&folder).arg("--unixsocket").arg(&socket);
         for (name, value) in &settings {
             redis.arg(format!("--{name}")).arg(value);
         }
