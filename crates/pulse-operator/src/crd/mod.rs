@@ -1,0 +1,54 @@
+//! `PulseIngest`: what a platform team writes (`spec.rs`), and what it reads (`status.rs`).
+//!
+//! Every default is in the schema, so that the API server stores it and a new operator changes nothing. Everything is
+//! bounded. A rule that needs two fields is CEL, so that a bad object is refused when it is applied.
+
+mod bounded;
+mod spec;
+mod status;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use kube::CustomResourceExt;
+
+pub use bounded::Quantities;
+pub use spec::{
+    ApiLimits, ApiSpec, AuthSpec, Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, DatabaseSpec, EnvVar,
+    ImageSpec, MigrationPolicy, MigrationsSpec, PodTemplate, PullPolicy, PullSecret, PulseIngest, PulseIngestSpec,
+    RedisSpec, Resources, RetrySpec, ScalingRules, SchedulerSpec, SecretKey, Target, TasksSpec, Toleration,
+    TopologySpread, Unsatisfiable, WorkersSpec,
+};
+pub use status::{
+    AutoscalingStatus, DecisionInputs, LastDecision, MigrationState, MigrationsStatus, PendingChange, PlanSummary,
+    PulseIngestStatus, Revision, RoleStatus, WorkersStatus,
+};
+
+/// The group of the API, and the prefix of our labels and annotations.
+pub const GROUP: &str = "pulseboard.dev";
+
+/// The definition as it is installed.
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = PulseIngest::crd();
+    for version in &mut crd.spec.versions {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let status =
+            schema.and_then(|schema| schema.properties.as_mut()).and_then(|properties| properties.get_mut("status"));
+        if let Some(status) = status {
+            // Without a status, tools that wait take a new object for a finished one.
+            status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
+            status.nullable = None;
+        }
+    }
+    crd
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_small() {
+        let text = crate::yaml::print(&crd()).expect("prints");
+        std::fs::write("/tmp/crd.yaml", &text).unwrap();
+        assert!(text.len() < 200_000, "{} bytes", text.len());
+    }
+}
