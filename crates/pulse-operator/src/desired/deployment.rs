@@ -1,0 +1,174 @@
+//! One Deployment per role.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    ContainerPort, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, PodTemplateSpec, Probe, SleepAction,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+
+use super::pod::{self, Pod};
+use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec};
+use crate::names::{self, REVISION, Role, SECRETS};
+
+/// How long an API pod waits for load balancers before it is told to stop. Without it, requests fail in a rollout.
+const PRE_STOP_SECONDS: i64 = 5;
+/// That, the API's own drain of 25 s, and some room.
+const API_GRACE_SECONDS: i64 = 35;
+/// What a worker needs besides its drain.
+const WORKER_GRACE_SECONDS: i64 = 15;
+const PROGRESS_DEADLINE_SECONDS: i32 = 600;
+
+pub(super) fn deployment(cr: &PulseIngest, role: Role, revision: &Revision, secrets: Option<&String>) -> Deployment {
+    let instance = cr.name_any();
+    let component = role.component();
+    let (more, resources) = settings(cr, role);
+    let mut metadata = names::metadata(cr, names::child(cr, component), component);
+    let revision_text = serde_json::to_string(revision).unwrap_or_default();
+    metadata.annotations = Some(BTreeMap::from([(REVISION.to_owned(), revision_text)]));
+    let mut pod = Pod::new(cr, component, &revision.image, vec![component.to_owned()]);
+    pod.env = env(cr, role, revision);
+    pod.more = Some(more);
+    pod.resources = Some(resources);
+    pod.ports = ports(role);
+    pod.probes = Some((probe("/livez", 10, 3), probe("/readyz", 2, 2)));
+    pod.lifecycle = (role == Role::Api).then(pre_stop);
+    pod.grace_seconds = Some(match role {
+        Role::Api => API_GRACE_SECONDS,
+        Role::Worker => i64::from(cr.spec.workers.drain_timeout_seconds) + WORKER_GRACE_SECONDS,
+        Role::Scheduler => 30,
+    });
+    pod.public_key = (role == Role::Api).then(|| cr.spec.auth.public_key_secret_ref.clone()).flatten();
+    let mut labels = more.labels.clone();
+    labels.extend(names::labels(&instance, component));
+    let mut annotations = more.annotations.clone();
+    annotations.extend(secrets.map(|digest| (SECRETS.to_owned(), digest.clone())));
+    Deployment {
+        metadata,
+        spec: Some(DeploymentSpec {
+            selector: names::label_selector(&instance, component),
+            strategy: Some(strategy(role)),
+            progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS),
+            revision_history_limit: Some(3),
+            // It is created paused, so that the template it is created with never runs.
+            paused: Some(false),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: (!annotations.is_empty()).then_some(annotations),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod.spec()),
+            },
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    }
+}
+
+fn settings(cr: &PulseIngest, role: Role) -> (&PodTemplate, &Resources) {
+    match role {
+        Role::Api => (&cr.spec.api.pod_template, &cr.spec.api.resources),
+        Role::Worker => (&cr.spec.workers.pod_template, &cr.spec.workers.resources),
+        Role::Scheduler => (&cr.spec.scheduler.pod_template, &cr.spec.scheduler.resources),
+    }
+}
+
+fn strategy(role: Role) -> DeploymentStrategy {
+    if role == Role::Scheduler {
+        return DeploymentStrategy { type_: Some("Recreate".into()), rolling_update: None };
+    }
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".into()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_unavailable: Some(IntOrString::Int(0)),
+            max_surge: Some(IntOrString::String("25%".into())),
+        }),
+    }
+}
+
+/// What the role is told, as its flags' variables.
+fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
+    let mut env = vec![
+        pod::value("PULSE_INGEST", names::ingest(cr)),
+        pod::value("PULSE_LOG_FORMAT", "json"),
+        pod::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
+        pod::secret("PULSE_REDIS_URL", &cr.spec.redis.url_secret_ref),
+    ];
+    let TasksSpec { timeout_seconds, retry } = &cr.spec.tasks;
+    match role {
+        Role::Api => {
+            env.extend(auth(&cr.spec.auth));
+            let limits = &cr.spec.api.limits;
+            env.extend([
+                pod::value("PULSE_MAX_BODY_BYTES", limits.max_body_bytes.to_string()),
+                pod::value("PULSE_MAX_EVENT_BYTES", limits.max_event_bytes.to_string()),
+                pod::value("PULSE_MAX_EVENT_DEPTH", limits.max_event_depth.to_string()),
+                pod::value("PULSE_MAX_BATCH", limits.max_batch.to_string()),
+                pod::value("PULSE_MAX_IN_FLIGHT", limits.max_in_flight.to_string()),
+                pod::value("PULSE_EVENT_MAX_RETRIES", retry.max_attempts.to_string()),
+            ]);
+        }
+        Role::Worker => env.extend([
+            pod::value("PULSE_CONCURRENCY", cr.spec.workers.concurrency.to_string()),
+            pod::value("PULSE_DRAIN_TIMEOUT", format!("{}s", cr.spec.workers.drain_timeout_seconds)),
+            pod::value("PULSE_EVENT_PROCESSING_TIMEOUT", format!("{timeout_seconds}s")),
+            pod::value("PULSE_EVENT_RETRY_DELAY", retry.base_seconds.to_string()),
+            pod::value("PULSE_EVENT_RETRY_CAP", format!("{}s", retry.cap_seconds)),
+            pod::value("PULSE_EVENT_RETRY_JITTER", retry.jitter_percent.to_string()),
+        ]),
+        Role::Scheduler => {}
+    }
+    env
+}
+
+fn auth(auth: &AuthSpec) -> Vec<EnvVar> {
+    let AuthSpec { jwt_secret_ref, public_key_secret_ref, issuer, audience, auto_provision } = auth;
+    let mut env = vec![pod::value("PULSE_AUTO_PROVISION", auto_provision.to_string())];
+    env.extend(jwt_secret_ref.as_ref().map(|key| pod::secret("PULSE_JWT_SECRET", key)));
+    env.extend(public_key_secret_ref.as_ref().map(|_| pod::value("PULSE_JWT_PUBLIC_KEY_FILE", pod::PUBLIC_KEY)));
+    env.extend(issuer.as_ref().map(|issuer| pod::value("PULSE_JWT_ISSUER", issuer)));
+    env.extend(audience.as_ref().map(|audience| pod::value("PULSE_JWT_AUDIENCE", audience)));
+    env
+}
+
+fn ports(role: Role) -> Vec<ContainerPort> {
+    let port = |name: &str, number| ContainerPort {
+        name: Some(name.into()),
+        container_port: number,
+        protocol: Some("TCP".into()),
+        ..ContainerPort::default()
+    };
+    let mut ports = vec![port("admin", 9090)];
+    if role == Role::Api {
+        ports.push(port("http", 8000));
+    }
+    ports
+}
+
+fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String("admin".into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(3),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+fn pre_stop() -> Lifecycle {
+    Lifecycle {
+        pre_stop: Some(LifecycleHandler {
+            sleep: Some(SleepAction { seconds: PRE_STOP_SECONDS }),
+            ..LifecycleHandler::default()
+        }),
+        ..Lifecycle::default()
+    }
+}

@@ -1,0 +1,206 @@
+//! Every pod that the operator makes, restricted as the Pod Security Standards have it.
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, KeyToPath, Lifecycle, LocalObjectReference, PodSpec,
+    PodSecurityContext, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource,
+    SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+
+use crate::crd::{PodTemplate, PulseIngest, Quantities, Resources, SecretKey, Unsatisfiable};
+use crate::names;
+
+/// Where the public key of tokens is mounted.
+pub(super) const PUBLIC_KEY: &str = "/etc/pulse/auth/public.pem";
+/// The user of the image: nobody in particular.
+const USER: i64 = 65532;
+
+/// What pods differ in.
+pub(super) struct Pod<'a> {
+    cr: &'a PulseIngest,
+    component: &'a str,
+    image: &'a str,
+    args: Vec<String>,
+    pub(super) env: Vec<EnvVar>,
+    pub(super) more: Option<&'a PodTemplate>,
+    pub(super) resources: Option<&'a Resources>,
+    pub(super) ports: Vec<ContainerPort>,
+    /// Liveness and readiness.
+    pub(super) probes: Option<(Probe, Probe)>,
+    pub(super) lifecycle: Option<Lifecycle>,
+    pub(super) grace_seconds: Option<i64>,
+    pub(super) public_key: Option<SecretKey>,
+    /// For a Job: it runs once, and its last line is its result.
+    pub(super) once: bool,
+}
+
+impl<'a> Pod<'a> {
+    pub(super) fn new(cr: &'a PulseIngest, component: &'a str, image: &'a str, args: Vec<String>) -> Self {
+        Self {
+            cr,
+            component,
+            image,
+            args,
+            env: Vec::new(),
+            more: None,
+            resources: None,
+            ports: Vec::new(),
+            probes: None,
+            lifecycle: None,
+            grace_seconds: None,
+            public_key: None,
+            once: false,
+        }
+    }
+
+    pub(super) fn spec(self) -> PodSpec {
+        let Self {
+            cr,
+            component,
+            image,
+            args,
+            mut env,
+            more,
+            resources,
+            ports,
+            probes,
+            lifecycle,
+            grace_seconds,
+            public_key,
+            once,
+        } = self;
+        let spec = &cr.spec.image;
+        let ours: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
+        let theirs = more.into_iter().flat_map(|more| &more.env).filter(|variable| !ours.contains(&variable.name));
+        env.extend(theirs.map(|variable| value(&variable.name, &variable.value)));
+        let (liveness, readiness) = probes.unzip();
+        let pull_secrets: Vec<LocalObjectReference> =
+            spec.pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
+        let container = Container {
+            name: "pulse".into(),
+            image: Some(image.to_owned()),
+            image_pull_policy: Some(format!("{:?}", spec.pull_policy)),
+            args: Some(args),
+            env: Some(env),
+            ports: (!ports.is_empty()).then_some(ports),
+            resources: resources.map(requirements),
+            liveness_probe: liveness,
+            readiness_probe: readiness,
+            lifecycle,
+            security_context: Some(restricted_container()),
+            termination_message_policy: Some("FallbackToLogsOnError".into()),
+            volume_mounts: public_key.as_ref().map(|_| vec![public_key_mount()]),
+            ..Container::default()
+        };
+        PodSpec {
+            containers: vec![container],
+            service_account_name: Some(names::child(cr, component)),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            restart_policy: Some(if once { "Never" } else { "Always" }.into()),
+            security_context: Some(restricted_pod()),
+            termination_grace_period_seconds: grace_seconds,
+            image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
+            node_selector: more.map(|more| more.node_selector.clone()).filter(|labels| !labels.is_empty()),
+            tolerations: more.map(tolerations).filter(|tolerations| !tolerations.is_empty()),
+            topology_spread_constraints: more
+                .map(|more| spread(cr, component, more))
+                .filter(|constraints| !constraints.is_empty()),
+            priority_class_name: more.and_then(|more| more.priority_class_name.clone()),
+            volumes: public_key.map(|key| vec![public_key_volume(key)]),
+            ..PodSpec::default()
+        }
+    }
+}
+
+/// A variable.
+pub(super) fn value(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar { name: name.into(), value: Some(value.into()), ..EnvVar::default() }
+}
+
+/// A variable from a Secret.
+pub(super) fn secret(name: &str, key: &SecretKey) -> EnvVar {
+    let SecretKey { name: secret, key } = key.clone();
+    let selector = SecretKeySelector { name: secret, key, optional: None };
+    let source = EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() };
+    EnvVar { name: name.into(), value_from: Some(source), ..EnvVar::default() }
+}
+
+fn restricted_pod() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+fn restricted_container() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+        ..SecurityContext::default()
+    }
+}
+
+fn requirements(resources: &Resources) -> ResourceRequirements {
+    let Resources { requests, limits } = resources;
+    let amounts = |quantities: &Quantities| {
+        let amounts = quantities.iter().map(|(name, amount)| (name.clone(), quantity(amount)));
+        Some(amounts.collect::<std::collections::BTreeMap<_, _>>()).filter(|amounts| !amounts.is_empty())
+    };
+    ResourceRequirements { requests: amounts(requests), limits: amounts(limits), ..ResourceRequirements::default() }
+}
+
+fn quantity(amount: &IntOrString) -> Quantity {
+    match amount {
+        IntOrString::Int(number) => Quantity(number.to_string()),
+        IntOrString::String(text) => Quantity(text.clone()),
+    }
+}
+
+fn tolerations(more: &PodTemplate) -> Vec<Toleration> {
+    let tolerations = more.tolerations.iter().map(|toleration| {
+        let crate::crd::Toleration { key, operator, value, effect, toleration_seconds } = toleration.clone();
+        Toleration { key, operator, value, effect, toleration_seconds }
+    });
+    tolerations.collect()
+}
+
+fn spread(cr: &PulseIngest, component: &str, more: &PodTemplate) -> Vec<TopologySpreadConstraint> {
+    let constraints = more.topology_spread.iter().map(|spread| TopologySpreadConstraint {
+        max_skew: spread.max_skew,
+        topology_key: spread.topology_key.clone(),
+        when_unsatisfiable: match spread.when_unsatisfiable {
+            Unsatisfiable::DoNotSchedule => "DoNotSchedule".into(),
+            Unsatisfiable::ScheduleAnyway => "ScheduleAnyway".into(),
+        },
+        label_selector: Some(names::label_selector(&cr.name_any(), component)),
+        ..TopologySpreadConstraint::default()
+    });
+    constraints.collect()
+}
+
+fn public_key_volume(key: SecretKey) -> Volume {
+    let SecretKey { name, key } = key;
+    let items = vec![KeyToPath { key, path: "public.pem".into(), mode: None }];
+    Volume {
+        name: "auth".into(),
+        secret: Some(SecretVolumeSource { secret_name: Some(name), items: Some(items), ..SecretVolumeSource::default() }),
+        ..Volume::default()
+    }
+}
+
+fn public_key_mount() -> VolumeMount {
+    VolumeMount {
+        name: "auth".into(),
+        mount_path: "/etc/pulse/auth".into(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
+}
