@@ -29,6 +29,8 @@ pub struct Plan {
     pub pending: Vec<PendingMigration>,
     /// Of the binary, the current version and the pending versions with their checksums.
     pub hash: String,
+    /// Applied migrations that this binary does not know, and may run on.
+    pub ahead: usize,
     /// Who the database belongs to, if anybody.
     pub ingest: Option<String>,
 }
@@ -183,6 +185,7 @@ fn plan(applied: &[Applied], ingest: Option<String>, binary: &str) -> Result<Pla
             Some(_) | None => {}
         }
     }
+    let ahead = applied.iter().filter(|done| MIGRATOR.iter().all(|known| known.version != done.version)).count();
     let current = applied.last().map_or(0, |newest| newest.version);
     let pending: Vec<PendingMigration> = MIGRATOR
         .iter()
@@ -200,7 +203,7 @@ fn plan(applied: &[Applied], ingest: Option<String>, binary: &str) -> Result<Pla
         hash.update(format!("{} {}\n", migration.version, migration.checksum));
     }
     let hash = hex(&hash.finalize());
-    Ok(Plan { current, pending, hash, ingest })
+    Ok(Plan { current, pending, hash, ahead, ingest })
 }
 
 async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -> Result<Plan, MigrateError> {

@@ -17,6 +17,7 @@ use kube::ResourceExt;
 use crate::crd::{AutoscalingMode, PulseIngest, Revision};
 use crate::names::{self, Role};
 
+pub(crate) use job::FINAL_EXIT_CODES;
 pub use job::{JobKind, JobRequest};
 
 /// What the objects are made from, besides the spec.

@@ -1,11 +1,15 @@
 //! `pulse migrate`: the only thing that changes the schema. Its last line says why it ended as it did.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::Args;
-use pulse_store::{MigrateConfig, MigrateError, Store};
+use pulse_store::{MigrateConfig, MigrateError, Plan, Store};
+use serde::Serialize;
 
-use crate::args::{DatabaseArgs, IngestArgs};
+use crate::args::{DatabaseArgs, IngestArgs, duration};
 use crate::output::{print_json, print_line};
 
 /// Exit codes that a retry cannot change; 1 is everything that it can.
@@ -34,14 +38,48 @@ pub(crate) struct MigrateArgs {
     /// Take over a database that belongs to another ingest
     #[arg(long, env = "PULSE_TAKE_OVER")]
     take_over: bool,
+    /// What the plan's hash names the binary, so that an approved plan fits no other: its version, if not given
+    #[arg(long, env = "PULSE_IMAGE", value_name = "REFERENCE")]
+    image: Option<String>,
+    /// Give up after this time; what was applied until then stays
+    #[arg(long, env = "PULSE_TIME_LIMIT", value_parser = duration)]
+    time_limit: Option<Duration>,
+    /// Also write the result, as one short line of JSON, into this file
+    #[arg(long, env = "PULSE_RESULT_FILE", value_name = "PATH")]
+    result_file: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
-    let MigrateArgs { ingest, database, plan, expect_plan, allow_destructive, take_over } = args;
+    let Some(limit) = args.time_limit else { return migrate(args).await };
+    match tokio::time::timeout(limit, migrate(args)).await {
+        Ok(done) => done,
+        Err(_) => {
+            print_line(&format!("not migrated: it took longer than {}", humantime::format_duration(limit)))?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
+    let MigrateArgs {
+        ingest,
+        database,
+        plan,
+        expect_plan,
+        allow_destructive,
+        take_over,
+        image,
+        time_limit: _,
+        result_file,
+    } = args;
+    let image = image.unwrap_or_else(|| binary().to_owned());
     let store = database.connect("migrate")?;
     if plan {
-        return match store.plan_migration(binary()).await {
-            Ok(plan) => print_json(&plan).map(|()| ExitCode::SUCCESS),
+        return match store.plan_migration(&image).await {
+            Ok(plan) => {
+                write_result(result_file, &plan)?;
+                print_json(&plan).map(|()| ExitCode::SUCCESS)
+            }
             Err(error) => explain(&error),
         };
     }
@@ -51,9 +89,11 @@ pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(SETTINGS_UNSAFE));
         }
     }
-    let config = config(ingest.ingest, expect_plan, allow_destructive, take_over);
+    let config =
+        MigrateConfig { ingest: ingest.ingest, binary: image, expect_plan, allow_destructive, take_over };
     match store.migrate(&config).await {
         Ok(done) => {
+            write_result(result_file, &done)?;
             let newest = done.pending.last().map_or(done.current, |newest| newest.version);
             print_line(&format!("{} migrations applied, schema {newest}", done.pending.len()))?;
             Ok(ExitCode::SUCCESS)
@@ -64,12 +104,42 @@ pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
 
 /// Migrates a database of our own.
 pub(crate) async fn bring_up_to_date(store: &Store, ingest: &str) -> anyhow::Result<(usize, i64)> {
-    let done = store.migrate(&config(ingest.to_owned(), None, false, false)).await?;
+    let config = MigrateConfig {
+        ingest: ingest.to_owned(),
+        binary: binary().to_owned(),
+        expect_plan: None,
+        allow_destructive: false,
+        take_over: false,
+    };
+    let done = store.migrate(&config).await?;
     Ok((done.pending.len(), done.pending.last().map_or(done.current, |newest| newest.version)))
 }
 
-fn config(ingest: String, expect_plan: Option<String>, allow_destructive: bool, take_over: bool) -> MigrateConfig {
-    MigrateConfig { ingest, binary: binary().to_owned(), expect_plan, allow_destructive, take_over }
+/// A few hundred bytes of a plan, whatever its length: a container's termination message may have 4096.
+#[derive(Serialize)]
+struct Summary<'a> {
+    current: i64,
+    pending: usize,
+    names: Vec<&'a str>,
+    newest: i64,
+    destructive: bool,
+    ahead: usize,
+    hash: &'a str,
+}
+
+fn write_result(path: Option<PathBuf>, plan: &Plan) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let summary = Summary {
+        current: plan.current,
+        pending: plan.pending.len(),
+        names: plan.pending.iter().take(5).map(|migration| migration.name.as_str()).collect(),
+        newest: plan.pending.last().map_or(plan.current, |newest| newest.version),
+        destructive: plan.pending.iter().any(|migration| !migration.additive),
+        ahead: plan.ahead,
+        hash: &plan.hash,
+    };
+    std::fs::write(&path, serde_json::to_string(&summary)?)
+        .with_context(|| format!("failed to write the result to {}", path.display()))
 }
 
 fn binary() -> &'static str {

@@ -1,0 +1,381 @@
+//! Making it so. I/O: every call needs a client, and each names the identity that it saw.
+//!
+//! Objects are created by POST, so that nothing of somebody else's is adopted, and changed by server-side apply with the
+//! UID that was seen, so that nothing deleted comes back. The main apply never names `replicas`: a field that its owner
+//! drops is reset, and the number of pods is nobody's but the scaler's.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Mutex;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::crd::{PendingChange, PulseIngest};
+use crate::desired::Resources;
+use crate::names::{self, APPLIED, MANAGER, Role, SCALER};
+use crate::observe::Observed;
+
+/// Why an object could not be made so.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// An object of that name is not ours.
+    #[error("{kind} {name} exists and belongs to somebody else: rename or delete it")]
+    Conflict {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server refused or is away.
+    #[error("{verb} {kind} {name}: {source}")]
+    Api {
+        /// What we tried.
+        verb: &'static str,
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// Its answer.
+        source: Box<kube::Error>,
+    },
+}
+
+/// What was applied, and what came of it: lets an unchanged object alone, also where the API server writes a value in
+/// another way than we do.
+#[derive(Default)]
+pub struct Memory(Mutex<HashMap<String, (String, String)>>);
+
+/// What a round of applying did.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What was created, changed or deleted, or would be if `dry_run`.
+    pub changes: Vec<PendingChange>,
+    /// Objects whose fields somebody else had changed.
+    pub drifted: Vec<String>,
+}
+
+/// Applies objects of one ingest.
+pub struct Applier<'a> {
+    /// Needed for every write.
+    pub client: &'a Client,
+    /// Whose objects.
+    pub cr: &'a PulseIngest,
+    /// What was applied before.
+    pub memory: &'a Memory,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+impl Applier<'_> {
+    /// Applies everything, in order; `initial` has the number of pods of Deployments that are created.
+    ///
+    /// # Errors
+    /// The first thing that failed. What was done stays; the next round goes on.
+    pub async fn apply(
+        &self,
+        resources: Resources,
+        observed: &Observed,
+        initial: impl Fn(Role) -> i32,
+    ) -> Result<Applied, ApplyError> {
+        let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources;
+        let mut done = Applied::default();
+        for object in service_accounts {
+            let live = observed.service_accounts.get(&object.name_any()).map(AsRef::as_ref);
+            self.object(object, live, &mut done).await?;
+        }
+        if let Some(job) = migration {
+            self.create(&job, &mut done).await?;
+        }
+        for object in services {
+            let live = observed.services.get(&object.name_any()).map(AsRef::as_ref);
+            self.object(object, live, &mut done).await?;
+        }
+        let wanted: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
+        for object in disruption_budgets {
+            let live = observed.disruption_budgets.get(&object.name_any()).map(AsRef::as_ref);
+            self.object(object, live, &mut done).await?;
+        }
+        for (role, deployment) in deployments {
+            match observed.deployments.get(&role) {
+                Some(live) => self.change(deployment, live.as_ref(), &mut done).await?,
+                None => {
+                    let created = self.create(&skeleton(&deployment, initial(role)), &mut done).await?;
+                    if let Some(live) = created {
+                        self.change(deployment, &live, &mut done).await?;
+                    }
+                }
+            }
+        }
+        // Last: what replaces it is there.
+        for (name, live) in &observed.disruption_budgets {
+            if !wanted.contains(name) && live.metadata.deletion_timestamp.is_none() {
+                self.delete::<PodDisruptionBudget>(live, &mut done).await?;
+            }
+        }
+        Ok(done)
+    }
+
+    async fn object<K: Kind>(&self, wanted: K, live: Option<&K>, done: &mut Applied) -> Result<(), ApplyError> {
+        match live {
+            Some(live) => self.change(wanted, live, done).await,
+            None => self.create(&wanted, done).await.map(drop),
+        }
+    }
+
+    /// POST. That it exists already is no error if it is ours: a cache may be late. Returns what is there now.
+    async fn create<K: Kind>(&self, wanted: &K, done: &mut Applied) -> Result<Option<K>, ApplyError> {
+        let name = wanted.name_any();
+        done.changes.push(change::<K>(&name, "create", false));
+        if self.dry_run {
+            return Ok(None);
+        }
+        let api = self.api::<K>();
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        match api.create(&params, wanted).await {
+            Ok(created) => Ok(Some(created)),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let live = api.get_opt(&name).await.map_err(failed::<K>("get", &name))?;
+                match live {
+                    Some(live) if names::is_owned(live.meta(), self.cr) => Ok(Some(live)),
+                    Some(_) => Err(ApplyError::Conflict { kind: K::kind(&()).into_owned(), name }),
+                    None => Ok(None),
+                }
+            }
+            Err(error) => Err(failed::<K>("create", &name)(error)),
+        }
+    }
+
+    /// Server-side apply, unless what is there is already as wanted.
+    async fn change<K: Kind>(&self, mut wanted: K, live: &K, done: &mut Applied) -> Result<(), ApplyError> {
+        let name = wanted.name_any();
+        let text = serde_json::to_value(&wanted).unwrap_or_default();
+        let hash = hash(&text);
+        let version = live.resource_version().unwrap_or_default();
+        let key = format!("{}/{}", K::kind(&()), live.uid().unwrap_or_default());
+        let same = live.annotations().get(APPLIED) == Some(&hash);
+        let live_text = serde_json::to_value(live).unwrap_or_default();
+        if same && (contains(&live_text, &text) || self.memory.is(&key, &hash, &version)) {
+            return Ok(());
+        }
+        let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);
+        done.changes.push(change::<K>(&name, "update", restarts));
+        if self.dry_run {
+            return Ok(());
+        }
+        if same {
+            done.drifted.push(format!("{} {name}", K::kind(&())));
+        }
+        wanted.meta_mut().uid = live.uid();
+        wanted.annotations_mut().insert(APPLIED.into(), hash.clone());
+        let mut patch = serde_json::to_value(&wanted).unwrap_or_default();
+        patch["apiVersion"] = json!(K::api_version(&()));
+        patch["kind"] = json!(K::kind(&()));
+        let params = PatchParams::apply(MANAGER).force();
+        let applied =
+            self.api::<K>().patch(&name, &params, &Patch::Apply(&patch)).await.map_err(failed::<K>("apply", &name))?;
+        self.memory.remember(key, hash, applied.resource_version().unwrap_or_default());
+        Ok(())
+    }
+
+    async fn delete<K: Kind>(&self, live: &K, done: &mut Applied) -> Result<(), ApplyError> {
+        let name = live.name_any();
+        done.changes.push(change::<K>(&name, "delete", false));
+        if self.dry_run {
+            return Ok(());
+        }
+        let preconditions = Preconditions { uid: live.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        match self.api::<K>().delete(&name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(failed::<K>("delete", &name)(error)),
+        }
+    }
+
+    /// Sets how long ended Jobs are kept.
+    ///
+    /// # Errors
+    /// [`ApplyError::Api`].
+    pub async fn expire(&self, jobs: &[(String, i32)], observed: &Observed) -> Result<(), ApplyError> {
+        for (name, seconds) in jobs {
+            let job = observed.jobs.iter().find(|job| job.name_any() == *name);
+            let kept = job.and_then(|job| job.spec.as_ref()?.ttl_seconds_after_finished);
+            if self.dry_run || job.is_none() || kept.is_some() {
+                continue;
+            }
+            let patch = json!({ "spec": { "ttlSecondsAfterFinished": seconds } });
+            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+            match self.api::<Job>().patch(name, &params, &Patch::Merge(&patch)).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => return Err(failed::<Job>("patch", name)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The Deployment as the API server has it now: a cache may be late, and a number of pods must not rest on that.
+    ///
+    /// # Errors
+    /// [`ApplyError::Api`].
+    pub async fn live(&self, name: &str) -> Result<Option<Deployment>, ApplyError> {
+        let live = self.api::<Deployment>().get_opt(name).await.map_err(failed::<Deployment>("get", name))?;
+        Ok(live.filter(|live| names::is_owned(live.meta(), self.cr)))
+    }
+
+    /// Sets the number of pods of `live`, unless it was changed since it was read.
+    ///
+    /// # Errors
+    /// [`ApplyError::Api`], also if it was changed.
+    pub async fn scale(&self, live: &Deployment, replicas: i32) -> Result<(), ApplyError> {
+        let name = live.name_any();
+        let patch = json!({
+            "metadata": { "resourceVersion": live.resource_version() },
+            "spec": { "replicas": replicas },
+        });
+        let params = PatchParams { field_manager: Some(SCALER.into()), ..PatchParams::default() };
+        let scaled = self.api::<Deployment>().patch_scale(&name, &params, &Patch::Merge(&patch)).await;
+        scaled.map(drop).map_err(failed::<Deployment>("scale", &name))
+    }
+
+    /// Says how dear a pod is to its ReplicaSet; a pod that is gone has no need of it.
+    ///
+    /// # Errors
+    /// [`ApplyError::Api`].
+    pub async fn set_deletion_cost(&self, pod: &str, cost: Option<i32>) -> Result<(), ApplyError> {
+        let cost = cost.map(|cost| cost.to_string());
+        let patch = json!({ "metadata": { "annotations": { (names::DELETION_COST): cost } } });
+        let params = PatchParams { field_manager: Some(SCALER.into()), ..PatchParams::default() };
+        match self.api::<Pod>().patch(pod, &params, &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(failed::<Pod>("patch", pod)(error)),
+        }
+    }
+
+    fn api<K: Kind>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &self.cr.namespace().unwrap_or_default())
+    }
+}
+
+/// A kind of object that we write.
+trait Kind:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
+{
+}
+
+impl<K> Kind for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
+{
+}
+
+impl Memory {
+    fn is(&self, key: &str, hash: &str, version: &str) -> bool {
+        let memory = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        memory.get(key).is_some_and(|(known, at)| known == hash && at == version)
+    }
+
+    fn remember(&self, key: String, hash: String, version: String) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, (hash, version));
+    }
+}
+
+fn failed<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {
+    let name = name.to_owned();
+    move |source| ApplyError::Api { verb, kind: K::kind(&()).into_owned(), name, source: Box::new(source) }
+}
+
+fn change<K: Kind>(name: &str, action: &str, restarts: bool) -> PendingChange {
+    PendingChange { object: format!("{} {name}", K::kind(&())), action: action.to_owned(), restarts }
+}
+
+/// The least that can be created, paused: only fields that we never drop, because whoever creates a field by POST owns
+/// it beside whoever applies it later. The number of pods is given here and by the scaler, nowhere else.
+fn skeleton(wanted: &Deployment, replicas: i32) -> Deployment {
+    let mut skeleton = wanted.clone();
+    skeleton.metadata.annotations = None;
+    if let Some(DeploymentSpec { template, replicas: number, paused, strategy, .. }) = &mut skeleton.spec {
+        *number = Some(replicas);
+        *paused = Some(true);
+        *strategy = None;
+        let selected = wanted.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone());
+        if let Some(metadata) = &mut template.metadata {
+            metadata.labels = selected;
+            metadata.annotations = None;
+        }
+        if let Some(pod) = &mut template.spec {
+            let containers = pod.containers.iter().map(|container| k8s_openapi::api::core::v1::Container {
+                name: container.name.clone(),
+                image: container.image.clone(),
+                security_context: container.security_context.clone(),
+                ..Default::default()
+            });
+            *pod = k8s_openapi::api::core::v1::PodSpec {
+                containers: containers.collect(),
+                security_context: pod.security_context.clone(),
+                ..Default::default()
+            };
+        }
+    }
+    skeleton
+}
+
+/// Of the JSON text, whose maps are sorted.
+fn hash(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether everything in `wanted` is in `live`. The API server adds defaults, and others may add fields; lists of named
+/// things are compared by name, other lists by place.
+fn contains(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(name, value)| live.get(name).map_or_else(|| is_empty(value), |found| contains(found, value))),
+        (Value::Array(live), Value::Array(wanted)) => {
+            let named = wanted.iter().all(|item| item["name"].is_string());
+            if named {
+                wanted.iter().all(|item| {
+                    live.iter().any(|found| found["name"] == item["name"] && contains(found, item))
+                })
+            } else {
+                live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
+            }
+        }
+        (live, wanted) => live == wanted,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_empty),
+        Value::Bool(value) => !value,
+        Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_adds_is_no_difference() {
+        let wanted = json!({ "a": 1, "list": [{ "name": "x", "v": 1 }], "flag": false });
+        assert!(contains(&json!({ "a": 1, "b": 2, "list": [{ "name": "y" }, { "name": "x", "v": 1, "w": 2 }] }), &wanted));
+        assert!(!contains(&json!({ "a": 1, "list": [{ "name": "x", "v": 2 }] }), &wanted));
+        assert!(!contains(&json!({ "args": ["a", "b"] }), &json!({ "args": ["a"] })));
+    }
+}

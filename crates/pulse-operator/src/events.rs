@@ -1,0 +1,127 @@
+//! One Event per edge: what changed from one status to the next. Pure, up to the publishing.
+
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource, ResourceExt};
+
+use crate::crd::{MigrationState, PulseIngest, PulseIngestStatus};
+use crate::status::find;
+
+/// The Events between two statuses.
+pub fn edges(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
+    let mut events = Vec::new();
+    conditions(old, new, &mut events);
+    migrations(old, new, &mut events);
+    if let (Some(before), Some(now)) = (&old.active_revision, &new.active_revision)
+        && before != now
+    {
+        events.push(normal("RolloutStarted", "Roll", format!("from {} to {}", before.image, now.image)));
+    }
+    decision(old, new, &mut events);
+    events
+}
+
+/// An Event of a drift that was repaired.
+pub fn drift(objects: &[String]) -> Option<Event> {
+    (!objects.is_empty()).then(|| normal("DriftCorrected", "Apply", format!("changed back: {}", objects.join(", "))))
+}
+
+/// Publishes; a lost Event loses nothing else.
+pub async fn publish(recorder: &Recorder, cr: &PulseIngest, events: Vec<Event>) {
+    for event in events {
+        if let Err(error) = recorder.publish(&event, &cr.object_ref(&())).await {
+            tracing::warn!(object = cr.name_any(), reason = event.reason, %error, "an Event was not published");
+        }
+    }
+}
+
+fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec<Event>) {
+    let pair = |name| (find(&old.conditions, name), find(&new.conditions, name));
+    let status = |condition: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>| {
+        condition.map_or("", |condition| condition.status.as_str()).to_owned()
+    };
+    let (before, after) = pair("Stalled");
+    if let Some(stalled) = after
+        && before.map(|condition| &condition.reason) != Some(&stalled.reason)
+    {
+        let reason = if stalled.reason == "MigrationFailed" { "MigrationBlocked" } else { &stalled.reason };
+        events.push(warning(reason, "Reconcile", stalled.message.clone()));
+    }
+    let (before, after) = pair("Ready");
+    if let Some(ready) = after.filter(|_| status(before) != "True" && status(after) == "True") {
+        events.push(normal("Ready", "Reconcile", ready.message.clone()));
+    }
+    let (before, after) = pair("Reconciling");
+    if let Some(waiting) = after.filter(|condition| condition.reason == "WaitingForReference")
+        && before.map(|condition| &condition.reason) != Some(&waiting.reason)
+    {
+        events.push(warning("ReferenceMissing", "Wait", waiting.message.clone()));
+    }
+    let (before, after) = pair("ScalingActive");
+    if let Some(active) = after.filter(|condition| condition.reason == "MetricsUnavailable")
+        && before.map(|condition| &condition.reason) != Some(&active.reason)
+    {
+        events.push(warning("ScalingHeld", "Hold", active.message.clone()));
+    }
+    if before.is_some_and(|condition| condition.reason == "MetricsUnavailable")
+        && after.is_some_and(|condition| condition.status == "True")
+    {
+        events.push(normal("ScalingResumed", "Scale", "the queue's depth is known again".into()));
+    }
+    let (before, after) = pair("BacklogWithinTarget");
+    match (status(before).as_str(), after) {
+        ("True" | "Unknown" | "", Some(after)) if after.status == "False" => {
+            events.push(warning("BacklogTargetMissed", "Observe", after.message.clone()));
+        }
+        ("False", Some(after)) if after.status == "True" => {
+            events.push(normal("BacklogTargetMet", "Observe", after.message.clone()));
+        }
+        _ => {}
+    }
+}
+
+fn migrations(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec<Event>) {
+    let Some(now) = &new.migrations else { return };
+    let before = old.migrations.clone().unwrap_or_default();
+    if before.state == now.state && before.job_name == now.job_name {
+        return;
+    }
+    let name = &now.job_name;
+    events.extend(match now.state {
+        MigrationState::Running => Some(normal("MigrationStarted", "Migrate", format!("Job {name}"))),
+        MigrationState::Planned => Some(normal("MigrationPlanned", "Plan", now.message.clone())),
+        MigrationState::Done if !name.is_empty() => {
+            let version = now.schema_version.map_or_else(String::new, |version| format!(", schema {version}"));
+            Some(normal("MigrationSucceeded", "Migrate", format!("Job {name}{version}")))
+        }
+        MigrationState::Failed => Some(warning("MigrationFailed", "Migrate", format!("Job {name}: {}", now.message))),
+        MigrationState::Done | MigrationState::Planning | MigrationState::Unknown => None,
+    });
+}
+
+fn decision(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec<Event>) {
+    let last = |status: &PulseIngestStatus| status.autoscaling.as_ref().and_then(|scaling| scaling.last_decision.clone());
+    let Some(now) = last(new).filter(|now| now.from != now.to && last(old).as_ref() != Some(now)) else { return };
+    let reason = match (now.from, now.to) {
+        (0, _) => "WokeFromZero",
+        (_, 0) => "ScaledToZero",
+        (from, to) if to > from => "ScaledUp",
+        _ => "ScaledDown",
+    };
+    // The numbers are part of what makes an Event its own: the same reason twice would be one Event.
+    let action = format!("Scale{}To{}", now.from, now.to);
+    events.push(normal(reason, &action, now.message));
+}
+
+fn normal(reason: &str, action: &str, note: String) -> Event {
+    event(EventType::Normal, reason, action, note)
+}
+
+fn warning(reason: &str, action: &str, note: String) -> Event {
+    event(EventType::Warning, reason, action, note)
+}
+
+fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
+    // The API server refuses notes of more than 1 KiB.
+    let note = note.chars().take(900).collect();
+    Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None }
+}

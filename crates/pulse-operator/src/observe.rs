@@ -1,0 +1,136 @@
+//! What is there, read once at the start of a reconcile. I/O: the caches of the watches, and the Secrets by `get`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, Resource, ResourceExt};
+
+use crate::crd::{PulseIngest, SecretKey};
+use crate::names::{self, Role};
+use crate::secrets::{Hidden, Reading};
+
+/// The caches of everything that we made, by label.
+#[derive(Clone)]
+pub struct Caches {
+    /// The objects themselves.
+    pub ingests: Store<PulseIngest>,
+    /// Deployments of ours.
+    pub deployments: Store<Deployment>,
+    /// Jobs of ours.
+    pub jobs: Store<Job>,
+    /// Pods of ours.
+    pub pods: Store<Pod>,
+    /// Services of ours.
+    pub services: Store<Service>,
+    /// ServiceAccounts of ours.
+    pub service_accounts: Store<ServiceAccount>,
+    /// Disruption budgets of ours.
+    pub disruption_budgets: Store<PodDisruptionBudget>,
+}
+
+/// What is there.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// By role.
+    pub deployments: BTreeMap<Role, Arc<Deployment>>,
+    /// By name.
+    pub services: BTreeMap<String, Arc<Service>>,
+    /// By name.
+    pub service_accounts: BTreeMap<String, Arc<ServiceAccount>>,
+    /// By name.
+    pub disruption_budgets: BTreeMap<String, Arc<PodDisruptionBudget>>,
+    /// Of migrations.
+    pub jobs: Vec<Arc<Job>>,
+    /// Of migrations.
+    pub job_pods: Vec<Arc<Pod>>,
+    /// By role.
+    pub pods: BTreeMap<Role, Vec<Arc<Pod>>>,
+    /// What came of reading each Secret that is referred to.
+    pub secrets: BTreeMap<SecretKey, Reading>,
+}
+
+/// Reads the caches; no client needed.
+pub fn children(caches: &Caches, cr: &PulseIngest) -> Observed {
+    let mut observed = Observed {
+        services: named(&caches.services, cr),
+        service_accounts: named(&caches.service_accounts, cr),
+        disruption_budgets: named(&caches.disruption_budgets, cr),
+        jobs: owned(&caches.jobs, cr),
+        ..Observed::default()
+    };
+    let namespace = cr.namespace().unwrap_or_default();
+    for role in Role::ALL {
+        let key = ObjectRef::new(&names::child(cr, role.component())).within(&namespace);
+        let deployment = caches.deployments.get(&key).filter(|found| names::is_owned(found.meta(), cr));
+        observed.deployments.extend(deployment.map(|deployment| (role, deployment)));
+    }
+    let instance = cr.name_any();
+    let pods = caches.pods.state_filter(|pod| {
+        pod.metadata.namespace.as_deref() == Some(&namespace)
+            && pod.labels().get("app.kubernetes.io/instance").is_some_and(|of| *of == instance)
+    });
+    for pod in pods {
+        let component = pod.labels().get("app.kubernetes.io/component").map(String::as_str);
+        match Role::ALL.into_iter().find(|role| Some(role.component()) == component) {
+            Some(role) => observed.pods.entry(role).or_default().push(pod),
+            None => observed.job_pods.push(pod),
+        }
+    }
+    observed
+}
+
+fn owned<K>(store: &Store<K>, cr: &PulseIngest) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let namespace = cr.namespace();
+    store.state_filter(|object| object.meta().namespace == namespace && names::is_owned(object.meta(), cr))
+}
+
+fn named<K>(store: &Store<K>, cr: &PulseIngest) -> BTreeMap<String, Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    owned(store, cr).into_iter().map(|object| (object.name_any(), object)).collect()
+}
+
+/// Every key of a Secret that the roles need, of the revision that runs and of the one that is wanted.
+pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
+    let spec = &cr.spec;
+    let active = cr.status.as_ref().and_then(|status| status.active_revision.as_ref());
+    let mut keys = vec![spec.database.url_secret_ref.clone(), spec.redis.url_secret_ref.clone()];
+    keys.extend(active.map(|revision| revision.database_url_secret_ref.clone()));
+    keys.extend(spec.auth.jwt_secret_ref.clone());
+    keys.extend(spec.auth.public_key_secret_ref.clone());
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// Reads Secrets with `client`; only a definite "not found" is missing.
+pub async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, Reading> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &cr.namespace().unwrap_or_default());
+    let mut read: BTreeMap<String, Result<Option<Secret>, kube::Error>> = BTreeMap::new();
+    let mut readings = BTreeMap::new();
+    for key in referenced(cr) {
+        if !read.contains_key(&key.name) {
+            read.insert(key.name.clone(), api.get_opt(&key.name).await);
+        }
+        let reading = match read.get(&key.name) {
+            Some(Ok(Some(secret))) => match secret.data.as_ref().and_then(|data| data.get(&key.key)) {
+                Some(value) => Reading::Found(Hidden::new(value.0.clone())),
+                None => Reading::Missing(format!("Secret {} has no key {}", key.name, key.key)),
+            },
+            Some(Ok(None)) => Reading::Missing(format!("Secret {} does not exist", key.name)),
+            Some(Err(error)) => Reading::Unreadable(format!("Secret {} cannot be read: {error}", key.name)),
+            None => continue,
+        };
+        readings.insert(key, reading);
+    }
+    readings
+}

@@ -1,0 +1,57 @@
+//! What pods say about themselves. Pure.
+
+use k8s_openapi::api::core::v1::Pod;
+
+/// Whether it is ready for requests or work.
+pub fn is_ready(pod: &Pod) -> bool {
+    has_condition(pod, "Ready", "True")
+}
+
+/// Whether it was told to go.
+pub fn is_terminating(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Whether it has ended.
+pub fn is_finished(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Why it does not start, if Kubernetes says so.
+pub fn trouble(pod: &Pod) -> Option<String> {
+    unschedulable(pod).or_else(|| {
+        let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+        statuses.iter().find_map(|status| {
+            let waiting = status.state.as_ref()?.waiting.as_ref()?;
+            let reason = waiting.reason.as_deref()?;
+            let bad = reason.contains("Err") || reason.contains("BackOff") || reason.contains("Invalid");
+            bad.then(|| format!("{reason}: {}", waiting.message.as_deref().unwrap_or("no more is known")))
+        })
+    })
+}
+
+/// Whether its container ends again and again.
+pub fn is_crashing(pod: &Pod) -> bool {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.filter_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()).any(|reason| {
+        reason == "CrashLoopBackOff"
+    })
+}
+
+/// Why no node takes it, if none does.
+pub fn unschedulable(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut conditions = conditions.filter(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    let message = conditions.next()?.message.clone().unwrap_or_default();
+    Some(format!("Unschedulable: {message}"))
+}
+
+fn has_condition(pod: &Pod, name: &str, value: &str) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == name && condition.status == value)
+}
