@@ -27,7 +27,7 @@ use crate::observe::Observed;
 
 /// Why an object could not be made so.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
+pub(crate) enum ApplyError {
     /// An object of that name is not ours.
     #[error("{kind} {name} exists and belongs to somebody else: rename or delete it")]
     Conflict {
@@ -53,11 +53,11 @@ pub enum ApplyError {
 /// What was applied, and what came of it: lets an unchanged object alone, also where the API server writes a value in
 /// another way than we do.
 #[derive(Default)]
-pub struct Memory(Mutex<HashMap<String, (String, String)>>);
+pub(crate) struct Memory(Mutex<HashMap<String, (String, String)>>);
 
 /// What a round of applying did.
 #[derive(Debug, Default)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// What was created, changed or deleted, or would be if `dry_run`.
     pub changes: Vec<PendingChange>,
     /// Objects whose fields somebody else had changed.
@@ -65,7 +65,7 @@ pub struct Applied {
 }
 
 /// Applies objects of one ingest.
-pub struct Applier<'a> {
+pub(crate) struct Applier<'a> {
     /// Needed for every write.
     pub client: &'a Client,
     /// Whose objects.
@@ -81,7 +81,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// The first thing that failed. What was done stays; the next round goes on.
-    pub async fn apply(
+    pub(crate) async fn apply(
         &self,
         resources: Resources,
         observed: &Observed,
@@ -206,7 +206,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// [`ApplyError::Api`].
-    pub async fn expire(&self, jobs: &[(String, i32)], observed: &Observed) -> Result<(), ApplyError> {
+    pub(crate) async fn expire(&self, jobs: &[(String, i32)], observed: &Observed) -> Result<(), ApplyError> {
         for (name, seconds) in jobs {
             let job = observed.jobs.iter().find(|job| job.name_any() == *name);
             let kept = job.and_then(|job| job.spec.as_ref()?.ttl_seconds_after_finished);
@@ -228,7 +228,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// [`ApplyError::Api`].
-    pub async fn live(&self, name: &str) -> Result<Option<Deployment>, ApplyError> {
+    pub(crate) async fn live(&self, name: &str) -> Result<Option<Deployment>, ApplyError> {
         let live = self.api::<Deployment>().get_opt(name).await.map_err(failed::<Deployment>("get", name))?;
         Ok(live.filter(|live| names::is_owned(live.meta(), self.cr)))
     }
@@ -237,7 +237,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// [`ApplyError::Api`], also if it was changed.
-    pub async fn scale(&self, live: &Deployment, replicas: i32) -> Result<(), ApplyError> {
+    pub(crate) async fn scale(&self, live: &Deployment, replicas: i32) -> Result<(), ApplyError> {
         let name = live.name_any();
         let patch = json!({
             "metadata": { "resourceVersion": live.resource_version() },
@@ -252,7 +252,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// [`ApplyError::Api`].
-    pub async fn set_deletion_cost(&self, pod: &str, cost: Option<i32>) -> Result<(), ApplyError> {
+    pub(crate) async fn set_deletion_cost(&self, pod: &str, cost: Option<i32>) -> Result<(), ApplyError> {
         let cost = cost.map(|cost| cost.to_string());
         let patch = json!({ "metadata": { "annotations": { (names::DELETION_COST): cost } } });
         let params = PatchParams { field_manager: Some(SCALER.into()), ..PatchParams::default() };

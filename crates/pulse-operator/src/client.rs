@@ -20,20 +20,20 @@ const READ_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Whether we may write now.
-pub type MayWrite = Arc<dyn Fn() -> bool + Send + Sync>;
+pub(crate) type MayWrite = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// When each kind of watch was last known to work.
 #[derive(Clone, Default)]
-pub struct WatchProgress(Arc<Mutex<HashMap<String, Instant>>>);
+pub(crate) struct WatchProgress(Arc<Mutex<HashMap<String, Instant>>>);
 
 impl WatchProgress {
     /// A watch of `kind` was answered, or brought something.
-    pub fn turned(&self, kind: &str) {
+    pub(crate) fn turned(&self, kind: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.to_owned(), Instant::now());
     }
 
     /// The kind that has been silent for longest, and for how long.
-    pub fn oldest(&self) -> Option<(String, Duration)> {
+    pub(crate) fn oldest(&self) -> Option<(String, Duration)> {
         let turned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         turned.iter().map(|(kind, at)| (kind.clone(), at.elapsed())).max_by_key(|(_, age)| *age)
     }
@@ -43,7 +43,7 @@ impl WatchProgress {
 ///
 /// # Errors
 /// If `config` names keys that cannot be used.
-pub fn client(
+pub(crate) fn client(
     mut config: Config,
     may_write: MayWrite,
     progress: WatchProgress,

@@ -7,7 +7,7 @@ use crate::crd::{MigrationState, PulseIngest, PulseIngestStatus};
 use crate::status::find;
 
 /// The Events between two statuses.
-pub fn edges(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
+pub(crate) fn edges(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
     let mut events = Vec::new();
     conditions(old, new, &mut events);
     migrations(old, new, &mut events);
@@ -21,12 +21,12 @@ pub fn edges(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
 }
 
 /// An Event of a drift that was repaired.
-pub fn drift(objects: &[String]) -> Option<Event> {
+pub(crate) fn drift(objects: &[String]) -> Option<Event> {
     (!objects.is_empty()).then(|| normal("DriftCorrected", "Apply", format!("changed back: {}", objects.join(", "))))
 }
 
 /// Publishes; a lost Event loses nothing else.
-pub async fn publish(recorder: &Recorder, cr: &PulseIngest, events: Vec<Event>) {
+pub(crate) async fn publish(recorder: &Recorder, cr: &PulseIngest, events: Vec<Event>) {
     for event in events {
         if let Err(error) = recorder.publish(&event, &cr.object_ref(&())).await {
             tracing::warn!(object = cr.name_any(), reason = event.reason, %error, "an Event was not published");

@@ -6,5 +6,27 @@
 //! It never opens the database, never reads a Secret that the object does not name, and never needs to be up for a
 //! deletion to end.
 
+mod apply;
+mod client;
+mod controller;
 pub mod crd;
+pub mod desired;
+mod events;
+mod lease;
+mod metrics;
+pub mod migration;
+pub mod names;
+pub mod observe;
+mod operator;
+pub mod plan;
+mod pods;
+pub mod revision;
+pub mod secrets;
+pub mod status;
+mod watches;
 pub mod yaml;
+
+pub use controller::Intervals;
+pub use lease::LeaseConfig;
+pub use metrics::OperatorMetrics;
+pub use operator::{Kubernetes, Operator, OperatorConfig, OperatorError, OperatorHealth};

@@ -3,23 +3,23 @@
 use k8s_openapi::api::core::v1::Pod;
 
 /// Whether it is ready for requests or work.
-pub fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     has_condition(pod, "Ready", "True")
 }
 
 /// Whether it was told to go.
-pub fn is_terminating(pod: &Pod) -> bool {
+pub(crate) fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
 /// Whether it has ended.
-pub fn is_finished(pod: &Pod) -> bool {
+pub(crate) fn is_finished(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Why it does not start, if Kubernetes says so.
-pub fn trouble(pod: &Pod) -> Option<String> {
+pub(crate) fn trouble(pod: &Pod) -> Option<String> {
     unschedulable(pod).or_else(|| {
         let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
         statuses.iter().find_map(|status| {
@@ -32,7 +32,7 @@ pub fn trouble(pod: &Pod) -> Option<String> {
 }
 
 /// Whether its container ends again and again.
-pub fn is_crashing(pod: &Pod) -> bool {
+pub(crate) fn is_crashing(pod: &Pod) -> bool {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     statuses.filter_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()).any(|reason| {
         reason == "CrashLoopBackOff"
@@ -40,7 +40,7 @@ pub fn is_crashing(pod: &Pod) -> bool {
 }
 
 /// Why no node takes it, if none does.
-pub fn unschedulable(pod: &Pod) -> Option<String> {
+pub(crate) fn unschedulable(pod: &Pod) -> Option<String> {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut conditions = conditions.filter(|condition| {
         condition.type_ == "PodScheduled"

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
-use crate::commands::{api, check, demo, dev, load, migrate, queue, reference, scheduler, tasks, token, user, worker};
+use crate::commands::{api, check, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker};
 
 /// Event ingestion for Kubernetes: accept over HTTP, keep in PostgreSQL, process in the background.
 #[derive(Debug, Parser)]
@@ -30,6 +30,10 @@ pub(crate) enum Command {
     Worker(worker::WorkerArgs),
     /// Sweep, create partitions, publish the backlog; one of any number is active
     Scheduler(scheduler::SchedulerArgs),
+    /// Reconcile PulseIngest objects in Kubernetes
+    Operator(operator::OperatorArgs),
+    /// Print the definition of PulseIngest, for `kubectl apply --server-side -f -`
+    Crd,
     /// Bring the database's schema up to this version
     Migrate(migrate::MigrateArgs),
     /// Run everything in one process, over a private PostgreSQL and Redis
@@ -71,7 +75,7 @@ mod tests {
     #[test]
     fn every_flag_has_a_variable() {
         for command in Cli::command().get_subcommands() {
-            if ["api", "worker", "scheduler", "migrate"].contains(&command.get_name()) {
+            if ["api", "worker", "scheduler", "operator", "migrate"].contains(&command.get_name()) {
                 for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
                     let variable =
                         argument.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -48,6 +48,8 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Api(args) => commands::api::run(args, shutdown::signal()?).await,
         Command::Worker(args) => commands::worker::run(args, processor, shutdown::signal()?).await,
         Command::Scheduler(args) => commands::scheduler::run(args, shutdown::signal()?).await,
+        Command::Operator(args) => commands::operator::run(args, shutdown::signal()?).await,
+        Command::Crd => commands::crd::run(),
         Command::Migrate(args) => return commands::migrate::run(args).await,
         Command::Dev(args) => commands::dev::run(*args, processor, shutdown::signal()?).await,
         Command::Check(args) => return commands::check::run(args).await,

@@ -91,7 +91,7 @@ fn failure_policy() -> PodFailurePolicy {
             PodFailurePolicyRule {
                 on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
                     type_: "DisruptionTarget".into(),
-                    status: Some("True".into()),
+                    status: "True".into(),
                 }]),
                 ..rule("Ignore")
             },

@@ -2,10 +2,12 @@
 
 pub(crate) mod api;
 pub(crate) mod check;
+pub(crate) mod crd;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod load;
 pub(crate) mod migrate;
+pub(crate) mod operator;
 pub(crate) mod queue;
 pub(crate) mod reference;
 pub(crate) mod scheduler;

@@ -1,0 +1,299 @@
+//! One round: observe → validate → plan → desired → apply → status.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::events::Recorder;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+
+use crate::apply::{Applied, Applier, ApplyError, Memory};
+use crate::crd::{PulseIngest, PulseIngestStatus};
+use crate::desired::{self, Inputs};
+use crate::events;
+use crate::metrics::OperatorMetrics;
+use crate::names::{self, Role};
+use crate::observe::{self, Caches, Observed};
+use crate::plan::{self, Plan};
+use crate::secrets::{DigestKey, Reading};
+use crate::status::{self, Findings, Obstacle, ScalingReport};
+
+/// The field manager of the status.
+const STATUS_MANAGER: &str = "pulse-operator-status";
+/// A round that takes longer is given up: the object must not be stuck with it.
+const ROUND_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often things are looked at. Tests shorten them.
+#[derive(Debug, Clone)]
+pub struct Intervals {
+    /// Secrets are read again this long after they were read.
+    pub secrets: Duration,
+    /// A missing reference is looked for this often.
+    pub missing: Duration,
+    /// Between two samples of the queue.
+    pub poll: Duration,
+    /// The first and the longest wait after a failed round.
+    pub backoff: (Duration, Duration),
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self {
+            secrets: Duration::from_secs(60),
+            missing: Duration::from_secs(5),
+            poll: Duration::from_secs(10),
+            backoff: (Duration::from_secs(1), Duration::from_secs(300)),
+        }
+    }
+}
+
+/// What every round needs.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) caches: Caches,
+    pub(crate) recorder: Recorder,
+    pub(crate) digest_key: DigestKey,
+    pub(crate) intervals: Intervals,
+    pub(crate) metrics: OperatorMetrics,
+    pub(crate) applied: Memory,
+    pub(crate) objects: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Remembered>>>>,
+}
+
+/// What is remembered of an object from one round to the next. All of it may be lost.
+#[derive(Default)]
+pub(crate) struct Remembered {
+    /// The status that we wrote last, and the version that it made: the cache may be older.
+    written: Option<(u64, PulseIngestStatus)>,
+    /// The Secrets, when they were read, and for which generation.
+    secrets: Option<(Instant, Option<i64>, std::collections::BTreeMap<crate::crd::SecretKey, Reading>)>,
+    missing_since: Option<Instant>,
+    failures: u32,
+}
+
+/// Runs one round; what goes wrong is in the status and in the log, and decides when the next round comes.
+pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
+    let started = Instant::now();
+    let uid = cr.uid().unwrap_or_default();
+    if cr.metadata.deletion_timestamp.is_some() {
+        context.forget(&uid);
+        context.metrics.forget(&cr.namespace().unwrap_or_default(), &cr.name_any());
+        return Ok(Action::await_change());
+    }
+    let remembered = context.remembered(uid);
+    let mut remembered = remembered.lock().await;
+    let result = match tokio::time::timeout(ROUND_DEADLINE, round(&cr, &context, &mut remembered)).await {
+        Ok(result) => result,
+        Err(_) => Err(RoundError::TooLong),
+    };
+    let (label, next) = match result {
+        Ok(next) => {
+            remembered.failures = 0;
+            ("ok", next)
+        }
+        Err(error) => {
+            let (least, most) = context.intervals.backoff;
+            let wait = least.saturating_mul(1 << remembered.failures.min(16)).min(most);
+            remembered.failures += 1;
+            let object = names::ingest(&cr);
+            tracing::warn!(object, wait_ms = wait.as_millis() as u64, error = &error as &dyn std::error::Error, "a round failed");
+            ("error", wait)
+        }
+    };
+    context.metrics.reconciled(label, started.elapsed().as_secs_f64());
+    Ok(Action::requeue(jittered(next)))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the status was not written")]
+    Status(#[source] kube::Error),
+    #[error("it took longer than {} s", ROUND_DEADLINE.as_secs())]
+    TooLong,
+}
+
+async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered) -> Result<Duration, RoundError> {
+    let mut cr = cr.clone();
+    if let Some((version, status)) = &remembered.written
+        && version_of(&cr) < *version
+    {
+        cr.status = Some(status.clone());
+    }
+    let now = Timestamp::now();
+
+    // observe: caches, and the API server for Secrets.
+    let mut observed = observe::children(&context.caches, &cr);
+    observed.secrets = secrets(&cr, context, remembered).await;
+
+    // plan, desired: no client.
+    let plan = plan::plan(&cr, &observed, &context.digest_key, now);
+    let missing_for = missing_for(&plan, remembered);
+    let inputs = Inputs {
+        revision: plan.active.as_ref(),
+        secrets: plan.secrets.clone(),
+        job: plan.migration.create.as_ref(),
+    };
+    let resources = desired::resources(&cr, &inputs);
+
+    // apply: the API server.
+    let applier = Applier { client: &context.client, cr: &cr, memory: &context.applied, dry_run: cr.spec.paused };
+    let mut applied = Applied::default();
+    let result = apply(&applier, resources, &observed, &plan, &mut applied).await;
+    let obstacle = result.as_ref().err().map(|error| match error {
+        ApplyError::Conflict { .. } => Obstacle::NameConflict(error.to_string()),
+        ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
+    });
+
+    // status: pure, then the API server if it says something new.
+    let pending = if cr.spec.paused { applied.changes } else { Vec::new() };
+    let findings = Findings {
+        cr: &cr,
+        observed: &observed,
+        plan: &plan,
+        scaling: ScalingReport::default(),
+        obstacle,
+        missing_for,
+        pending,
+        now,
+    };
+    let status = status::status(findings);
+    let mut told = events::edges(&cr.status.clone().unwrap_or_default(), &status);
+    told.extend(events::drift(&applied.drifted));
+    events::publish(&context.recorder, &cr, told).await;
+    context.metrics.observe(
+        &cr.namespace().unwrap_or_default(),
+        &cr.name_any(),
+        status.workers.desired,
+        status.workers.ready,
+        status.autoscaling.as_ref().and_then(|scaling| scaling.backlog),
+    );
+    write_status(&cr, context, remembered, status).await?;
+    result?;
+    let waits = !plan.missing.is_empty() || !plan.unreadable.is_empty();
+    Ok(if waits { context.intervals.missing } else { context.intervals.secrets })
+}
+
+async fn apply(
+    applier: &Applier<'_>,
+    resources: desired::Resources,
+    observed: &Observed,
+    plan: &Plan,
+    applied: &mut Applied,
+) -> Result<(), ApplyError> {
+    let initial = |role| desired::replicas(applier.cr, role).unwrap_or_else(|| initial_replicas(applier.cr, role));
+    *applied = applier.apply(resources, observed, initial).await?;
+    applier.expire(&plan.migration.expire, observed).await?;
+    for (role, deployment) in &observed.deployments {
+        let Some(wanted) = desired::replicas(applier.cr, *role) else { continue };
+        let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+        if seen == Some(wanted) {
+            continue;
+        }
+        let name = deployment.name_any();
+        applied.changes.push(crate::crd::PendingChange {
+            object: format!("Deployment {name}"),
+            action: "scale".into(),
+            restarts: false,
+        });
+        if applier.dry_run {
+            continue;
+        }
+        if let Some(live) = applier.live(&name).await?
+            && live.spec.as_ref().and_then(|spec| spec.replicas) != Some(wanted)
+        {
+            applier.scale(&live, wanted).await?;
+        }
+    }
+    Ok(())
+}
+
+/// How many pods a role starts with where the spec does not say: as many as a first look would want.
+fn initial_replicas(cr: &PulseIngest, role: Role) -> i32 {
+    let least = cr.spec.workers.autoscaling.as_ref().map_or(1, |scaling| scaling.min_replicas.max(1));
+    match role {
+        Role::Api => 2,
+        Role::Worker => i32::try_from(least).unwrap_or(i32::MAX),
+        Role::Scheduler => 1,
+    }
+}
+
+/// The Secrets, read again only when it is time: an object that is looked at often must not read them as often.
+async fn secrets(
+    cr: &PulseIngest,
+    context: &Context,
+    remembered: &mut Remembered,
+) -> std::collections::BTreeMap<crate::crd::SecretKey, Reading> {
+    if let Some((at, generation, readings)) = &remembered.secrets {
+        let complete = readings.values().all(|reading| reading.found().is_some());
+        let patience = if complete { context.intervals.secrets } else { context.intervals.missing };
+        let covers = observe::referenced(cr).iter().all(|key| readings.contains_key(key));
+        if covers && *generation == cr.metadata.generation && at.elapsed() < patience {
+            return readings.clone();
+        }
+    }
+    let readings = observe::secrets(&context.client, cr).await;
+    remembered.secrets = Some((Instant::now(), cr.metadata.generation, readings.clone()));
+    readings
+}
+
+fn missing_for(plan: &Plan, remembered: &mut Remembered) -> Option<Duration> {
+    if plan.missing.is_empty() {
+        remembered.missing_since = None;
+        return None;
+    }
+    Some(remembered.missing_since.get_or_insert_with(Instant::now).elapsed())
+}
+
+async fn write_status(
+    cr: &PulseIngest,
+    context: &Context,
+    remembered: &mut Remembered,
+    status: PulseIngestStatus,
+) -> Result<(), RoundError> {
+    if cr.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let api: Api<PulseIngest> = Api::namespaced(context.client.clone(), &cr.namespace().unwrap_or_default());
+    let patch = json!({
+        "apiVersion": PulseIngest::api_version(&()),
+        "kind": PulseIngest::kind(&()),
+        // An object that was made again under the same name is another one.
+        "metadata": { "uid": cr.uid() },
+        "status": status,
+    });
+    let params = PatchParams::apply(STATUS_MANAGER).force();
+    match api.patch_status(&cr.name_any(), &params, &Patch::Apply(&patch)).await {
+        Ok(written) => {
+            remembered.written = Some((version_of(&written), status));
+            Ok(())
+        }
+        // It was deleted meanwhile.
+        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
+        Err(error) => Err(RoundError::Status(error)),
+    }
+}
+
+/// Versions of one kind grow, and may be compared, since Kubernetes 1.35; all servers have always done so with etcd.
+fn version_of(cr: &PulseIngest) -> u64 {
+    cr.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// A tenth more or less, so that many objects do not come at once.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::random_range(0.9..1.1))
+}
+
+impl Context {
+    fn remembered(&self, uid: String) -> Arc<tokio::sync::Mutex<Remembered>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).entry(uid).or_default().clone()
+    }
+
+    fn forget(&self, uid: &str) {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}

@@ -1,0 +1,216 @@
+//! Leadership, by a Lease of coordination.k8s.io: one operator writes at a time.
+//!
+//! No two clocks are compared: a holder has lost when its Lease was not seen to change for `duration` by our own
+//! monotonic clock. We lead only as long as our last renewal was *sent* less than `renew_deadline` ago, and every write
+//! checks that (see `client.rs`). Whoever loses ends its process. Nothing fences a write that is on its way: writes are
+//! short, and name the version or the identity that they saw.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+/// How leadership is kept.
+#[derive(Debug, Clone)]
+pub struct LeaseConfig {
+    /// Where the Lease is.
+    pub namespace: String,
+    /// The Lease.
+    pub name: String,
+    /// Who we are: unique to this start of the process.
+    pub identity: String,
+    /// After this long without a change, a holder has lost.
+    pub duration: Duration,
+    /// After this long without a renewal, we do not write any more.
+    pub renew_deadline: Duration,
+    /// Between two tries.
+    pub retry: Duration,
+}
+
+/// Whether we lead. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Leadership {
+    start: Instant,
+    /// When the last renewal was sent, in milliseconds after `start`, plus one; 0 if we never led.
+    renewed: Arc<AtomicU64>,
+    renew_deadline: Duration,
+}
+
+impl Leadership {
+    /// Nobody leads yet.
+    pub(crate) fn new(renew_deadline: Duration) -> Self {
+        Self { start: Instant::now(), renewed: Arc::default(), renew_deadline }
+    }
+
+    /// Whether our last renewal is young enough.
+    pub(crate) fn holds(&self) -> bool {
+        let renewed = self.renewed.load(Ordering::Acquire);
+        let sent = self.start + Duration::from_millis(renewed.saturating_sub(1));
+        renewed > 0 && sent.elapsed() < self.renew_deadline
+    }
+
+    fn renewed_at(&self, sent: Instant) {
+        let millis = u64::try_from(sent.duration_since(self.start).as_millis()).unwrap_or(u64::MAX - 1);
+        self.renewed.store(millis + 1, Ordering::Release);
+    }
+
+    fn lost(&self) {
+        self.renewed.store(0, Ordering::Release);
+    }
+}
+
+/// The other holder as we saw it.
+struct Seen {
+    version: Option<String>,
+    since: Instant,
+}
+
+/// Takes and keeps the lead.
+pub(crate) struct Elector {
+    config: LeaseConfig,
+    api: Api<Lease>,
+    leadership: Leadership,
+    seen: Option<Seen>,
+}
+
+impl Elector {
+    /// `client` must not be one that only leaders may write with.
+    pub(crate) fn new(config: LeaseConfig, client: Client, leadership: Leadership) -> Self {
+        let api = Api::namespaced(client, &config.namespace);
+        Self { config, api, leadership, seen: None }
+    }
+
+    /// Returns once we lead, or at `shutdown`.
+    pub(crate) async fn acquire(&mut self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() && !self.step().await {
+            self.pause(shutdown).await;
+        }
+    }
+
+    /// Keeps the lead; returns when it is lost, or at `shutdown`.
+    pub(crate) async fn keep(&mut self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() && self.leadership.holds() {
+            self.pause(shutdown).await;
+            if !shutdown.is_cancelled() {
+                self.step().await;
+            }
+        }
+    }
+
+    /// Gives the lead up, so that the next one need not wait.
+    pub(crate) async fn release(&mut self) {
+        self.leadership.lost();
+        let Ok(Ok(Some(lease))) = tokio::time::timeout(self.config.retry, self.api.get_opt(&self.config.name)).await
+        else {
+            return;
+        };
+        if holder(&lease) == Some(&self.config.identity) {
+            let released = self.claimed(Some(&lease), "");
+            let replace = self.replace(&released);
+            if tokio::time::timeout(self.config.retry, replace).await.is_err() {
+                tracing::debug!("the Lease was not released: it ends by itself");
+            }
+        }
+    }
+
+    async fn pause(&self, shutdown: &CancellationToken) {
+        tokio::select! {
+            () = tokio::time::sleep(self.config.retry) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// Looks at the Lease once, and takes or renews it if it is free or ours; whether we lead now.
+    async fn step(&mut self) -> bool {
+        let sent = Instant::now();
+        match tokio::time::timeout(self.config.renew_deadline / 2, self.try_hold()).await {
+            Ok(Ok(true)) => {
+                if !self.leadership.holds() {
+                    tracing::info!(identity = self.config.identity, "leading");
+                }
+                self.leadership.renewed_at(sent);
+            }
+            // Somebody else holds it.
+            Ok(Ok(false)) => self.leadership.lost(),
+            // Not known: what we hold, we hold until the deadline.
+            Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be renewed"),
+            Err(_) => tracing::warn!("the Lease cannot be renewed: the API server does not answer"),
+        }
+        self.leadership.holds()
+    }
+
+    async fn try_hold(&mut self) -> Result<bool, kube::Error> {
+        let lease = self.api.get_opt(&self.config.name).await?;
+        let Some(lease) = lease else {
+            let created = self.api.create(&PostParams::default(), &self.claimed(None, &self.config.identity)).await;
+            return outcome(created.map(drop));
+        };
+        let free = match holder(&lease) {
+            None => true,
+            Some(holder) if *holder == self.config.identity => true,
+            Some(_) => self.has_expired(&lease),
+        };
+        if !free {
+            return Ok(false);
+        }
+        outcome(self.replace(&self.claimed(Some(&lease), &self.config.identity)).await)
+    }
+
+    /// Whether the other holder was not seen to renew for as long as a lease lasts.
+    fn has_expired(&mut self, lease: &Lease) -> bool {
+        let version = lease.metadata.resource_version.clone();
+        match &self.seen {
+            Some(seen) if seen.version == version => seen.since.elapsed() >= self.config.duration,
+            _ => {
+                self.seen = Some(Seen { version, since: Instant::now() });
+                false
+            }
+        }
+    }
+
+    /// Fails if the Lease changed since it was read.
+    async fn replace(&self, lease: &Lease) -> Result<(), kube::Error> {
+        self.api.replace(&self.config.name, &PostParams::default(), lease).await.map(drop)
+    }
+
+    fn claimed(&self, lease: Option<&Lease>, holder_identity: &str) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let old = lease.and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let same = old.holder_identity.as_deref() == Some(holder_identity);
+        let metadata = lease.map(|lease| lease.metadata.clone()).unwrap_or_else(|| ObjectMeta {
+            name: Some(self.config.name.clone()),
+            ..ObjectMeta::default()
+        });
+        let seconds = i32::try_from(self.config.duration.as_secs().max(1)).unwrap_or(i32::MAX);
+        Lease {
+            metadata: ObjectMeta { managed_fields: None, ..metadata },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(holder_identity.to_owned()),
+                lease_duration_seconds: Some(seconds),
+                acquire_time: if same { old.acquire_time } else { Some(now.clone()) },
+                renew_time: Some(now),
+                lease_transitions: Some(old.lease_transitions.unwrap_or(0) + i32::from(!same)),
+                ..old
+            }),
+        }
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&String> {
+    lease.spec.as_ref()?.holder_identity.as_ref().filter(|holder| !holder.is_empty())
+}
+
+/// A conflict means that somebody else was faster.
+fn outcome(result: Result<(), kube::Error>) -> Result<bool, kube::Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
