@@ -45,7 +45,17 @@ fn impatient(access: &Access) -> anyhow::Result<Client> {
 fn config_map(name: &str) -> ConfigMap {
     let mut map = ConfigMap { data: Some(BTreeMap::from([("a".into(), "b".into())])), ..ConfigMap::default() };
     map.metadata.name = Some(name.into());
+    map.metadata.labels = Some(BTreeMap::from([("made-by".into(), "test".into())]));
     map
+}
+
+/// Ours: where controllers run, each namespace gets a map of theirs.
+fn listed() -> ListParams {
+    ListParams::default().labels("made-by=test")
+}
+
+fn watched() -> WatchParams {
+    WatchParams::default().labels("made-by=test")
 }
 
 fn of_maps(call: &Call) -> bool {
@@ -62,8 +72,8 @@ fn code<T>(result: kube::Result<T>) -> Option<u16> {
 #[tokio::test]
 async fn objects_are_created_read_and_watched_through_the_proxy() -> anyhow::Result<()> {
     let place = Place::new("through").await?;
-    let version = place.maps.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
-    let mut events = place.maps.watch(&WatchParams::default(), &version).await?.boxed();
+    let version = place.maps.list(&listed()).await?.metadata.resource_version.unwrap_or_default();
+    let mut events = place.maps.watch(&watched(), &version).await?.boxed();
 
     let created = place.create("one").await?;
 
@@ -90,7 +100,7 @@ async fn each_test_sees_its_own_namespace() -> anyhow::Result<()> {
     let (one, other) = (Place::new("own").await?, Place::new("own").await?);
     one.create("mine").await?;
     assert_ne!(one.namespace, other.namespace);
-    assert_eq!(other.maps.list(&ListParams::default()).await?.items.len(), 0);
+    assert_eq!(other.maps.list(&listed()).await?.items.len(), 0);
     Ok(())
 }
 
@@ -138,7 +148,7 @@ async fn a_request_hangs_or_its_connection_closes() -> anyhow::Result<()> {
         let error = place.create("yes").await.expect_err("the answer is lost");
         assert!(!matches!(error, kube::Error::Api(_)), "{error:?}");
     }
-    let names: Vec<_> = place.maps.list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect();
+    let names: Vec<_> = place.maps.list(&listed()).await?.iter().map(ResourceExt::name_any).collect();
     assert_eq!(names, ["yes"], "what was lost has happened, what was closed has not");
     Ok(())
 }
@@ -146,11 +156,11 @@ async fn a_request_hangs_or_its_connection_closes() -> anyhow::Result<()> {
 #[tokio::test]
 async fn watches_come_late_break_and_expire() -> anyhow::Result<()> {
     let place = Place::new("watches").await?;
-    let version = place.maps.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
+    let version = place.maps.list(&listed()).await?.metadata.resource_version.unwrap_or_default();
     let watches = |call: &Call| call.verb == "watch";
 
     let stale = place.proxy.inject(watches, Fault::Stale(Duration::from_millis(400)));
-    let mut events = place.maps.watch(&WatchParams::default(), &version).await?.boxed();
+    let mut events = place.maps.watch(&watched(), &version).await?.boxed();
     let before = Instant::now();
     place.create("one").await?;
     assert_eq!(place.maps.get("one").await?.name_any(), "one", "what is read is up to date");
@@ -160,19 +170,19 @@ async fn watches_come_late_break_and_expire() -> anyhow::Result<()> {
     drop((stale, events));
 
     let cut = place.proxy.inject(watches, Fault::Cut(Duration::from_millis(200)));
-    let mut events = place.maps.watch(&WatchParams::default(), &version).await?.boxed();
+    let mut events = place.maps.watch(&watched(), &version).await?.boxed();
     assert!(matches!(events.next().await, Some(Ok(WatchEvent::Added(_)))));
     assert!(matches!(events.next().await, Some(Err(_)) | None));
     drop((cut, events));
 
     let expired = place.proxy.inject(watches, Fault::Expired);
-    let mut events = place.maps.watch(&WatchParams::default(), &version).await?.boxed();
+    let mut events = place.maps.watch(&watched(), &version).await?.boxed();
     let event = events.next().await;
     assert!(matches!(&event, Some(Ok(WatchEvent::Error(status))) if status.code == 410), "{event:?}");
     drop((expired, events));
 
     // The same, from a watch that goes on without a fault.
-    let mut events = place.maps.watch(&WatchParams::default(), &version).await?.boxed();
+    let mut events = place.maps.watch(&watched(), &version).await?.boxed();
     assert!(matches!(events.next().await, Some(Ok(WatchEvent::Added(_)))));
     assert_eq!(place.proxy.cut(watches), 1);
     assert!(matches!(events.next().await, Some(Err(_)) | None));
@@ -182,15 +192,15 @@ async fn watches_come_late_break_and_expire() -> anyhow::Result<()> {
 #[tokio::test]
 async fn an_outage_breaks_everything_and_ends() -> anyhow::Result<()> {
     let place = Place::new("outage").await?;
-    let mut events = place.maps.watch(&WatchParams::default(), "0").await?.boxed();
+    let mut events = place.maps.watch(&watched(), "0").await?.boxed();
     {
         let _outage = place.proxy.outage();
         let rest: Vec<_> = events.by_ref().collect().await;
         assert!(rest.last().is_none_or(Result::is_err), "{rest:?}");
-        assert!(place.maps.list(&ListParams::default()).await.is_err());
+        assert!(place.maps.list(&listed()).await.is_err());
         assert!(place.proxy.access().kubectl(&["get", "--raw", "/readyz"]).await.is_err());
     }
-    place.maps.list(&ListParams::default()).await?;
+    place.maps.list(&listed()).await?;
     assert_eq!(place.proxy.access().kubectl(&["get", "--raw", "/readyz"]).await?, "ok");
     Ok(())
 }
@@ -207,10 +217,7 @@ async fn users_and_service_accounts_may_do_what_they_were_granted() -> anyhow::R
     let through = Proxy::start(&account).await?;
     for access in [&user, &account, through.access()] {
         let maps: Api<ConfigMap> = Api::namespaced(impatient(access)?, namespace);
-        eventually("the grant works", Duration::from_secs(10), async || {
-            Ok(maps.list(&ListParams::default()).await.is_ok())
-        })
-        .await?;
+        eventually("the grant works", Duration::from_secs(10), async || Ok(maps.list(&listed()).await.is_ok())).await?;
         assert_eq!(code(maps.create(&PostParams::default(), &config_map("no")).await), Some(403));
     }
     for name in ["ada".to_owned(), format!("system:serviceaccount:{namespace}:robot")] {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::pki::{Authority, token_key};
+use super::pki::{Authority, token_keys};
 use super::server::Folder;
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -51,7 +51,7 @@ pub(super) fn api_server(
     let names = ["localhost", "kubernetes.default.svc", "127.0.0.1", FIRST_SERVICE];
     let (server, front) = (authority.server(&names)?, authority.client("front-proxy-client", None)?);
     let ca = folder.write("ca.crt", &authority.pem())?;
-    let tokens = folder.write("tokens.key", &token_key()?)?;
+    let (signing, checking) = token_keys()?;
     Ok(vec![
         format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
         "--bind-address=127.0.0.1".into(),
@@ -64,8 +64,8 @@ pub(super) fn api_server(
         format!("--tls-private-key-file={}", folder.write("server.key", &server.key)?),
         format!("--client-ca-file={ca}"),
         format!("--service-account-issuer={ISSUER}"),
-        format!("--service-account-key-file={tokens}"),
-        format!("--service-account-signing-key-file={tokens}"),
+        format!("--service-account-key-file={}", folder.write("tokens.pub", &checking)?),
+        format!("--service-account-signing-key-file={}", folder.write("tokens.key", &signing)?),
         // Without these, controllers complain for ever.
         format!("--requestheader-client-ca-file={ca}"),
         "--requestheader-allowed-names=front-proxy-client".into(),

@@ -52,7 +52,8 @@ impl Authority {
     }
 }
 
-/// A key that signs tokens of service accounts.
-pub(super) fn token_key() -> anyhow::Result<String> {
-    Ok(KeyPair::generate()?.serialize_pem())
+/// The key that signs tokens of service accounts, and the one that checks them.
+pub(super) fn token_keys() -> anyhow::Result<(String, String)> {
+    let key = KeyPair::generate()?;
+    Ok((key.serialize_pem(), key.public_key_pem()))
 }
