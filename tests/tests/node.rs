@@ -9,8 +9,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, LogParams, Patch, PatchParams, PostParams};
 use pulse_tests::cluster::{Node, Reach, image};
-use pulse_tests::{Client, SECRET, World, binary, eventually};
+use pulse_tests::{Client, SECRET, World, binary, eventually, run};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -110,7 +111,7 @@ async fn names_are_resolved_and_nothing_is_left_behind() -> anyhow::Result<()> {
     assert!(!mounts.contains("pulse-tools"), "{mounts}");
     let routes = std::fs::read_to_string("/proc/net/route")?;
     assert!(!routes.contains("pulse-node0"), "{routes}");
-    let groups = pulse_tests::run(tokio::process::Command::new("find").args(["/sys/fs/cgroup", "-name", "pulse-node"]));
-    assert_eq!(groups.await?, "");
+    let groups = run(Command::new("find").args(["/sys/fs/cgroup", "-name", "pulse-node"])).await?;
+    assert_eq!(groups, "");
     Ok(())
 }
