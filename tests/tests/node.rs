@@ -12,7 +12,10 @@ use pulse_tests::cluster::{Node, Reach, image};
 use pulse_tests::{Client, SECRET, World, binary, eventually, run};
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
+/// Nodes wait for each other, but what is left of one can only be seen while there is no other.
+static ALONE: Mutex<()> = Mutex::const_new(());
 const SOON: Duration = Duration::from_secs(60);
 
 /// A pod as an operator would make it: nothing more than it needs.
@@ -36,6 +39,7 @@ fn pod(args: &[&str], reach: &Reach) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_image_runs_as_a_job_and_as_a_deployment_that_scales() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     let archive = image(&binary(), "pulse", "under-test").await?;
     let node = Node::start().await?;
     node.load_image(&archive).await?;
@@ -96,6 +100,7 @@ async fn our_image_runs_as_a_job_and_as_a_deployment_that_scales() -> anyhow::Re
 
 #[tokio::test]
 async fn names_are_resolved_and_nothing_is_left_behind() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     let node = Node::start().await?;
     let api_server = format!("https://{}:6443", Node::ADDRESS);
     assert_eq!(node.admin().config().cluster_url.to_string().trim_end_matches('/'), api_server);
