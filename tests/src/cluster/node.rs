@@ -17,7 +17,14 @@ use crate::{repository, run};
 /// How long the end of a node may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// A keeper starts the node, and ends it when its input ends: when we let go of it, or are no more.
-const KEEPER: &str = r#"out=$("$1/up") || exit 1; echo "$out"; read -r _; exec "$1/down" "${out%%[!0-9]*}""#;
+/// It must not end because nobody reads what it says any more.
+const KEEPER: &str = r#"
+    trap '' PIPE
+    said=$("$1/up") || exit 1
+    echo "$said" 2>/dev/null || true
+    read -r _
+    exec "$1/down" "${said%%[!0-9]*}"
+"#;
 
 /// A running node. It ends when it is dropped, or with the process; [`Node::stop`] waits for that.
 pub struct Node {
