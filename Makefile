@@ -1,10 +1,10 @@
 # Each recipe installs what it needs where there is apt; elsewhere it says what is missing.
-.PHONY: run test lint generate bench load setup
+.PHONY: run test lint generate bench load setup kube-tools image
 
 run: setup ## Everything in one process, over a private PostgreSQL and Redis
 	cargo run --release -p pulse -- dev
 
-test: setup ## Every test, against real PostgreSQL and Redis
+test: setup kube-tools ## Every test, against real PostgreSQL, Redis and Kubernetes
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
@@ -22,6 +22,14 @@ bench: setup ## The comparison with the reference stack, into bench/RESULTS.md
 
 load: setup ## One minute of load on `make run`; TOKEN is in its banner
 	cargo run --release -p pulse -- load --token "$(TOKEN)" --rate 1000 --duration 60s
+
+kube-tools: ## Kubernetes' own programs for the tests: minutes once, then nothing
+	scripts/setup node
+	@scripts/kube-tools node >/dev/null
+
+image: ## The container image of the release, into target/image
+	scripts/setup node
+	scripts/image
 
 setup:
 	@scripts/setup

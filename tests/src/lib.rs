@@ -3,6 +3,7 @@
 //! Nothing is mocked. Tests wait for conditions, with a deadline, and never for time.
 
 mod client;
+pub mod cluster;
 mod process;
 mod python;
 

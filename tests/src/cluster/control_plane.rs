@@ -1,0 +1,252 @@
+//! A private API server: etcd and kube-apiserver on loopback, with certificates, RBAC and an audit log.
+//!
+//! It has no scheduler and no kubelet, so pods stay `Pending`; with [`ControlPlane::start_controllers`], Deployments get
+//! ReplicaSets and pods, owners take what they own with them, and namespaces go away when they are deleted.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use http::Request;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{Api, ObjectMeta, PostParams};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, OnceCell, oneshot};
+
+use super::access::{Access, Credentials};
+use super::args;
+use super::pki::Authority;
+use super::server::{Folder, Server};
+use super::tools::program;
+use crate::process::free_port;
+
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// Another process may take a free port before the server does.
+const TRIES: usize = 3;
+
+/// A running API server with its etcd.
+pub struct ControlPlane {
+    // In the order of dropping: whoever writes ends first, then its folder goes.
+    controllers: Mutex<Option<Server>>,
+    api_server: Mutex<Option<Server>>,
+    etcd: Server,
+    authority: Authority,
+    admin: Access,
+    api_args: Vec<String>,
+    /// Where the servers were started, because they end with its thread.
+    runtime: Handle,
+    numbers: AtomicU32,
+    folder: Folder,
+}
+
+impl ControlPlane {
+    /// The control plane of this test binary: started by the first test that asks, ended with the process.
+    ///
+    /// Give each test a [`namespace`](Self::namespace). What has no namespace, such as a CRD, is everybody's.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn shared() -> anyhow::Result<&'static Self> {
+        static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+        let start = || async {
+            let (sender, receiver) = oneshot::channel();
+            // Each test has a thread and a runtime of its own, which end with it; this one stays.
+            std::thread::Builder::new().name("control-plane".into()).spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                match runtime {
+                    Ok(runtime) => runtime.block_on(async {
+                        drop(sender.send(Self::start().await));
+                        std::future::pending::<()>().await;
+                    }),
+                    Err(error) => drop(sender.send(Err(error.into()))),
+                }
+            })?;
+            receiver.await.context("the control plane's thread ended")?
+        };
+        SHARED.get_or_try_init(start).await
+    }
+
+    /// A control plane of the test's own, to be stopped and started: it ends when it is dropped.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let mut tries = 1;
+        loop {
+            match Self::try_start().await {
+                Err(error) if tries < TRIES && format!("{error:#}").contains("address already in use") => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_start() -> anyhow::Result<Self> {
+        let folder = Folder::create()?;
+        let authority = Authority::new()?;
+        let (client_port, peer_port, port) = (free_port()?, free_port()?, free_port()?);
+        let etcd_args = args::etcd(&folder, client_port, peer_port);
+        let etcd = Server::start("etcd", &program("etcd").await?, &etcd_args, folder.path())?;
+        let api_args = args::api_server(&folder, &authority, client_port, port)?;
+        let url = format!("https://127.0.0.1:{port}");
+        let admin = authority.client("admin", Some("system:masters"))?;
+        let kubeconfig = folder.path().join("admin.kubeconfig");
+        let admin = Access::write(kubeconfig, &url, Some(&authority.pem()), Credentials::Certificate(&admin)).await?;
+        let plane = Self {
+            controllers: Mutex::new(None),
+            api_server: Mutex::new(None),
+            etcd,
+            authority,
+            admin,
+            api_args,
+            runtime: Handle::current(),
+            numbers: AtomicU32::new(0),
+            folder,
+        };
+        plane.start_api_server().await?;
+        Ok(plane)
+    }
+
+    /// Starts kube-controller-manager, unless it runs: Deployments, Jobs, disruption budgets, garbage collection.
+    ///
+    /// Create your CRDs first: what is added later is not noticed by garbage collection for up to 30 s.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn start_controllers(&self) -> anyhow::Result<()> {
+        let mut running = self.controllers.lock().await;
+        if running.is_some() {
+            return Ok(());
+        }
+        let port = free_port()?;
+        let args = args::controller_manager(&self.folder, self.admin.kubeconfig(), port)?;
+        let mut server = self.spawn("kube-controller-manager", args).await?;
+        // It says so on its own port, in its own certificate; a namespace's service account shows that it works.
+        let name = self.new_namespace("controllers").await?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.client()?, &name);
+        let works = async || matches!(accounts.get_opt("default").await, Ok(Some(_)));
+        server.wait_until(STARTS_WITHIN, works).await?;
+        *running = Some(server);
+        Ok(())
+    }
+
+    /// Ends the API server at once: connections break, and new ones are refused.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub async fn stop_api_server(&self) -> anyhow::Result<()> {
+        self.api_server.lock().await.take().context("the API server runs")?.kill().await
+    }
+
+    /// Starts the API server, again, where it was.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn start_api_server(&self) -> anyhow::Result<()> {
+        let mut server = self.spawn("kube-apiserver", self.api_args.clone()).await?;
+        let client = self.admin.client()?;
+        let ready = async || {
+            let request = Request::get("/readyz").body(Vec::new());
+            let Ok(request) = request else { return false };
+            client.request_text(request).await.is_ok_and(|text| text == "ok")
+        };
+        server.wait_until(STARTS_WITHIN, ready).await?;
+        *self.api_server.lock().await = Some(server);
+        Ok(())
+    }
+
+    async fn spawn(&self, name: &'static str, args: Vec<String>) -> anyhow::Result<Server> {
+        let program = program(name).await?;
+        let folder = self.folder.path().to_owned();
+        self.runtime.spawn(async move { Server::start(name, &program, &args, &folder) }).await?
+    }
+
+    /// The way in as somebody who may do everything.
+    pub fn admin(&self) -> &Access {
+        &self.admin
+    }
+
+    /// The way in as a user of this name, with a client certificate. Grants are the test's to make.
+    ///
+    /// # Errors
+    /// If its kubeconfig cannot be written.
+    pub async fn user(&self, name: &str, group: Option<&str>) -> anyhow::Result<Access> {
+        let pair = self.authority.client(name, group)?;
+        self.write_access(Credentials::Certificate(&pair)).await
+    }
+
+    /// The way in as a service account, which is created unless it exists. Grants are the test's to make.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub async fn service_account(&self, namespace: &str, name: &str) -> anyhow::Result<Access> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.client()?, namespace);
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+        exists_or(accounts.create(&PostParams::default(), &account).await)?;
+        let spec = TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
+        let token = answer.status.context("a token")?.token;
+        self.write_access(Credentials::Token(&token)).await
+    }
+
+    async fn write_access(&self, credentials: Credentials<'_>) -> anyhow::Result<Access> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("{number}.kubeconfig"));
+        let server = self.admin.config().cluster_url.to_string();
+        Access::write(path, server.trim_end_matches('/'), Some(&self.authority.pem()), credentials).await
+    }
+
+    /// A new namespace whose name begins with `prefix`, with the service account that pods need.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub async fn namespace(&self, prefix: &str) -> anyhow::Result<String> {
+        let name = self.new_namespace(prefix).await?;
+        // With controllers it comes by itself, soon.
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.client()?, &name);
+        let metadata = ObjectMeta { name: Some("default".into()), ..ObjectMeta::default() };
+        let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+        exists_or(accounts.create(&PostParams::default(), &account).await)?;
+        Ok(name)
+    }
+
+    async fn new_namespace(&self, prefix: &str) -> anyhow::Result<String> {
+        let namespaces: Api<Namespace> = Api::all(self.admin.client()?);
+        let metadata = ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let created = namespaces.create(&PostParams::default(), &namespace).await?;
+        created.metadata.name.context("a namespace has a name")
+    }
+
+    /// What the API server did for this user: its audit events (`verb`, `objectRef`, `responseStatus.code`), in order.
+    ///
+    /// Service accounts are called `system:serviceaccount:NAMESPACE:NAME`.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn audit(&self, user: &str) -> anyhow::Result<Vec<Value>> {
+        let text = std::fs::read_to_string(self.folder.path().join("audit.log"))?;
+        // A line that is still being written is not one yet.
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Ok(events.filter(|event| event["user"]["username"] == user).collect())
+    }
+
+    /// The name and process id of each server.
+    pub async fn processes(&self) -> Vec<(&'static str, u32)> {
+        let (api_server, controllers) = (self.api_server.lock().await, self.controllers.lock().await);
+        let servers = [Some(&self.etcd), api_server.as_ref(), controllers.as_ref()];
+        servers.into_iter().flatten().filter_map(|server| Some((server.name(), server.pid()?))).collect()
+    }
+}
+
+/// That something is there already is as good as creating it.
+fn exists_or<T>(created: kube::Result<T>) -> anyhow::Result<()> {
+    match created {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(()),
+    }
+}

@@ -1,0 +1,121 @@
+//! Processes and folders that end with the test process, also when it is killed.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// A running server, ended by SIGKILL: after SIGTERM an API server stays as long as somebody watches.
+pub(super) struct Server {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts a program that stays in the foreground; what it prints goes to `<name>.log` in `folder`.
+    ///
+    /// The kernel ends it with the *thread* that calls this, so that must be one that lives as long as the server.
+    pub(super) fn start(name: &'static str, program: &Path, args: &[String], folder: &Path) -> anyhow::Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log)?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        // In a group of its own: Ctrl-C is for us.
+        command.current_dir(folder).process_group(0).kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name, child, log })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Waits until `is_ready` says so; an end before that is an error, with the server's last words.
+    pub(super) async fn wait_until(
+        &mut self,
+        patience: Duration,
+        is_ready: impl AsyncFn() -> bool,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
+        while !is_ready().await {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}: {}", self.name, self.last_words());
+            }
+            if Instant::now() > deadline {
+                bail!("{} was not ready within {} s: {}", self.name, patience.as_secs(), self.last_words());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Ends it and waits for the end.
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("cannot end {}", self.name))
+    }
+
+    fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A folder that goes away when this is dropped, or when the process ends in whatever way.
+pub(super) struct Folder {
+    path: PathBuf,
+    janitor: std::process::Child,
+}
+
+impl Folder {
+    /// A new folder, in memory where that is possible.
+    pub(super) fn create() -> anyhow::Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let mut builder = tempfile::Builder::new();
+        let builder = builder.prefix("pulse-cluster-");
+        let made = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
+        let path = made.map(TempDir::keep).context("cannot create a folder for the cluster")?;
+        // The end of its input tells the janitor that we are gone. It tries again while dying servers still write.
+        let script = r#"read -r _; n=0; until rm -rf "$1" || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.05; done"#;
+        let mut janitor = std::process::Command::new("sh");
+        janitor.args(["-c", script, "janitor"]).arg(&path);
+        janitor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let janitor = janitor.spawn().context("cannot start sh")?;
+        Ok(Self { path, janitor })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file that only we may read; returns its path.
+    pub(super) fn write(&self, name: &str, content: &str) -> anyhow::Result<String> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = self.path.join(name);
+        let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(content.as_bytes())?;
+        Ok(path.display().to_string())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(self.janitor.stdin.take());
+        drop(self.janitor.wait());
+    }
+}

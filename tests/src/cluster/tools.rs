@@ -1,0 +1,31 @@
+//! Where the programs of Kubernetes are.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::Context;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::repository;
+
+/// The folders that hold the control plane's programs, which are built first if they are missing.
+async fn folders() -> anyhow::Result<&'static Vec<PathBuf>> {
+    static FOLDERS: OnceCell<Vec<PathBuf>> = OnceCell::const_new();
+    let find = || async {
+        let mut command = Command::new(repository().join("scripts/kube-tools"));
+        // Building takes minutes: what it says goes to the terminal, and only the folders to us.
+        command.arg("control-plane").stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+        let output = command.output().await.context("cannot start scripts/kube-tools")?;
+        anyhow::ensure!(output.status.success(), "scripts/kube-tools control-plane failed");
+        let printed = String::from_utf8(output.stdout)?;
+        Ok(std::env::split_paths(printed.trim()).collect())
+    };
+    FOLDERS.get_or_try_init(find).await
+}
+
+/// The path of a program of the control plane.
+pub(super) async fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let mut candidates = folders().await?.iter().map(|folder| folder.join(name));
+    candidates.find(|path| path.is_file()).with_context(|| format!("{name} is not among what scripts/kube-tools built"))
+}

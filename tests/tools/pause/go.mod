@@ -1,0 +1,3 @@
+module pulseboard.dev/pulse/tests/tools/pause
+
+go 1.26.0
