@@ -7,4 +7,5 @@
 //! deletion to end.
 
 pub mod crd;
+pub mod scaling;
 pub mod yaml;
