@@ -19,6 +19,7 @@ mod limits;
 mod plan;
 mod policy;
 mod sample;
+mod sampler;
 mod victims;
 
 pub use decision::{Decision, Law, Limit};
@@ -26,4 +27,5 @@ pub use history::History;
 pub use plan::plan_workers;
 pub use policy::{Policy, STARTUP_BUDGET, WorkerPod, Workers};
 pub use sample::{GAUGES_MAX_AGE, Sample, SampleError};
+pub use sampler::{Key, SampleTarget, Samplers};
 pub use victims::{CostChange, VICTIM_COST, choose_victims, in_flight_by_pod};
