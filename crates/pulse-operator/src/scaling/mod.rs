@@ -22,6 +22,11 @@ mod sample;
 mod sampler;
 mod victims;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
 pub use decision::{Decision, Law, Limit};
 pub use history::History;
 pub use plan::plan_workers;
