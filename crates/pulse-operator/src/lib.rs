@@ -21,6 +21,7 @@ mod operator;
 pub mod plan;
 mod pods;
 pub mod revision;
+pub mod scaling;
 pub mod secrets;
 pub mod status;
 mod watches;

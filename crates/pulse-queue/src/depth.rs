@@ -107,7 +107,7 @@ impl Queue {
 }
 
 /// The time of an entry id, `<milliseconds>-<sequence>`.
-fn milliseconds(entry_id: &str) -> i64 {
+pub(crate) fn milliseconds(entry_id: &str) -> i64 {
     entry_id.split('-').next().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 

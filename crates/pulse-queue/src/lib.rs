@@ -13,6 +13,7 @@ mod depth;
 mod error;
 mod keys;
 mod link;
+mod probe;
 mod publisher;
 mod upkeep;
 
@@ -20,5 +21,6 @@ pub use consumer::{Acknowledger, Consumer, Delivery};
 pub use depth::{Depth, Gauges};
 pub use error::QueueError;
 pub use link::{Queue, QueueConfig};
+pub use probe::{Fault, Probe, Snapshot};
 pub use publisher::{Entry, Publisher};
 pub use upkeep::{Reaped, RedisSettings};

@@ -42,7 +42,7 @@ impl Queue {
     }
 
     pub(crate) fn link(&self) -> Link {
-        Link { client: self.client.clone(), connection: None }
+        Link::new(self.client.clone())
     }
 
     /// Whether Redis answers.
@@ -60,6 +60,10 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, connection: None }
+    }
+
     /// Whether the next command connects first.
     pub(crate) fn is_fresh(&self) -> bool {
         self.connection.is_none()

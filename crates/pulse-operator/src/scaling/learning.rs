@@ -1,0 +1,216 @@
+//! Arrivals per second, and tasks per second of a worker, learned from totals that only grow.
+//!
+//! The throughput is what workers settled while work was waiting all the time, per second that they were there. The
+//! time that they were busy would not do: it leaves out claiming and settling, which for short tasks is nearly all of
+//! it. It serves to tell a worker that had too much to do from one that found work by chance at each look.
+
+/// Windows before the throughput counts as known.
+const ENOUGH_WINDOWS: u32 = 5;
+/// A window ends when so many tasks were settled, so that one long task does not swing it…
+const WINDOW_TASKS: i64 = 20;
+/// …or when it has lasted so long, in milliseconds.
+const WINDOW_MS: i64 = 60_000;
+/// Totals closer to each other say nothing of a rate, in milliseconds.
+const SHORTEST_MS: i64 = 1_000;
+/// Over what time arrivals are smoothed, in seconds.
+const ARRIVALS_SMOOTHING: f64 = 30.0;
+/// From this part of the time that they could be busy on, workers had too much to do.
+const SATURATED: f64 = 0.8;
+
+/// The totals at one time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    /// PostgreSQL's clock.
+    pub(super) at_ms: i64,
+    pub(super) accepted: i64,
+    pub(super) settled: i64,
+    pub(super) busy_ms: i64,
+    /// Tasks that no worker has yet.
+    pub(super) waiting: i64,
+    pub(super) in_flight: i64,
+    /// Workers that are ready.
+    pub(super) ready: u32,
+}
+
+/// What happened since the point before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Change {
+    pub(super) accepted: bool,
+    pub(super) settled: bool,
+    /// A total shrank: this is another database.
+    pub(super) reset: bool,
+}
+
+/// What was learned.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Learning {
+    last: Option<Point>,
+    window: Option<Window>,
+    arrivals: Option<f64>,
+    windows: u32,
+    throughput: f64,
+}
+
+/// A time in which work was waiting at each look.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    start: Point,
+    /// Milliseconds, summed over the ready workers.
+    worker_ms: f64,
+}
+
+impl Learning {
+    /// Accepted tasks per second, smoothed.
+    pub(super) fn arrivals(&self) -> Option<f64> {
+        self.arrivals
+    }
+
+    /// Tasks per second of a worker, once it is known.
+    pub(super) fn throughput(&self) -> Option<f64> {
+        (self.windows >= ENOUGH_WINDOWS && self.throughput > 0.0).then_some(self.throughput)
+    }
+
+    /// Learns from the next point; workers process `concurrency` tasks at once.
+    pub(super) fn observe(&mut self, point: Point, concurrency: u16) -> Change {
+        let Some(last) = self.last else {
+            self.start(point);
+            return Change::default();
+        };
+        let (accepted, settled) = (point.accepted - last.accepted, point.settled - last.settled);
+        if accepted < 0 || settled < 0 || point.busy_ms < last.busy_ms {
+            self.start(point);
+            return Change { reset: true, ..Change::default() };
+        }
+        let change = Change { accepted: accepted > 0, settled: settled > 0, reset: false };
+        let elapsed_ms = point.at_ms - last.at_ms;
+        if elapsed_ms < 0 {
+            // The clock was set, or another server took over.
+            self.start(point);
+        }
+        if elapsed_ms < SHORTEST_MS {
+            return change;
+        }
+        self.last = Some(point);
+        self.learn_arrivals(accepted as f64 * 1000.0 / elapsed_ms as f64, elapsed_ms as f64 / 1000.0);
+        let ready = f64::from(last.ready + point.ready) / 2.0;
+        if let Some(window) = &mut self.window {
+            window.worker_ms += ready * elapsed_ms as f64;
+        }
+        self.learn_throughput(point, concurrency);
+        change
+    }
+
+    fn start(&mut self, point: Point) {
+        self.last = Some(point);
+        self.window = (point.waiting > 0).then_some(Window { start: point, worker_ms: 0.0 });
+        self.arrivals = None;
+    }
+
+    fn learn_arrivals(&mut self, rate: f64, seconds: f64) {
+        let weight = 1.0 - (-seconds / ARRIVALS_SMOOTHING).exp();
+        self.arrivals = Some(self.arrivals.map_or(rate, |before| before + weight * (rate - before)));
+    }
+
+    fn learn_throughput(&mut self, point: Point, concurrency: u16) {
+        let restart = (point.waiting > 0).then_some(Window { start: point, worker_ms: 0.0 });
+        let Some(Window { start, worker_ms }) = self.window.filter(|_| point.waiting > 0) else {
+            self.window = restart;
+            return;
+        };
+        let settled = point.settled - start.settled;
+        if settled < WINDOW_TASKS && point.at_ms - start.at_ms < WINDOW_MS {
+            return;
+        }
+        self.window = restart;
+        // Fewer were taken than waited at the start, so some were waiting all the time.
+        let never_empty = settled + (point.in_flight - start.in_flight).max(0) < start.waiting;
+        let busy = (point.busy_ms - start.busy_ms) as f64 >= SATURATED * worker_ms * f64::from(concurrency);
+        if worker_ms > 0.0 && (never_empty || busy) {
+            self.windows = self.windows.saturating_add(1);
+            let rate = settled as f64 * 1000.0 / worker_ms;
+            self.throughput += (rate - self.throughput) / f64::from(self.windows.min(ENOUGH_WINDOWS));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One worker that settles `per_second` of so many waiting tasks, at each of these seconds.
+    fn learned(seconds: impl Iterator<Item = i64>, waiting: impl Fn(i64) -> i64, per_second: i64) -> Learning {
+        let mut learning = Learning::default();
+        for second in seconds {
+            let point = Point {
+                at_ms: second * 1000,
+                accepted: 10_000,
+                settled: second * per_second,
+                busy_ms: second * 10,
+                waiting: waiting(second),
+                in_flight: 16,
+                ready: 1,
+            };
+            learning.observe(point, 16);
+        }
+        learning
+    }
+
+    #[test]
+    fn five_windows_with_work_waiting_throughout_teach_the_throughput() {
+        let waiting = |second| 100_000 - second * 50;
+        assert_eq!(learned((0..=4).map(|n| n * 10), waiting, 50).throughput(), None);
+        assert_eq!(learned((0..=5).map(|n| n * 10), waiting, 50).throughput(), Some(50.0));
+    }
+
+    #[test]
+    fn a_worker_that_was_not_kept_busy_teaches_nothing() {
+        assert_eq!(learned((0..100).map(|n| n * 10), |_| 0, 50).throughput(), None);
+        assert_eq!(learned((0..100).map(|n| n * 10), |_| 3, 50).throughput(), None, "there by chance at each look");
+    }
+
+    #[test]
+    fn a_long_task_does_not_swing_the_throughput() {
+        let slow = |second: i64| second / 7;
+        let mut learning = Learning::default();
+        for second in (0..900).step_by(10) {
+            let point = Point {
+                at_ms: second * 1000,
+                accepted: 0,
+                settled: slow(second),
+                busy_ms: second * 16_000,
+                waiting: 500,
+                in_flight: 16,
+                ready: 1,
+            };
+            learning.observe(point, 16);
+        }
+        let throughput = learning.throughput().expect("known");
+        assert!((throughput - 1.0 / 7.0).abs() < 0.03, "{throughput}");
+    }
+
+    #[test]
+    fn arrivals_follow_the_accepted_total() {
+        let mut learning = Learning::default();
+        for second in 0..200 {
+            let point = Point {
+                at_ms: second * 1000,
+                accepted: second * 30,
+                settled: 0,
+                busy_ms: 0,
+                waiting: 0,
+                in_flight: 0,
+                ready: 0,
+            };
+            learning.observe(point, 16);
+        }
+        assert!((learning.arrivals().expect("known") - 30.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_total_that_shrinks_is_another_database() {
+        let point = Point { at_ms: 0, accepted: 5, settled: 5, busy_ms: 5, waiting: 0, in_flight: 0, ready: 1 };
+        let mut learning = Learning::default();
+        learning.observe(point, 16);
+        assert!(learning.observe(Point { at_ms: 10_000, accepted: 0, settled: 0, busy_ms: 0, ..point }, 16).reset);
+    }
+}

@@ -1,0 +1,82 @@
+//! The decision: rules, past and pods in, a number with its reasons out. No clock, no I/O.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use super::decision::{Decision, Law, Limit};
+use super::history::{History, Knowledge, WAKE_LEAD};
+use super::laws;
+use super::limits::{self, Count};
+use super::policy::{Policy, Workers};
+use crate::crd::DecisionInputs;
+
+/// How many workers there should be at `now`. Tell [`History::decided`] once it is done.
+pub fn plan_workers(policy: &Policy, samples: &History, observed: &Workers, now: Timestamp) -> Decision {
+    let inputs = inputs(policy, samples, now);
+    if let Some(fixed) = policy.fixed {
+        return fix(fixed, policy, inputs);
+    }
+    let current = observed.replicas;
+    let wish = laws::wish(policy, samples, observed, now);
+    let recommended = limits::bounded(&wish, policy, current);
+    let count = limits::limited(recommended, wish.law, policy, samples, observed, now);
+    Decision {
+        replicas: count.replicas,
+        recommended: recommended.replicas,
+        law: wish.law,
+        limited_by: count.limited_by,
+        message: explain(&wish.why, wish.count(), count, current),
+        inputs,
+        next_wake: if count.replicas == 0 { next_wake(policy, samples, now) } else { None },
+    }
+}
+
+/// The object says how many; only what PostgreSQL can take limits that.
+fn fix(fixed: u32, policy: &Policy, inputs: DecisionInputs) -> Decision {
+    let replicas = fixed.min(policy.ceiling());
+    let limited_by = (replicas < fixed).then_some(Limit::DatabaseConnectionBudget);
+    let message = explain("the object says so", fixed, Count { replicas, limited_by }, replicas);
+    Decision { replicas, recommended: replicas, law: Law::Fixed, limited_by, message, inputs, next_wake: None }
+}
+
+fn explain(why: &str, wanted: u32, count: Count, current: u32) -> String {
+    let Count { replicas, limited_by } = count;
+    let mut message = format!("{why}: {wanted} {}", if wanted == 1 { "worker" } else { "workers" });
+    if let Some(limit) = limited_by {
+        let verb = if replicas == current { "held at" } else { "limited to" };
+        // Writing to a String does not fail.
+        let _ = write!(message, ", {verb} {replicas} by {}", limit.name());
+    }
+    message
+}
+
+fn inputs(policy: &Policy, samples: &History, now: Timestamp) -> DecisionInputs {
+    let rates = samples.learning();
+    let (backlog, in_flight, oldest_age) = match samples.knowledge(now, policy.poll) {
+        Knowledge::Whole(reading) | Knowledge::Stale { before: Some(reading), .. } => {
+            (Some(reading.backlog), Some(reading.in_flight), reading.oldest_age)
+        }
+        Knowledge::Stale { before: None, part } | Knowledge::Unknown { part } => {
+            (None, part.map(|part| part.in_flight), None)
+        }
+    };
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    DecisionInputs {
+        backlog: backlog.map(signed),
+        in_flight: in_flight.map(signed),
+        arrivals_per_second: rates.arrivals(),
+        throughput_per_worker: rates.throughput(),
+        oldest_age_seconds: oldest_age.map(signed),
+    }
+}
+
+/// A little before the next retry falls due.
+fn next_wake(policy: &Policy, samples: &History, now: Timestamp) -> Option<Timestamp> {
+    let due = match samples.knowledge(now, policy.poll) {
+        Knowledge::Whole(reading) => reading.next_due,
+        Knowledge::Stale { before, .. } => before.and_then(|reading| reading.next_due),
+        Knowledge::Unknown { .. } => None,
+    };
+    due.map(|due| due.checked_sub(WAKE_LEAD).unwrap_or(due))
+}

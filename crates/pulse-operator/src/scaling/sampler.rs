@@ -1,0 +1,243 @@
+//! Reads the queues: one task and one connection for each Redis, however many ingests it serves, off the reconcile path.
+//!
+//! A Redis that is away or hangs delays nobody but its own ingests. Every look that fails becomes a sample too, so that
+//! nobody takes silence for an empty queue.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pulse_queue::{Fault, Probe, Snapshot};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::sample::{Sample, SampleError};
+use super::victims::in_flight_by_pod;
+
+/// How far an interval strays either way, so that operators and ingests do not march in step.
+const JITTER: f64 = 0.1;
+/// How long more ingests are waited for before new ones are looked at.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// The object that a sample is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID: a new object of the same name has no past.
+    pub uid: String,
+}
+
+/// An ingest whose queue is to be read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SampleTarget {
+    /// Its id in Redis, `<namespace>/<name>`.
+    pub ingest: String,
+    /// Where its Redis is; may hold a password, so it is never logged.
+    pub url: String,
+    /// The object.
+    pub key: Key,
+}
+
+/// What a task samples: the objects, and their ids in Redis.
+type Ingests = BTreeMap<Key, String>;
+
+/// The tasks that sample, and what they found. They end when it is dropped.
+pub struct Samplers {
+    interval: Duration,
+    sampled: mpsc::Sender<Key>,
+    samples: Samples,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    targets: BTreeMap<Key, SampleTarget>,
+    tasks: HashMap<String, SamplerTask>,
+}
+
+struct SamplerTask {
+    ingests: watch::Sender<Ingests>,
+    task: AbortHandle,
+}
+
+impl Drop for SamplerTask {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Clone, Default)]
+struct Samples(Arc<Mutex<HashMap<Key, Sample>>>);
+
+impl Samples {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Sample>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Samplers {
+    /// Samples every `interval`, give or take 10 %, and tells `sampled` whose sample is new. If that channel is full,
+    /// nobody is told: the next sample tells again.
+    pub fn new(interval: Duration, sampled: mpsc::Sender<Key>) -> Self {
+        Self { interval, sampled, samples: Samples::default(), state: Mutex::default() }
+    }
+
+    /// The newest sample of an object.
+    pub fn latest(&self, key: &Key) -> Option<Sample> {
+        self.samples.lock().get(key).cloned()
+    }
+
+    /// Samples exactly these from now on; new ones at once. Call it within a tokio runtime.
+    pub fn set_targets(&self, targets: Vec<SampleTarget>) {
+        let mut state = self.state();
+        state.targets = targets.into_iter().map(|target| (target.key.clone(), target)).collect();
+        self.apply(&mut state);
+    }
+
+    /// Samples this one too, or differently; if it is new, at once. Call it within a tokio runtime.
+    pub fn add(&self, target: SampleTarget) {
+        let mut state = self.state();
+        if state.targets.get(&target.key) != Some(&target) {
+            state.targets.insert(target.key.clone(), target);
+            self.apply(&mut state);
+        }
+    }
+
+    /// Samples this one no longer, and forgets what was found.
+    pub fn remove(&self, key: &Key) {
+        let mut state = self.state();
+        if state.targets.remove(key).is_some() {
+            self.apply(&mut state);
+        }
+    }
+
+    /// How many Redis servers are read.
+    pub fn servers(&self) -> usize {
+        self.state().tasks.len()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply(&self, state: &mut State) {
+        let State { targets, tasks } = state;
+        let mut wanted: HashMap<&str, Ingests> = HashMap::new();
+        for SampleTarget { ingest, url, key } in targets.values() {
+            wanted.entry(url).or_default().insert(key.clone(), ingest.clone());
+        }
+        tasks.retain(|url, _| wanted.contains_key(url.as_str()));
+        for (url, ingests) in wanted {
+            match tasks.get(url) {
+                Some(task) => {
+                    task.ingests.send_if_modified(|now| {
+                        let changes = *now != ingests;
+                        *now = ingests;
+                        changes
+                    });
+                }
+                None => {
+                    tasks.insert(url.to_owned(), self.spawn(url.to_owned(), ingests));
+                }
+            }
+        }
+        self.samples.lock().retain(|key, _| targets.contains_key(key));
+    }
+
+    fn spawn(&self, url: String, ingests: Ingests) -> SamplerTask {
+        let (sender, receiver) = watch::channel(ingests);
+        let sampler = Sampler {
+            interval: self.interval,
+            ingests: receiver,
+            samples: self.samples.clone(),
+            sampled: self.sampled.clone(),
+        };
+        SamplerTask { ingests: sender, task: tokio::spawn(sampler.run(url)).abort_handle() }
+    }
+}
+
+/// What one task does for one Redis.
+struct Sampler {
+    interval: Duration,
+    ingests: watch::Receiver<Ingests>,
+    samples: Samples,
+    sampled: mpsc::Sender<Key>,
+}
+
+impl Sampler {
+    async fn run(mut self, url: String) {
+        let mut probe = Probe::new(&url);
+        loop {
+            let ingests = self.ingests.borrow_and_update().clone();
+            let found = match &mut probe {
+                Ok(probe) => look(probe, &ingests).await,
+                Err(_) => Err(SampleError::ConnectionFailed),
+            };
+            self.store(&ingests, found);
+            let pause = self.interval.mul_f64(rand::random_range(1.0 - JITTER..=1.0 + JITTER));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = self.ingests.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(GATHER).await;
+                }
+            }
+        }
+    }
+
+    fn store(&self, ingests: &Ingests, found: Result<Vec<Snapshot>, SampleError>) {
+        let at = Timestamp::now();
+        let found: Vec<Sample> = match found {
+            Ok(snapshots) => snapshots.into_iter().map(|snapshot| sample(at, snapshot)).collect(),
+            Err(error) => ingests.keys().map(|_| Sample::failed(at, error)).collect(),
+        };
+        // Whoever went away while we looked is not to come back: checked under the lock that forgets them.
+        let mut samples = self.samples.lock();
+        if self.ingests.has_changed().is_err() {
+            return;
+        }
+        let current = self.ingests.borrow();
+        for (key, sample) in ingests.keys().zip(found) {
+            if current.contains_key(key) {
+                samples.insert(key.clone(), sample);
+                // A full channel is no loss: the next sample tells again.
+                let _ = self.sampled.try_send(key.clone());
+            }
+        }
+    }
+}
+
+async fn look(probe: &mut Probe, ingests: &Ingests) -> Result<Vec<Snapshot>, SampleError> {
+    let ids: Vec<String> = ingests.values().cloned().collect();
+    probe.look(&ids).await.map_err(|error| SampleError::from(error.fault()))
+}
+
+fn sample(at: Timestamp, snapshot: Snapshot) -> Sample {
+    let Snapshot { depth, oldest_entry_ms, gauges, consumers } = snapshot;
+    let fault = depth.as_ref().err().or(gauges.as_ref().err()).copied();
+    Sample {
+        at,
+        depth: depth.ok(),
+        oldest_entry_ms,
+        gauges: gauges.ok().flatten(),
+        in_flight: in_flight_by_pod(consumers.iter().map(|(name, tasks)| (name.as_str(), *tasks))),
+        error: fault.map(SampleError::from),
+    }
+}
+
+impl From<Fault> for SampleError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Connection => Self::ConnectionFailed,
+            Fault::Auth => Self::AuthFailed,
+            Fault::TimedOut => Self::TimedOut,
+            Fault::WrongType => Self::WrongType,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Who goes when there are to be fewer workers: whoever has the least to finish.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::policy::WorkerPod;
+
+/// The `controller.kubernetes.io/pod-deletion-cost` of a chosen pod; a pod without one costs 0, and the cheapest go first.
+pub const VICTIM_COST: i32 = -1000;
+
+/// A pod whose deletion cost is to be patched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CostChange {
+    /// The pod.
+    pub pod: String,
+    /// Its new cost; `None` removes the annotation.
+    pub cost: Option<i32>,
+}
+
+/// Chooses the `count` pods that go: such as are not ready first, then by tasks in flight, then by name.
+///
+/// Returns only what has to be patched: chosen pods, and pods that were chosen before and now stay. A cost that we did
+/// not write is left alone.
+pub fn choose_victims(pods: &[WorkerPod], in_flight: &BTreeMap<String, u64>, count: usize) -> Vec<CostChange> {
+    let mut order: Vec<&WorkerPod> = pods.iter().collect();
+    order.sort_by_key(|pod| {
+        let tasks = in_flight.get(&pod.name).copied().unwrap_or(0);
+        (pod.not_ready_since.is_none(), tasks, &pod.name)
+    });
+    let chosen: BTreeSet<&str> = order.iter().take(count).map(|pod| pod.name.as_str()).collect();
+    let change = |pod: &WorkerPod| {
+        let is_marked = pod.deletion_cost == Some(VICTIM_COST);
+        let cost = match chosen.contains(pod.name.as_str()) {
+            true if !is_marked => Some(VICTIM_COST),
+            false if is_marked => None,
+            _ => return None,
+        };
+        Some(CostChange { pod: pod.name.clone(), cost })
+    };
+    pods.iter().filter_map(change).collect()
+}
+
+/// Tasks in flight by pod, of consumers named `<pod name>.<boot id>`; a pod that restarted has had several.
+pub fn in_flight_by_pod<'a>(consumers: impl IntoIterator<Item = (&'a str, u64)>) -> BTreeMap<String, u64> {
+    let mut pods = BTreeMap::new();
+    for (consumer, tasks) in consumers {
+        // From the right: a pod's name may have dots, a boot id has none.
+        let pod = consumer.rsplit_once('.').map_or(consumer, |(pod, _)| pod);
+        *pods.entry(pod.to_owned()).or_insert(0) += tasks;
+    }
+    pods
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn pod(name: &str, ready: bool, deletion_cost: Option<i32>) -> WorkerPod {
+        let not_ready_since = (!ready).then_some(Timestamp::UNIX_EPOCH);
+        WorkerPod { name: name.into(), not_ready_since, crash_looping: false, deletion_cost }
+    }
+
+    fn mark(pod: &str, cost: Option<i32>) -> CostChange {
+        CostChange { pod: pod.into(), cost }
+    }
+
+    #[test]
+    fn whoever_is_not_ready_goes_first_then_the_idle_then_the_least_busy() {
+        let pods = [pod("busy", true, None), pod("new", false, None), pod("idle", true, None), pod("half", true, None)];
+        let in_flight = BTreeMap::from([("busy".into(), 16), ("half".into(), 4), ("new".into(), 30)]);
+        let names = |count| -> Vec<String> {
+            choose_victims(&pods, &in_flight, count).into_iter().map(|change| change.pod).collect()
+        };
+        assert_eq!(names(0), [""; 0]);
+        assert_eq!(names(1), ["new"]);
+        assert_eq!(names(2), ["new", "idle"]);
+        assert_eq!(names(3), ["new", "idle", "half"]);
+        assert_eq!(names(9), ["busy", "new", "idle", "half"]);
+    }
+
+    #[test]
+    fn only_what_changes_is_patched() {
+        let pods = [pod("a", true, Some(VICTIM_COST)), pod("b", true, Some(VICTIM_COST)), pod("c", true, None)];
+        let in_flight = BTreeMap::from([("b".into(), 3)]);
+        assert_eq!(choose_victims(&pods, &in_flight, 1), [mark("b", None)]);
+        assert_eq!(choose_victims(&pods, &in_flight, 2), [mark("b", None), mark("c", Some(VICTIM_COST))]);
+    }
+
+    #[test]
+    fn nobody_elses_cost_is_touched() {
+        let pods = [pod("a", true, Some(7)), pod("b", true, None)];
+        assert_eq!(choose_victims(&pods, &BTreeMap::from([("a".into(), 1)]), 1), [mark("b", Some(VICTIM_COST))]);
+    }
+
+    #[test]
+    fn consumers_are_summed_by_pod() {
+        let consumers = [("shop.eu-worker-1.ab12", 3), ("shop.eu-worker-1.cd34", 2), ("reaper", 1)];
+        let expected = BTreeMap::from([("shop.eu-worker-1".into(), 5), ("reaper".into(), 1)]);
+        assert_eq!(in_flight_by_pod(consumers), expected);
+    }
+}
