@@ -346,9 +346,9 @@ fn contains(live: &Value, wanted: &Value) -> bool {
         (Value::Array(live), Value::Array(wanted)) => {
             let named = wanted.iter().all(|item| item["name"].is_string());
             if named {
-                wanted.iter().all(|item| {
-                    live.iter().any(|found| found["name"] == item["name"] && contains(found, item))
-                })
+                wanted
+                    .iter()
+                    .all(|item| live.iter().any(|found| found["name"] == item["name"] && contains(found, item)))
             } else {
                 live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
             }
@@ -374,7 +374,10 @@ mod tests {
     #[test]
     fn what_the_server_adds_is_no_difference() {
         let wanted = json!({ "a": 1, "list": [{ "name": "x", "v": 1 }], "flag": false });
-        assert!(contains(&json!({ "a": 1, "b": 2, "list": [{ "name": "y" }, { "name": "x", "v": 1, "w": 2 }] }), &wanted));
+        assert!(contains(
+            &json!({ "a": 1, "b": 2, "list": [{ "name": "y" }, { "name": "x", "v": 1, "w": 2 }] }),
+            &wanted
+        ));
         assert!(!contains(&json!({ "a": 1, "list": [{ "name": "x", "v": 2 }] }), &wanted));
         assert!(!contains(&json!({ "args": ["a", "b"] }), &json!({ "args": ["a"] })));
     }

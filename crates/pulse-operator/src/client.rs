@@ -128,7 +128,8 @@ impl Call {
         if parts.first() == Some(&"namespaces") && parts.len() > 2 {
             parts.drain(..2);
         }
-        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true") || query.contains("watch=1"));
+        let watches =
+            request.uri().query().is_some_and(|query| query.contains("watch=true") || query.contains("watch=1"));
         let named = parts.len() > 1;
         let verb = match *request.method() {
             Method::GET if watches => "watch",
@@ -162,7 +163,10 @@ mod tests {
         };
         assert_eq!(named(Method::GET, "/api/v1/namespaces/a/secrets/b"), "get secrets");
         assert_eq!(named(Method::GET, "/apis/apps/v1/deployments?watch=true"), "watch deployments");
-        assert_eq!(named(Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/b/scale?x=1"), "patch deployments/scale");
+        assert_eq!(
+            named(Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/b/scale?x=1"),
+            "patch deployments/scale"
+        );
         assert_eq!(named(Method::POST, "/apis/batch/v1/namespaces/a/jobs"), "create jobs");
         assert_eq!(named(Method::GET, "/apis/batch/v1/namespaces/a/jobs?limit=5"), "list jobs");
     }

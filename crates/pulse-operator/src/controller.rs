@@ -19,8 +19,10 @@ use crate::metrics::OperatorMetrics;
 use crate::names::{self, Role};
 use crate::observe::{self, Caches, Observed};
 use crate::plan::{self, Plan};
+use crate::scaling::{Key, Policy, SampleTarget, Samplers};
 use crate::secrets::{DigestKey, Reading};
-use crate::status::{self, Findings, Obstacle, ScalingReport};
+use crate::status::{self, Findings, Obstacle};
+use crate::workers::{self, Decided};
 
 /// The field manager of the status.
 const STATUS_MANAGER: &str = "pulse-operator-status";
@@ -60,6 +62,7 @@ pub(crate) struct Context {
     pub(crate) intervals: Intervals,
     pub(crate) metrics: OperatorMetrics,
     pub(crate) applied: Memory,
+    pub(crate) samplers: Samplers,
     pub(crate) objects: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Remembered>>>>,
 }
 
@@ -72,6 +75,7 @@ pub(crate) struct Remembered {
     secrets: Option<(Instant, Option<i64>, std::collections::BTreeMap<crate::crd::SecretKey, Reading>)>,
     missing_since: Option<Instant>,
     failures: u32,
+    workers: workers::Remembered,
 }
 
 /// Runs one round; what goes wrong is in the status and in the log, and decides when the next round comes.
@@ -79,6 +83,7 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
     let started = Instant::now();
     let uid = cr.uid().unwrap_or_default();
     if cr.metadata.deletion_timestamp.is_some() {
+        context.samplers.remove(&key(&cr));
         context.forget(&uid);
         context.metrics.forget(&cr.namespace().unwrap_or_default(), &cr.name_any());
         return Ok(Action::await_change());
@@ -99,7 +104,12 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
             let wait = least.saturating_mul(1 << remembered.failures.min(16)).min(most);
             remembered.failures += 1;
             let object = names::ingest(&cr);
-            tracing::warn!(object, wait_ms = wait.as_millis() as u64, error = &error as &dyn std::error::Error, "a round failed");
+            tracing::warn!(
+                object,
+                wait_ms = wait.as_millis() as u64,
+                error = &error as &dyn std::error::Error,
+                "a round failed"
+            );
             ("error", wait)
         }
     };
@@ -133,17 +143,27 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     // plan, desired: no client.
     let plan = plan::plan(&cr, &observed, &context.digest_key, now);
     let missing_for = missing_for(&plan, remembered);
-    let inputs = Inputs {
-        revision: plan.active.as_ref(),
-        secrets: plan.secrets.clone(),
-        job: plan.migration.create.as_ref(),
-    };
+    sample_from_now_on(&cr, &observed, context);
+    let sample = context.samplers.latest(&key(&cr));
+    let migrating = plan.migration.waiting.is_some();
+    let workers = &mut remembered.workers;
+    let decided = workers::decide(&cr, &observed, sample.as_ref(), migrating, &context.intervals, workers, now);
+    let inputs =
+        Inputs { revision: plan.active.as_ref(), secrets: plan.secrets.clone(), job: plan.migration.create.as_ref() };
     let resources = desired::resources(&cr, &inputs);
 
     // apply: the API server.
     let applier = Applier { client: &context.client, cr: &cr, memory: &context.applied, dry_run: cr.spec.paused };
     let mut applied = Applied::default();
-    let result = apply(&applier, resources, &observed, &plan, &mut applied).await;
+    let mut result = apply(&applier, resources, &observed, &plan, &mut applied).await;
+    let mut scaled = None;
+    if let (Ok(()), Some(decided)) = (&result, &decided) {
+        let done = workers::carry_out(&applier, decided, workers, &context.metrics, &mut applied, now).await;
+        match done {
+            Ok(changed) => scaled = changed,
+            Err(error) => result = Err(error),
+        }
+    }
     let obstacle = result.as_ref().err().map(|error| match error {
         ApplyError::Conflict { .. } => Obstacle::NameConflict(error.to_string()),
         ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
@@ -155,7 +175,7 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
         cr: &cr,
         observed: &observed,
         plan: &plan,
-        scaling: ScalingReport::default(),
+        scaling: workers::report(&cr, decided.as_ref(), scaled, &mut remembered.workers, now),
         obstacle,
         missing_for,
         pending,
@@ -175,7 +195,27 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     write_status(&cr, context, remembered, status).await?;
     result?;
     let waits = !plan.missing.is_empty() || !plan.unreadable.is_empty();
-    Ok(if waits { context.intervals.missing } else { context.intervals.secrets })
+    let next = if waits { context.intervals.missing } else { context.intervals.secrets };
+    Ok(until_wake(decided.as_ref(), now).map_or(next, |wake| wake.min(next)))
+}
+
+/// How long until a retry falls due that nobody is there for.
+fn until_wake(decided: Option<&Decided>, now: Timestamp) -> Option<Duration> {
+    let wake = decided?.decision.next_wake?;
+    Some(Duration::try_from(wake.duration_since(now)).unwrap_or_default())
+}
+
+fn key(cr: &PulseIngest) -> Key {
+    Key { namespace: cr.namespace().unwrap_or_default(), name: cr.name_any(), uid: cr.uid().unwrap_or_default() }
+}
+
+/// Has the queue sampled, once its address is known. An address that cannot be read now is still the last one.
+fn sample_from_now_on(cr: &PulseIngest, observed: &Observed, context: &Context) {
+    let url = observed.secrets.get(&cr.spec.redis.url_secret_ref).and_then(Reading::found);
+    if let Some(url) = url.and_then(|url| std::str::from_utf8(url.reveal()).ok()) {
+        let (ingest, url) = (names::ingest(cr), url.trim().to_owned());
+        context.samplers.add(SampleTarget { ingest, url, key: key(cr) });
+    }
 }
 
 async fn apply(
@@ -185,7 +225,13 @@ async fn apply(
     plan: &Plan,
     applied: &mut Applied,
 ) -> Result<(), ApplyError> {
-    let initial = |role| desired::replicas(applier.cr, role).unwrap_or_else(|| initial_replicas(applier.cr, role));
+    let poll = jiff::SignedDuration::ZERO;
+    let workers = Policy::new(&applier.cr.spec, poll).initial_replicas();
+    let initial = |role| {
+        // An API that somebody else scales starts with the default.
+        let otherwise = if role == Role::Worker { workers.cast_signed() } else { 2 };
+        desired::replicas(applier.cr, role).unwrap_or(otherwise)
+    };
     *applied = applier.apply(resources, observed, initial).await?;
     applier.expire(&plan.migration.expire, observed).await?;
     for (role, deployment) in &observed.deployments {
@@ -210,16 +256,6 @@ async fn apply(
         }
     }
     Ok(())
-}
-
-/// How many pods a role starts with where the spec does not say: as many as a first look would want.
-fn initial_replicas(cr: &PulseIngest, role: Role) -> i32 {
-    let least = cr.spec.workers.autoscaling.as_ref().map_or(1, |scaling| scaling.min_replicas.max(1));
-    match role {
-        Role::Api => 2,
-        Role::Worker => i32::try_from(least).unwrap_or(i32::MAX),
-        Role::Scheduler => 1,
-    }
 }
 
 /// The Secrets, read again only when it is time: an object that is looked at often must not read them as often.

@@ -99,7 +99,8 @@ fn migrations(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
 }
 
 fn decision(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec<Event>) {
-    let last = |status: &PulseIngestStatus| status.autoscaling.as_ref().and_then(|scaling| scaling.last_decision.clone());
+    let last =
+        |status: &PulseIngestStatus| status.autoscaling.as_ref().and_then(|scaling| scaling.last_decision.clone());
     let Some(now) = last(new).filter(|now| now.from != now.to && last(old).as_ref() != Some(now)) else { return };
     let reason = match (now.from, now.to) {
         (0, _) => "WokeFromZero",

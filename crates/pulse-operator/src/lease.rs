@@ -183,10 +183,9 @@ impl Elector {
         let now = MicroTime(Timestamp::now());
         let old = lease.and_then(|lease| lease.spec.clone()).unwrap_or_default();
         let same = old.holder_identity.as_deref() == Some(holder_identity);
-        let metadata = lease.map(|lease| lease.metadata.clone()).unwrap_or_else(|| ObjectMeta {
-            name: Some(self.config.name.clone()),
-            ..ObjectMeta::default()
-        });
+        let metadata = lease
+            .map(|lease| lease.metadata.clone())
+            .unwrap_or_else(|| ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() });
         let seconds = i32::try_from(self.config.duration.as_secs().max(1)).unwrap_or(i32::MAX);
         Lease {
             metadata: ObjectMeta { managed_fields: None, ..metadata },

@@ -25,6 +25,7 @@ pub mod scaling;
 pub mod secrets;
 pub mod status;
 mod watches;
+mod workers;
 pub mod yaml;
 
 pub use controller::Intervals;

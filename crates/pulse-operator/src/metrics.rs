@@ -63,17 +63,9 @@ impl OperatorMetrics {
             metrics.requests.clone(),
         );
         registry.register("pulse_operator_reconciles", "Reconciles, by result", metrics.reconciles.clone());
-        registry.register(
-            "pulse_operator_reconcile_seconds",
-            "How long a reconcile takes",
-            metrics.duration.clone(),
-        );
+        registry.register("pulse_operator_reconcile_seconds", "How long a reconcile takes", metrics.duration.clone());
         registry.register("pulse_operator_leader", "1 if this process leads", metrics.leader.clone());
-        registry.register(
-            "pulse_operator_decisions",
-            "Changes of the number of workers",
-            metrics.decisions.clone(),
-        );
+        registry.register("pulse_operator_decisions", "Changes of the number of workers", metrics.decisions.clone());
         registry.register("pulse_operator_workers_desired", "Wanted workers", metrics.desired.clone());
         registry.register("pulse_operator_workers_ready", "Ready workers", metrics.ready.clone());
         registry.register("pulse_operator_backlog", "Tasks owed and due, as last seen", metrics.backlog.clone());

@@ -69,7 +69,10 @@ enum Outcome {
     /// It runs; a pod may have trouble to start.
     Running(Option<String>),
     Succeeded(Option<JobResult>),
-    Failed { exit_code: Option<i32>, message: String },
+    Failed {
+        exit_code: Option<i32>,
+        message: String,
+    },
 }
 
 /// Plans the migration to `wanted`. `url_digest` is the digest of the database's URL, if it can be read.
@@ -231,11 +234,18 @@ fn planned(cr: &PulseIngest, job: &str, mut status: MigrationsStatus, result: Jo
     status.plan = Some(PlanSummary { pending, destructive, names });
     let manual = cr.spec.migrations.policy == MigrationPolicy::Manual;
     let (reason, message) = if manual {
-        ("ManualMigrationNeeded", format!("{pending} migrations up to {newest} are pending ({listed}): run `pulse migrate` with the new image"))
+        (
+            "ManualMigrationNeeded",
+            format!(
+                "{pending} migrations up to {newest} are pending ({listed}): run `pulse migrate` with the new image"
+            ),
+        )
     } else {
         (
             "PlanNeedsApproval",
-            format!("{pending} migrations up to {newest} are pending ({listed}): to approve them, set migrations.approvedPlan to {hash}"),
+            format!(
+                "{pending} migrations up to {newest} are pending ({listed}): to approve them, set migrations.approvedPlan to {hash}"
+            ),
         )
     };
     status.message = message.clone();
@@ -288,8 +298,10 @@ fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> Outcome {
     if job.metadata.deletion_timestamp.is_some() {
         return Outcome::Running(None);
     }
-    let mut pods: Vec<&Arc<Pod>> =
-        job_pods.iter().filter(|pod| pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|of| of == name)).collect();
+    let mut pods: Vec<&Arc<Pod>> = job_pods
+        .iter()
+        .filter(|pod| pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|of| of == name))
+        .collect();
     pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
     let last = pods.iter().rev().find_map(|pod| terminated(pod));
     match ended(job) {

@@ -73,7 +73,8 @@ pub fn label_selector(instance: &str, component: &str) -> LabelSelector {
 
 /// The selector as a query.
 pub fn selector_text(instance: &str, component: &str) -> String {
-    let labels: Vec<String> = selector(instance, component).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels: Vec<String> =
+        selector(instance, component).iter().map(|(name, value)| format!("{name}={value}")).collect();
     labels.join(",")
 }
 

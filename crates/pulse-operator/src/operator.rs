@@ -19,10 +19,11 @@ use crate::apply::Memory;
 use crate::client::{self, WatchProgress};
 use crate::controller::{Context, Intervals, reconcile};
 use crate::crd::PulseIngest;
-use crate::lease::{Elector, LeaseConfig, Leadership};
+use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
 use crate::names::MANAGER;
 use crate::observe::Caches;
+use crate::scaling::{Key, Samplers};
 use crate::secrets::DigestKey;
 use crate::watches::Watches;
 
@@ -138,11 +139,14 @@ impl Operator {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), OperatorError> {
         let Self { config, kubernetes, metrics, health } = self;
         let leadership = Leadership::new(config.lease.renew_deadline);
-        let make = |may_write| client::client(kubernetes.0.clone(), may_write, health.progress.clone(), metrics.clone());
+        let make =
+            |may_write| client::client(kubernetes.0.clone(), may_write, health.progress.clone(), metrics.clone());
         let always = make(Arc::new(|| true)).map_err(OperatorError::Client)?;
         let leads = leadership.clone();
         let guarded = make(Arc::new(move || leads.holds())).map_err(OperatorError::Client)?;
         let (trigger, triggered) = tokio::sync::mpsc::unbounded_channel();
+        let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
+        tokio::spawn(look_when_sampled(samples, trigger.clone()));
         let watches = Watches {
             client: always.clone(),
             namespace: config.namespace.clone(),
@@ -178,6 +182,7 @@ impl Operator {
             client: guarded,
             caches: caches.clone(),
             digest_key,
+            samplers: Samplers::new(config.intervals.poll, sampled),
             intervals: config.intervals,
             metrics: metrics.clone(),
             applied: Memory::default(),
@@ -209,7 +214,8 @@ async fn rounds(
     ended: CancellationToken,
 ) {
     let all: Vec<_> = caches.ingests.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect();
-    let later = futures_util::stream::unfold(triggered, async |mut triggered| Some((triggered.recv().await?, triggered)));
+    let later =
+        futures_util::stream::unfold(triggered, async |mut triggered| Some((triggered.recv().await?, triggered)));
     let queue = futures_util::stream::iter(all)
         .chain(later)
         .take_until(ended.cancelled_owned())
@@ -225,6 +231,13 @@ async fn rounds(
         settings,
     );
     applier.for_each(|_| async {}).await;
+}
+
+async fn look_when_sampled(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: crate::watches::Trigger) {
+    while let Some(Key { namespace, name, uid: _ }) = samples.recv().await {
+        // Nobody listens only at the end.
+        let _ = trigger.send(ObjectRef::new(&name).within(&namespace));
+    }
 }
 
 /// Why a round is due is nobody's business.

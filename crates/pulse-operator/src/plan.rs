@@ -33,8 +33,7 @@ pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timesta
     let wanted = revision::desired(&cr.spec);
     let url = observed.secrets.get(&wanted.database_url_secret_ref).and_then(Reading::found);
     let url_digest = url.map(|url| key.digest(&[url.reveal()]));
-    let migration =
-        migration::plan(cr, &wanted, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now);
+    let migration = migration::plan(cr, &wanted, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now);
     let active = if migration.done { Some(wanted.clone()) } else { running(cr, observed) };
     let secrets = match &active {
         Some(revision) => {

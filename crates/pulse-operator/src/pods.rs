@@ -34,9 +34,9 @@ pub(crate) fn trouble(pod: &Pod) -> Option<String> {
 /// Whether its container ends again and again.
 pub(crate) fn is_crashing(pod: &Pod) -> bool {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    statuses.filter_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()).any(|reason| {
-        reason == "CrashLoopBackOff"
-    })
+    statuses
+        .filter_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.as_deref())
+        .any(|reason| reason == "CrashLoopBackOff")
 }
 
 /// Why no node takes it, if none does.

@@ -93,7 +93,10 @@ mod tests {
         let key = DigestKey::new(vec![7; 32]);
         assert_eq!(key.digest(&[b"ab", b"c"]), key.digest(&[b"ab", b"c"]));
         assert_ne!(key.digest(&[b"ab", b"c"]), key.digest(&[b"a", b"bc"]));
-        assert_ne!(key.digest(&[b"a"]).split(':').next(), DigestKey::new(vec![8; 32]).digest(&[b"a"]).split(':').next());
+        assert_ne!(
+            key.digest(&[b"a"]).split(':').next(),
+            DigestKey::new(vec![8; 32]).digest(&[b"a"]).split(':').next()
+        );
     }
 
     #[test]

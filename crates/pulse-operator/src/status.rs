@@ -133,9 +133,8 @@ fn core_states(
             .waiting
             .as_ref()
             .map(|waiting| (State::new("False", waiting.reason, &waiting.message), waiting.needs_human)),
-        (cr.spec.paused && !pending.is_empty()).then(|| {
-            (State::new("False", "Paused", format!("paused with {} changes pending", pending.len())), false)
-        }),
+        (cr.spec.paused && !pending.is_empty())
+            .then(|| (State::new("False", "Paused", format!("paused with {} changes pending", pending.len())), false)),
         match rollout {
             Rollout::Done => None,
             Rollout::Going(message) => Some((State::new("False", "RolloutInProgress", message), false)),

@@ -84,7 +84,13 @@ impl Watches {
 
     fn children<K>(&self) -> Store<K>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
     {
         self.watch(Config::default().labels(MANAGED), |object: &K, _| {
             let instance = object.labels().get("app.kubernetes.io/instance")?;

@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
-use crate::commands::{api, check, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker};
+use crate::commands::{
+    api, check, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker,
+};
 
 /// Event ingestion for Kubernetes: accept over HTTP, keep in PostgreSQL, process in the background.
 #[derive(Debug, Parser)]

@@ -14,7 +14,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use crate::crd::{AutoscalingMode, PulseIngest, Revision};
+use crate::crd::{PulseIngest, Revision};
 use crate::names::{self, Role};
 
 pub(crate) use job::FINAL_EXIT_CODES;
@@ -121,19 +121,14 @@ fn disruption_budget(cr: &PulseIngest, role: Role, unavailable: IntOrString) -> 
     }
 }
 
-/// How many pods of a role there should be, where that follows from the spec alone: not for workers that we scale, and
-/// not for an API that somebody else scales.
+/// How many pods of a role there should be, where that follows from the spec alone: not for workers, and not for an API
+/// that somebody else scales.
 pub fn replicas(cr: &PulseIngest, role: Role) -> Option<i32> {
-    if cr.spec.stopped {
-        return Some(0);
-    }
     let wanted = match role {
+        Role::Worker => return None,
+        _ if cr.spec.stopped => 0,
         Role::Api => cr.spec.api.replicas?,
         Role::Scheduler => 1,
-        Role::Worker => match &cr.spec.workers.autoscaling {
-            Some(scaling) if scaling.mode == AutoscalingMode::Internal => return None,
-            _ => cr.spec.workers.replicas,
-        },
     };
-    Some(i32::try_from(wanted).unwrap_or(i32::MAX))
+    Some(wanted.cast_signed())
 }

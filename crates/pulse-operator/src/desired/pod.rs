@@ -1,8 +1,8 @@
 //! Every pod that the operator makes, restricted as the Pod Security Standards have it.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, KeyToPath, Lifecycle, LocalObjectReference, PodSpec,
-    PodSecurityContext, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, KeyToPath, Lifecycle, LocalObjectReference,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource,
     SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -191,7 +191,11 @@ fn public_key_volume(key: SecretKey) -> Volume {
     let items = vec![KeyToPath { key, path: "public.pem".into(), mode: None }];
     Volume {
         name: "auth".into(),
-        secret: Some(SecretVolumeSource { secret_name: Some(name), items: Some(items), ..SecretVolumeSource::default() }),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name),
+            items: Some(items),
+            ..SecretVolumeSource::default()
+        }),
         ..Volume::default()
     }
 }

@@ -89,8 +89,7 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(SETTINGS_UNSAFE));
         }
     }
-    let config =
-        MigrateConfig { ingest: ingest.ingest, binary: image, expect_plan, allow_destructive, take_over };
+    let config = MigrateConfig { ingest: ingest.ingest, binary: image, expect_plan, allow_destructive, take_over };
     match store.migrate(&config).await {
         Ok(done) => {
             write_result(result_file, &done)?;

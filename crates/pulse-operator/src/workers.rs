@@ -1,0 +1,267 @@
+//! The workers of one object: what the laws of `scaling` are told, and what becomes of their decision.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use crate::apply::{Applied, Applier, ApplyError};
+use crate::controller::Intervals;
+use crate::crd::{AutoscalingMode, AutoscalingPause, AutoscalingStatus, LastDecision, PendingChange, PulseIngest};
+use crate::metrics::OperatorMetrics;
+use crate::names::{DELETION_COST, Role};
+use crate::observe::Observed;
+use crate::pods;
+use crate::scaling::{Decision, History, Law, Limit, Policy, Sample, WorkerPod, Workers, choose_victims, plan_workers};
+use crate::status::{ScalingReport, State, is_rolling};
+
+/// Live numbers in the status are this old at most, and at least: each is a write.
+const REFRESH: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is remembered of an object's workers.
+#[derive(Default)]
+pub(crate) struct Remembered {
+    history: Option<History>,
+    /// The newest sample that was looked at.
+    seen: Option<Timestamp>,
+    in_flight: BTreeMap<String, u64>,
+    refreshed: Option<Timestamp>,
+}
+
+/// A decision, before it is carried out.
+pub(crate) struct Decided {
+    policy: Policy,
+    workers: Workers,
+    pub(crate) decision: Decision,
+}
+
+/// Decides. No client needed.
+pub(crate) fn decide(
+    cr: &PulseIngest,
+    observed: &Observed,
+    sample: Option<&Sample>,
+    migrating: bool,
+    intervals: &Intervals,
+    remembered: &mut Remembered,
+    now: Timestamp,
+) -> Option<Decided> {
+    let poll = SignedDuration::try_from(intervals.poll).unwrap_or(SignedDuration::MAX);
+    let policy = Policy::new(&cr.spec, poll);
+    let deployment = observed.deployments.get(&Role::Worker)?;
+    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let pods = observed.pods.get(&Role::Worker).into_iter().flatten();
+    let workers = Workers {
+        replicas: u32::try_from(replicas).unwrap_or(0),
+        pods: pods.filter(|pod| !pods::is_terminating(pod) && !pods::is_finished(pod)).map(|pod| worker(pod)).collect(),
+        rolling_out: is_rolling(observed, Role::Worker),
+        migrating,
+    };
+    let history = remembered.history.get_or_insert_with(|| History::new(now, workers.replicas));
+    if let Some(sample) = sample.filter(|sample| Some(sample.at) != remembered.seen) {
+        history.observe(sample, workers.ready(), &policy);
+        remembered.seen = Some(sample.at);
+        remembered.in_flight = sample.in_flight.clone();
+    }
+    let decision = plan_workers(&policy, history, &workers, now);
+    Some(Decided { policy, workers, decision })
+}
+
+fn worker(pod: &Pod) -> WorkerPod {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let changed = conditions
+        .filter(|condition| condition.type_ == "Ready")
+        .find_map(|condition| condition.last_transition_time.as_ref().map(|time| time.0));
+    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let since = changed.or(created).unwrap_or(Timestamp::UNIX_EPOCH);
+    WorkerPod {
+        name: pod.name_any(),
+        not_ready_since: (!pods::is_ready(pod)).then_some(since),
+        crash_looping: pods::is_crashing(pod),
+        deletion_cost: pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse().ok()),
+    }
+}
+
+/// Carries a decision out; returns the numbers before and after if they differ.
+pub(crate) async fn carry_out(
+    applier: &Applier<'_>,
+    decided: &Decided,
+    remembered: &mut Remembered,
+    metrics: &OperatorMetrics,
+    applied: &mut Applied,
+    now: Timestamp,
+) -> Result<Option<(u32, u32)>, ApplyError> {
+    let Decided { policy: _, workers, decision } = decided;
+    let (from, to) = (workers.replicas, decision.replicas);
+    let Some(history) = &mut remembered.history else { return Ok(None) };
+    if from == to {
+        history.decided(now, from, decision);
+        return Ok(None);
+    }
+    let name = crate::names::child(applier.cr, Role::Worker.component());
+    applied.changes.push(PendingChange {
+        object: format!("Deployment {name}"),
+        action: "scale".into(),
+        restarts: false,
+    });
+    if applier.dry_run {
+        return Ok(None);
+    }
+    let Some(live) = applier.live(&name).await? else { return Ok(None) };
+    let replicas = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    if u32::try_from(replicas).ok() != Some(from) {
+        // The cache is late: decide again once it has caught up.
+        return Ok(None);
+    }
+    if to < from {
+        let count = workers.pods.len().saturating_sub(to as usize);
+        for change in choose_victims(&workers.pods, &remembered.in_flight, count) {
+            applier.set_deletion_cost(&change.pod, change.cost).await?;
+        }
+    }
+    applier.scale(&live, to.cast_signed()).await?;
+    history.decided(now, from, decision);
+    metrics.decided(from.cast_signed(), to.cast_signed(), decision.law.name());
+    tracing::info!(object = crate::names::ingest(applier.cr), from, to, why = decision.message, "workers scaled");
+    Ok(Some((from, to)))
+}
+
+/// What the status says about it.
+pub(crate) fn report(
+    cr: &PulseIngest,
+    decided: Option<&Decided>,
+    scaled: Option<(u32, u32)>,
+    remembered: &mut Remembered,
+    now: Timestamp,
+) -> ScalingReport {
+    let (Some(Decided { policy, workers, decision }), Some(history)) = (decided, &remembered.history) else {
+        return ScalingReport::default();
+    };
+    let old = cr.status.as_ref().and_then(|status| status.autoscaling.clone()).unwrap_or_default();
+    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let fresh = remembered.refreshed.is_none_or(|at| now.duration_since(at) >= REFRESH);
+    if fresh || scaled.is_some() {
+        remembered.refreshed = Some(now);
+    }
+    let refresh = fresh || scaled.is_some();
+    let last_decision = match scaled {
+        Some((from, _)) => Some(LastDecision { inputs: rounded(&decision.inputs), ..decision.record(from, second) }),
+        None => {
+            let changed = old.last_decision.as_ref().is_none_or(|last| last.law != decision.law.name());
+            let told = changed && refresh && decision.law != Law::Fixed;
+            let record =
+                || LastDecision { inputs: rounded(&decision.inputs), ..decision.record(workers.replicas, second) };
+            if told { Some(record()) } else { old.last_decision }
+        }
+    };
+    let status = AutoscalingStatus {
+        mode: mode(cr).to_owned(),
+        backlog: if refresh { decision.inputs.backlog.map(two_digits) } else { old.backlog },
+        oldest_age_seconds: if refresh {
+            decision.inputs.oldest_age_seconds.map(two_digits)
+        } else {
+            old.oldest_age_seconds
+        },
+        last_scale_time: if scaled.is_some() { Some(Time(second)) } else { old.last_scale_time },
+        last_decision,
+        next_wake_time: decision.next_wake.and_then(|at| Timestamp::from_second(at.as_second()).ok()).map(Time),
+    };
+    let conditions = vec![
+        ("QueueReachable", reachable(history, remembered.seen.is_some())),
+        ("ScalingActive", active(cr, policy, decision)),
+        ("ScalingLimited", limited(observed_limit(decision))),
+        ("BacklogWithinTarget", within_target(policy, decision)),
+    ];
+    ScalingReport { status: Some(status), conditions }
+}
+
+fn mode(cr: &PulseIngest) -> &'static str {
+    match &cr.spec.workers.autoscaling {
+        None => "Fixed",
+        Some(scaling) if scaling.mode == AutoscalingMode::External => "External",
+        Some(_) => "Internal",
+    }
+}
+
+fn reachable(history: &History, sampled: bool) -> State {
+    match history.error() {
+        Some(error) => State::new("False", error.reason(), "the queue cannot be read; what is unknown is not zero"),
+        None if !sampled => State::new("Unknown", "NotSampled", "no sample was taken yet"),
+        None => State::new("True", "SampleOk", "the queue answers"),
+    }
+}
+
+fn active(cr: &PulseIngest, policy: &Policy, decision: &Decision) -> State {
+    if cr.spec.stopped {
+        return State::new("False", "Stopped", "every role is at zero, as the spec says");
+    }
+    match mode(cr) {
+        "External" => State::new("False", "External", "somebody else scales, by workers.replicas"),
+        "Fixed" => State::new("False", "Fixed", "workers.replicas says how many"),
+        _ if decision.law == Law::Unknown => State::new(
+            "False",
+            "MetricsUnavailable",
+            "the backlog is not known: the number of workers is held, and never lowered",
+        ),
+        _ if policy.paused == AutoscalingPause::All => State::new("False", "Paused", "autoscaling.paused is All"),
+        _ => State::new("True", "ValidMetricFound", "the number of workers follows the queue"),
+    }
+}
+
+/// Limits that somebody may want to change; the others are how scaling is meant to work.
+fn observed_limit(decision: &Decision) -> Option<Limit> {
+    decision.limited_by.filter(|limit| {
+        matches!(
+            limit,
+            Limit::TooManyReplicas
+                | Limit::TooFewReplicas
+                | Limit::ScaleUpLimit
+                | Limit::DatabaseConnectionBudget
+                | Limit::WorkersNotReady
+        )
+    })
+}
+
+fn limited(limit: Option<Limit>) -> State {
+    let Some(limit) = limit else {
+        return State::new("False", "DesiredWithinRange", "the computed number is within its bounds");
+    };
+    let message = match limit {
+        Limit::TooManyReplicas => "more workers are wanted than maxReplicas",
+        Limit::TooFewReplicas => "fewer workers are wanted than minReplicas",
+        Limit::ScaleUpLimit => "behavior.scaleUp slows the way up",
+        Limit::DatabaseConnectionBudget => "database.maxConnectionsTotal allows no more workers",
+        _ => "workers do not become ready: more of them would not either",
+    };
+    State::new("True", limit.name(), message)
+}
+
+fn within_target(policy: &Policy, decision: &Decision) -> State {
+    let limit = policy.target.max_age_seconds.unwrap_or(policy.target.drain_seconds);
+    match decision.inputs.oldest_age_seconds {
+        None => State::new("Unknown", "NoData", "the age of the oldest task is not known"),
+        Some(age) if age > i64::from(limit) => {
+            State::new("False", "TooOld", format!("the oldest task has waited for more than {limit} s"))
+        }
+        Some(_) => State::new("True", "WithinTarget", format!("no task has waited for more than {limit} s")),
+    }
+}
+
+fn rounded(inputs: &crate::crd::DecisionInputs) -> crate::crd::DecisionInputs {
+    let hundredths = |value: f64| (value * 100.0).round() / 100.0;
+    crate::crd::DecisionInputs {
+        arrivals_per_second: inputs.arrivals_per_second.map(hundredths),
+        throughput_per_worker: inputs.throughput_per_worker.map(hundredths),
+        ..inputs.clone()
+    }
+}
+
+/// `12345` is `12000`: a number that wanders a little is no news.
+fn two_digits(number: i64) -> i64 {
+    let mut unit = 1;
+    while number / unit >= 100 {
+        unit *= 10;
+    }
+    number / unit * unit
+}
