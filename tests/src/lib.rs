@@ -4,6 +4,7 @@
 
 mod client;
 pub mod cluster;
+pub mod operator;
 mod process;
 mod python;
 

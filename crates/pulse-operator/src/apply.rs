@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::sync::Mutex;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -37,7 +37,7 @@ pub(crate) enum ApplyError {
         name: String,
     },
     /// The API server refused or is away.
-    #[error("{verb} {kind} {name}: {source}")]
+    #[error("{verb} {kind} {name}: {}", brief(.source))]
     Api {
         /// What we tried.
         verb: &'static str,
@@ -279,6 +279,14 @@ impl<K> Kind for K where
 {
 }
 
+/// What the API server says, without the whole answer.
+pub(crate) fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
 impl Memory {
     fn is(&self, key: &str, hash: &str, version: &str) -> bool {
         let memory = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -307,7 +315,8 @@ fn skeleton(wanted: &Deployment, replicas: i32) -> Deployment {
     if let Some(DeploymentSpec { template, replicas: number, paused, strategy, .. }) = &mut skeleton.spec {
         *number = Some(replicas);
         *paused = Some(true);
-        *strategy = None;
+        // Its kind may never change to one that the defaults of another forbid.
+        *strategy = strategy.take().map(|strategy| DeploymentStrategy { rolling_update: None, ..strategy });
         let selected = wanted.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone());
         if let Some(metadata) = &mut template.metadata {
             metadata.labels = selected;

@@ -11,7 +11,7 @@ use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use crate::apply::{Applied, Applier, ApplyError, Memory};
+use crate::apply::{Applied, Applier, ApplyError, Memory, brief};
 use crate::crd::{PulseIngest, PulseIngestStatus};
 use crate::desired::{self, Inputs};
 use crate::events;
@@ -74,8 +74,22 @@ pub(crate) struct Remembered {
     /// The Secrets, when they were read, and for which generation.
     secrets: Option<(Instant, Option<i64>, std::collections::BTreeMap<crate::crd::SecretKey, Reading>)>,
     missing_since: Option<Instant>,
-    failures: u32,
+    held: Option<Held>,
     workers: workers::Remembered,
+}
+
+/// Applying failed: until a time, or until the spec changes, only looking and scaling go on.
+struct Held {
+    until: Instant,
+    generation: Option<i64>,
+    failures: u32,
+    obstacle: Obstacle,
+}
+
+impl Held {
+    fn holds(&self, cr: &PulseIngest) -> bool {
+        self.generation == cr.metadata.generation && Instant::now() < self.until
+    }
 }
 
 /// Runs one round; what goes wrong is in the status and in the log, and decides when the next round comes.
@@ -95,22 +109,11 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
         Err(_) => Err(RoundError::TooLong),
     };
     let (label, next) = match result {
-        Ok(next) => {
-            remembered.failures = 0;
-            ("ok", next)
-        }
+        Ok(next) => ("ok", next),
         Err(error) => {
-            let (least, most) = context.intervals.backoff;
-            let wait = least.saturating_mul(1 << remembered.failures.min(16)).min(most);
-            remembered.failures += 1;
             let object = names::ingest(&cr);
-            tracing::warn!(
-                object,
-                wait_ms = wait.as_millis() as u64,
-                error = &error as &dyn std::error::Error,
-                "a round failed"
-            );
-            ("error", wait)
+            tracing::warn!(object, %error, "a round failed");
+            ("error", context.intervals.backoff.0)
         }
     };
     context.metrics.reconciled(label, started.elapsed().as_secs_f64());
@@ -119,10 +122,8 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
 
 #[derive(Debug, thiserror::Error)]
 enum RoundError {
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error("the status was not written")]
-    Status(#[source] kube::Error),
+    #[error("the status was not written: {}", brief(.0))]
+    Status(kube::Error),
     #[error("it took longer than {} s", ROUND_DEADLINE.as_secs())]
     TooLong,
 }
@@ -155,19 +156,24 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     // apply: the API server.
     let applier = Applier { client: &context.client, cr: &cr, memory: &context.applied, dry_run: cr.spec.paused };
     let mut applied = Applied::default();
-    let mut result = apply(&applier, resources, &observed, &plan, &mut applied).await;
-    let mut scaled = None;
-    if let (Ok(()), Some(decided)) = (&result, &decided) {
-        let done = workers::carry_out(&applier, decided, workers, &context.metrics, &mut applied, now).await;
-        match done {
-            Ok(changed) => scaled = changed,
-            Err(error) => result = Err(error),
+    let held = remembered.held.as_ref().filter(|held| held.holds(&cr)).map(|held| held.obstacle.clone());
+    let mut obstacle = held;
+    if obstacle.is_none() {
+        let result = apply(&applier, resources, &observed, &plan, &mut applied).await;
+        obstacle = result.err().map(|error| remembered.hold(&cr, &context.intervals, &error));
+        if obstacle.is_none() {
+            remembered.held = None;
         }
     }
-    let obstacle = result.as_ref().err().map(|error| match error {
-        ApplyError::Conflict { .. } => Obstacle::NameConflict(error.to_string()),
-        ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
-    });
+    let mut scaled = None;
+    if let Some(decided) = &decided {
+        let workers = &mut remembered.workers;
+        match workers::carry_out(&applier, decided, workers, &context.metrics, &mut applied, now).await {
+            Ok(changed) => scaled = changed,
+            // The next sample decides anew.
+            Err(error) => obstacle = obstacle.or(Some(Obstacle::Error(error.to_string()))),
+        }
+    }
 
     // status: pure, then the API server if it says something new.
     let pending = if cr.spec.paused { applied.changes } else { Vec::new() };
@@ -193,9 +199,10 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
         status.autoscaling.as_ref().and_then(|scaling| scaling.backlog),
     );
     write_status(&cr, context, remembered, status).await?;
-    result?;
     let waits = !plan.missing.is_empty() || !plan.unreadable.is_empty();
     let next = if waits { context.intervals.missing } else { context.intervals.secrets };
+    let again = remembered.held.as_ref().map(|held| held.until.saturating_duration_since(Instant::now()));
+    let next = again.map_or(next, |again| again.min(next));
     Ok(until_wake(decided.as_ref(), now).map_or(next, |wake| wake.min(next)))
 }
 
@@ -215,6 +222,24 @@ fn sample_from_now_on(cr: &PulseIngest, observed: &Observed, context: &Context) 
     if let Some(url) = url.and_then(|url| std::str::from_utf8(url.reveal()).ok()) {
         let (ingest, url) = (names::ingest(cr), url.trim().to_owned());
         context.samplers.add(SampleTarget { ingest, url, key: key(cr) });
+    }
+}
+
+impl Remembered {
+    /// Remembers what went wrong, and for how long nothing is applied.
+    fn hold(&mut self, cr: &PulseIngest, intervals: &Intervals, error: &ApplyError) -> Obstacle {
+        let obstacle = match error {
+            ApplyError::Conflict { .. } => Obstacle::NameConflict(error.to_string()),
+            ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
+        };
+        let generation = cr.metadata.generation;
+        let failures = self.held.as_ref().filter(|held| held.generation == generation).map_or(0, |held| held.failures);
+        let (least, most) = intervals.backoff;
+        let wait = least.saturating_mul(1 << failures.min(16)).min(most);
+        tracing::warn!(object = names::ingest(cr), wait_ms = wait.as_millis() as u64, %error, "not applied");
+        let until = Instant::now() + jittered(wait);
+        self.held = Some(Held { until, generation, failures: failures + 1, obstacle: obstacle.clone() });
+        obstacle
     }
 }
 

@@ -1,0 +1,26 @@
+//! The end of a `PulseIngest`, with Kubernetes' own controllers: nothing hangs, whether the operator runs or not.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{DeleteParams, ListParams};
+use pulse_tests::eventually;
+use pulse_tests::operator::{Bench, SOON};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_needs_no_operator() -> anyhow::Result<()> {
+    let bench = Bench::with_controllers("deletion").await?;
+    let operator = bench.operator(&[]).await?;
+    bench.secrets("redis://127.0.0.1:1").await?;
+    bench.create("main", json!({})).await?;
+    bench.migrate("main").await?;
+    let exists = async || Ok(bench.all::<Deployment>().list(&ListParams::default()).await?.items.len() == 3);
+    eventually("the Deployments exist", SOON, exists).await?;
+    assert_eq!(operator.stop().await?, 0);
+    bench.ingests().delete("main", &DeleteParams::default()).await?;
+    let gone = async || {
+        let ingests = bench.ingests().list(&ListParams::default()).await?.items.len();
+        let deployments = bench.all::<Deployment>().list(&ListParams::default()).await?.items.len();
+        Ok(ingests + deployments == 0)
+    };
+    eventually("all is gone", SOON * 2, gone).await
+}
