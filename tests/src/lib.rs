@@ -4,9 +4,11 @@
 
 mod client;
 pub mod cluster;
+mod kubelet;
 pub mod operator;
 mod process;
 mod python;
+pub mod snapshot;
 
 use std::path::PathBuf;
 use std::time::Duration;

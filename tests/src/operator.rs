@@ -204,6 +204,18 @@ impl Bench {
         }
     }
 
+    /// Waits until the newest spec is `Ready=True` and nothing goes on.
+    ///
+    /// # Errors
+    /// If that does not come: with the whole status.
+    pub async fn settles(&self, name: &str, patience: Duration) -> anyhow::Result<()> {
+        let settled = async || Ok(is_settled(&serde_json::to_value(self.ingests().get(name).await?)?));
+        match eventually(&format!("{name} settles"), patience, settled).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.context(format!("{:#}", self.status(name).await?))),
+        }
+    }
+
     /// The Job whose name begins so, once there is one.
     ///
     /// # Errors
@@ -386,9 +398,22 @@ pub async fn install_crd(plane: &ControlPlane) -> anyhow::Result<()> {
         .map(drop)
 }
 
-fn has_ended(job: &Job) -> bool {
+pub(crate) fn has_ended(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed"))
+}
+
+/// Whether the status is about the newest spec, and says that all is as it should be.
+pub fn is_settled(ingest: &Value) -> bool {
+    let status = &ingest["status"];
+    let has = |type_: &str, wanted: &str| {
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == type_ && condition["status"] == wanted)
+    };
+    status["observedGeneration"] == ingest["metadata"]["generation"]
+        && status["activeRevision"] == status["desiredRevision"]
+        && has("Ready", "True")
+        && !has("Reconciling", "True")
 }
 
 /// A running operator.
