@@ -332,6 +332,24 @@ impl Bench {
         self.reaches(name, "Ready", "True").await
     }
 
+    /// From nothing to `Ready=True`, where [`served`](Self::served).
+    ///
+    /// # Errors
+    /// If it does not get there.
+    pub async fn installed_by_itself(&self, name: &str) -> anyhow::Result<()> {
+        self.create(name, json!({})).await?;
+        self.settles(name, SOON).await
+    }
+
+    /// How many pods a Deployment asks for.
+    ///
+    /// # Errors
+    /// If it does not exist.
+    pub async fn replicas(&self, deployment: &str) -> anyhow::Result<i32> {
+        let found = self.all::<Deployment>().get(deployment).await?;
+        Ok(found.spec.and_then(|spec| spec.replicas).unwrap_or(1))
+    }
+
     /// The reasons of the Events about an object, oldest first.
     ///
     /// # Errors
