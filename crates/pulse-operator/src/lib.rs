@@ -20,6 +20,7 @@ pub mod observe;
 mod operator;
 pub mod plan;
 mod pods;
+pub mod rbac;
 pub mod revision;
 pub mod scaling;
 pub mod secrets;
