@@ -85,6 +85,11 @@ impl Kubernetes {
         Ok(Self(config))
     }
 
+    /// A client without our guards.
+    pub(crate) fn client(&self) -> Result<Client, kube::Error> {
+        Client::try_from(self.0.clone())
+    }
+
     /// The namespace of the pod, or of the person's context.
     pub fn namespace(&self) -> &str {
         &self.0.default_namespace
