@@ -12,6 +12,8 @@ mod controller;
 pub mod crd;
 pub mod desired;
 mod events;
+#[cfg(test)]
+mod fixture;
 mod lease;
 mod metrics;
 pub mod migration;

@@ -108,8 +108,8 @@ pub struct Operator {
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// Nothing says where the API server is.
-    #[error("no cluster: run in a pod with a service account, or set KUBECONFIG")]
-    NoCluster(#[source] Box<kube::config::InferConfigError>),
+    #[error("no cluster: run in a pod with a service account, or set KUBECONFIG: {0}")]
+    NoCluster(Box<kube::config::InferConfigError>),
     /// No client could be made.
     #[error("no client for Kubernetes")]
     Client(#[source] kube::Error),
