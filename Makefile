@@ -13,9 +13,10 @@ lint: setup ## What CI refuses
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/deny
 
-generate: setup ## Statements (.sqlx) and the reference of all flags
+generate: setup ## Statements (.sqlx), the reference of all flags, manifests
 	scripts/prepare-queries
 	scripts/reference
+	scripts/manifests
 
 bench: setup ## The comparison with the reference stack, into bench/RESULTS.md
 	bench/run

@@ -326,3 +326,7 @@ fn last_line(text: &str) -> String {
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.chars().take(1000).collect()
 }
+
+#[cfg(test)]
+#[path = "migration_tests.rs"]
+mod tests;

@@ -85,6 +85,11 @@ impl Kubernetes {
         Ok(Self(config))
     }
 
+    /// A client without our guards.
+    pub(crate) fn client(&self) -> Result<Client, kube::Error> {
+        Client::try_from(self.0.clone())
+    }
+
     /// The namespace of the pod, or of the person's context.
     pub fn namespace(&self) -> &str {
         &self.0.default_namespace
@@ -103,8 +108,8 @@ pub struct Operator {
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// Nothing says where the API server is.
-    #[error("no cluster: run in a pod with a service account, or set KUBECONFIG")]
-    NoCluster(#[source] Box<kube::config::InferConfigError>),
+    #[error("no cluster: run in a pod with a service account, or set KUBECONFIG: {0}")]
+    NoCluster(Box<kube::config::InferConfigError>),
     /// No client could be made.
     #[error("no client for Kubernetes")]
     Client(#[source] kube::Error),

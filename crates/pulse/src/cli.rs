@@ -36,11 +36,13 @@ pub(crate) enum Command {
     Operator(operator::OperatorArgs),
     /// Print the definition of PulseIngest, for `kubectl apply --server-side -f -`
     Crd,
+    /// Print the rights that the operator needs
+    Rbac,
     /// Bring the database's schema up to this version
     Migrate(migrate::MigrateArgs),
     /// Run everything in one process, over a private PostgreSQL and Redis
     Dev(Box<dev::DevArgs>),
-    /// Look for settings of PostgreSQL and Redis that break the promise
+    /// Look for settings of PostgreSQL and Redis that break the promise, or of Kubernetes before an installation
     Check(check::CheckArgs),
     /// Make tokens for the API
     #[command(subcommand)]

@@ -4,6 +4,8 @@
 mod deployment;
 mod job;
 mod pod;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

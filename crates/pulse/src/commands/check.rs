@@ -1,8 +1,11 @@
-//! `pulse check`: settings of PostgreSQL and Redis that break the promise, each with its fix.
+//! `pulse check`: settings of PostgreSQL and Redis that break the promise, or of Kubernetes that keep the operator from
+//! its work; each with its fix.
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
+use pulse_operator::{Finding, Kubernetes};
 use serde::Serialize;
 
 use crate::args::{DatabaseArgs, IngestArgs, RedisArgs};
@@ -12,13 +15,23 @@ use crate::output::{print_json, print_line};
 const UNSAFE: u8 = 25;
 
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("database_url", |arg| arg.required(false).required_unless_present("pre")),
+    mut_arg("redis_url", |arg| arg.required(false).required_unless_present("pre"))
+)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     ingest: IngestArgs,
     #[command(flatten)]
-    database: DatabaseArgs,
+    database: Option<DatabaseArgs>,
     #[command(flatten)]
-    redis: RedisArgs,
+    redis: Option<RedisArgs>,
+    /// Before an installation: look at Kubernetes instead, as whoever KUBECONFIG or the pod says
+    #[arg(long)]
+    pre: bool,
+    /// With --pre: the namespace of the PulseIngest; that of the context, if not given
+    #[arg(long, short, requires = "pre", value_name = "NAMESPACE")]
+    namespace: Option<String>,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -27,13 +40,32 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Serialize)]
 struct Line {
     part: &'static str,
-    name: &'static str,
+    name: String,
     value: String,
     ok: bool,
     fix: Option<String>,
 }
 
-pub(crate) async fn run(CheckArgs { ingest, database, redis, json }: CheckArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let CheckArgs { ingest, database, redis, pre, namespace, json } = args;
+    let lines = match (pre, database, redis) {
+        (true, _, _) => kubernetes(namespace).await?,
+        (false, Some(database), Some(redis)) => servers(ingest, database, redis).await?,
+        (false, _, _) => {
+            bail!("say where both are with --database-url and --redis-url, or look at Kubernetes with --pre")
+        }
+    };
+    report(&lines, json)
+}
+
+async fn kubernetes(namespace: Option<String>) -> anyhow::Result<Vec<Line>> {
+    let kubernetes = Kubernetes::infer().await?;
+    let namespace = namespace.unwrap_or_else(|| kubernetes.namespace().to_owned());
+    let findings = pulse_operator::preflight(&kubernetes, &namespace).await?;
+    Ok(findings.into_iter().map(|Finding { name, value, fix }| line("kubernetes", name, value, fix)).collect())
+}
+
+async fn servers(ingest: IngestArgs, database: DatabaseArgs, redis: RedisArgs) -> anyhow::Result<Vec<Line>> {
     let store = database.connect("check")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut lines = Vec::new();
@@ -67,11 +99,15 @@ pub(crate) async fn run(CheckArgs { ingest, database, redis, json }: CheckArgs) 
             lines.push(line("redis", "connection", chain(&error), Some("check PULSE_REDIS_URL and the server".into())))
         }
     }
+    Ok(lines)
+}
+
+fn report(lines: &[Line], json: bool) -> anyhow::Result<ExitCode> {
     let ok = lines.iter().all(|line| line.ok);
     if json {
         print_json(&serde_json::json!({ "ok": ok, "checks": lines }))?;
     } else {
-        for Line { part, name, value, ok, fix } in &lines {
+        for Line { part, name, value, ok, fix } in lines {
             let mark = if *ok { "ok  " } else { "FAIL" };
             print_line(&format!("{mark}  {part}  {name} = {value}"))?;
             if let Some(fix) = fix {
@@ -82,8 +118,8 @@ pub(crate) async fn run(CheckArgs { ingest, database, redis, json }: CheckArgs) 
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(UNSAFE) })
 }
 
-fn line(part: &'static str, name: &'static str, value: String, fix: Option<String>) -> Line {
-    Line { part, name, value, ok: fix.is_none(), fix }
+fn line(part: &'static str, name: impl Into<String>, value: String, fix: Option<String>) -> Line {
+    Line { part, name: name.into(), value, ok: fix.is_none(), fix }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -1,0 +1,280 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixture::ingest;
+use crate::revision;
+
+/// Everything that an object makes, by kind and name.
+fn made(changes: Value) -> BTreeMap<String, Value> {
+    let cr = ingest(changes);
+    let revision = revision::desired(&cr.spec);
+    let secrets = Role::ALL.map(|role| (role, format!("key:{}", role.component()))).into();
+    let job = JobRequest {
+        name: "main-migrate-0123456789".into(),
+        kind: JobKind::Migrate,
+        revision: revision.clone(),
+        args: vec!["migrate".into()],
+    };
+    let inputs = Inputs { revision: Some(&revision), secrets, job: Some(&job) };
+    let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources(&cr, &inputs);
+    let mut objects = BTreeMap::new();
+    let mut add = |kind: &str, object: Value| {
+        objects.insert(format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap()), object);
+    };
+    service_accounts.iter().for_each(|object| add("ServiceAccount", serde_json::to_value(object).unwrap()));
+    migration.iter().for_each(|object| add("Job", serde_json::to_value(object).unwrap()));
+    services.iter().for_each(|object| add("Service", serde_json::to_value(object).unwrap()));
+    disruption_budgets.iter().for_each(|object| add("PodDisruptionBudget", serde_json::to_value(object).unwrap()));
+    deployments.iter().for_each(|(_, object)| add("Deployment", serde_json::to_value(object).unwrap()));
+    objects
+}
+
+fn env(container: &Value, name: &str) -> Value {
+    let variables = container["env"].as_array().unwrap();
+    let found: Vec<&Value> = variables.iter().filter(|variable| variable["name"] == name).collect();
+    assert!(found.len() < 2, "{name} is there twice");
+    found.first().map_or(Value::Null, |variable| (*variable).clone())
+}
+
+fn container<'a>(objects: &'a BTreeMap<String, Value>, object: &str) -> &'a Value {
+    &objects[object]["spec"]["template"]["spec"]["containers"][0]
+}
+
+#[test]
+fn every_field_has_an_effect_when_set_and_none_when_unset() {
+    // Field, value, object, where it shows, and as what.
+    let pod = "/spec/template/spec";
+    let table: Vec<(Value, &str, String, Value)> = vec![
+        (
+            json!({"image": {"digest": format!("sha256:{}", "a".repeat(64))}}),
+            "Deployment/main-api",
+            format!("{pod}/containers/0/image"),
+            json!(format!("example.com/pulse@sha256:{}", "a".repeat(64))),
+        ),
+        (
+            json!({"image": {"tag": "2"}}),
+            "Job/main-migrate-0123456789",
+            format!("{pod}/containers/0/image"),
+            json!("example.com/pulse:2"),
+        ),
+        (
+            json!({"image": {"pullPolicy": "Always"}}),
+            "Deployment/main-worker",
+            format!("{pod}/containers/0/imagePullPolicy"),
+            json!("Always"),
+        ),
+        (
+            json!({"image": {"pullSecrets": [{"name": "pull"}]}}),
+            "Deployment/main-scheduler",
+            format!("{pod}/imagePullSecrets/0/name"),
+            json!("pull"),
+        ),
+        (
+            json!({"image": {"pullSecrets": [{"name": "pull"}]}}),
+            "Job/main-migrate-0123456789",
+            format!("{pod}/imagePullSecrets/0/name"),
+            json!("pull"),
+        ),
+        (
+            json!({"api": {"resources": {"limits": {"memory": "1Gi"}}}}),
+            "Deployment/main-api",
+            format!("{pod}/containers/0/resources/limits/memory"),
+            json!("1Gi"),
+        ),
+        (
+            json!({"workers": {"resources": {"requests": {"cpu": 2}}}}),
+            "Deployment/main-worker",
+            format!("{pod}/containers/0/resources/requests/cpu"),
+            json!("2"),
+        ),
+        (
+            json!({"scheduler": {"resources": {"limits": {"cpu": "1"}}}}),
+            "Deployment/main-scheduler",
+            format!("{pod}/containers/0/resources/limits/cpu"),
+            json!("1"),
+        ),
+        (
+            json!({"workers": {"drainTimeoutSeconds": 100}}),
+            "Deployment/main-worker",
+            format!("{pod}/terminationGracePeriodSeconds"),
+            json!(115),
+        ),
+        (
+            json!({"api": {"podTemplate": {"labels": {"team": "a"}}}}),
+            "Deployment/main-api",
+            "/spec/template/metadata/labels/team".into(),
+            json!("a"),
+        ),
+        (
+            json!({"api": {"podTemplate": {"annotations": {"team": "a"}}}}),
+            "Deployment/main-api",
+            "/spec/template/metadata/annotations/team".into(),
+            json!("a"),
+        ),
+        (
+            json!({"workers": {"podTemplate": {"nodeSelector": {"disk": "fast"}}}}),
+            "Deployment/main-worker",
+            format!("{pod}/nodeSelector/disk"),
+            json!("fast"),
+        ),
+        (
+            json!({"workers": {"podTemplate": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}}),
+            "Deployment/main-worker",
+            format!("{pod}/tolerations/0/key"),
+            json!("gpu"),
+        ),
+        (
+            json!({"scheduler": {"podTemplate": {"priorityClassName": "high"}}}),
+            "Deployment/main-scheduler",
+            format!("{pod}/priorityClassName"),
+            json!("high"),
+        ),
+        (
+            json!({"scheduler": {"podTemplate": {"topologySpread": [{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}}}),
+            "Deployment/main-scheduler",
+            format!("{pod}/topologySpreadConstraints/0/maxSkew"),
+            json!(2),
+        ),
+        (
+            json!({"migrations": {"activeDeadlineSeconds": 900}}),
+            "Job/main-migrate-0123456789",
+            "/spec/activeDeadlineSeconds".into(),
+            json!(900),
+        ),
+        (
+            json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "keys", "key": "a.pem"}}}),
+            "Deployment/main-api",
+            format!("{pod}/volumes/0/secret/secretName"),
+            json!("keys"),
+        ),
+    ];
+    let before = made(json!({}));
+    for (changes, object, pointer, expected) in table {
+        assert_eq!(made(changes.clone())[object].pointer(&pointer), Some(&expected), "{changes}");
+        assert_ne!(before[object].pointer(&pointer), Some(&expected), "{changes} has an effect");
+    }
+}
+
+#[test]
+fn every_setting_becomes_a_variable_of_its_role() {
+    let table = [
+        (json!({"workers": {"concurrency": 3}}), "worker", "PULSE_CONCURRENCY", "3"),
+        (json!({"workers": {"drainTimeoutSeconds": 7}}), "worker", "PULSE_DRAIN_TIMEOUT", "7s"),
+        (json!({"tasks": {"timeoutSeconds": 7}}), "worker", "PULSE_EVENT_PROCESSING_TIMEOUT", "7s"),
+        (json!({"tasks": {"retry": {"baseSeconds": 7}}}), "worker", "PULSE_EVENT_RETRY_DELAY", "7"),
+        (json!({"tasks": {"retry": {"capSeconds": 7}}}), "worker", "PULSE_EVENT_RETRY_CAP", "7s"),
+        (json!({"tasks": {"retry": {"jitterPercent": 7}}}), "worker", "PULSE_EVENT_RETRY_JITTER", "7"),
+        (json!({"tasks": {"retry": {"maxAttempts": 7}}}), "api", "PULSE_EVENT_MAX_RETRIES", "7"),
+        (json!({"api": {"limits": {"maxBodyBytes": 7777}}}), "api", "PULSE_MAX_BODY_BYTES", "7777"),
+        (json!({"api": {"limits": {"maxEventBytes": 777}}}), "api", "PULSE_MAX_EVENT_BYTES", "777"),
+        (json!({"api": {"limits": {"maxEventDepth": 7}}}), "api", "PULSE_MAX_EVENT_DEPTH", "7"),
+        (json!({"api": {"limits": {"maxBatch": 7}}}), "api", "PULSE_MAX_BATCH", "7"),
+        (json!({"api": {"limits": {"maxInFlight": 7}}}), "api", "PULSE_MAX_IN_FLIGHT", "7"),
+        (json!({"auth": {"issuer": "me"}}), "api", "PULSE_JWT_ISSUER", "me"),
+        (json!({"auth": {"audience": "you"}}), "api", "PULSE_JWT_AUDIENCE", "you"),
+        (json!({"auth": {"autoProvision": false}}), "api", "PULSE_AUTO_PROVISION", "false"),
+        (
+            json!({"api": {"podTemplate": {"env": [{"name": "PULSE_LOG", "value": "debug"}]}}}),
+            "api",
+            "PULSE_LOG",
+            "debug",
+        ),
+    ];
+    for (changes, role, name, expected) in table {
+        let object = format!("Deployment/main-{role}");
+        assert_eq!(env(container(&made(changes.clone()), &object), name)["value"], expected, "{changes}");
+        assert_ne!(env(container(&made(json!({})), &object), name)["value"], expected, "{changes} has an effect");
+    }
+    let theirs = json!({"api": {"podTemplate": {"env": [{"name": "PULSE_INGEST", "value": "theirs"}]}}});
+    assert_eq!(env(container(&made(theirs), "Deployment/main-api"), "PULSE_INGEST")["value"], "shop/main", "ours win");
+}
+
+#[test]
+fn a_selector_is_exactly_three_labels_and_every_object_has_its_owner() {
+    for (name, object) in made(json!({"workers": {"replicas": 3}})) {
+        let owner = &object["metadata"]["ownerReferences"][0];
+        assert_eq!((&owner["name"], &owner["controller"]), (&json!("main"), &json!(true)), "{name}");
+        assert_eq!(owner["blockOwnerDeletion"], Value::Null, "nothing waits for {name}");
+        assert!(object["metadata"]["finalizers"].is_null(), "{name}");
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/managed-by"], "pulse-operator", "{name}");
+        if let Some(selector) = object["spec"]["selector"]["matchLabels"].as_object() {
+            assert_eq!(selector.len(), 3, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_pod_is_restricted_and_has_no_token() {
+    let objects = made(json!({}));
+    let mut pods = 0;
+    for (name, object) in &objects {
+        let Some(pod) = object.pointer("/spec/template/spec") else { continue };
+        pods += 1;
+        let security = &pod["securityContext"];
+        assert_eq!(
+            (&security["runAsNonRoot"], &security["seccompProfile"]["type"]),
+            (&json!(true), &json!("RuntimeDefault")),
+            "{name}"
+        );
+        assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+        let container = &pod["containers"][0]["securityContext"];
+        assert_eq!(container["allowPrivilegeEscalation"], false, "{name}");
+        assert_eq!(container["capabilities"]["drop"], json!(["ALL"]), "{name}");
+        assert_eq!(container["readOnlyRootFilesystem"], true, "{name}");
+    }
+    assert_eq!(pods, 4);
+}
+
+#[test]
+fn the_apply_never_names_replicas() {
+    for (name, object) in made(json!({"workers": {"replicas": 3}, "api": {"replicas": 5}})) {
+        assert!(object["spec"]["replicas"].is_null(), "{name}");
+    }
+}
+
+#[test]
+fn api_pods_wait_for_load_balancers_before_they_stop() {
+    let objects = made(json!({}));
+    assert_eq!(container(&objects, "Deployment/main-api")["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+    assert_eq!(objects["Deployment/main-api"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 35);
+}
+
+#[test]
+fn one_pod_has_no_disruption_budget() {
+    let budgets = |changes| -> Vec<String> {
+        made(changes).into_keys().filter(|name| name.starts_with("PodDisruptionBudget")).collect()
+    };
+    assert_eq!(budgets(json!({"api": {"replicas": 1}})), [""; 0]);
+    assert_eq!(budgets(json!({})), ["PodDisruptionBudget/main-api"]);
+    assert_eq!(budgets(json!({"api": {"replicas": null}})), ["PodDisruptionBudget/main-api"]);
+    let scaled = json!({"api": {"replicas": 1}, "workers": {"autoscaling": {"maxReplicas": 2}}});
+    assert_eq!(budgets(scaled), ["PodDisruptionBudget/main-worker"]);
+}
+
+#[test]
+fn the_longest_name_fits_everywhere() {
+    let mut cr = ingest(json!({}));
+    cr.metadata.name = Some("n".repeat(40));
+    for component in ["api", "worker", "scheduler", names::MIGRATION, "migrate-0123456789"] {
+        assert!(names::child(&cr, component).len() <= 63);
+    }
+}
+
+/// What pods are made of may not change with the operator: every change here restarts the pods of every user.
+#[test]
+fn an_upgrade_of_the_operator_restarts_no_pod() {
+    let templates = |changes: Value| -> Vec<String> {
+        let objects = made(changes).into_iter().filter(|(name, _)| name.starts_with("Deployment"));
+        objects.map(|(_, object)| names::short_hash([object["spec"]["template"].to_string().as_str()])).collect()
+    };
+    assert_eq!(templates(json!({})), GOLDEN_MINIMAL);
+    assert_eq!(
+        templates(json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "k", "key": "p"}}})),
+        GOLDEN_KEY
+    );
+}
+
+const GOLDEN_MINIMAL: [&str; 3] = ["76fbcaff74", "db5aabd643", "6b0d695833"];
+const GOLDEN_KEY: [&str; 3] = ["e24621b13f", "db5aabd643", "6b0d695833"];

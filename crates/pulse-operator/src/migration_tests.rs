@@ -1,0 +1,206 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixture::ingest;
+use crate::revision;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+const PLANNED: &str =
+    r#"{"current":1,"pending":2,"names":["a","b"],"newest":3,"destructive":true,"ahead":0,"hash":"c0ffee"}"#;
+const NOTHING: &str =
+    r#"{"current":3,"pending":0,"names":[],"newest":3,"destructive":false,"ahead":2,"hash":"c0ffee"}"#;
+
+fn policy(policy: &str) -> Value {
+    json!({ "migrations": { "policy": policy } })
+}
+
+/// A Job that ended, and its pod.
+fn ended(name: &str, exit_code: i32, message: &str) -> (Vec<Arc<Job>>, Vec<Arc<Pod>>) {
+    let type_ = if exit_code == 0 { "Complete" } else { "Failed" };
+    let job = json!({
+        "metadata": { "name": name },
+        "status": { "conditions": [{ "type": type_, "status": "True", "message": "by the test" }] },
+    });
+    let pod = json!({
+        "metadata": { "name": name, "labels": { "batch.kubernetes.io/job-name": name } },
+        "status": { "containerStatuses": [{
+            "name": "pulse", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": exit_code, "message": message } },
+        }] },
+    });
+    let (job, pod) = (serde_json::from_value(job).unwrap(), serde_json::from_value(pod).unwrap());
+    (vec![Arc::new(job)], vec![Arc::new(pod)])
+}
+
+fn running(name: &str) -> Vec<Arc<Job>> {
+    vec![Arc::new(serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap())]
+}
+
+/// Plans, and remembers the outcome in the object's status.
+fn step(cr: &mut PulseIngest, jobs: &[Arc<Job>], pods: &[Arc<Pod>]) -> Migration {
+    let wanted = revision::desired(&cr.spec);
+    let migration = plan(cr, &wanted, Some("key:digest"), jobs, pods, NOW);
+    cr.status.get_or_insert_default().migrations = Some(migration.status.clone());
+    migration
+}
+
+fn reason(migration: &Migration) -> &str {
+    migration.waiting.as_ref().map_or("", |waiting| waiting.reason)
+}
+
+#[test]
+fn a_new_object_gets_a_job_and_waits_for_it() {
+    let mut cr = ingest(json!({}));
+    let first = step(&mut cr, &[], &[]);
+    let name = first.create.clone().expect("a Job").name;
+    assert!(name.starts_with("main-migrate-") && name.len() == "main-migrate-".len() + 10);
+    assert_eq!((first.done, reason(&first)), (false, "MigrationRunning"));
+    let second = step(&mut cr, &running(&name), &[]);
+    assert_eq!((second.create.is_none(), second.done), (true, false));
+    let (jobs, pods) = ended(&name, 0, NOTHING);
+    let third = step(&mut cr, &jobs, &pods);
+    assert!(third.done);
+    assert_eq!(third.expire, [(name, KEEP_SECONDS)]);
+    assert_eq!((third.status.schema_version, third.status.ahead), (Some(3), Some(2)));
+}
+
+#[test]
+fn a_job_that_vanished_runs_again_unless_its_result_is_known() {
+    let mut cr = ingest(json!({}));
+    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    assert_eq!(step(&mut cr, &[], &[]).create.map(|job| job.name), Some(name.clone()), "gone without a result");
+    let (jobs, pods) = ended(&name, 0, NOTHING);
+    step(&mut cr, &jobs, &pods);
+    let later = step(&mut cr, &[], &[]);
+    assert_eq!((later.done, later.create), (true, None));
+}
+
+#[test]
+fn exit_codes_that_no_retry_can_change_stop_it_and_others_run_again() {
+    for code in 20..=25 {
+        let mut cr = ingest(json!({}));
+        let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+        let (jobs, pods) = ended(&name, code, "{\"a log line\"}\nnot migrated: because");
+        let failed = step(&mut cr, &jobs, &pods);
+        let waiting = failed.waiting.clone().expect("waits");
+        assert!(waiting.needs_human && waiting.message.contains("not migrated: because"), "{code}: {waiting:?}");
+        let later = step(&mut cr, &[], &[]);
+        assert_eq!((later.create.is_none(), reason(&later)), (true, "MigrationFailed"), "{code} stays");
+    }
+    let mut cr = ingest(json!({}));
+    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let (jobs, pods) = ended(&name, 1, "not migrated: PostgreSQL is away");
+    let failed = step(&mut cr, &jobs, &pods);
+    assert_eq!(failed.expire, [(name.clone(), AGAIN_SECONDS)]);
+    assert!(!failed.waiting.expect("waits").needs_human);
+    assert_eq!(step(&mut cr, &[], &[]).create.map(|job| job.name), Some(name));
+}
+
+#[test]
+fn a_result_is_told_once_and_the_same() {
+    let mut cr = ingest(json!({}));
+    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let (jobs, pods) = ended(&name, 1, "not migrated: away");
+    let first = step(&mut cr, &jobs, &pods);
+    let wanted = revision::desired(&cr.spec);
+    let later = plan(&cr, &wanted, Some("key:digest"), &jobs, &pods, Timestamp::from_second(99).unwrap());
+    assert_eq!(first.status, later.status);
+}
+
+#[test]
+fn changed_inputs_are_a_new_job_and_wait_for_the_running_one() {
+    let name = |changes: Value| step(&mut ingest(changes), &[], &[]).create.expect("a Job").name;
+    let first = name(json!({}));
+    assert_eq!(first, name(json!({ "api": { "replicas": 9 } })), "other fields are no inputs");
+    let changes = [
+        json!({ "image": { "tag": "2" } }),
+        json!({ "database": { "urlSecretRef": { "key": "other" } } }),
+        json!({ "migrations": { "trigger": "again" } }),
+        json!({ "migrations": { "allowDestructive": true } }),
+    ];
+    for changes in changes {
+        assert_ne!(first, name(changes.clone()), "{changes}");
+    }
+    let mut cr = ingest(json!({ "image": { "tag": "2" } }));
+    let waits = step(&mut cr, &running(&first), &[]);
+    assert_eq!((waits.create.is_none(), reason(&waits)), (true, "MigrationRunning"));
+}
+
+#[test]
+fn a_plan_waits_for_its_own_hash() {
+    let mut cr = ingest(policy("Plan"));
+    let job = step(&mut cr, &[], &[]).create.expect("a Job");
+    assert_eq!(job.args, ["migrate", "--plan"]);
+    let (jobs, pods) = ended(&job.name, 0, PLANNED);
+    let planned = step(&mut cr, &jobs, &pods);
+    assert_eq!((planned.done, reason(&planned)), (false, "PlanNeedsApproval"));
+    assert_eq!(planned.status.plan_hash.as_deref(), Some("c0ffee"));
+    assert_eq!(
+        planned.status.plan,
+        Some(PlanSummary { pending: 2, destructive: true, names: vec!["a".into(), "b".into()] })
+    );
+    assert_eq!(step(&mut cr, &[], &[]).create, None, "its Job is gone, and the plan is known");
+
+    cr.spec.migrations.approved_plan = Some("another".into());
+    assert_eq!(step(&mut cr, &[], &[]).create, None);
+    cr.spec.migrations.approved_plan = Some("c0ffee".into());
+    let job = step(&mut cr, &[], &[]).create.expect("a Job");
+    assert_eq!(job.args, ["migrate", "--expect-plan", "c0ffee"]);
+    let (jobs, pods) = ended(&job.name, 0, PLANNED);
+    assert!(step(&mut cr, &jobs, &pods).done);
+    assert!(step(&mut cr, &[], &[]).done);
+}
+
+#[test]
+fn by_hand_means_looking_again_until_nothing_is_pending() {
+    let mut cr = ingest(policy("Manual"));
+    let job = step(&mut cr, &[], &[]).create.expect("a Job");
+    let (jobs, pods) = ended(&job.name, 0, PLANNED);
+    let planned = step(&mut cr, &jobs, &pods);
+    assert_eq!(
+        (reason(&planned), &planned.expire),
+        ("ManualMigrationNeeded", &vec![(job.name.clone(), AGAIN_SECONDS)])
+    );
+    let again = step(&mut cr, &[], &[]);
+    assert_eq!((reason(&again), again.create.clone().map(|job| job.name)), ("ManualMigrationNeeded", Some(job.name.clone())));
+    let (jobs, pods) = ended(&job.name, 0, NOTHING);
+    assert!(step(&mut cr, &jobs, &pods).done);
+}
+
+#[test]
+fn a_plan_whose_pod_is_gone_is_made_again() {
+    let mut cr = ingest(policy("Plan"));
+    let job = step(&mut cr, &[], &[]).create.expect("a Job");
+    let (jobs, _) = ended(&job.name, 0, PLANNED);
+    let lost = step(&mut cr, &jobs, &[]);
+    assert_eq!((lost.done, lost.expire), (false, vec![(job.name, 1)]));
+}
+
+#[test]
+fn a_pod_that_does_not_start_is_told() {
+    let mut cr = ingest(json!({}));
+    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let pod = json!({
+        "metadata": { "name": name, "labels": { "batch.kubernetes.io/job-name": name } },
+        "status": { "containerStatuses": [{
+            "name": "pulse", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } },
+        }] },
+    });
+    let told = step(&mut cr, &running(&name), &[Arc::new(serde_json::from_value(pod).unwrap())]);
+    assert_eq!(reason(&told), "MigrationPodNotStarting");
+    assert!(told.waiting.expect("waits").message.contains("no such image"));
+}
+
+#[test]
+fn an_unreadable_url_changes_nothing_of_what_runs() {
+    let mut cr = ingest(json!({}));
+    let wanted = revision::desired(&cr.spec);
+    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let (jobs, pods) = ended(&name, 0, NOTHING);
+    step(&mut cr, &jobs, &pods);
+    cr.status.as_mut().unwrap().active_revision = Some(wanted.clone());
+    assert!(plan(&cr, &wanted, None, &[], &[], NOW).done);
+    let other = Revision { hash: "other".into(), ..wanted };
+    assert!(!plan(&cr, &other, None, &[], &[], NOW).done);
+}

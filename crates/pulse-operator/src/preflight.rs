@@ -1,0 +1,202 @@
+//! Looks at a cluster before anything is installed or changed: what would go wrong, each with its fix. Reads only.
+
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, CustomResourceExt, ResourceExt};
+
+use crate::apply::brief;
+use crate::crd::{PulseIngest, crd};
+use crate::observe;
+use crate::operator::{Kubernetes, OperatorError};
+use crate::rbac;
+use crate::secrets::Reading;
+
+/// The oldest minor version that we support.
+const OLDEST_MINOR: u32 = 33;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub name: String,
+    /// How it is.
+    pub value: String,
+    /// What to do, if it is not as it has to be.
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    fn good(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into(), fix: None }
+    }
+
+    fn bad(name: impl Into<String>, value: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into(), fix: Some(fix.into()) }
+    }
+}
+
+/// Looks at the cluster as whoever runs this: as the operator's service account, its rights are checked.
+///
+/// # Errors
+/// [`OperatorError::Client`]. An API server that does not answer is a finding.
+pub async fn preflight(kubernetes: &Kubernetes, namespace: &str) -> Result<Vec<Finding>, OperatorError> {
+    let client = kubernetes.client().map_err(OperatorError::Client)?;
+    let version = version(&client).await;
+    let reached = version.value != "unreachable";
+    let mut findings = vec![version];
+    if reached {
+        findings.push(definition(&client).await);
+        findings.push(pod_security(&client, namespace).await);
+        findings.extend(rights(&client, namespace).await);
+        findings.extend(references(&client, namespace).await);
+    }
+    Ok(findings)
+}
+
+async fn version(client: &Client) -> Finding {
+    let name = "Kubernetes";
+    match client.apiserver_version().await {
+        Ok(version) => {
+            let minor: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+            if version.major == "1" && minor.parse().is_ok_and(|minor: u32| minor >= OLDEST_MINOR) {
+                Finding::good(name, version.git_version)
+            } else {
+                Finding::bad(name, version.git_version, format!("upgrade the cluster to 1.{OLDEST_MINOR} or newer"))
+            }
+        }
+        Err(error) => Finding::bad(name, "unreachable", format!("check KUBECONFIG and the network: {}", brief(&error))),
+    }
+}
+
+async fn definition(client: &Client) -> Finding {
+    let name = "CustomResourceDefinition";
+    let wanted = crd();
+    let installed = Api::<CustomResourceDefinition>::all(client.clone()).get_opt(PulseIngest::crd_name()).await;
+    let fix = "pulse crd | kubectl apply --server-side -f -";
+    match installed {
+        Ok(Some(found)) => {
+            let schema = |definition: &CustomResourceDefinition| {
+                definition
+                    .spec
+                    .versions
+                    .iter()
+                    .map(|version| (version.name.clone(), version.schema.clone()))
+                    .collect::<Vec<_>>()
+            };
+            if schema(&found) == schema(&wanted) {
+                Finding::good(name, "installed")
+            } else {
+                Finding::bad(name, "of another version", fix)
+            }
+        }
+        Ok(None) => Finding::bad(name, "not installed", fix),
+        // Nobody needs this right but for this line.
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Finding::good(name, "not readable with these rights"),
+        Err(error) => Finding::bad(name, "unknown", brief(&error)),
+    }
+}
+
+/// Our pods are restricted, so every level admits them; a level that says so protects from others.
+async fn pod_security(client: &Client, namespace: &str) -> Finding {
+    let name = format!("Namespace {namespace}");
+    match Api::<Namespace>::all(client.clone()).get_opt(namespace).await {
+        Ok(Some(found)) => {
+            let level = found.labels().get("pod-security.kubernetes.io/enforce").cloned();
+            Finding::good(name, format!("Pod Security: {}", level.as_deref().unwrap_or("not enforced")))
+        }
+        Ok(None) => Finding::bad(name, "does not exist", format!("kubectl create namespace {namespace}")),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Finding::good(name, "not readable with these rights"),
+        Err(error) => Finding::bad(name, "unknown", brief(&error)),
+    }
+}
+
+async fn rights(client: &Client, namespace: &str) -> Vec<Finding> {
+    let mut missing = Vec::new();
+    let mut checked = 0;
+    for rule in rbac::watched().iter().chain(&rbac::own()) {
+        for attributes in each(rule, namespace) {
+            checked += 1;
+            let what = format!(
+                "{} {}.{}",
+                attributes.verb.as_deref().unwrap_or_default(),
+                attributes.resource.as_deref().unwrap_or_default(),
+                attributes.group.as_deref().unwrap_or_default(),
+            );
+            match may(client, attributes).await {
+                Ok(true) => {}
+                Ok(false) => missing.push(what.trim_end_matches('.').to_owned()),
+                Err(error) => return vec![Finding::bad("rights", "unknown", brief(&error))],
+            }
+        }
+    }
+    if missing.is_empty() {
+        return vec![Finding::good("rights", format!("all {checked} in {namespace}"))];
+    }
+    let fix = "bind the Role or ClusterRole of manifests/rbac.yaml";
+    missing.into_iter().map(|what| Finding::bad("rights", format!("may not {what} in {namespace}"), fix)).collect()
+}
+
+fn each(rule: &PolicyRule, namespace: &str) -> Vec<ResourceAttributes> {
+    let mut all = Vec::new();
+    for group in rule.api_groups.iter().flatten() {
+        for resource in rule.resources.iter().flatten() {
+            let (resource, subresource) = match resource.split_once('/') {
+                Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
+                None => (resource.as_str(), None),
+            };
+            for verb in &rule.verbs {
+                all.push(ResourceAttributes {
+                    group: Some(group.clone()),
+                    resource: Some(resource.to_owned()),
+                    subresource: subresource.clone(),
+                    verb: Some(verb.clone()),
+                    namespace: Some(namespace.to_owned()),
+                    ..ResourceAttributes::default()
+                });
+            }
+        }
+    }
+    all
+}
+
+async fn may(client: &Client, attributes: ResourceAttributes) -> Result<bool, kube::Error> {
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+async fn references(client: &Client, namespace: &str) -> Vec<Finding> {
+    let ingests: Api<PulseIngest> = Api::namespaced(client.clone(), namespace);
+    let Ok(list) = ingests.list(&ListParams::default()).await else {
+        // Without the definition there are none; without the right, the line above says so.
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    for ingest in list {
+        let name = format!("PulseIngest {}", ingest.name_any());
+        let mut bad = Vec::new();
+        for (key, reading) in observe::secrets(client, &ingest).await {
+            let create =
+                format!("kubectl -n {namespace} create secret generic {} --from-literal={}=…", key.name, key.key);
+            match reading {
+                Reading::Found(_) => {}
+                Reading::Missing(why) => bad.push(Finding::bad(&name, why, create)),
+                Reading::Unreadable(why) => bad.push(Finding::bad(&name, why, "allow the operator to get Secrets")),
+            }
+        }
+        if bad.is_empty() {
+            bad.push(Finding::good(&name, "all of its Secrets have their keys"));
+        }
+        findings.append(&mut bad);
+    }
+    findings
+}
