@@ -270,7 +270,11 @@ impl Bench {
         found().await?.context("it was there")
     }
 
-    async fn make_pod(&self, job: &Job) -> anyhow::Result<Pod> {
+    /// Creates a pod of a Job, as its controller would.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub async fn make_pod(&self, job: &Job) -> anyhow::Result<Pod> {
         let name = job.name_any();
         let template = serde_json::to_value(job.spec.as_ref().map(|spec| &spec.template))?;
         let mut pod = json!({ "metadata": template["metadata"], "spec": template["spec"] });
