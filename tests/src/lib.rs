@@ -8,6 +8,7 @@ mod kubelet;
 pub mod operator;
 mod process;
 mod python;
+pub mod queue;
 pub mod snapshot;
 
 use std::path::PathBuf;
