@@ -35,6 +35,12 @@ impl State {
     pub fn new(status: &'static str, reason: &str, message: impl Into<String>) -> Self {
         Self { status, reason: reason.to_owned(), message: message.into() }
     }
+
+    /// That of a condition.
+    pub fn of(condition: &Condition) -> Self {
+        let known = ["True", "False"].into_iter().find(|status| *status == condition.status);
+        Self::new(known.unwrap_or("Unknown"), &condition.reason, &condition.message)
+    }
 }
 
 /// What the scaler says of itself.

@@ -15,10 +15,14 @@ use crate::names::{DELETION_COST, Role};
 use crate::observe::Observed;
 use crate::pods;
 use crate::scaling::{Decision, History, Law, Limit, Policy, Sample, WorkerPod, Workers, choose_victims, plan_workers};
-use crate::status::{ScalingReport, State, is_rolling};
+use crate::status::{ScalingReport, State, find, is_rolling};
 
 /// Live numbers in the status are this old at most, and at least: each is a write.
 const REFRESH: SignedDuration = SignedDuration::from_secs(30);
+/// A start has so many intervals for its first sample.
+const PATIENCE: i32 = 3;
+/// What is said about scaling.
+const CONDITIONS: [&str; 4] = ["QueueReachable", "ScalingActive", "ScalingLimited", "BacklogWithinTarget"];
 
 /// What is remembered of an object's workers.
 #[derive(Default)]
@@ -138,6 +142,10 @@ pub(crate) fn report(
     let (Some(Decided { policy, workers, decision }), Some(history)) = (decided, &remembered.history) else {
         return ScalingReport::default();
     };
+    let is_starting = remembered.seen.is_none() && history.sure_for(now) <= policy.poll * PATIENCE;
+    if let Some(told) = told_before(cr).filter(|_| is_starting && scaled.is_none()) {
+        return told;
+    }
     let old = cr.status.as_ref().and_then(|status| status.autoscaling.clone()).unwrap_or_default();
     let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let fresh = remembered.refreshed.is_none_or(|at| now.duration_since(at) >= REFRESH);
@@ -167,13 +175,24 @@ pub(crate) fn report(
         last_decision,
         next_wake_time: decision.next_wake.and_then(|at| Timestamp::from_second(at.as_second()).ok()).map(Time),
     };
-    let conditions = vec![
-        ("QueueReachable", reachable(history, remembered.seen.is_some())),
-        ("ScalingActive", active(cr, policy, decision)),
-        ("ScalingLimited", limited(observed_limit(decision))),
-        ("BacklogWithinTarget", within_target(policy, decision)),
+    let states = [
+        reachable(history, remembered.seen.is_some()),
+        active(cr, policy, decision),
+        limited(observed_limit(decision)),
+        within_target(policy, decision),
     ];
-    ScalingReport { status: Some(status), conditions }
+    ScalingReport { status: Some(status), conditions: CONDITIONS.into_iter().zip(states).collect() }
+}
+
+/// What was said before we started: with no sample yet, there is nothing to add.
+fn told_before(cr: &PulseIngest) -> Option<ScalingReport> {
+    let status = cr.status.as_ref()?;
+    let autoscaling = status.autoscaling.clone().filter(|before| before.mode == mode(cr))?;
+    let condition = |name| find(&status.conditions, name).map(|before| (name, State::of(before)));
+    Some(ScalingReport {
+        status: Some(autoscaling),
+        conditions: CONDITIONS.into_iter().map(condition).collect::<Option<_>>()?,
+    })
 }
 
 fn mode(cr: &PulseIngest) -> &'static str {

@@ -233,7 +233,7 @@ impl History {
     }
 
     /// For how long we have been sure of the past.
-    pub(super) fn sure_for(&self, now: Timestamp) -> SignedDuration {
+    pub fn sure_for(&self, now: Timestamp) -> SignedDuration {
         now.duration_since(self.unsure_at)
     }
 
