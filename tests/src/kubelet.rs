@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::operator::{Bench, MIGRATED, has_ended};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+const AT_ONCE: usize = 16;
 
 impl Bench {
     /// Runs a test's body while Jobs end well, and while whatever a Deployment asks for becomes ready.
@@ -23,7 +25,7 @@ impl Bench {
     pub async fn served<T>(&self, body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         let serve = async {
             loop {
-                // What was changed or deleted meanwhile is looked at again.
+                // The next look is soon.
                 let _ = self.serve().await;
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -35,16 +37,15 @@ impl Bench {
     }
 
     async fn serve(&self) -> anyhow::Result<()> {
-        for job in self.all::<Job>().list(&ListParams::default()).await?.items {
-            if !has_ended(&job) && job.metadata.deletion_timestamp.is_none() {
-                self.finish_job(&job, 0, MIGRATED).await?;
-            }
-        }
-        for deployment in self.all::<Deployment>().list(&ListParams::default()).await?.items {
-            if is_behind(&deployment) {
-                self.ready(&deployment.name_any()).await?;
-            }
-        }
+        let mut jobs = self.all::<Job>().list(&ListParams::default()).await?.items;
+        jobs.retain(|job| !has_ended(job) && job.metadata.deletion_timestamp.is_none());
+        let mut deployments = self.all::<Deployment>().list(&ListParams::default()).await?.items;
+        deployments.retain(is_behind);
+        // What was changed or deleted meanwhile is looked at again.
+        let finish = async |job: Job| drop(self.finish_job(&job, 0, MIGRATED).await);
+        stream::iter(jobs).for_each_concurrent(AT_ONCE, finish).await;
+        let ready = async |deployment: Deployment| drop(self.ready(&deployment.name_any()).await);
+        stream::iter(deployments).for_each_concurrent(AT_ONCE, ready).await;
         Ok(())
     }
 

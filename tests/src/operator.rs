@@ -99,11 +99,19 @@ impl Bench {
     /// # Errors
     /// If it does not start.
     pub async fn operator_as(&self, access: &Access, more: &[&str]) -> anyhow::Result<OperatorProcess> {
+        self.operator_with(access, &[&FAST, more].concat()).await
+    }
+
+    /// The same, at the pace of production unless `more` says otherwise.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn operator_with(&self, access: &Access, more: &[&str]) -> anyhow::Result<OperatorProcess> {
         let admin = format!("127.0.0.1:{}", free_port()?);
         let log = self.folder.path().join(format!("operator-{}.log", admin.replace(':', "-")));
         let mut command = Command::new(binary());
         command.args(["operator", "--admin-listen", &admin, "--operator-namespace", &self.namespace]);
-        command.args(["--watch-namespace", &self.namespace]).args(FAST).args(more);
+        command.args(["--watch-namespace", &self.namespace]).args(more);
         command.env("KUBECONFIG", access.kubeconfig()).env("PULSE_LOG", "info,pulse_operator=debug");
         let output = std::fs::File::create(&log)?;
         command.kill_on_drop(true).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
