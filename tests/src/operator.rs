@@ -154,7 +154,7 @@ impl Bench {
     /// If the API server refuses it.
     pub async fn create(&self, name: &str, changes: Value) -> anyhow::Result<DynamicObject> {
         let mut object = minimal(name)?;
-        merge(&mut object["spec"], changes);
+        merge(&mut object["spec"], &changes);
         Ok(self.ingests().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
 
@@ -356,11 +356,13 @@ pub fn minimal(name: &str) -> anyhow::Result<Value> {
     Ok(object)
 }
 
-fn merge(into: &mut Value, changes: Value) {
-    match changes {
-        Value::Object(changes) => changes.into_iter().for_each(|(name, value)| merge(&mut into[&name], value)),
-        value => *into = value,
+/// Puts `changes` into an object, as a merge patch does, but that a null stays.
+pub fn merge(into: &mut Value, changes: &Value) {
+    let Value::Object(changes) = changes else { return changes.clone_into(into) };
+    if !into.is_object() {
+        *into = json!({});
     }
+    changes.iter().for_each(|(name, value)| merge(&mut into[name], value));
 }
 
 /// Installs the definition, once per control plane.

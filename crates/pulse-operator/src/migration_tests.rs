@@ -162,7 +162,10 @@ fn by_hand_means_looking_again_until_nothing_is_pending() {
         ("ManualMigrationNeeded", &vec![(job.name.clone(), AGAIN_SECONDS)])
     );
     let again = step(&mut cr, &[], &[]);
-    assert_eq!((reason(&again), again.create.clone().map(|job| job.name)), ("ManualMigrationNeeded", Some(job.name.clone())));
+    assert_eq!(
+        (reason(&again), again.create.clone().map(|job| job.name)),
+        ("ManualMigrationNeeded", Some(job.name.clone()))
+    );
     let (jobs, pods) = ended(&job.name, 0, NOTHING);
     assert!(step(&mut cr, &jobs, &pods).done);
 }
