@@ -237,6 +237,11 @@ impl History {
         now.duration_since(self.unsure_at)
     }
 
+    #[cfg(test)]
+    pub(super) fn learn(&mut self, learning: Learning) {
+        self.learning = learning;
+    }
+
     pub(super) fn learning(&self) -> &Learning {
         &self.learning
     }
