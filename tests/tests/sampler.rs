@@ -38,10 +38,14 @@ fn key(name: &str) -> Key {
 
 impl Scene {
     async fn start() -> anyhow::Result<Self> {
+        Self::sampling_every(POLL).await
+    }
+
+    async fn sampling_every(interval: Duration) -> anyhow::Result<Self> {
         let data = DataDir::open(None)?;
         let redis = Redis::start(config(&data)).await?;
         let (sender, sampled) = mpsc::channel(64);
-        let samplers = Samplers::new(POLL, sender);
+        let samplers = Samplers::new(interval, sender);
         Ok(Self { url: redis.url(), data, redis: Some(redis), samplers, sampled })
     }
 
@@ -62,7 +66,7 @@ impl Scene {
                 }
             }
         };
-        let last = || anyhow::anyhow!("not in time; last: {:?}", self.samplers.latest(&key(name)));
+        let last = || anyhow::anyhow!("not in time; {name} last: {:?}", self.samplers.latest(&key(name)));
         match timeout(Duration::from_secs(15), found).await {
             Ok(found) => found,
             Err(_) => Err(last()),
@@ -163,7 +167,7 @@ async fn a_redis_that_is_away_is_named_and_found_again() -> anyhow::Result<()> {
     scene.redis = Some(Redis::start(config(&scene.data)).await?);
     let (sample, took) = scene.sample("main", is_fine).await?;
     assert_eq!(lengths(&sample), Some((5, 0)));
-    assert!(took < 2 * POLL, "{took:?}");
+    assert!(took < 3 * POLL, "{took:?}");
     Ok(())
 }
 
@@ -203,17 +207,13 @@ async fn a_wrong_password_and_none_are_named() -> anyhow::Result<()> {
     let mut scene = Scene::start().await?;
     scene.samplers.set_targets(vec![scene.target("main")]);
     scene.sample("main", is_fine).await?;
-    // Connections that are open stay so.
     scene.redis(&["CONFIG", "SET", "requirepass", "right"]).await?;
+    // Connections that are open stay so: none of these has the former URL.
     let with = |password: &str, name: &str| SampleTarget {
-        url: format!("{}?pass={password}", scene.url.replace("unix://", "redis+unix://")),
+        url: scene.url.replace("unix://", "redis+unix://") + password,
         ..scene.target(name)
     };
-    let targets = vec![
-        with("right", "main"),
-        with("wrong", "wrong"),
-        SampleTarget { url: scene.url.clone(), ..scene.target("none") },
-    ];
+    let targets = vec![with("?pass=right", "main"), with("?pass=wrong", "wrong"), with("", "none")];
     scene.samplers.set_targets(targets);
     assert_eq!(scene.samplers.servers(), 3);
     scene.sample("wrong", has_error(SampleError::AuthFailed)).await?;
@@ -245,7 +245,8 @@ async fn a_key_that_holds_something_else_is_an_error_and_not_zero() -> anyhow::R
 
 #[tokio::test]
 async fn many_ingests_share_one_connection_and_are_forgotten_when_they_go() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
+    // New ones are looked at at once, so that an hour is no wait.
+    let mut scene = Scene::sampling_every(Duration::from_secs(3600)).await?;
     let targets: Vec<_> = (0..250).map(|number| scene.target(&format!("i{number}"))).collect();
     scene.samplers.set_targets(targets.clone());
     scene.sample("i249", is_fine).await?;
@@ -255,8 +256,7 @@ async fn many_ingests_share_one_connection_and_are_forgotten_when_they_go() -> a
     scene.samplers.remove(&key("i0"));
     assert_eq!(scene.samplers.latest(&key("i0")), None);
     scene.samplers.add(scene.target("new"));
-    let (_, took) = scene.sample("new", is_fine).await?;
-    assert!(took < POLL, "a new one is looked at at once: {took:?}");
+    scene.sample("new", is_fine).await?;
     scene.samplers.set_targets(Vec::new());
     assert_eq!((scene.samplers.servers(), scene.samplers.latest(&key("i249"))), (0, None));
     Ok(())
@@ -296,9 +296,9 @@ async fn no_worker_goes_whatever_happens_to_redis() -> anyhow::Result<()> {
     assert_eq!(follow(&sample).law, Law::Backlog);
 
     scene.redis(&["FLUSHALL"]).await?;
-    for _ in 0..4 {
+    for look in 1..=4 {
         let (sample, _) = scene.sample("main", |sample| lengths(sample) == Some((0, 0))).await?;
-        assert_eq!(follow(&sample).law, Law::Unknown);
+        assert_eq!(follow(&sample).law == Law::Unknown, look >= 3, "what was known before counts twice");
     }
     scene.publish(&gauges()).await?;
     let (sample, _) = scene.sample("main", |sample| sample.gauges.is_some()).await?;
