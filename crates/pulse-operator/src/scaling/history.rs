@@ -107,10 +107,12 @@ impl History {
         }
     }
 
-    /// Takes in a sample; one that is not newer than the last is ignored. `ready` workers were there.
+    /// Takes in a sample; the same again is ignored. `ready` workers were there.
     pub fn observe(&mut self, sample: &Sample, ready: u32, policy: &Policy) {
-        if self.newest.is_some_and(|newest| sample.at <= newest) {
-            return;
+        match self.newest {
+            Some(newest) if sample.at == newest => return,
+            Some(newest) if sample.at < newest => self.rewind(sample.at),
+            _ => {}
         }
         let was_unknown = matches!(self.knowledge(sample.at, policy.poll), Knowledge::Unknown { .. });
         self.newest = Some(sample.at);
@@ -130,6 +132,19 @@ impl History {
                     self.quiet_since = None;
                 }
             }
+        }
+    }
+
+    /// Our clock was set back: what lies in the future happened just now, and we are sure of nothing.
+    fn rewind(&mut self, now: Timestamp) {
+        self.unsure_at = now;
+        self.gauges = None;
+        self.quiet_since = None;
+        for (at, _) in &mut self.recommendations {
+            *at = now.min(*at);
+        }
+        for change in &mut self.changes {
+            change.at = now.min(change.at);
         }
     }
 
@@ -235,6 +250,11 @@ impl History {
     /// For how long we have been sure of the past.
     pub(super) fn sure_for(&self, now: Timestamp) -> SignedDuration {
         now.duration_since(self.unsure_at)
+    }
+
+    #[cfg(test)]
+    pub(super) fn learn(&mut self, learning: Learning) {
+        self.learning = learning;
     }
 
     pub(super) fn learning(&self) -> &Learning {

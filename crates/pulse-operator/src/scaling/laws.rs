@@ -89,7 +89,7 @@ fn aged(wish: Wish, policy: &Policy, reading: &Reading, workers: &Workers, now: 
     let current = workers.replicas;
     let exact = match current + (current / 2).max(1) {
         _ if age >= u64::from(limit) => policy.ceiling(),
-        _ if workers.starting(now) > 0 => current,
+        _ if workers.coming(now) => current,
         more => more,
     };
     if f64::from(exact) <= wish.exact {

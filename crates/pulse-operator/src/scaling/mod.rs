@@ -25,6 +25,10 @@ mod victims;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use decision::{Decision, Law, Limit};

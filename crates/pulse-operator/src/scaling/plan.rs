@@ -65,10 +65,15 @@ fn inputs(policy: &Policy, samples: &History, now: Timestamp) -> DecisionInputs 
     DecisionInputs {
         backlog: backlog.map(signed),
         in_flight: in_flight.map(signed),
-        arrivals_per_second: rates.arrivals(),
-        throughput_per_worker: rates.throughput(),
+        arrivals_per_second: rates.arrivals().map(rounded),
+        throughput_per_worker: rates.throughput().map(rounded),
         oldest_age_seconds: oldest_age.map(signed),
     }
+}
+
+/// For people: noise in later digits would only be a reason to write the status again.
+fn rounded(rate: f64) -> f64 {
+    (rate * 100.0).round() / 100.0
 }
 
 /// A little before the next retry falls due.

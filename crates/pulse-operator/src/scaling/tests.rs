@@ -248,6 +248,18 @@ fn gauges_that_stop_changing_are_unknown_whatever_the_clocks_say() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_is_no_reason_to_go() {
+    let mut scene = Scene::with(8);
+    scene.steps(20, Queue::of(800));
+    scene.seconds -= 3600;
+    let back = scene.seconds;
+    while scene.seconds < back + 120 {
+        assert_eq!(scene.steps(1, Queue::default()).replicas, 8);
+    }
+    assert_eq!(scene.steps(1, Queue::default()).replicas, 4);
+}
+
+#[test]
 fn after_an_outage_a_whole_window_passes_before_anybody_goes() {
     let mut scene = Scene::with(8);
     for _ in 0..3 {
@@ -419,6 +431,8 @@ fn workers_that_are_about_to_start_have_to_show_first_that_they_are_not_enough()
     scene.workers.pods[0].not_ready_since = Some(at(scene.seconds - 20));
     let queue = Queue { length: 100, oldest_age: 85, ..Queue::default() };
     assert_eq!(decided(&mut scene, queue), (4, Age, None));
+    scene.workers.pods.remove(0);
+    assert_eq!(gist(&scene.decide()), (4, Age, None), "nor does a pod that is still to be made");
 }
 
 fn spec(workers: serde_json::Value, stopped: bool) -> PulseIngestSpec {
