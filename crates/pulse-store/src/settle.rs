@@ -20,8 +20,6 @@ pub struct Settlement {
     pub task_id: Uuid,
     /// The lease number that it was claimed with.
     pub lease_no: i64,
-    /// How long a worker was busy with it.
-    pub busy: Duration,
     /// What became of it.
     pub verdict: Verdict,
 }
@@ -61,20 +59,26 @@ pub struct Effect {
 pub struct Settler {
     lane: Lane,
     writer: String,
+    /// Busy time that is not in the running totals yet.
+    unreported: Duration,
 }
 
 impl Settler {
     /// Counts in the running totals under `writer`, which is unique to this settler.
     pub fn new(store: &Store, writer: String) -> Self {
-        Self { lane: store.lane(), writer }
+        Self { lane: store.lane(), writer, unreported: Duration::ZERO }
     }
 
     /// Settles all of `settlements`, one transaction per kind of verdict, until one fails; returns the tasks that were
     /// still ours and are settled, also when a later kind failed.
     ///
+    /// `busy` is the worker's busy time since the last call; it goes into the running totals with the first transaction
+    /// that commits.
+    ///
     /// # Errors
     /// [`StoreError::Refused`] if PostgreSQL refused an effect: split what is not settled, and try again.
-    pub async fn settle(&mut self, settlements: &[Settlement]) -> (Vec<Uuid>, Result<(), StoreError>) {
+    pub async fn settle(&mut self, settlements: &[Settlement], busy: Duration) -> (Vec<Uuid>, Result<(), StoreError>) {
+        self.unreported += busy;
         let mut settled = Vec::with_capacity(settlements.len());
         let result = self.settle_kinds(settlements, &mut settled).await;
         (settled, result)
@@ -110,17 +114,18 @@ impl Settler {
     }
 
     async fn finish(&mut self, finished: &Finished<'_>) -> Result<Vec<Uuid>, StoreError> {
-        let writer = self.writer.as_str();
-        self.lane
+        let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
+        let settled = self
+            .lane
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
                     r#"
                     WITH settled AS (
                         DELETE FROM tasks
-                        USING unnest($1::uuid[], $2::bigint[], $3::text[], $9::bigint[]) AS done (id, lease_no, outcome, busy_ms)
+                        USING unnest($1::uuid[], $2::bigint[], $3::text[]) AS done (id, lease_no, outcome)
                         WHERE tasks.id = ANY ($1) AND tasks.id = done.id AND tasks.lease_no = done.lease_no
                               AND tasks.lease_until IS NOT NULL
-                        RETURNING tasks.*, done.outcome, done.busy_ms
+                        RETURNING tasks.*, done.outcome
                     ), effects AS (
                         UPDATE events
                         SET processed = true, processed_at = now(), properties = effect.properties::jsonb,
@@ -130,11 +135,10 @@ impl Settler {
                         WHERE events.id = effect.event_id AND events.created_at = effect.created_at
                               AND effect.task_id IN (SELECT id FROM settled)
                     ), counted AS (
-                        INSERT INTO throughput (writer, settled, busy_ms)
-                        SELECT $8, count(*), coalesce(sum(busy_ms), 0)::bigint FROM settled
+                        INSERT INTO throughput (writer, settled, busy_us) SELECT $8, count(*), $9 FROM settled
                         ON CONFLICT (writer) DO UPDATE
                         SET settled = throughput.settled + excluded.settled,
-                            busy_ms = throughput.busy_ms + excluded.busy_ms, updated_at = now()
+                            busy_us = throughput.busy_us + excluded.busy_us, updated_at = now()
                     )
                     INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at,
                                               started_at, worker, traceparent, request_id)
@@ -151,20 +155,29 @@ impl Settler {
                     &finished.created_at,
                     &finished.properties as &[&str],
                     writer,
-                    &finished.busy_ms,
+                    busy_us,
                 )
                 .fetch_all(connection)
                 .await?;
                 Ok(settled)
             })
-            .await
+            .await?;
+        self.unreported = Duration::ZERO;
+        Ok(settled)
     }
 
     async fn retry(&mut self, retried: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
-        self.lane
+        let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
+        let settled = self
+            .lane
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
-                    "UPDATE tasks
+                    "WITH counted AS (
+                         INSERT INTO throughput (writer, busy_us) VALUES ($5, $6)
+                         ON CONFLICT (writer) DO UPDATE
+                         SET busy_us = throughput.busy_us + excluded.busy_us, updated_at = now()
+                     )
+                     UPDATE tasks
                      SET lease_until = NULL, enqueued_at = NULL, run_at = now() + make_interval(secs => failed.delay),
                          errors = errors || failed.attempt
                      FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::jsonb[]) AS failed (id, lease_no, delay, attempt)
@@ -175,17 +188,23 @@ impl Settler {
                     &retried.lease_no,
                     &retried.delay,
                     &retried.attempts() as &[Json<&Attempt>],
+                    writer,
+                    busy_us,
                 )
                 .fetch_all(connection)
                 .await?;
                 Ok(settled)
             })
-            .await
+            .await?;
+        self.unreported = Duration::ZERO;
+        Ok(settled)
     }
 
     async fn bury(&mut self, buried: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
         let reasons: Vec<&str> = buried.attempt.iter().map(|attempt| attempt.reason.as_str()).collect();
-        self.lane
+        let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
+        let settled = self
+            .lane
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
                     "WITH dead AS (
@@ -199,6 +218,11 @@ impl Settler {
                          FROM dead
                          WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
                                AND events.user_id = dead.user_id
+                     ), counted AS (
+                         INSERT INTO throughput (writer, settled, busy_us) SELECT $5, count(*), $6 FROM dead
+                         ON CONFLICT (writer) DO UPDATE
+                         SET settled = throughput.settled + excluded.settled,
+                             busy_us = throughput.busy_us + excluded.busy_us, updated_at = now()
                      )
                      INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
                                                lease_no, worker, reason, errors, traceparent, request_id)
@@ -210,12 +234,16 @@ impl Settler {
                     &buried.lease_no,
                     &reasons as &[&str],
                     &buried.attempts() as &[Json<&Attempt>],
+                    writer,
+                    busy_us,
                 )
                 .fetch_all(connection)
                 .await?;
                 Ok(settled)
             })
-            .await
+            .await?;
+        self.unreported = Duration::ZERO;
+        Ok(settled)
     }
 
     async fn release(&mut self, released: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
@@ -238,6 +266,10 @@ impl Settler {
     }
 }
 
+fn microseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// The columns of tasks that are done, and of the effects on their events.
 #[derive(Default)]
 struct Finished<'a> {
@@ -248,7 +280,6 @@ struct Finished<'a> {
     event_id: Vec<i64>,
     created_at: Vec<DateTime<Utc>>,
     properties: Vec<&'a str>,
-    busy_ms: Vec<i64>,
 }
 
 impl<'a> Finished<'a> {
@@ -256,7 +287,6 @@ impl<'a> Finished<'a> {
         self.task_id.push(settlement.task_id);
         self.lease_no.push(settlement.lease_no);
         self.outcome.push(outcome);
-        self.busy_ms.push(i64::try_from(settlement.busy.as_millis()).unwrap_or(i64::MAX));
         for Effect { event_id, created_at, properties } in effects {
             self.effect_task_id.push(settlement.task_id);
             self.event_id.push(*event_id);

@@ -75,8 +75,7 @@ impl Heartbeat {
             let error = attempt::timed_out(self.config.timeout);
             let (now, random) = (chrono::Utc::now(), rand::random());
             let verdict = attempt::failed(task.attempt, task.max_attempts, error, &self.config.retry, now, random);
-            let busy = task.claimed.elapsed();
-            let _ = self.settlements.send(Settlement { task_id, lease_no: task.lease_no, busy, verdict });
+            let _ = self.settlements.send(Settlement { task_id, lease_no: task.lease_no, verdict });
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::busy::Busy;
 use crate::held::Held;
 use crate::metrics::WorkerMetrics;
 use crate::{Attempts, Pace, WorkerConfig, WorkerHealth};
@@ -29,6 +30,7 @@ pub(crate) struct Intake {
     health: WorkerHealth,
     metrics: WorkerMetrics,
     pace: Pace,
+    busy: Busy,
     redis_again_at: Option<Instant>,
 }
 
@@ -41,6 +43,7 @@ impl Intake {
         health: WorkerHealth,
         metrics: WorkerMetrics,
         pace: Pace,
+        busy: Busy,
     ) -> Self {
         Self {
             consumer: Consumer::new(queue, config.name.clone()),
@@ -50,6 +53,7 @@ impl Intake {
             health,
             metrics,
             pace,
+            busy,
             redis_again_at: None,
         }
     }
@@ -134,7 +138,10 @@ impl Intake {
     /// works on. `None` at the shutdown: the deliveries stay pending and are reaped, and the sweep finds the tasks.
     async fn claim_patiently(&mut self, ids: &[Uuid], shutdown: &CancellationToken) -> Option<Vec<Claimed>> {
         while !shutdown.is_cancelled() {
-            match self.claimer.claim(ids).await {
+            let claiming = self.busy.lane();
+            let result = self.claimer.claim(ids).await;
+            drop(claiming);
+            match result {
                 Ok(claimed) => return Some(claimed),
                 Err(error) => wait_out(error, shutdown).await,
             }

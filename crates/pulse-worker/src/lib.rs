@@ -13,6 +13,7 @@
 //! * Draining: no new claims, what runs may end; what does not is released without using up its attempt.
 
 mod attempt;
+mod busy;
 mod heartbeat;
 mod held;
 mod intake;
@@ -36,6 +37,7 @@ use tracing::{Instrument, Span};
 pub use metrics::WorkerMetrics;
 pub use processor::{Normalize, ProcessError, Processor};
 
+use crate::busy::Busy;
 use crate::held::{Held, HeldTask, Progress};
 
 /// Tasks are held for this long ahead.
@@ -152,6 +154,7 @@ impl Worker {
         let held = Held::default();
         let (settlements, receiver) = mpsc::unbounded_channel();
         let pace = Pace::new(config.concurrency);
+        let busy = Busy::new(config.concurrency);
         let attempts = Attempts {
             runtime: steps.handle().clone(),
             slots: Arc::new(Semaphore::new(config.concurrency)),
@@ -160,9 +163,10 @@ impl Worker {
             held: held.clone(),
             metrics: metrics.clone(),
             pace: pace.clone(),
+            busy: busy.clone(),
             config: Arc::new(config.clone()),
         };
-        let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone());
+        let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone(), busy.clone());
         let stop_settling = CancellationToken::new();
         let settling = tokio::spawn(settling.run(receiver, stop_settling.clone()));
         let heartbeat = heartbeat::Heartbeat {
@@ -175,7 +179,7 @@ impl Worker {
         };
         let stop_heartbeat = CancellationToken::new();
         let heartbeat = tokio::spawn(heartbeat.run(stop_heartbeat.clone()));
-        let mut intake = intake::Intake::new(&config, &store, &queue, held.clone(), health, metrics, pace);
+        let mut intake = intake::Intake::new(&config, &store, &queue, held.clone(), health, metrics, pace, busy);
         intake.run(&attempts, &shutdown).await;
 
         tracing::info!(held = held.len(), "draining");
@@ -202,8 +206,7 @@ fn release(held: &Held, settlements: &mpsc::UnboundedSender<Settlement>, which: 
         if let Some(abort) = &task.abort {
             abort.abort();
         }
-        let busy = task.claimed.elapsed();
-        let _ = settlements.send(Settlement { task_id, lease_no: task.lease_no, busy, verdict: Verdict::Release });
+        let _ = settlements.send(Settlement { task_id, lease_no: task.lease_no, verdict: Verdict::Release });
     }
 }
 
@@ -216,6 +219,7 @@ struct Attempts {
     held: Held,
     metrics: WorkerMetrics,
     pace: Pace,
+    busy: Busy,
     config: Arc<WorkerConfig>,
 }
 
@@ -232,13 +236,14 @@ impl Attempts {
             (self.config.link_trace)(&span, traceparent);
         }
         let (slots, processor, settlements) = (self.slots.clone(), self.processor.clone(), self.settlements.clone());
-        let (held, metrics, pace, config) =
-            (self.held.clone(), self.metrics.clone(), self.pace.clone(), self.config.clone());
+        let (held, metrics, pace, busy, config) =
+            (self.held.clone(), self.metrics.clone(), self.pace.clone(), self.busy.clone(), self.config.clone());
         async move {
             let Ok(_slot) = slots.acquire().await else { return };
             if !held.begin(task.id, task.lease_no) {
                 return;
             }
+            let running = busy.step();
             let started = Instant::now();
             let verdict = if task.events.len() < task.event_count {
                 Verdict::Gone
@@ -251,11 +256,12 @@ impl Attempts {
                     }
                 }
             };
-            let busy = started.elapsed();
-            metrics.processing_seconds.observe(busy.as_secs_f64());
-            pace.took(busy);
+            drop(running);
+            let took = started.elapsed();
+            metrics.processing_seconds.observe(took.as_secs_f64());
+            pace.took(took);
             if held.end(task.id, task.lease_no) {
-                let _ = settlements.send(Settlement { task_id: task.id, lease_no: task.lease_no, busy, verdict });
+                let _ = settlements.send(Settlement { task_id: task.id, lease_no: task.lease_no, verdict });
             }
         }
         .instrument(span)
