@@ -48,14 +48,17 @@ impl Claimer {
         Self { lane: store.lane(), worker, lease }
     }
 
-    /// Claims those of `ids` that are due and not leased.
+    /// Claims those of `ids` that are due and not leased, by id, until they have `most_events` events together; at least
+    /// one, however large it is.
     ///
-    /// A task that does not come back is done, leased by somebody else, or due later: forget its delivery.
+    /// Unless that many came back, a task that did not is done, leased by somebody else, or due later: forget its
+    /// delivery.
     ///
     /// # Errors
     /// [`StoreError`]; the tasks may be leased to us all the same, until the lease ends.
-    pub async fn claim(&mut self, ids: &[Uuid]) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn claim(&mut self, ids: &[Uuid], most_events: usize) -> Result<Vec<Claimed>, StoreError> {
         let (worker, lease) = (self.worker.as_str(), self.lease.as_secs_f64());
+        let most_events = i64::try_from(most_events.max(1)).unwrap_or(i64::MAX);
         let rows = self
             .lane
             .run(async |connection| {
@@ -63,14 +66,16 @@ impl Claimer {
                     Row,
                     r#"
                     WITH due AS (
-                        SELECT id FROM tasks
+                        SELECT id, cardinality(event_ids) AS size FROM tasks
                         WHERE id = ANY ($1) AND run_at + interval '0' <= now() AND (lease_until IS NULL OR lease_until < now())
                               AND attempts < max_attempts
                         FOR UPDATE SKIP LOCKED
+                    ), sized AS (
+                        SELECT id, sum(size) OVER (ORDER BY id) - size AS events_before FROM due
                     ), claimed AS (
                         UPDATE tasks SET attempts = attempts + 1, lease_no = lease_no + 1, worker = $2,
                                          started_at = now(), lease_until = now() + make_interval(secs => $3)
-                        WHERE tasks.id = ANY (ARRAY(SELECT id FROM due))
+                        WHERE tasks.id = ANY (ARRAY(SELECT id FROM sized WHERE events_before < $4))
                         RETURNING tasks.*
                     )
                     SELECT claimed.id AS "id!", cardinality(event_ids) AS "event_count!", attempts AS "attempts!",
@@ -87,6 +92,7 @@ impl Claimer {
                     ids,
                     worker,
                     lease,
+                    most_events,
                 )
                 .fetch_all(connection)
                 .await?;
@@ -96,11 +102,12 @@ impl Claimer {
         Ok(group(rows))
     }
 
-    /// Claims the oldest `limit` due tasks straight from PostgreSQL: the fallback while Redis is away.
+    /// Claims the oldest `limit` due tasks straight from PostgreSQL, as [`Claimer::claim`] does: the fallback while Redis
+    /// is away.
     ///
     /// # Errors
     /// As [`Claimer::claim`].
-    pub async fn claim_due(&mut self, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn claim_due(&mut self, limit: usize, most_events: usize) -> Result<Vec<Claimed>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = self
             .lane
@@ -116,7 +123,7 @@ impl Claimer {
                 Ok(due)
             })
             .await?;
-        if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due).await }
+        if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due, most_events).await }
     }
 
     /// Extends the leases that are still ours; returns those task ids.

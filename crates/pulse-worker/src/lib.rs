@@ -44,6 +44,10 @@ use crate::held::{Held, HeldTask, Progress};
 pub const HORIZON: Duration = Duration::from_millis(100);
 /// The most tasks held at once, and the most of one claim or settlement.
 const MOST_HELD: usize = 256;
+/// No more tasks are taken while so many events are held, to bound the memory that large batches take.
+const MOST_HELD_EVENTS: usize = 2 * MOST_CLAIMED_EVENTS;
+/// A claim takes no further task from this many events on, so that neither side sends or keeps too much at once.
+const MOST_CLAIMED_EVENTS: usize = 2000;
 /// A worker that has not looked for work for this long is not live.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 

@@ -143,7 +143,7 @@ impl Settling {
             patience.outcome_unknown |= matches!(error, StoreError::Unavailable(_) | StoreError::Unexpected(_));
             let may_pass = match error {
                 StoreError::Unavailable(_) | StoreError::Locked(_) => true,
-                StoreError::TooSlow(_) => part.len() == 1,
+                StoreError::TooMuch(_) => part.len() == 1,
                 StoreError::Refused { .. } | StoreError::Unexpected(_) => false,
             };
             if !may_pass || Instant::now() >= patience.until {
@@ -232,7 +232,7 @@ fn groups(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
 /// Whether a part of a group may succeed where the group fails.
 fn is_about_the_values(error: &StoreError) -> bool {
     match error {
-        StoreError::Refused { .. } | StoreError::Unexpected(_) | StoreError::TooSlow(_) => true,
+        StoreError::Refused { .. } | StoreError::Unexpected(_) | StoreError::TooMuch(_) => true,
         StoreError::Unavailable(_) | StoreError::Locked(_) => false,
     }
 }
