@@ -17,7 +17,9 @@ use crate::error::StoreError;
 /// A lane keeps one plan for ever, and it may be made while `tasks` was last recorded as empty: any index looks equally
 /// cheap then, and with a backlog a walk over all of `tasks_run_at` or `tasks_pkey` takes seconds. So every statement
 /// that knows its ids says `id = ANY (…)`, also beside a join, and hides `run_at` from its index by adding nothing to
-/// it; events are looked up with their user too, which the index of a partition that looks empty can serve.
+/// it. The events of a task are one short range of either index of one partition, whichever looks cheaper: they were
+/// inserted together, with ids in their order. Looked up one by one, each would be sought among all events of its user
+/// that were accepted at the same time.
 pub struct Claimer {
     lane: Lane,
     worker: String,
@@ -84,10 +86,10 @@ impl Claimer {
                            event_name AS "event_name?", event_type AS "event_type?", payload::text AS "payload?",
                            event_timestamp AS "event_timestamp?"
                     FROM claimed
-                    LEFT JOIN LATERAL unnest(event_ids) WITH ORDINALITY AS wanted (event_id, place) ON true
-                    LEFT JOIN events ON events.id = wanted.event_id AND events.created_at = claimed.created_at
-                                        AND events.user_id = claimed.user_id
-                    ORDER BY claimed.id, place
+                    LEFT JOIN events ON events.user_id = claimed.user_id AND events.created_at = claimed.created_at
+                                        AND events.id BETWEEN event_ids[1] AND event_ids[cardinality(event_ids)]
+                                        AND events.task_id = claimed.id
+                    ORDER BY claimed.id, events.id
                     "#,
                     ids,
                     worker,

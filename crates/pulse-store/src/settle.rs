@@ -91,8 +91,11 @@ impl Settler {
         let mut released = Ended::default();
         for settlement in settlements {
             match &settlement.verdict {
-                Verdict::Processed(effects) => finished.push(settlement, "processed", effects),
-                Verdict::Gone => finished.push(settlement, "gone", &[]),
+                Verdict::Processed(effects) => finished.push(settlement, effects),
+                Verdict::Gone => {
+                    finished.push(settlement, &[]);
+                    finished.gone.push(settlement.task_id);
+                }
                 Verdict::Retry { delay, attempt } => retried.push(settlement, *delay, Some(attempt)),
                 Verdict::Bury(attempt) => buried.push(settlement, Duration::ZERO, Some(attempt)),
                 Verdict::Release => released.push(settlement, Duration::ZERO, None),
@@ -113,6 +116,7 @@ impl Settler {
         Ok(())
     }
 
+    /// `IN (…) IS TRUE` is looked up in a hash; without `IS TRUE` it is a join, which on a lane compares each with each.
     async fn finish(&mut self, finished: &Finished<'_>) -> Result<Vec<Uuid>, StoreError> {
         let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
         let settled = self
@@ -122,10 +126,9 @@ impl Settler {
                     r#"
                     WITH settled AS (
                         DELETE FROM tasks
-                        USING unnest($1::uuid[], $2::bigint[], $3::text[]) AS done (id, lease_no, outcome)
-                        WHERE tasks.id = ANY ($1) AND tasks.id = done.id AND tasks.lease_no = done.lease_no
-                              AND tasks.lease_until IS NOT NULL
-                        RETURNING tasks.*, done.outcome
+                        WHERE id = ANY ($1) AND lease_until IS NOT NULL
+                              AND ((id, lease_no) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[]))) IS TRUE
+                        RETURNING *, CASE WHEN id = ANY ($3::uuid[]) THEN 'gone' ELSE 'processed' END AS outcome
                     ), effects AS (
                         UPDATE events
                         SET processed = true, processed_at = now(), properties = effect.properties::jsonb,
@@ -133,7 +136,7 @@ impl Settler {
                         FROM unnest($4::uuid[], $5::bigint[], $6::timestamptz[], $7::text[])
                              AS effect (task_id, event_id, created_at, properties)
                         WHERE events.id = effect.event_id AND events.created_at = effect.created_at
-                              AND effect.task_id IN (SELECT id FROM settled)
+                              AND (effect.task_id IN (SELECT id FROM settled)) IS TRUE
                     ), counted AS (
                         INSERT INTO throughput (writer, settled, busy_us) SELECT $8, count(*), $9 FROM settled
                         ON CONFLICT (writer) DO UPDATE
@@ -149,7 +152,7 @@ impl Settler {
                     "#,
                     &finished.task_id,
                     &finished.lease_no,
-                    &finished.outcome as &[&str],
+                    &finished.gone,
                     &finished.effect_task_id,
                     &finished.event_id,
                     &finished.created_at,
@@ -275,7 +278,7 @@ fn microseconds(duration: Duration) -> i64 {
 struct Finished<'a> {
     task_id: Vec<Uuid>,
     lease_no: Vec<i64>,
-    outcome: Vec<&'static str>,
+    gone: Vec<Uuid>,
     effect_task_id: Vec<Uuid>,
     event_id: Vec<i64>,
     created_at: Vec<DateTime<Utc>>,
@@ -283,10 +286,9 @@ struct Finished<'a> {
 }
 
 impl<'a> Finished<'a> {
-    fn push(&mut self, settlement: &Settlement, outcome: &'static str, effects: &'a [Effect]) {
+    fn push(&mut self, settlement: &Settlement, effects: &'a [Effect]) {
         self.task_id.push(settlement.task_id);
         self.lease_no.push(settlement.lease_no);
-        self.outcome.push(outcome);
         for Effect { event_id, created_at, properties } in effects {
             self.effect_task_id.push(settlement.task_id);
             self.event_id.push(*event_id);
