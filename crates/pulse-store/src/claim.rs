@@ -33,6 +33,7 @@ struct Row {
     attempts: i32,
     max_attempts: i32,
     lease_no: i64,
+    crashed: bool,
     created_at: DateTime<Utc>,
     traceparent: Option<String>,
     request_id: Option<String>,
@@ -68,7 +69,7 @@ impl Claimer {
                     Row,
                     r#"
                     WITH due AS (
-                        SELECT id, cardinality(event_ids) AS size FROM tasks
+                        SELECT id, cardinality(event_ids) AS size, lease_until IS NOT NULL AS crashed FROM tasks
                         WHERE id = ANY ($1) AND run_at + interval '0' <= now() AND (lease_until IS NULL OR lease_until < now())
                               AND attempts < max_attempts
                         FOR UPDATE SKIP LOCKED
@@ -81,7 +82,8 @@ impl Claimer {
                         RETURNING tasks.*
                     )
                     SELECT claimed.id AS "id!", cardinality(event_ids) AS "event_count!", attempts AS "attempts!",
-                           max_attempts AS "max_attempts!", lease_no AS "lease_no!", claimed.created_at AS "created_at!",
+                           max_attempts AS "max_attempts!", lease_no AS "lease_no!",
+                           claimed.id = ANY (ARRAY(SELECT id FROM due WHERE crashed)) AS "crashed!", claimed.created_at AS "created_at!",
                            traceparent, request_id, claimed.user_id AS "user_id!", events.id AS "event_id?",
                            event_name AS "event_name?", event_type AS "event_type?", payload::text AS "payload?",
                            event_timestamp AS "event_timestamp?"
@@ -174,6 +176,7 @@ fn group(rows: Vec<Row>) -> Vec<Claimed> {
                 attempt: u32::try_from(row.attempts).unwrap_or(u32::MAX),
                 max_attempts: u32::try_from(row.max_attempts).unwrap_or(u32::MAX),
                 lease_no: row.lease_no,
+                crashed: row.crashed,
                 created_at: row.created_at,
                 traceparent: row.traceparent,
                 request_id: row.request_id,

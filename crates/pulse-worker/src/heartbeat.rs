@@ -67,11 +67,12 @@ impl Heartbeat {
     /// and the worker says that it wants a restart.
     fn give_up_stuck(&self) {
         for (task_id, task) in self.held.overdue(self.config.timeout + GRACE) {
+            self.health.set_stuck(task_id, task.lease_no, true);
             if !self.held.end(task_id, task.lease_no) {
+                self.health.set_stuck(task_id, task.lease_no, false);
                 continue;
             }
             tracing::error!(%task_id, attempt = task.attempt, "the step does not yield: giving the attempt up");
-            self.health.0.stuck.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let error = attempt::timed_out(self.config.timeout);
             let (now, random) = (chrono::Utc::now(), rand::random());
             let verdict = attempt::failed(task.attempt, task.max_attempts, error, &self.config.retry, now, random);

@@ -181,6 +181,7 @@ mod tests {
             attempt: 1,
             max_attempts: 3,
             lease_no,
+            crashed: false,
             created_at: chrono::DateTime::UNIX_EPOCH,
             traceparent: None,
             request_id: None,

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use pulse_core::{Claimed, FailureReason};
 use pulse_queue::{Acknowledger, Consumer, Delivery, Queue};
 use pulse_store::{Claimer, Store, StoreError};
 use tokio::time::Instant;
@@ -114,7 +115,7 @@ impl Intake {
 
     fn set_redis_away(&mut self, away: bool) {
         self.redis_again_at = away.then(|| Instant::now() + REDIS_RETRY);
-        if self.health.0.redis_away.swap(away, std::sync::atomic::Ordering::Relaxed) && !away {
+        if self.health.set_redis_away(away) && !away {
             tracing::info!("reading from Redis again");
         }
     }
@@ -139,8 +140,8 @@ impl Intake {
                 self.most_claimed = (self.most_claimed * 2).min(MOST_HELD);
                 for task in claimed {
                     claimed_events += task.event_count;
-                    self.held.add(&task, entries.remove(&task.id));
-                    attempts.start(task);
+                    let entry = entries.remove(&task.id);
+                    self.begin(task, entry, attempts);
                 }
             }
             Err(error) => {
@@ -162,6 +163,14 @@ impl Intake {
                 "cannot acknowledge deliveries that were of no use"
             );
         }
+    }
+
+    fn begin(&self, task: Claimed, entry: Option<String>, attempts: &Attempts) {
+        if task.crashed {
+            self.metrics.count_retry(FailureReason::Crash);
+        }
+        self.held.add(&task, entry);
+        attempts.start(task);
     }
 
     /// After a failed claim: the next one is half as large, because size may have been the reason, and comes later,
@@ -188,8 +197,7 @@ impl Intake {
                 self.most_claimed = (self.most_claimed * 2).min(MOST_HELD);
                 let found = claimed.len();
                 for task in claimed {
-                    self.held.add(&task, None);
-                    attempts.start(task);
+                    self.begin(task, None, attempts);
                 }
                 found
             }

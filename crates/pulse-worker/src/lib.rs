@@ -14,6 +14,7 @@
 
 mod attempt;
 mod busy;
+mod health;
 mod heartbeat;
 mod held;
 mod intake;
@@ -22,7 +23,7 @@ mod processor;
 mod settling;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pulse_core::{Claimed, RetryPolicy};
@@ -34,7 +35,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-pub use metrics::WorkerMetrics;
+pub use health::WorkerHealth;
+pub use metrics::{TaskCounters, WorkerMetrics};
 pub use processor::{Normalize, ProcessError, Processor};
 
 use crate::busy::Busy;
@@ -48,8 +50,6 @@ const MOST_HELD: usize = 256;
 const MOST_HELD_EVENTS: usize = 2 * MOST_CLAIMED_EVENTS;
 /// A claim takes no further task from this many events on, so that neither side sends or keeps too much at once.
 const MOST_CLAIMED_EVENTS: usize = 2000;
-/// A worker that has not looked for work for this long is not live.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -68,49 +68,6 @@ pub struct WorkerConfig {
     pub drain_timeout: Duration,
     /// Links a task's span to the trace of the request that posted it.
     pub link_trace: fn(&Span, &str),
-}
-
-/// What the probes ask a worker. Cheap to clone.
-#[derive(Clone)]
-pub struct WorkerHealth(Arc<HealthState>);
-
-struct HealthState {
-    start: Instant,
-    last_poll_ms: AtomicU64,
-    stuck: AtomicUsize,
-    redis_away: std::sync::atomic::AtomicBool,
-}
-
-impl WorkerHealth {
-    fn new() -> Self {
-        Self(Arc::new(HealthState {
-            start: Instant::now(),
-            last_poll_ms: AtomicU64::new(0),
-            stuck: AtomicUsize::new(0),
-            redis_away: false.into(),
-        }))
-    }
-
-    fn polled(&self) {
-        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_poll_ms.store(now, Ordering::Relaxed);
-    }
-
-    /// Why the worker is not live, if it is not: it stopped looking for work, or a step never yields.
-    pub fn problem(&self) -> Option<String> {
-        let silent =
-            self.0.start.elapsed().saturating_sub(Duration::from_millis(self.0.last_poll_ms.load(Ordering::Relaxed)));
-        let stuck = self.0.stuck.load(Ordering::Relaxed);
-        if stuck > 0 {
-            return Some(format!("{stuck} steps run past their time-out without yielding: restart to end them"));
-        }
-        (silent > STALLED_AFTER).then(|| format!("has not looked for work for {} s", silent.as_secs()))
-    }
-
-    /// Whether Redis is away, so that work is found by polling PostgreSQL.
-    pub fn is_redis_away(&self) -> bool {
-        self.0.redis_away.load(Ordering::Relaxed)
-    }
 }
 
 /// A worker, ready to run.
@@ -168,6 +125,7 @@ impl Worker {
             metrics: metrics.clone(),
             pace: pace.clone(),
             busy: busy.clone(),
+            health: health.clone(),
             config: Arc::new(config.clone()),
         };
         let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone(), busy.clone());
@@ -224,6 +182,7 @@ struct Attempts {
     metrics: WorkerMetrics,
     pace: Pace,
     busy: Busy,
+    health: WorkerHealth,
     config: Arc<WorkerConfig>,
 }
 
@@ -242,11 +201,14 @@ impl Attempts {
         let (slots, processor, settlements) = (self.slots.clone(), self.processor.clone(), self.settlements.clone());
         let (held, metrics, pace, busy, config) =
             (self.held.clone(), self.metrics.clone(), self.pace.clone(), self.busy.clone(), self.config.clone());
+        let health = self.health.clone();
         async move {
             let Ok(_slot) = slots.acquire().await else { return };
             if !held.begin(task.id, task.lease_no) {
                 return;
             }
+            // Dropped at the end, whatever the end is: a step that was given up as stuck is not stuck any more.
+            let _watched = health.watch(task.id, task.lease_no);
             let running = busy.step();
             let started = Instant::now();
             let verdict = if task.events.len() < task.event_count {

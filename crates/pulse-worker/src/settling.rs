@@ -282,7 +282,11 @@ mod tests {
             drain_timeout: Duration::from_secs(1),
             link_trace: |_, _| {},
         };
-        let metrics = WorkerMetrics::register(&mut prometheus_client::registry::Registry::default());
+        let metrics = WorkerMetrics::register(
+            &mut prometheus_client::registry::Registry::default(),
+            <_>::default(),
+            <_>::default(),
+        );
         let store = Store::connect_lazy(&store).expect("a valid URL");
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
         let settling = Settling::new(&config, &store, &queue, Held::default(), metrics, Busy::new(1));
