@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use pulse_queue::Acknowledger;
 use pulse_store::{Claimer, Settlement};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::held::{Held, HeldTask};
@@ -24,15 +23,13 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    /// Beats until it is aborted.
+    pub(crate) async fn run(mut self) {
         // A third of the lease, so that one missed beat does no harm.
         let beat = self.config.lease / 3;
         let mut last_beat = Instant::now();
-        while !stop.is_cancelled() {
-            tokio::select! {
-                () = tokio::time::sleep(beat.min(GRACE)) => {}
-                () = stop.cancelled() => return,
-            }
+        loop {
+            tokio::time::sleep(beat.min(GRACE)).await;
             self.give_up_stuck();
             if last_beat.elapsed() >= beat {
                 last_beat = Instant::now();

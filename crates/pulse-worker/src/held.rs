@@ -152,9 +152,9 @@ impl Held {
         }
     }
 
-    /// Waits until nothing is held, `patience` at the most.
-    pub(crate) async fn emptied(&self, patience: Duration) {
-        let _ = tokio::time::timeout(patience, async {
+    /// Waits until nothing is held, or until `deadline`.
+    pub(crate) async fn emptied(&self, deadline: tokio::time::Instant) {
+        let _ = tokio::time::timeout_at(deadline, async {
             loop {
                 let changed = self.0.changed.notified();
                 tokio::pin!(changed);

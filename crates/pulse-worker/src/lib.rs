@@ -10,7 +10,8 @@
 //!   fast they run: as many as the threads finish within [`HORIZON`], so that fast tasks share round trips and a slow
 //!   one does not make others wait.
 //! * The step runs on a runtime of its own, so that whatever it does, leases are extended and results settled.
-//! * Draining: no new claims, what runs may end; what does not is released without using up its attempt.
+//! * Draining: no new claims, what runs may end; what does not is released without using up its attempt. It ends
+//!   [`HAND_BACK`] after its time-out, also if PostgreSQL does not.
 
 mod attempt;
 mod busy;
@@ -44,6 +45,8 @@ use crate::held::{Held, HeldTask, Progress};
 
 /// Tasks are held for this long ahead.
 pub const HORIZON: Duration = Duration::from_millis(100);
+/// How long handing back what did not end may take, beyond the drain time-out.
+const HAND_BACK: Duration = Duration::from_secs(5);
 /// The most tasks held at once, and the most of one claim or settlement.
 const MOST_HELD: usize = 256;
 /// No more tasks are taken while so many events are held, to bound the memory that large batches take.
@@ -97,7 +100,8 @@ impl Worker {
         self.health.clone()
     }
 
-    /// Works until `shutdown`, then drains. Returns when everything it held is settled or released.
+    /// Works until `shutdown`, then drains. Returns when everything it held is settled or released, or when PostgreSQL is
+    /// away for longer than the drain may take.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { config, store, queue, processor, metrics, health } = self;
         let steps = match tokio::runtime::Builder::new_multi_thread()
@@ -130,7 +134,7 @@ impl Worker {
         };
         let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone(), busy.clone());
         let stop_settling = CancellationToken::new();
-        let settling = tokio::spawn(settling.run(receiver, stop_settling.clone()));
+        let mut settling = tokio::spawn(settling.run(receiver, stop_settling.clone()));
         let heartbeat = heartbeat::Heartbeat {
             claimer: pulse_store::Claimer::new(&store, config.name.clone(), config.lease),
             acknowledger: Acknowledger::new(&queue, config.name.clone()),
@@ -139,23 +143,40 @@ impl Worker {
             health: health.clone(),
             config: config.clone(),
         };
-        let stop_heartbeat = CancellationToken::new();
-        let heartbeat = tokio::spawn(heartbeat.run(stop_heartbeat.clone()));
+        let heartbeat = tokio::spawn(heartbeat.run());
         let mut intake = intake::Intake::new(&config, &store, &queue, held.clone(), health, metrics, pace, busy);
-        intake.run(&attempts, &shutdown).await;
+        let begun = async {
+            shutdown.cancelled().await;
+            tokio::time::Instant::now()
+        };
+        let give_up = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(config.drain_timeout + HAND_BACK).await;
+        };
+        let taking = async {
+            tokio::select! {
+                () = intake.run(&attempts, &shutdown) => {}
+                // PostgreSQL does not answer to a claim.
+                () = give_up => {}
+            }
+        };
+        let (begun, ()) = tokio::join!(begun, taking);
+        let deadline = begun + config.drain_timeout;
 
         tracing::info!(held = held.len(), "draining");
         // First what has not started: another worker can begin it while we wait for the rest.
         release(&held, &settlements, |task| task.progress == Progress::Waiting);
-        held.emptied(config.drain_timeout).await;
+        held.emptied(deadline).await;
         release(&held, &settlements, |_| true);
-        stop_heartbeat.cancel();
-        let _ = heartbeat.await;
+        heartbeat.abort();
         drop((attempts, settlements));
         steps.shutdown_background();
         // Told to stop, because a step that never yields keeps its sender for ever.
         stop_settling.cancel();
-        let _ = settling.await;
+        if tokio::time::timeout_at(deadline + HAND_BACK, &mut settling).await.is_err() {
+            settling.abort();
+            tracing::warn!(held = held.len(), "PostgreSQL is away: what is held runs again when its leases end");
+        }
     }
 }
 
