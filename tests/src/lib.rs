@@ -3,6 +3,7 @@
 //! Nothing is mocked. Tests wait for conditions, with a deadline, and never for time.
 
 mod client;
+mod load;
 mod process;
 mod python;
 
@@ -18,6 +19,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
 pub use client::{Answer, Client, token};
+pub use load::{load, report};
 pub use process::{Process, binary, pulse, pulse_output, send_signal};
 pub use python::{python_tool, repository, run};
 
