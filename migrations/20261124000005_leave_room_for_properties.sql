@@ -1,6 +1,6 @@
 -- additive: yes
 -- Leaves room on the pages of `events` for what processing adds: the update of a settlement then stays on its page and
--- touches no index, which halves its WAL. It would have taken as much space on another page.
+-- touches no index: a third less WAL per event, and smaller indexes, for more room on disk.
 
 CREATE OR REPLACE FUNCTION ensure_month_partitions(parent text, months_ahead int) RETURNS int
 LANGUAGE plpgsql AS $$

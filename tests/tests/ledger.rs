@@ -302,7 +302,7 @@ async fn roles_stopped_under_load_fail_no_request_and_use_up_no_attempt() -> any
     assert_eq!(worker.stop().await?, 0);
     let task = client.get(&path).await?.json;
     assert_eq!((task["attempts"].as_i64(), task["errors"].as_array().map(Vec::len)), (Some(0), Some(0)), "{task}");
-    let (report, code) = tokio::join!(report(load), api.stop());
+    let (report, code) = tokio::join!(report(posting), api.stop());
     assert_eq!(code?, 0);
     let report = report?;
     assert_eq!(report["refused"], json!({}), "{report}");

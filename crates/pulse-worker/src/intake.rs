@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::busy::Busy;
 use crate::held::{Held, Room};
 use crate::metrics::WorkerMetrics;
-use crate::{Attempts, MOST_CLAIMED_EVENTS, MOST_HELD, MOST_HELD_EVENTS, Pace, WorkerConfig, WorkerHealth};
+use crate::{Attempts, MOST_CLAIMED_EVENTS, MOST_HELD, MOST_HELD_EVENTS, Pace, WorkerHealth};
 
 /// How long one read waits for deliveries.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -39,25 +39,18 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(
-        config: &WorkerConfig,
-        store: &Store,
-        queue: &Queue,
-        held: Held,
-        health: WorkerHealth,
-        metrics: WorkerMetrics,
-        pace: Pace,
-        busy: Busy,
-    ) -> Self {
+    /// Finds work for `attempts`.
+    pub(crate) fn new(attempts: &Attempts, store: &Store, queue: &Queue) -> Self {
+        let config = &attempts.config;
         Self {
             consumer: Consumer::new(queue, config.name.clone()),
             acknowledger: Acknowledger::new(queue, config.name.clone()),
             claimer: Claimer::new(store, config.name.clone(), config.lease),
-            held,
-            health,
-            metrics,
-            pace,
-            busy,
+            held: attempts.held.clone(),
+            health: attempts.health.clone(),
+            metrics: attempts.metrics.clone(),
+            pace: attempts.pace.clone(),
+            busy: attempts.busy.clone(),
             redis_again_at: None,
             delivered: VecDeque::new(),
             most_claimed: MOST_HELD,

@@ -144,7 +144,7 @@ impl Worker {
             config: config.clone(),
         };
         let heartbeat = tokio::spawn(heartbeat.run());
-        let mut intake = intake::Intake::new(&config, &store, &queue, held.clone(), health, metrics, pace, busy);
+        let mut intake = intake::Intake::new(&attempts, &store, &queue);
         let begun = async {
             shutdown.cancelled().await;
             tokio::time::Instant::now()
