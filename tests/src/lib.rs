@@ -4,6 +4,7 @@
 
 mod client;
 pub mod cluster;
+mod load;
 pub mod operator;
 mod process;
 mod python;
@@ -20,6 +21,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
 pub use client::{Answer, Client, token};
+pub use load::{load, report};
 pub use process::{Process, binary, pulse, pulse_output, send_signal};
 pub use python::{python_tool, repository, run};
 
