@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use super::decision::Law;
-use super::history::{History, Knowledge, Part, Reading};
+use super::history::History;
 use super::policy::{Policy, Workers};
+use super::reading::{Knowledge, Part, Reading};
 
 /// A worker is planned to be busy for this part of its time, so that a queue does not build up by chance.
 const UTILISATION: f64 = 0.8;

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::decision::{Decision, Law, Limit};
-use super::history::{History, Knowledge, WAKE_LEAD};
+use super::history::History;
 use super::laws;
 use super::limits::{self, Count};
 use super::policy::{Policy, Workers};
+use super::reading::{Knowledge, WAKE_LEAD};
 use crate::crd::DecisionInputs;
 
 /// How many workers there should be at `now`. Tell [`History::decided`] once it is done.

@@ -135,6 +135,18 @@ fn whatever_happens_starts_the_idle_time_anew() {
 }
 
 #[test]
+fn the_last_worker_stays_while_it_has_a_task_that_redis_forgot() {
+    let mut scene = Scene::with(1);
+    for _ in 0..60 {
+        let mut sample = Queue::default().whole(scene.seconds);
+        if let Some(gauges) = &mut sample.gauges {
+            gauges.owed = 1;
+        }
+        assert_eq!(scene.step(sample).replicas, 1);
+    }
+}
+
+#[test]
 fn the_last_worker_stays_during_a_rollout_and_a_migration() {
     for (rolling_out, migrating) in [(true, false), (false, true)] {
         let mut scene = Scene::with(1);
