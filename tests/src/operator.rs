@@ -66,14 +66,7 @@ impl Bench {
         let namespace = plane.namespace(prefix).await?;
         let proxy = Proxy::start(plane.admin()).await?;
         let client = plane.admin().client()?;
-        Ok(Self {
-            plane,
-            namespace,
-            proxy,
-            client,
-            folder: tempfile::Builder::new().disable_cleanup(std::env::var_os("KEEP").is_some()).tempdir()?,
-            controllers: false,
-        })
+        Ok(Self { plane, namespace, proxy, client, folder: tempfile::tempdir()?, controllers: false })
     }
 
     /// The same, with Kubernetes' own controllers: for a whole test binary, because they are for all namespaces.
