@@ -4,10 +4,13 @@
 
 mod client;
 pub mod cluster;
+mod kubelet;
 mod load;
 pub mod operator;
 mod process;
 mod python;
+pub mod queue;
+pub mod snapshot;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -197,6 +197,18 @@ impl Bench {
         }
     }
 
+    /// Waits until the newest spec is `Ready=True` and nothing goes on.
+    ///
+    /// # Errors
+    /// If that does not come: with the whole status.
+    pub async fn settles(&self, name: &str, patience: Duration) -> anyhow::Result<()> {
+        let settled = async || Ok(is_settled(&serde_json::to_value(self.ingests().get(name).await?)?));
+        match eventually(&format!("{name} settles"), patience, settled).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.context(format!("{:#}", self.status(name).await?))),
+        }
+    }
+
     /// The Job whose name begins so, once there is one.
     ///
     /// # Errors
@@ -251,7 +263,11 @@ impl Bench {
         found().await?.context("it was there")
     }
 
-    async fn make_pod(&self, job: &Job) -> anyhow::Result<Pod> {
+    /// Creates a pod of a Job, as its controller would.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub async fn make_pod(&self, job: &Job) -> anyhow::Result<Pod> {
         let name = job.name_any();
         let template = serde_json::to_value(job.spec.as_ref().map(|spec| &spec.template))?;
         let mut pod = json!({ "metadata": template["metadata"], "spec": template["spec"] });
@@ -311,6 +327,24 @@ impl Bench {
         self.migrate(name).await?;
         self.rollout(name).await?;
         self.reaches(name, "Ready", "True").await
+    }
+
+    /// From nothing to `Ready=True`, where [`served`](Self::served).
+    ///
+    /// # Errors
+    /// If it does not get there.
+    pub async fn installed_by_itself(&self, name: &str) -> anyhow::Result<()> {
+        self.create(name, json!({})).await?;
+        self.settles(name, SOON).await
+    }
+
+    /// How many pods a Deployment asks for.
+    ///
+    /// # Errors
+    /// If it does not exist.
+    pub async fn replicas(&self, deployment: &str) -> anyhow::Result<i32> {
+        let found = self.all::<Deployment>().get(deployment).await?;
+        Ok(found.spec.and_then(|spec| spec.replicas).unwrap_or(1))
     }
 
     /// The reasons of the Events about an object, oldest first.
@@ -381,9 +415,22 @@ pub async fn install_crd(plane: &ControlPlane) -> anyhow::Result<()> {
         .map(drop)
 }
 
-fn has_ended(job: &Job) -> bool {
+pub(crate) fn has_ended(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed"))
+}
+
+/// Whether the status is about the newest spec, and says that all is as it should be.
+pub fn is_settled(ingest: &Value) -> bool {
+    let status = &ingest["status"];
+    let has = |type_: &str, wanted: &str| {
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == type_ && condition["status"] == wanted)
+    };
+    status["observedGeneration"] == ingest["metadata"]["generation"]
+        && status["activeRevision"] == status["desiredRevision"]
+        && has("Ready", "True")
+        && !has("Reconciling", "True")
 }
 
 /// A running operator.

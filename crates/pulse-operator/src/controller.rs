@@ -28,6 +28,8 @@ use crate::workers::{self, Decided};
 const STATUS_MANAGER: &str = "pulse-operator-status";
 /// A round that takes longer is given up: the object must not be stuck with it.
 const ROUND_DEADLINE: Duration = Duration::from_secs(60);
+/// What an API that somebody else scales starts with.
+const FIRST_API_REPLICAS: i32 = 2;
 
 /// How often things are looked at. Tests shorten them.
 #[derive(Debug, Clone)]
@@ -254,14 +256,16 @@ async fn apply(
     let workers = Policy::new(&applier.cr.spec, poll).initial_replicas();
     let initial = |role| {
         // An API that somebody else scales starts with the default.
-        let otherwise = if role == Role::Worker { workers.cast_signed() } else { 2 };
+        let otherwise = if role == Role::Worker { workers.cast_signed() } else { FIRST_API_REPLICAS };
         desired::replicas(applier.cr, role).unwrap_or(otherwise)
     };
     *applied = applier.apply(resources, observed, initial).await?;
     applier.expire(&plan.migration.expire, observed).await?;
     for (role, deployment) in &observed.deployments {
-        let Some(wanted) = desired::replicas(applier.cr, *role) else { continue };
         let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+        // Nobody scales up from zero: an API that somebody else scales was stopped by us, and is started again by us.
+        let started = (*role == Role::Api && seen == Some(0)).then_some(FIRST_API_REPLICAS);
+        let Some(wanted) = desired::replicas(applier.cr, *role).or(started) else { continue };
         if seen == Some(wanted) {
             continue;
         }
