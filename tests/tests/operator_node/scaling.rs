@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::site::{SOON, Site};
 use crate::watching::Watch;
 
-/// 500 batches of 100 events, each batch a task of 2 s.
+/// 500 batches of 100 events, each batch a task of 1 s.
 const BURST: [&str; 12] = [
     "--rate",
     "10000",
@@ -24,7 +24,7 @@ const BURST: [&str; 12] = [
     "--payload-bytes",
     "60",
     "--event-name",
-    "sleep:20",
+    "sleep:10",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
