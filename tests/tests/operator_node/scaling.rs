@@ -54,10 +54,12 @@ async fn workers_follow_the_queue_up_and_down_to_none() -> anyhow::Result<()> {
     println!("50,000 events were processed after {:.1} s", start.elapsed().as_secs_f64());
 
     whoever_works_stays(&site, &watch).await?;
-    let none = async || Ok(site.deployment("worker").await?.0 == 0 && site.pods("worker").await?.is_empty());
+    let none = async || Ok(site.deployment("worker").await?.0 == 0 && site.all_pods("worker").await?.is_empty());
     site.soon("nobody is left", none).await?;
     println!("no worker after {:.1} s", start.elapsed().as_secs_f64());
+    let start = Instant::now();
     site.processed(&site.post("page_view").await?).await?;
+    println!("an event was processed {:.1} s after it came, from no worker", start.elapsed().as_secs_f64());
 
     let promised = site.world.check_ledger("ledger").await?;
     assert_eq!(promised, 50_002);
@@ -84,7 +86,7 @@ async fn lose_redis(site: &mut Site) -> anyhow::Result<()> {
 
 /// One long task, and many workers without one: they go, the one that has it stays, and it is not tried twice.
 async fn whoever_works_stays(site: &Site, watch: &Watch) -> anyhow::Result<()> {
-    let task = site.post("sleep:25000").await?;
+    let task = site.post("sleep:45000").await?;
     site.soon("somebody has it", async || Ok(watch.busy().len() == 1)).await?;
     let busy = watch.busy();
     assert!(site.pods("worker").await?.len() > 1, "somebody has nothing to do");
@@ -103,7 +105,9 @@ fn is_one_hill(path: &[i32]) -> bool {
     let Some(top) = path.iter().position(|count| *count == 5) else { return false };
     let first = path[..top].iter().rposition(|count| *count == 0).unwrap_or(0);
     let Some(end) = path[top..].iter().position(|count| *count == 0) else { return false };
-    path[first..=top].is_sorted() && path[top..=top + end].is_sorted_by(|left, right| left >= right)
+    path[first..=top].is_sorted()
+        && path[top..=top + end].is_sorted_by(|left, right| left >= right)
+        && path[top + end + 1..].first().is_some_and(|count| *count > 0)
 }
 
 /// An Event for each change of the number, and none besides.

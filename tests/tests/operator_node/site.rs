@@ -153,10 +153,15 @@ impl Site {
         Ok(if is_so { found["reason"].as_str().unwrap_or_default().to_owned() } else { String::new() })
     }
 
+    /// The pods of a role, also those that are going.
+    pub(crate) async fn all_pods(&self, role: &str) -> anyhow::Result<Vec<Pod>> {
+        let of_role = format!("app.kubernetes.io/instance=main,app.kubernetes.io/component={role}");
+        Ok(self.all::<Pod>().list(&ListParams::default().labels(&of_role)).await?.items)
+    }
+
     /// The pods of a role that were not told to go.
     pub(crate) async fn pods(&self, role: &str) -> anyhow::Result<Vec<Pod>> {
-        let of_role = format!("app.kubernetes.io/instance=main,app.kubernetes.io/component={role}");
-        let mut pods = self.all::<Pod>().list(&ListParams::default().labels(&of_role)).await?.items;
+        let mut pods = self.all_pods(role).await?;
         pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
         Ok(pods)
     }
