@@ -1,5 +1,5 @@
 # Each recipe installs what it needs where there is apt; elsewhere it says what is missing.
-.PHONY: run test lint generate bench load setup kube-tools image
+.PHONY: run test test-long lint generate bench load setup kube-tools image
 
 run: setup ## Everything in one process, over a private PostgreSQL and Redis
 	cargo run --release -p pulse -- dev
@@ -8,9 +8,12 @@ test: setup kube-tools ## Every test, against real PostgreSQL, Redis and Kuberne
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
+test-long: setup ## Faults that last a full minute; two minutes in all, and the figures are shown
+	cargo test -p pulse-tests --features long --test long -- --nocapture
+
 lint: setup ## What CI refuses
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features pulse-tests/long -- -D warnings
 	scripts/deny
 
 generate: setup ## Statements (.sqlx), the reference of all flags, manifests

@@ -5,6 +5,7 @@
 mod client;
 pub mod cluster;
 mod kubelet;
+mod load;
 pub mod operator;
 mod process;
 mod python;
@@ -23,6 +24,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
 pub use client::{Answer, Client, token};
+pub use load::{load, report};
 pub use process::{Process, binary, pulse, pulse_output, send_signal};
 pub use python::{python_tool, repository, run};
 
@@ -58,6 +60,21 @@ impl World {
     /// # Errors
     /// If one of them does not start.
     pub async fn with_redis_setting(name: &str, value: &str) -> anyhow::Result<Self> {
+        let world = Self::servers(name, value).await?;
+        let (code, output) = pulse_output(&world, &["migrate"]).await?;
+        anyhow::ensure!(code == 0, "pulse migrate: {output}");
+        Ok(world)
+    }
+
+    /// Starts both, and leaves the database empty: for somebody else to migrate.
+    ///
+    /// # Errors
+    /// If one of them does not start.
+    pub async fn unmigrated() -> anyhow::Result<Self> {
+        Self::servers("appendonly", "yes").await
+    }
+
+    async fn servers(name: &str, value: &str) -> anyhow::Result<Self> {
         let data = DataDir::open(None)?;
         let redis_config = RedisConfig::in_dir(data.path().join("redis")).with_setting(name, value);
         let postgres = Postgres::start(PostgresConfig::in_dir(data.path().join("postgres"))).await?;
@@ -65,11 +82,7 @@ impl World {
         let database_url = postgres.url("pulse");
         let redis_url = redis.url();
         let db = PgPoolOptions::new().max_connections(3).connect_lazy(&database_url)?;
-        let world =
-            Self { data, postgres: Some(postgres), redis: Some(redis), database_url, redis_url, redis_config, db };
-        let (code, output) = pulse_output(&world, &["migrate"]).await?;
-        anyhow::ensure!(code == 0, "pulse migrate: {output}");
-        Ok(world)
+        Ok(Self { data, postgres: Some(postgres), redis: Some(redis), database_url, redis_url, redis_config, db })
     }
 
     /// Ends Redis at once and deletes all that it kept.

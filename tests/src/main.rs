@@ -21,6 +21,8 @@ impl Processor for Obedient {
             ("sleep", milliseconds) => {
                 tokio::time::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0))).await;
             }
+            // Ends, but does not yield before.
+            ("block", milliseconds) => std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0))),
             ("panic", _) => panic!("as told"),
             ("spin", _) => loop {
                 std::hint::spin_loop();

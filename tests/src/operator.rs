@@ -3,7 +3,7 @@
 //! No pod runs here: [`Bench::rollout`] and [`Bench::finish_job`] write what a kubelet and the controllers would, where a
 //! test needs it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -66,14 +66,7 @@ impl Bench {
         let namespace = plane.namespace(prefix).await?;
         let proxy = Proxy::start(plane.admin()).await?;
         let client = plane.admin().client()?;
-        Ok(Self {
-            plane,
-            namespace,
-            proxy,
-            client,
-            folder: tempfile::Builder::new().disable_cleanup(std::env::var_os("KEEP").is_some()).tempdir()?,
-            controllers: false,
-        })
+        Ok(Self { plane, namespace, proxy, client, folder: tempfile::tempdir()?, controllers: false })
     }
 
     /// The same, with Kubernetes' own controllers: for a whole test binary, because they are for all namespaces.
@@ -99,7 +92,7 @@ impl Bench {
     /// # Errors
     /// If it does not start.
     pub async fn operator_as(&self, access: &Access, more: &[&str]) -> anyhow::Result<OperatorProcess> {
-        self.operator_with(access, &[&FAST, more].concat()).await
+        OperatorProcess::start(access, &self.namespace, self.folder.path(), more)
     }
 
     /// The same, at the pace of production unless `more` says otherwise.
@@ -107,16 +100,7 @@ impl Bench {
     /// # Errors
     /// If it does not start.
     pub async fn operator_with(&self, access: &Access, more: &[&str]) -> anyhow::Result<OperatorProcess> {
-        let admin = format!("127.0.0.1:{}", free_port()?);
-        let log = self.folder.path().join(format!("operator-{}.log", admin.replace(':', "-")));
-        let mut command = Command::new(binary());
-        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", &self.namespace]);
-        command.args(["--watch-namespace", &self.namespace]).args(more);
-        command.env("KUBECONFIG", access.kubeconfig()).env("PULSE_LOG", "info,pulse_operator=debug");
-        let output = std::fs::File::create(&log)?;
-        command.kill_on_drop(true).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = command.spawn().context("failed to start the operator")?;
-        Ok(OperatorProcess { child, admin: format!("http://{admin}"), log })
+        OperatorProcess::spawn(access, &self.namespace, self.folder.path(), more)
     }
 
     /// Objects of ours, as JSON.
@@ -162,7 +146,7 @@ impl Bench {
     /// If the API server refuses it.
     pub async fn create(&self, name: &str, changes: Value) -> anyhow::Result<DynamicObject> {
         let mut object = minimal(name)?;
-        merge(&mut object["spec"], changes);
+        merge(&mut object["spec"], &changes);
         Ok(self.ingests().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
 
@@ -398,11 +382,13 @@ pub fn minimal(name: &str) -> anyhow::Result<Value> {
     Ok(object)
 }
 
-fn merge(into: &mut Value, changes: Value) {
-    match changes {
-        Value::Object(changes) => changes.into_iter().for_each(|(name, value)| merge(&mut into[&name], value)),
-        value => *into = value,
+/// Puts `changes` into an object, as a merge patch does, but that a null stays.
+pub fn merge(into: &mut Value, changes: &Value) {
+    let Value::Object(changes) = changes else { return changes.clone_into(into) };
+    if !into.is_object() {
+        *into = json!({});
     }
+    changes.iter().for_each(|(name, value)| merge(&mut into[name], value));
 }
 
 /// Installs the definition, once per control plane.
@@ -411,21 +397,24 @@ fn merge(into: &mut Value, changes: Value) {
 /// If the API server refuses it.
 pub async fn install_crd(plane: &ControlPlane) -> anyhow::Result<()> {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    INSTALLED
-        .get_or_try_init(async || {
-            let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin().client()?);
-            let crd = pulse_operator::crd::crd();
-            let name = crd.name_any();
-            definitions.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await?;
-            let established = async || {
-                let status = definitions.get(&name).await?.status;
-                let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
-                Ok(conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True"))
-            };
-            eventually("the definition is established", SOON, established).await
-        })
-        .await
-        .map(drop)
+    INSTALLED.get_or_try_init(async || define(plane.admin()).await).await.map(drop)
+}
+
+/// Installs the definition, and waits until it can be used.
+///
+/// # Errors
+/// If the API server refuses it.
+pub async fn define(access: &Access) -> anyhow::Result<()> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(access.client()?);
+    let crd = pulse_operator::crd::crd();
+    let name = crd.name_any();
+    definitions.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await?;
+    let established = async || {
+        let status = definitions.get(&name).await?.status;
+        let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
+        Ok(conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True"))
+    };
+    eventually("the definition is established", SOON, established).await
 }
 
 pub(crate) fn has_ended(job: &Job) -> bool {
@@ -456,6 +445,27 @@ pub struct OperatorProcess {
 }
 
 impl OperatorProcess {
+    /// Starts an operator for one namespace; its log goes into `folder`.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(access: &Access, namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn(access, namespace, folder, &[&FAST, more].concat())
+    }
+
+    fn spawn(access: &Access, namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+        let admin = format!("127.0.0.1:{}", free_port()?);
+        let log = folder.join(format!("operator-{}.log", admin.replace(':', "-")));
+        let mut command = Command::new(binary());
+        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", namespace]);
+        command.args(["--watch-namespace", namespace]).args(more);
+        command.env("KUBECONFIG", access.kubeconfig()).env("PULSE_LOG", "info,pulse_operator=debug");
+        let output = std::fs::File::create(&log)?;
+        command.kill_on_drop(true).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let child = command.spawn().context("failed to start the operator")?;
+        Ok(Self { child, admin: format!("http://{admin}"), log })
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

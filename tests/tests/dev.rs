@@ -115,3 +115,21 @@ async fn kept_data_is_there_again_with_the_same_secret() -> anyhow::Result<()> {
     assert_eq!(secrets[0], secrets[1]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_in_one_process_tell_each_metric_once() -> anyhow::Result<()> {
+    let mut child = dev(&["--json"]).spawn()?;
+    let ready = ready(&mut child).await?;
+    let text = Client::new(text(&ready, "admin"), "").get("/metrics").await?.text;
+    let mut told: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let count = told.len();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), count, "{text}");
+    assert!(
+        told.contains(&"# TYPE pulse_tasks_settled counter") && told.contains(&"# TYPE pulse_task_retries counter")
+    );
+    send_signal(child.id(), Signal::TERM)?;
+    assert!(child.wait().await?.success());
+    Ok(())
+}

@@ -171,6 +171,7 @@ async fn bodies(report: &mut Report, api: &Process) {
         ("101 events", BATCH, batch(101, &event("")).into(), 422, "batch_too_large"),
         ("300 000 items", BATCH, batch(300_000, "1").into(), 422, "batch_too_large"),
         ("event over 32 KiB", EVENTS, event(&text(32 * 1024)).into(), 413, "event_too_large"),
+        ("event over 32 KiB in a batch", BATCH, batch(1, &event(&text(32 * 1024))).into(), 422, invalid),
         ("100 × 32 KiB", BATCH, batch(100, &event(&text(32 * 1024 - 100))).into(), 413, "body_too_large"),
         ("10 MiB", EVENTS, vec![b' '; 10 << 20], 413, "body_too_large"),
         ("UTF-16 with BOM", EVENTS, utf16(true), 400, "malformed_json"),

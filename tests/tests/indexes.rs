@@ -49,7 +49,7 @@ async fn every_documented_query_uses_an_index() -> anyhow::Result<()> {
         ("unprocessed", "FROM tasks WHERE user_id = $1", "7".into()),
         ("failed", "FROM buried_tasks WHERE user_id = $1", "7".into()),
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
-        ("claim", "FOR UPDATE SKIP LOCKED\n                    ), claimed", format!("ARRAY[{id}], 'worker', 30")),
+        ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000")),
     ];
     // The partitions that hold rows; the planner may read an empty one as it likes.
     let full = "SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples > 1000 AND relname <> 'users'";

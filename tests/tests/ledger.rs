@@ -3,34 +3,15 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Process, World, eventually, pulse};
+use pulse_tests::{Process, World, eventually, load, report};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::Row;
-use tokio::process::Child;
 use tokio::time::Instant;
 
 const SOON: Duration = Duration::from_secs(15);
 /// A lease of 30 s and a sweep.
 const AFTER_A_CRASH: Duration = Duration::from_secs(45);
-
-/// Posts in the background, each 202 into `ledger`.
-fn load(world: &World, api: &Process, rate: u32, seconds: u32) -> anyhow::Result<Child> {
-    let (rate, seconds) = (rate.to_string(), format!("{seconds}s"));
-    let ledger = world.file("ledger");
-    let ledger = ledger.to_string_lossy();
-    let token = pulse_tests::token("load", None);
-    let args = ["load", "--url", &api.url, "--token", &token, "--rate", &rate, "--duration", &seconds];
-    let mut command = pulse(world, &args);
-    command.args(["--connections", "16", "--json", "--ledger", &ledger]).stdout(std::process::Stdio::piped());
-    Ok(command.spawn()?)
-}
-
-/// The report of a load run.
-async fn report(load: Child) -> anyhow::Result<Value> {
-    let output = load.wait_with_output().await?;
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
 
 /// Whether every request that was not accepted was answered 503.
 fn refused_only_with_503(report: &Value) -> bool {
@@ -99,10 +80,10 @@ async fn an_api_killed_under_load_breaks_no_promise() -> anyhow::Result<()> {
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
-    let load = load(&world, &api, 500, 4)?;
+    let posting = load(&world, &api, 500, 4)?;
     promised(&world, 500).await?;
     api.kill().await?;
-    report(load).await?;
+    report(posting).await?;
     // Committed, and never told to Redis: the sweep finds it 10 s later.
     world.settled(Duration::from_secs(25)).await?;
     assert!(world.check_ledger("ledger").await? >= 500);
@@ -137,7 +118,7 @@ async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<(
     let api = Process::start(&world, "api", &[]).await?;
     let worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
-    let load = load(&world, &api, 500, 8)?;
+    let posting = load(&world, &api, 500, 8)?;
     promised(&world, 500).await?;
     world.lose_redis().await?;
     let at_the_loss = world.number("SELECT count(*) FROM events").await?;
@@ -156,7 +137,7 @@ async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<(
     .await?;
     assert!(api.metric("pulse_enqueues_dropped_total").await? > 0.0);
     world.start_redis().await?;
-    let report = report(load).await?;
+    let report = report(posting).await?;
     assert_eq!(report["refused"], json!({}), "{report}");
     world.settled(SOON).await?;
     assert_eq!(Some(world.check_ledger("ledger").await? as u64), report["accepted_events"].as_u64());
@@ -182,7 +163,7 @@ async fn postgresql_crashed_under_load_answers_503_and_recovers_within_10_second
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
-    let load = load(&world, &api, 300, 10)?;
+    let posting = load(&world, &api, 300, 10)?;
     promised(&world, 300).await?;
     world.crash_postgres().await?;
     let client = api.client("ada");
@@ -197,7 +178,7 @@ async fn postgresql_crashed_under_load_answers_503_and_recovers_within_10_second
         Ok(client.post("/api/v1/events", &event).await?.status == 202)
     })
     .await?;
-    let report = report(load).await?;
+    let report = report(posting).await?;
     assert!(refused_only_with_503(&report), "{report}");
     world.settled(Duration::from_secs(60)).await?;
     assert!(world.check_ledger("ledger").await? >= 300);
@@ -210,16 +191,16 @@ async fn backends_terminated_at_random_cost_only_503s() -> anyhow::Result<()> {
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
-    let mut load = load(&world, &api, 300, 8)?;
+    let mut posting = load(&world, &api, 300, 8)?;
     let mut terminated = 0;
-    while load.try_wait()?.is_none() {
+    while posting.try_wait()?.is_none() {
         let victim = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
                       WHERE application_name LIKE 'pulse %' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1) AS victim";
         terminated += world.number(victim).await?;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(terminated > 20, "{terminated} backends terminated");
-    let report = report(load).await?;
+    let report = report(posting).await?;
     assert!(refused_only_with_503(&report), "{report}");
     world.settled(Duration::from_secs(60)).await?;
     world.check_ledger("ledger").await?;
@@ -316,12 +297,12 @@ async fn roles_stopped_under_load_fail_no_request_and_use_up_no_attempt() -> any
     let path = format!("/api/v1/tasks/{}", slow.json["task_id"].as_str().unwrap_or_default());
     eventually("the slow task runs", SOON, async || Ok(client.get(&path).await?.json["state"] == "running")).await?;
     // The load ends while the API, told to stop, still accepts: load balancers need that long to take notice.
-    let load = load(&world, &api, 300, 4)?;
+    let posting = load(&world, &api, 300, 4)?;
     promised(&world, 200).await?;
     assert_eq!(worker.stop().await?, 0);
     let task = client.get(&path).await?.json;
     assert_eq!((task["attempts"].as_i64(), task["errors"].as_array().map(Vec::len)), (Some(0), Some(0)), "{task}");
-    let (report, code) = tokio::join!(report(load), api.stop());
+    let (report, code) = tokio::join!(report(posting), api.stop());
     assert_eq!(code?, 0);
     let report = report?;
     assert_eq!(report["refused"], json!({}), "{report}");

@@ -43,6 +43,26 @@ async fn an_event_is_accepted_processed_and_read_back_with_the_seeds_json() -> a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn numbers_are_read_back_with_all_their_digits() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let _worker = Process::start(&world, "worker", &[]).await?;
+    let client = api.client("ada");
+    let payload = r#"{"n": 123456789012345678901234567890, "d": 0.10000000000000000000000000001}"#;
+    let body = format!(r#"{{"event_name": "a", "event_type": "t", "payload": {payload}}}"#);
+    let accepted = client.send(Method::POST, "/api/v1/events", &[], body.into()).await?;
+    assert_eq!(accepted.status, 202, "{}", accepted.text);
+    world.settled(SOON).await?;
+    for path in [format!("/api/v1/events/{}", accepted.json["event_id"]), "/api/v1/events".to_owned()] {
+        let text = client.get(&path).await?.text;
+        for number in [r#""n": 123456789012345678901234567890"#, r#""d": 0.10000000000000000000000000001"#] {
+            assert_eq!(text.matches(number).count(), 2, "in payload and properties: {text}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_one_task_and_its_ids_are_in_order() -> anyhow::Result<()> {
     let world = World::start().await?;
     let api = Process::start(&world, "api", &[]).await?;

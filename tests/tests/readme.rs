@@ -1,4 +1,4 @@
-//! Every curl command of README works as it is printed.
+//! README's commands work as they are printed, and its code is built.
 
 use anyhow::Context;
 use pulse_tests::{Process, World, token};
@@ -9,6 +9,13 @@ use tokio::process::Command;
 fn commands(readme: &str) -> Vec<String> {
     let blocks = readme.split("\n\n").filter(|block| block.starts_with("    curl "));
     blocks.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_step_of_readme_is_the_example_that_is_built() {
+    let readme = include_str!("../../README.md");
+    let example = include_str!("../../crates/pulse/examples/my_step.rs");
+    assert!(readme.contains(&format!("```rust\n{example}```")), "README differs from examples/my_step.rs");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -148,7 +148,11 @@ impl IntoResponses for PostProblems {
                 "idempotency_key_in_progress",
                 "The first request with this Idempotency-Key is still running.",
             ),
-            Refusal(413, "body_too_large", "The body or the event is too large: `body_too_large`, `event_too_large`."),
+            Refusal(
+                413,
+                "body_too_large",
+                "The body or the single event is too large: `body_too_large`, `event_too_large`. An event of a batch is 422.",
+            ),
             Refusal(
                 415,
                 "unsupported_media_type",

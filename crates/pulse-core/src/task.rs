@@ -48,6 +48,8 @@ pub struct Claimed {
     pub max_attempts: u32,
     /// The fence: only the holder of the newest one can settle.
     pub lease_no: i64,
+    /// The lease before ended by itself, and nobody noticed until now: that worker went away in the middle.
+    pub crashed: bool,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// The W3C trace context of the request that posted it.

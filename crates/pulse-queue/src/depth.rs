@@ -41,9 +41,9 @@ pub struct Gauges {
     pub oldest_age_ms: i64,
     /// Tasks accepted, ever.
     pub accepted_total: i64,
-    /// Tasks settled, ever.
+    /// Tasks that workers finished or buried, ever.
     pub settled_total: i64,
-    /// Time that workers were busy, ever, in milliseconds.
+    /// Time of fully busy workers, ever, in milliseconds: `settled_total` divided by it is what one of them can do.
     pub busy_worker_ms: i64,
 }
 

@@ -98,12 +98,12 @@ impl Probe {
                 pipeline.cmd("XRANGE").arg(&tasks).arg("-").arg("+").arg("COUNT").arg(1);
                 pipeline.cmd("HGETALL").arg(&gauges);
             }
-            let mut answers: Vec<RedisResult<Value>> = self.link.query_pipeline(&pipeline).await?;
+            let answers: Vec<RedisResult<Value>> = self.link.query_pipeline(&pipeline).await?;
+            let mut answers = answers.into_iter();
             let unexpected = || QueueError::Unavailable((ErrorKind::UnexpectedReturnType, "no answer").into());
-            let time = answers.drain(..1).next().ok_or_else(unexpected)??;
+            let time = answers.next().ok_or_else(unexpected)??;
             let (seconds, micros): (i64, i64) = redis::from_redis_value(time).map_err(RedisError::from)?;
             let now_ms = seconds * 1000 + micros / 1000;
-            let mut answers = answers.into_iter();
             for _ in chunk {
                 let answer: Vec<_> = answers.by_ref().take(COMMANDS).collect();
                 let answer: [_; COMMANDS] = answer.try_into().map_err(|_| unexpected())?;

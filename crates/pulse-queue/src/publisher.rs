@@ -58,7 +58,15 @@ async fn publish_all(mut link: Link, keys: Keys, mut receiver: mpsc::Receiver<En
     let mut paused_until: Option<Instant> = None;
     while receiver.recv_many(&mut entries, PIPELINE).await > 0 {
         if paused_until.is_none_or(|until| until <= Instant::now()) {
-            match publish(&mut link, &keys, &entries).await {
+            let was_open = !link.is_fresh();
+            let published = match publish(&mut link, &keys, &entries).await {
+                // It broke while nobody used it, and Redis may long be back. An entry that comes twice does no harm.
+                Err(QueueError::Unavailable(_)) if was_open && link.is_fresh() => {
+                    publish(&mut link, &keys, &entries).await
+                }
+                published => published,
+            };
+            match published {
                 Ok(()) => {
                     if paused_until.take().is_some() {
                         tracing::info!("enqueueing through Redis again");

@@ -102,6 +102,7 @@ impl Jobs {
 
     async fn sweep(&self) -> Result<(), JobError> {
         let buried = self.store.bury_crashed(SWEEP_ROUND).await?;
+        self.metrics.count_crashed(0, buried);
         if buried > 0 {
             tracing::error!(tasks = buried, "tasks buried: their workers died in every attempt");
         }
@@ -113,6 +114,7 @@ impl Jobs {
             if owed.is_empty() {
                 return Ok(());
             }
+            self.metrics.count_crashed(owed.iter().filter(|owed| owed.crashed).count() as u64, 0);
             let full = owed.len() as i64 >= SWEEP_ROUND;
             let ids: Vec<_> = owed.iter().map(|owed| owed.task_id).collect();
             let entries: Vec<Entry> =

@@ -18,7 +18,7 @@ use pulse_queue::Queue;
 use pulse_store::{Leadership, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-pub use metrics::SchedulerMetrics;
+pub use metrics::{SchedulerMetrics, TaskCounters};
 
 use crate::jobs::{JOBS, Job, Jobs};
 

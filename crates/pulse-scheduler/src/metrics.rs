@@ -13,20 +13,26 @@ struct PartLabel {
     part: &'static str,
 }
 
+/// A counter with one label. The worker shares two of them: it ends all attempts but those of workers that went away.
+pub type TaskCounters = Family<[(&'static str, &'static str); 1], Counter>;
+
 /// What a scheduler tells. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct SchedulerMetrics {
     backlog: Family<PartLabel, Gauge>,
     oldest_age_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
     default_partition_rows: Gauge,
+    settled: TaskCounters,
+    retries: TaskCounters,
     pub(crate) requeued: Counter,
     pub(crate) leader: Gauge,
 }
 
 impl SchedulerMetrics {
-    /// Registers them all.
-    pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
+    /// Registers them all but `settled`, by outcome, and `retries`, by reason, which are registered.
+    pub fn register(registry: &mut Registry, settled: TaskCounters, retries: TaskCounters) -> Self {
+        let metrics = Self { settled, retries, ..Self::default() };
+        metrics.count_crashed(0, 0);
         registry.register("pulse_queue_backlog", "Tasks that are owed or given up, by part", metrics.backlog.clone());
         registry.register(
             "pulse_queue_oldest_age_seconds",
@@ -41,6 +47,12 @@ impl SchedulerMetrics {
         registry.register("pulse_sweeps_requeued", "Tasks that the sweep enqueued again", metrics.requeued.clone());
         registry.register("pulse_scheduler_leader", "1 while this scheduler leads", metrics.leader.clone());
         metrics
+    }
+
+    /// Counts attempts that ended because their workers went away.
+    pub(crate) fn count_crashed(&self, retried: u64, buried: u64) {
+        self.retries.get_or_create(&[("reason", "crash")]).inc_by(retried);
+        self.settled.get_or_create(&[("outcome", "buried")]).inc_by(buried);
     }
 
     pub(crate) fn observe(&self, backlog: &Backlog, depth: Option<&Depth>, due_unqueued: i64) {

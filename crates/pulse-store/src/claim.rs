@@ -17,7 +17,9 @@ use crate::error::StoreError;
 /// A lane keeps one plan for ever, and it may be made while `tasks` was last recorded as empty: any index looks equally
 /// cheap then, and with a backlog a walk over all of `tasks_run_at` or `tasks_pkey` takes seconds. So every statement
 /// that knows its ids says `id = ANY (…)`, also beside a join, and hides `run_at` from its index by adding nothing to
-/// it; events are looked up with their user too, which the index of a partition that looks empty can serve.
+/// it. The events of a task are one short range of either index of one partition, whichever looks cheaper: they were
+/// inserted together, with ids in their order. Looked up one by one, each would be sought among all events of its user
+/// that were accepted at the same time.
 pub struct Claimer {
     lane: Lane,
     worker: String,
@@ -31,6 +33,7 @@ struct Row {
     attempts: i32,
     max_attempts: i32,
     lease_no: i64,
+    crashed: bool,
     created_at: DateTime<Utc>,
     traceparent: Option<String>,
     request_id: Option<String>,
@@ -48,14 +51,17 @@ impl Claimer {
         Self { lane: store.lane(), worker, lease }
     }
 
-    /// Claims those of `ids` that are due and not leased.
+    /// Claims those of `ids` that are due and not leased, by id, until they have `most_events` events together; at least
+    /// one, however large it is.
     ///
-    /// A task that does not come back is done, leased by somebody else, or due later: forget its delivery.
+    /// Unless that many came back, a task that did not is done, leased by somebody else, or due later: forget its
+    /// delivery.
     ///
     /// # Errors
     /// [`StoreError`]; the tasks may be leased to us all the same, until the lease ends.
-    pub async fn claim(&mut self, ids: &[Uuid]) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn claim(&mut self, ids: &[Uuid], most_events: usize) -> Result<Vec<Claimed>, StoreError> {
         let (worker, lease) = (self.worker.as_str(), self.lease.as_secs_f64());
+        let most_events = i64::try_from(most_events.max(1)).unwrap_or(i64::MAX);
         let rows = self
             .lane
             .run(async |connection| {
@@ -63,30 +69,34 @@ impl Claimer {
                     Row,
                     r#"
                     WITH due AS (
-                        SELECT id FROM tasks
+                        SELECT id, cardinality(event_ids) AS size, lease_until IS NOT NULL AS crashed FROM tasks
                         WHERE id = ANY ($1) AND run_at + interval '0' <= now() AND (lease_until IS NULL OR lease_until < now())
                               AND attempts < max_attempts
                         FOR UPDATE SKIP LOCKED
+                    ), sized AS (
+                        SELECT id, sum(size) OVER (ORDER BY id) - size AS events_before FROM due
                     ), claimed AS (
                         UPDATE tasks SET attempts = attempts + 1, lease_no = lease_no + 1, worker = $2,
                                          started_at = now(), lease_until = now() + make_interval(secs => $3)
-                        WHERE tasks.id = ANY (ARRAY(SELECT id FROM due))
+                        WHERE tasks.id = ANY (ARRAY(SELECT id FROM sized WHERE events_before < $4))
                         RETURNING tasks.*
                     )
                     SELECT claimed.id AS "id!", cardinality(event_ids) AS "event_count!", attempts AS "attempts!",
-                           max_attempts AS "max_attempts!", lease_no AS "lease_no!", claimed.created_at AS "created_at!",
+                           max_attempts AS "max_attempts!", lease_no AS "lease_no!",
+                           claimed.id = ANY (ARRAY(SELECT id FROM due WHERE crashed)) AS "crashed!", claimed.created_at AS "created_at!",
                            traceparent, request_id, claimed.user_id AS "user_id!", events.id AS "event_id?",
                            event_name AS "event_name?", event_type AS "event_type?", payload::text AS "payload?",
                            event_timestamp AS "event_timestamp?"
                     FROM claimed
-                    LEFT JOIN LATERAL unnest(event_ids) WITH ORDINALITY AS wanted (event_id, place) ON true
-                    LEFT JOIN events ON events.id = wanted.event_id AND events.created_at = claimed.created_at
-                                        AND events.user_id = claimed.user_id
-                    ORDER BY claimed.id, place
+                    LEFT JOIN events ON events.user_id = claimed.user_id AND events.created_at = claimed.created_at
+                                        AND events.id BETWEEN event_ids[1] AND event_ids[cardinality(event_ids)]
+                                        AND events.task_id = claimed.id
+                    ORDER BY claimed.id, events.id
                     "#,
                     ids,
                     worker,
                     lease,
+                    most_events,
                 )
                 .fetch_all(connection)
                 .await?;
@@ -96,11 +106,12 @@ impl Claimer {
         Ok(group(rows))
     }
 
-    /// Claims the oldest `limit` due tasks straight from PostgreSQL: the fallback while Redis is away.
+    /// Claims the oldest `limit` due tasks straight from PostgreSQL, as [`Claimer::claim`] does: the fallback while Redis
+    /// is away.
     ///
     /// # Errors
     /// As [`Claimer::claim`].
-    pub async fn claim_due(&mut self, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn claim_due(&mut self, limit: usize, most_events: usize) -> Result<Vec<Claimed>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = self
             .lane
@@ -116,7 +127,7 @@ impl Claimer {
                 Ok(due)
             })
             .await?;
-        if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due).await }
+        if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due, most_events).await }
     }
 
     /// Extends the leases that are still ours; returns those task ids.
@@ -165,6 +176,7 @@ fn group(rows: Vec<Row>) -> Vec<Claimed> {
                 attempt: u32::try_from(row.attempts).unwrap_or(u32::MAX),
                 max_attempts: u32::try_from(row.max_attempts).unwrap_or(u32::MAX),
                 lease_no: row.lease_no,
+                crashed: row.crashed,
                 created_at: row.created_at,
                 traceparent: row.traceparent,
                 request_id: row.request_id,

@@ -1,12 +1,14 @@
 //! Reading events: one, a page, and how many still wait.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::value::RawValue;
+use sqlx::types::Json;
 
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// A whole event, every column of the replaced system's model and `task_id`.
+/// A whole event, every column of the replaced system's model and `task_id`. JSON is kept as text, because a large number
+/// would lose digits as a double.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns are documented in the migration and in the HTTP contract")]
 pub struct StoredEvent {
@@ -16,8 +18,8 @@ pub struct StoredEvent {
     pub event_type: String,
     pub source: Option<String>,
     pub session_id: Option<String>,
-    pub payload: Value,
-    pub properties: Option<Value>,
+    pub payload: Json<Box<RawValue>>,
+    pub properties: Option<Json<Box<RawValue>>>,
     pub ip_address: Option<String>,
     pub user_agent: Option<String>,
     pub event_timestamp: DateTime<Utc>,
@@ -77,9 +79,10 @@ impl Store {
     pub async fn find_event(&self, user_id: i64, id: i64) -> Result<Option<StoredEvent>, StoreError> {
         let event = sqlx::query_as!(
             StoredEvent,
-            "SELECT id, user_id, event_name, event_type, source, session_id, payload, properties, ip_address, user_agent,
+            r#"SELECT id, user_id, event_name, event_type, source, session_id, payload AS "payload: Json<Box<RawValue>>",
+                    properties AS "properties: Json<Box<RawValue>>", ip_address, user_agent,
                     event_timestamp, created_at, processed, processed_at, processing_error, task_id
-             FROM events WHERE id = $2 AND user_id = $1",
+             FROM events WHERE id = $2 AND user_id = $1"#,
             user_id,
             id,
         )
@@ -106,7 +109,8 @@ impl Store {
         };
         let events = sqlx::query_as!(
             StoredEvent,
-            "SELECT id, user_id, event_name, event_type, source, session_id, payload, properties, ip_address, user_agent,
+            r#"SELECT id, user_id, event_name, event_type, source, session_id, payload AS "payload: Json<Box<RawValue>>",
+                    properties AS "properties: Json<Box<RawValue>>", ip_address, user_agent,
                     event_timestamp, created_at, processed, processed_at, processing_error, task_id
              FROM events
              WHERE user_id = $1
@@ -119,7 +123,7 @@ impl Store {
                AND ($8::timestamptz IS NULL OR created_at < $8)
                AND ($9::timestamptz IS NULL OR (created_at, id) < ($9, $10::bigint))
              ORDER BY created_at DESC, id DESC
-             LIMIT $11 OFFSET $12",
+             LIMIT $11 OFFSET $12"#,
             user_id,
             event_type.as_deref(),
             event_name.as_deref(),

@@ -22,9 +22,10 @@ pub struct Backlog {
     pub oldest_age_seconds: f64,
     /// Tasks accepted, ever.
     pub accepted_total: i64,
-    /// Tasks processed or gone, ever.
+    /// Tasks that workers finished or buried, ever.
     pub settled_total: i64,
-    /// Time that workers were busy with settled tasks, ever, in milliseconds.
+    /// Time of fully busy workers, ever, in milliseconds: `settled_total` divided by it is what one of them can do.
+    /// Two workers of which half is in use count as one; see pulse-worker's `busy.rs`.
     pub busy_worker_ms: i64,
     /// Rows that no monthly partition foresaw; must be 0.
     pub default_partition_rows: i64,
@@ -52,7 +53,7 @@ impl Store {
                          extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
                   FROM tasks) AS owed,
                  (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(settled), 0)::bigint AS settled,
-                         coalesce(sum(busy_ms), 0)::bigint AS busy_ms
+                         div(coalesce(sum(busy_us), 0), 1000)::bigint AS busy_ms
                   FROM throughput) AS totals
             "#,
         )
@@ -84,11 +85,11 @@ impl Store {
             "WITH silent AS (
                  DELETE FROM throughput WHERE updated_at < now() - interval '1 hour' AND writer <> 'folded' RETURNING *
              )
-             INSERT INTO throughput AS folded (writer, accepted, settled, busy_ms)
-             SELECT 'folded', coalesce(sum(accepted), 0), coalesce(sum(settled), 0), coalesce(sum(busy_ms), 0) FROM silent
+             INSERT INTO throughput AS folded (writer, accepted, settled, busy_us)
+             SELECT 'folded', coalesce(sum(accepted), 0), coalesce(sum(settled), 0), coalesce(sum(busy_us), 0) FROM silent
              ON CONFLICT (writer) DO UPDATE
              SET accepted = folded.accepted + excluded.accepted, settled = folded.settled + excluded.settled,
-                 busy_ms = folded.busy_ms + excluded.busy_ms, updated_at = now()",
+                 busy_us = folded.busy_us + excluded.busy_us, updated_at = now()",
         )
         .execute(&self.pool)
         .await?;

@@ -20,8 +20,6 @@ pub struct Settlement {
     pub task_id: Uuid,
     /// The lease number that it was claimed with.
     pub lease_no: i64,
-    /// How long a worker was busy with it.
-    pub busy: Duration,
     /// What became of it.
     pub verdict: Verdict,
 }
@@ -61,20 +59,26 @@ pub struct Effect {
 pub struct Settler {
     lane: Lane,
     writer: String,
+    /// Busy time that is not in the running totals yet.
+    unreported: Duration,
 }
 
 impl Settler {
     /// Counts in the running totals under `writer`, which is unique to this settler.
     pub fn new(store: &Store, writer: String) -> Self {
-        Self { lane: store.lane(), writer }
+        Self { lane: store.lane(), writer, unreported: Duration::ZERO }
     }
 
     /// Settles all of `settlements`, one transaction per kind of verdict, until one fails; returns the tasks that were
     /// still ours and are settled, also when a later kind failed.
     ///
+    /// `busy` is the worker's busy time since the last call; it goes into the running totals with the first transaction
+    /// that commits.
+    ///
     /// # Errors
     /// [`StoreError::Refused`] if PostgreSQL refused an effect: split what is not settled, and try again.
-    pub async fn settle(&mut self, settlements: &[Settlement]) -> (Vec<Uuid>, Result<(), StoreError>) {
+    pub async fn settle(&mut self, settlements: &[Settlement], busy: Duration) -> (Vec<Uuid>, Result<(), StoreError>) {
+        self.unreported += busy;
         let mut settled = Vec::with_capacity(settlements.len());
         let result = self.settle_kinds(settlements, &mut settled).await;
         (settled, result)
@@ -87,8 +91,11 @@ impl Settler {
         let mut released = Ended::default();
         for settlement in settlements {
             match &settlement.verdict {
-                Verdict::Processed(effects) => finished.push(settlement, "processed", effects),
-                Verdict::Gone => finished.push(settlement, "gone", &[]),
+                Verdict::Processed(effects) => finished.push(settlement, effects),
+                Verdict::Gone => {
+                    finished.push(settlement, &[]);
+                    finished.gone.push(settlement.task_id);
+                }
                 Verdict::Retry { delay, attempt } => retried.push(settlement, *delay, Some(attempt)),
                 Verdict::Bury(attempt) => buried.push(settlement, Duration::ZERO, Some(attempt)),
                 Verdict::Release => released.push(settlement, Duration::ZERO, None),
@@ -109,18 +116,19 @@ impl Settler {
         Ok(())
     }
 
+    /// `IN (…) IS TRUE` is looked up in a hash; without `IS TRUE` it is a join, which on a lane compares each with each.
     async fn finish(&mut self, finished: &Finished<'_>) -> Result<Vec<Uuid>, StoreError> {
-        let writer = self.writer.as_str();
-        self.lane
+        let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
+        let settled = self
+            .lane
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
                     r#"
                     WITH settled AS (
                         DELETE FROM tasks
-                        USING unnest($1::uuid[], $2::bigint[], $3::text[], $9::bigint[]) AS done (id, lease_no, outcome, busy_ms)
-                        WHERE tasks.id = ANY ($1) AND tasks.id = done.id AND tasks.lease_no = done.lease_no
-                              AND tasks.lease_until IS NOT NULL
-                        RETURNING tasks.*, done.outcome, done.busy_ms
+                        WHERE id = ANY ($1) AND lease_until IS NOT NULL
+                              AND ((id, lease_no) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[]))) IS TRUE
+                        RETURNING *, CASE WHEN id = ANY ($3::uuid[]) THEN 'gone' ELSE 'processed' END AS outcome
                     ), effects AS (
                         UPDATE events
                         SET processed = true, processed_at = now(), properties = effect.properties::jsonb,
@@ -128,13 +136,12 @@ impl Settler {
                         FROM unnest($4::uuid[], $5::bigint[], $6::timestamptz[], $7::text[])
                              AS effect (task_id, event_id, created_at, properties)
                         WHERE events.id = effect.event_id AND events.created_at = effect.created_at
-                              AND effect.task_id IN (SELECT id FROM settled)
+                              AND (effect.task_id IN (SELECT id FROM settled)) IS TRUE
                     ), counted AS (
-                        INSERT INTO throughput (writer, settled, busy_ms)
-                        SELECT $8, count(*), coalesce(sum(busy_ms), 0)::bigint FROM settled
+                        INSERT INTO throughput (writer, settled, busy_us) SELECT $8, count(*), $9 FROM settled
                         ON CONFLICT (writer) DO UPDATE
                         SET settled = throughput.settled + excluded.settled,
-                            busy_ms = throughput.busy_ms + excluded.busy_ms, updated_at = now()
+                            busy_us = throughput.busy_us + excluded.busy_us, updated_at = now()
                     )
                     INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at,
                                               started_at, worker, traceparent, request_id)
@@ -145,26 +152,35 @@ impl Settler {
                     "#,
                     &finished.task_id,
                     &finished.lease_no,
-                    &finished.outcome as &[&str],
+                    &finished.gone,
                     &finished.effect_task_id,
                     &finished.event_id,
                     &finished.created_at,
                     &finished.properties as &[&str],
                     writer,
-                    &finished.busy_ms,
+                    busy_us,
                 )
                 .fetch_all(connection)
                 .await?;
                 Ok(settled)
             })
-            .await
+            .await?;
+        self.unreported = Duration::ZERO;
+        Ok(settled)
     }
 
     async fn retry(&mut self, retried: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
-        self.lane
+        let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
+        let settled = self
+            .lane
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
-                    "UPDATE tasks
+                    "WITH counted AS (
+                         INSERT INTO throughput (writer, busy_us) VALUES ($5, $6)
+                         ON CONFLICT (writer) DO UPDATE
+                         SET busy_us = throughput.busy_us + excluded.busy_us, updated_at = now()
+                     )
+                     UPDATE tasks
                      SET lease_until = NULL, enqueued_at = NULL, run_at = now() + make_interval(secs => failed.delay),
                          errors = errors || failed.attempt
                      FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::jsonb[]) AS failed (id, lease_no, delay, attempt)
@@ -175,17 +191,23 @@ impl Settler {
                     &retried.lease_no,
                     &retried.delay,
                     &retried.attempts() as &[Json<&Attempt>],
+                    writer,
+                    busy_us,
                 )
                 .fetch_all(connection)
                 .await?;
                 Ok(settled)
             })
-            .await
+            .await?;
+        self.unreported = Duration::ZERO;
+        Ok(settled)
     }
 
     async fn bury(&mut self, buried: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
         let reasons: Vec<&str> = buried.attempt.iter().map(|attempt| attempt.reason.as_str()).collect();
-        self.lane
+        let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
+        let settled = self
+            .lane
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
                     "WITH dead AS (
@@ -199,6 +221,11 @@ impl Settler {
                          FROM dead
                          WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
                                AND events.user_id = dead.user_id
+                     ), counted AS (
+                         INSERT INTO throughput (writer, settled, busy_us) SELECT $5, count(*), $6 FROM dead
+                         ON CONFLICT (writer) DO UPDATE
+                         SET settled = throughput.settled + excluded.settled,
+                             busy_us = throughput.busy_us + excluded.busy_us, updated_at = now()
                      )
                      INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
                                                lease_no, worker, reason, errors, traceparent, request_id)
@@ -210,12 +237,16 @@ impl Settler {
                     &buried.lease_no,
                     &reasons as &[&str],
                     &buried.attempts() as &[Json<&Attempt>],
+                    writer,
+                    busy_us,
                 )
                 .fetch_all(connection)
                 .await?;
                 Ok(settled)
             })
-            .await
+            .await?;
+        self.unreported = Duration::ZERO;
+        Ok(settled)
     }
 
     async fn release(&mut self, released: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
@@ -238,25 +269,26 @@ impl Settler {
     }
 }
 
+fn microseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// The columns of tasks that are done, and of the effects on their events.
 #[derive(Default)]
 struct Finished<'a> {
     task_id: Vec<Uuid>,
     lease_no: Vec<i64>,
-    outcome: Vec<&'static str>,
+    gone: Vec<Uuid>,
     effect_task_id: Vec<Uuid>,
     event_id: Vec<i64>,
     created_at: Vec<DateTime<Utc>>,
     properties: Vec<&'a str>,
-    busy_ms: Vec<i64>,
 }
 
 impl<'a> Finished<'a> {
-    fn push(&mut self, settlement: &Settlement, outcome: &'static str, effects: &'a [Effect]) {
+    fn push(&mut self, settlement: &Settlement, effects: &'a [Effect]) {
         self.task_id.push(settlement.task_id);
         self.lease_no.push(settlement.lease_no);
-        self.outcome.push(outcome);
-        self.busy_ms.push(i64::try_from(settlement.busy.as_millis()).unwrap_or(i64::MAX));
         for Effect { event_id, created_at, properties } in effects {
             self.effect_task_id.push(settlement.task_id);
             self.event_id.push(*event_id);

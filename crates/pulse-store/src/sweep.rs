@@ -13,6 +13,8 @@ pub struct Owed {
     pub task_id: Uuid,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
+    /// Its lease had ended: the worker went away in the middle of an attempt.
+    pub crashed: bool,
 }
 
 impl Store {
@@ -45,21 +47,21 @@ impl Store {
             Owed,
             r#"
             WITH retries AS (
-                SELECT id FROM tasks
+                SELECT id, lease_until IS NOT NULL AS crashed FROM tasks
                 WHERE enqueued_at IS NULL AND run_at <= now() AND attempts < max_attempts
                       AND (lease_until IS NULL OR lease_until < now())
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), lost AS (
-                SELECT id FROM tasks
+                SELECT id, lease_until IS NOT NULL AS crashed FROM tasks
                 WHERE enqueued_at IS NOT NULL AND run_at <= LEAST($2, now()) AND attempts < max_attempts
                       AND (lease_until < now() OR (lease_until IS NULL AND enqueued_at < $1))
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), found AS (
-                SELECT id FROM retries UNION ALL SELECT id FROM lost
+                SELECT * FROM retries UNION ALL SELECT * FROM lost
             )
             UPDATE tasks SET enqueued_at = now(), lease_until = NULL
             FROM found WHERE tasks.id = found.id
-            RETURNING tasks.id AS task_id, traceparent
+            RETURNING tasks.id AS task_id, traceparent, found.crashed AS "crashed!"
             "#,
             lost_before,
             delivered_until,

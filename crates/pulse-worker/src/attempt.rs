@@ -114,6 +114,7 @@ mod tests {
             attempt: 1,
             max_attempts: 3,
             lease_no: 1,
+            crashed: false,
             created_at: time,
             traceparent: None,
             request_id: None,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use pulse_queue::Acknowledger;
 use pulse_store::{Claimer, Settlement};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::held::{Held, HeldTask};
@@ -24,15 +23,13 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    /// Beats until it is aborted.
+    pub(crate) async fn run(mut self) {
         // A third of the lease, so that one missed beat does no harm.
         let beat = self.config.lease / 3;
         let mut last_beat = Instant::now();
-        while !stop.is_cancelled() {
-            tokio::select! {
-                () = tokio::time::sleep(beat.min(GRACE)) => {}
-                () = stop.cancelled() => return,
-            }
+        loop {
+            tokio::time::sleep(beat.min(GRACE)).await;
             self.give_up_stuck();
             if last_beat.elapsed() >= beat {
                 last_beat = Instant::now();
@@ -67,16 +64,16 @@ impl Heartbeat {
     /// and the worker says that it wants a restart.
     fn give_up_stuck(&self) {
         for (task_id, task) in self.held.overdue(self.config.timeout + GRACE) {
+            self.health.set_stuck(task_id, task.lease_no, true);
             if !self.held.end(task_id, task.lease_no) {
+                self.health.set_stuck(task_id, task.lease_no, false);
                 continue;
             }
             tracing::error!(%task_id, attempt = task.attempt, "the step does not yield: giving the attempt up");
-            self.health.0.stuck.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let error = attempt::timed_out(self.config.timeout);
             let (now, random) = (chrono::Utc::now(), rand::random());
             let verdict = attempt::failed(task.attempt, task.max_attempts, error, &self.config.retry, now, random);
-            let busy = task.claimed.elapsed();
-            let _ = self.settlements.send(Settlement { task_id, lease_no: task.lease_no, busy, verdict });
+            let _ = self.settlements.send(Settlement { task_id, lease_no: task.lease_no, verdict });
         }
     }
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 pub(crate) struct HeldTask {
     pub(crate) lease_no: i64,
     pub(crate) attempt: u32,
+    pub(crate) events: usize,
     pub(crate) max_attempts: u32,
     pub(crate) created_at: chrono::DateTime<chrono::Utc>,
     /// The entry to acknowledge; none if the task was claimed without Redis.
@@ -36,6 +37,13 @@ pub(crate) enum Progress {
     Ended,
 }
 
+/// How much more may be held; never nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) tasks: usize,
+    pub(crate) events: usize,
+}
+
 /// All of them. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Held(Arc<Inner>);
@@ -56,6 +64,7 @@ impl Held {
         let held = HeldTask {
             lease_no: task.lease_no,
             attempt: task.attempt,
+            events: task.events.len(),
             max_attempts: task.max_attempts,
             created_at: task.created_at,
             entry_id,
@@ -120,23 +129,32 @@ impl Held {
         self.tasks().iter().filter(|(_, task)| overdue(task)).map(|(id, task)| (*id, task.clone())).collect()
     }
 
-    /// Waits until fewer than `limit` tasks are held, `patience` at the most; returns how many more fit.
-    pub(crate) async fn room(&self, limit: usize, patience: Duration) -> usize {
+    /// What more fits below these limits.
+    fn room_now(&self, tasks: usize, events: usize) -> Option<Room> {
+        let held = self.tasks();
+        let (tasks, events) =
+            (tasks.checked_sub(held.len())?, events.checked_sub(held.values().map(|task| task.events).sum())?);
+        (tasks > 0 && events > 0).then_some(Room { tasks, events })
+    }
+
+    /// Waits until fewer than `tasks` tasks with fewer than `events` events are held, `patience` at the most; returns
+    /// what more fits.
+    pub(crate) async fn room(&self, tasks: usize, events: usize, patience: Duration) -> Option<Room> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let room = limit.saturating_sub(self.len());
-            if room > 0 || tokio::time::timeout_at(deadline, changed).await.is_err() {
+            let room = self.room_now(tasks, events);
+            if room.is_some() || tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return room;
             }
         }
     }
 
-    /// Waits until nothing is held, `patience` at the most.
-    pub(crate) async fn emptied(&self, patience: Duration) {
-        let _ = tokio::time::timeout(patience, async {
+    /// Waits until nothing is held, or until `deadline`.
+    pub(crate) async fn emptied(&self, deadline: tokio::time::Instant) {
+        let _ = tokio::time::timeout_at(deadline, async {
             loop {
                 let changed = self.0.changed.notified();
                 tokio::pin!(changed);
@@ -163,6 +181,7 @@ mod tests {
             attempt: 1,
             max_attempts: 3,
             lease_no,
+            crashed: false,
             created_at: chrono::DateTime::UNIX_EPOCH,
             traceparent: None,
             request_id: None,
@@ -190,6 +209,19 @@ mod tests {
         assert!(held.end(Uuid::nil(), 1));
         assert!(held.overdue(Duration::ZERO).is_empty());
         assert!(!held.end(Uuid::nil(), 1));
+    }
+
+    #[tokio::test]
+    async fn there_is_room_below_the_limits_of_tasks_and_of_events() {
+        let held = Held::default();
+        let room = async |tasks, events| held.room(tasks, events, Duration::ZERO).await;
+        assert_eq!(room(1, 1).await, Some(Room { tasks: 1, events: 1 }));
+        held.add(&claimed(1), None);
+        held.tasks().values_mut().for_each(|task| task.events = 100);
+        assert_eq!(room(3, 150).await, Some(Room { tasks: 2, events: 50 }));
+        assert_eq!(room(1, 150).await, None);
+        assert_eq!(room(3, 100).await, None);
+        assert_eq!(room(3, 99).await, None);
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! Finding work: deliveries from Redis, or due tasks straight from PostgreSQL while Redis is away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use pulse_core::Claimed;
+use pulse_core::{Claimed, FailureReason};
 use pulse_queue::{Acknowledger, Consumer, Delivery, Queue};
 use pulse_store::{Claimer, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::held::Held;
+use crate::busy::Busy;
+use crate::held::{Held, Room};
 use crate::metrics::WorkerMetrics;
-use crate::{Attempts, Pace, WorkerConfig, WorkerHealth};
+use crate::{Attempts, MOST_CLAIMED_EVENTS, MOST_HELD, MOST_HELD_EVENTS, Pace, WorkerHealth};
 
 /// How long one read waits for deliveries.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -29,28 +30,30 @@ pub(crate) struct Intake {
     health: WorkerHealth,
     metrics: WorkerMetrics,
     pace: Pace,
+    busy: Busy,
     redis_again_at: Option<Instant>,
+    /// Read from Redis and not claimed yet.
+    delivered: VecDeque<Delivery>,
+    /// The most tasks of the next claim: all that may be held, less after a failure.
+    most_claimed: usize,
 }
 
 impl Intake {
-    pub(crate) fn new(
-        config: &WorkerConfig,
-        store: &Store,
-        queue: &Queue,
-        held: Held,
-        health: WorkerHealth,
-        metrics: WorkerMetrics,
-        pace: Pace,
-    ) -> Self {
+    /// Finds work for `attempts`.
+    pub(crate) fn new(attempts: &Attempts, store: &Store, queue: &Queue) -> Self {
+        let config = &attempts.config;
         Self {
             consumer: Consumer::new(queue, config.name.clone()),
             acknowledger: Acknowledger::new(queue, config.name.clone()),
             claimer: Claimer::new(store, config.name.clone(), config.lease),
-            held,
-            health,
-            metrics,
-            pace,
+            held: attempts.held.clone(),
+            health: attempts.health.clone(),
+            metrics: attempts.metrics.clone(),
+            pace: attempts.pace.clone(),
+            busy: attempts.busy.clone(),
             redis_again_at: None,
+            delivered: VecDeque::new(),
+            most_claimed: MOST_HELD,
         }
     }
 
@@ -60,13 +63,14 @@ impl Intake {
             self.health.polled();
             self.metrics.held.set(i64::try_from(self.held.len()).unwrap_or(i64::MAX));
             let room = tokio::select! {
-                room = self.held.room(self.pace.limit(), BLOCK) => room,
+                room = self.held.room(self.pace.limit(), MOST_HELD_EVENTS, BLOCK) => room,
                 () = shutdown.cancelled() => return,
             };
-            if room == 0 {
-                continue;
-            }
-            if self.redis_again_at.is_none_or(|at| at <= Instant::now()) {
+            let Some(room) = room else { continue };
+            if !self.delivered.is_empty() {
+                // Before any more is read: a pile of deliveries that nobody works on helps nobody.
+                self.claim_deliveries(room, attempts, shutdown).await;
+            } else if self.redis_again_at.is_none_or(|at| at <= Instant::now()) {
                 self.take_from_redis(room, attempts, shutdown).await;
             } else {
                 self.take_from_postgres(room, attempts, shutdown).await;
@@ -74,9 +78,9 @@ impl Intake {
         }
     }
 
-    async fn take_from_redis(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+    async fn take_from_redis(&mut self, room: Room, attempts: &Attempts, shutdown: &CancellationToken) {
         let read = tokio::select! {
-            read = self.consumer.read(room, BLOCK) => read,
+            read = self.consumer.read(room.tasks, BLOCK) => read,
             () = shutdown.cancelled() => return,
         };
         match read {
@@ -86,7 +90,8 @@ impl Intake {
                     // Redis may answer and still not be told of new tasks: it refuses to grow beyond its memory.
                     self.claim_due(room, attempts, shutdown).await;
                 } else {
-                    self.claim_deliveries(deliveries, attempts, shutdown).await;
+                    self.delivered.extend(deliveries);
+                    self.claim_deliveries(room, attempts, shutdown).await;
                 }
             }
             Err(error) => {
@@ -103,26 +108,49 @@ impl Intake {
 
     fn set_redis_away(&mut self, away: bool) {
         self.redis_again_at = away.then(|| Instant::now() + REDIS_RETRY);
-        if self.health.0.redis_away.swap(away, std::sync::atomic::Ordering::Relaxed) && !away {
+        if self.health.set_redis_away(away) && !away {
             tracing::info!("reading from Redis again");
         }
     }
 
-    async fn claim_deliveries(&mut self, deliveries: Vec<Delivery>, attempts: &Attempts, shutdown: &CancellationToken) {
-        let mut entries: HashMap<Uuid, String> = HashMap::with_capacity(deliveries.len());
-        let mut repeated: Vec<String> = Vec::new();
-        for Delivery { entry_id, task_id } in deliveries {
-            repeated.extend(entries.insert(task_id, entry_id));
+    /// Claims what was delivered, as much as there is room for; the rest stays, and so does what PostgreSQL could not
+    /// answer for. What is still there at the shutdown is pending in Redis: it is reaped, and the sweep finds the tasks.
+    async fn claim_deliveries(&mut self, room: Room, attempts: &Attempts, shutdown: &CancellationToken) {
+        let tasks = self.delivered.len().min(room.tasks).min(self.most_claimed);
+        let events = room.events.min(MOST_CLAIMED_EVENTS);
+        let mut entries: HashMap<Uuid, String> = HashMap::with_capacity(tasks);
+        let mut useless: Vec<String> = Vec::new();
+        for Delivery { entry_id, task_id } in self.delivered.drain(..tasks) {
+            useless.extend(entries.insert(task_id, entry_id));
         }
         let ids: Vec<Uuid> = entries.keys().copied().collect();
-        let Some(claimed) = self.claim_patiently(&ids, shutdown).await else { return };
-        for task in claimed {
-            self.held.add(&task, entries.remove(&task.id));
-            attempts.start(task);
+        let claiming = self.busy.lane();
+        let result = self.claimer.claim(&ids, events).await;
+        drop(claiming);
+        let mut claimed_events = 0;
+        match result {
+            Ok(claimed) => {
+                self.most_claimed = (self.most_claimed * 2).min(MOST_HELD);
+                for task in claimed {
+                    claimed_events += task.event_count;
+                    let entry = entries.remove(&task.id);
+                    self.begin(task, entry, attempts);
+                }
+            }
+            Err(error) => {
+                self.back_off(error, shutdown).await;
+                // Not one of them was looked at.
+                claimed_events = usize::MAX;
+            }
         }
-        // What could not be claimed is done, held by somebody, or due later: this delivery is of no use to anybody.
-        repeated.extend(entries.into_values());
-        if let Err(error) = self.acknowledger.acknowledge(&repeated).await {
+        if claimed_events < events {
+            // What could not be claimed is done, held by somebody, or due later: this delivery is of no use to anybody.
+            useless.extend(entries.into_values());
+        } else {
+            let left = entries.into_iter().map(|(task_id, entry_id)| Delivery { entry_id, task_id });
+            left.for_each(|delivery| self.delivered.push_front(delivery));
+        }
+        if let Err(error) = self.acknowledger.acknowledge(&useless).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "cannot acknowledge deliveries that were of no use"
@@ -130,49 +158,48 @@ impl Intake {
         }
     }
 
-    /// Claims `ids`, however long PostgreSQL is away: reading on instead would make a pile of deliveries that nobody
-    /// works on. `None` at the shutdown: the deliveries stay pending and are reaped, and the sweep finds the tasks.
-    async fn claim_patiently(&mut self, ids: &[Uuid], shutdown: &CancellationToken) -> Option<Vec<Claimed>> {
-        while !shutdown.is_cancelled() {
-            match self.claimer.claim(ids).await {
-                Ok(claimed) => return Some(claimed),
-                Err(error) => wait_out(error, shutdown).await,
-            }
-            self.health.polled();
+    fn begin(&self, task: Claimed, entry: Option<String>, attempts: &Attempts) {
+        if task.crashed {
+            self.metrics.count_retry(FailureReason::Crash);
         }
-        None
+        self.held.add(&task, entry);
+        attempts.start(task);
     }
 
-    async fn take_from_postgres(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) {
+    /// After a failed claim: the next one is half as large, because size may have been the reason, and comes later,
+    /// because PostgreSQL may be away.
+    async fn back_off(&mut self, error: StoreError, shutdown: &CancellationToken) {
+        self.most_claimed = (self.most_claimed / 2).max(1);
+        tracing::warn!(error = &error as &dyn std::error::Error, at_most = self.most_claimed, "cannot claim tasks");
+        pause(POLL, shutdown).await;
+    }
+
+    async fn take_from_postgres(&mut self, room: Room, attempts: &Attempts, shutdown: &CancellationToken) {
         let found = self.claim_due(room, attempts, shutdown).await;
-        if found < room {
+        if found == 0 {
             // With jitter, so that many workers do not poll as one.
             pause(POLL.mul_f64(0.75 + 0.5 * rand::random::<f64>()), shutdown).await;
         }
     }
 
-    /// Claims up to `room` due tasks without Redis; returns how many there were.
-    async fn claim_due(&mut self, room: usize, attempts: &Attempts, shutdown: &CancellationToken) -> usize {
-        match self.claimer.claim_due(room).await {
+    /// Claims due tasks without Redis, as much as there is room for; returns how many there were.
+    async fn claim_due(&mut self, room: Room, attempts: &Attempts, shutdown: &CancellationToken) -> usize {
+        let (tasks, events) = (room.tasks.min(self.most_claimed), room.events.min(MOST_CLAIMED_EVENTS));
+        match self.claimer.claim_due(tasks, events).await {
             Ok(claimed) => {
+                self.most_claimed = (self.most_claimed * 2).min(MOST_HELD);
                 let found = claimed.len();
                 for task in claimed {
-                    self.held.add(&task, None);
-                    attempts.start(task);
+                    self.begin(task, None, attempts);
                 }
                 found
             }
             Err(error) => {
-                wait_out(error, shutdown).await;
+                self.back_off(error, shutdown).await;
                 0
             }
         }
     }
-}
-
-async fn wait_out(error: StoreError, shutdown: &CancellationToken) {
-    tracing::warn!(error = &error as &dyn std::error::Error, "cannot claim tasks");
-    pause(POLL, shutdown).await;
 }
 
 async fn pause(duration: Duration, shutdown: &CancellationToken) {

@@ -10,9 +10,12 @@
 //!   fast they run: as many as the threads finish within [`HORIZON`], so that fast tasks share round trips and a slow
 //!   one does not make others wait.
 //! * The step runs on a runtime of its own, so that whatever it does, leases are extended and results settled.
-//! * Draining: no new claims, what runs may end; what does not is released without using up its attempt.
+//! * Draining: no new claims, what runs may end; what does not is released without using up its attempt. It ends
+//!   [`HAND_BACK`] after its time-out, also if PostgreSQL does not.
 
 mod attempt;
+mod busy;
+mod health;
 mod heartbeat;
 mod held;
 mod intake;
@@ -21,7 +24,7 @@ mod processor;
 mod settling;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pulse_core::{Claimed, RetryPolicy};
@@ -33,17 +36,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-pub use metrics::WorkerMetrics;
+pub use health::WorkerHealth;
+pub use metrics::{TaskCounters, WorkerMetrics};
 pub use processor::{Normalize, ProcessError, Processor};
 
+use crate::busy::Busy;
 use crate::held::{Held, HeldTask, Progress};
 
 /// Tasks are held for this long ahead.
 pub const HORIZON: Duration = Duration::from_millis(100);
+/// How long handing back what did not end may take, beyond the drain time-out.
+const HAND_BACK: Duration = Duration::from_secs(5);
 /// The most tasks held at once, and the most of one claim or settlement.
 const MOST_HELD: usize = 256;
-/// A worker that has not looked for work for this long is not live.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// No more tasks are taken while so many events are held, to bound the memory that large batches take.
+const MOST_HELD_EVENTS: usize = 2 * MOST_CLAIMED_EVENTS;
+/// A claim takes no further task from this many events on, so that neither side sends or keeps too much at once.
+const MOST_CLAIMED_EVENTS: usize = 2000;
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -62,49 +71,6 @@ pub struct WorkerConfig {
     pub drain_timeout: Duration,
     /// Links a task's span to the trace of the request that posted it.
     pub link_trace: fn(&Span, &str),
-}
-
-/// What the probes ask a worker. Cheap to clone.
-#[derive(Clone)]
-pub struct WorkerHealth(Arc<HealthState>);
-
-struct HealthState {
-    start: Instant,
-    last_poll_ms: AtomicU64,
-    stuck: AtomicUsize,
-    redis_away: std::sync::atomic::AtomicBool,
-}
-
-impl WorkerHealth {
-    fn new() -> Self {
-        Self(Arc::new(HealthState {
-            start: Instant::now(),
-            last_poll_ms: AtomicU64::new(0),
-            stuck: AtomicUsize::new(0),
-            redis_away: false.into(),
-        }))
-    }
-
-    fn polled(&self) {
-        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_poll_ms.store(now, Ordering::Relaxed);
-    }
-
-    /// Why the worker is not live, if it is not: it stopped looking for work, or a step never yields.
-    pub fn problem(&self) -> Option<String> {
-        let silent =
-            self.0.start.elapsed().saturating_sub(Duration::from_millis(self.0.last_poll_ms.load(Ordering::Relaxed)));
-        let stuck = self.0.stuck.load(Ordering::Relaxed);
-        if stuck > 0 {
-            return Some(format!("{stuck} steps run past their time-out without yielding: restart to end them"));
-        }
-        (silent > STALLED_AFTER).then(|| format!("has not looked for work for {} s", silent.as_secs()))
-    }
-
-    /// Whether Redis is away, so that work is found by polling PostgreSQL.
-    pub fn is_redis_away(&self) -> bool {
-        self.0.redis_away.load(Ordering::Relaxed)
-    }
 }
 
 /// A worker, ready to run.
@@ -134,7 +100,8 @@ impl Worker {
         self.health.clone()
     }
 
-    /// Works until `shutdown`, then drains. Returns when everything it held is settled or released.
+    /// Works until `shutdown`, then drains. Returns when everything it held is settled or released, or when PostgreSQL is
+    /// away for longer than the drain may take.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { config, store, queue, processor, metrics, health } = self;
         let steps = match tokio::runtime::Builder::new_multi_thread()
@@ -152,6 +119,7 @@ impl Worker {
         let held = Held::default();
         let (settlements, receiver) = mpsc::unbounded_channel();
         let pace = Pace::new(config.concurrency);
+        let busy = Busy::new(config.concurrency);
         let attempts = Attempts {
             runtime: steps.handle().clone(),
             slots: Arc::new(Semaphore::new(config.concurrency)),
@@ -160,11 +128,13 @@ impl Worker {
             held: held.clone(),
             metrics: metrics.clone(),
             pace: pace.clone(),
+            busy: busy.clone(),
+            health: health.clone(),
             config: Arc::new(config.clone()),
         };
-        let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone());
+        let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone(), busy.clone());
         let stop_settling = CancellationToken::new();
-        let settling = tokio::spawn(settling.run(receiver, stop_settling.clone()));
+        let mut settling = tokio::spawn(settling.run(receiver, stop_settling.clone()));
         let heartbeat = heartbeat::Heartbeat {
             claimer: pulse_store::Claimer::new(&store, config.name.clone(), config.lease),
             acknowledger: Acknowledger::new(&queue, config.name.clone()),
@@ -173,23 +143,40 @@ impl Worker {
             health: health.clone(),
             config: config.clone(),
         };
-        let stop_heartbeat = CancellationToken::new();
-        let heartbeat = tokio::spawn(heartbeat.run(stop_heartbeat.clone()));
-        let mut intake = intake::Intake::new(&config, &store, &queue, held.clone(), health, metrics, pace);
-        intake.run(&attempts, &shutdown).await;
+        let heartbeat = tokio::spawn(heartbeat.run());
+        let mut intake = intake::Intake::new(&attempts, &store, &queue);
+        let begun = async {
+            shutdown.cancelled().await;
+            tokio::time::Instant::now()
+        };
+        let give_up = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(config.drain_timeout + HAND_BACK).await;
+        };
+        let taking = async {
+            tokio::select! {
+                () = intake.run(&attempts, &shutdown) => {}
+                // PostgreSQL does not answer to a claim.
+                () = give_up => {}
+            }
+        };
+        let (begun, ()) = tokio::join!(begun, taking);
+        let deadline = begun + config.drain_timeout;
 
         tracing::info!(held = held.len(), "draining");
         // First what has not started: another worker can begin it while we wait for the rest.
         release(&held, &settlements, |task| task.progress == Progress::Waiting);
-        held.emptied(config.drain_timeout).await;
+        held.emptied(deadline).await;
         release(&held, &settlements, |_| true);
-        stop_heartbeat.cancel();
-        let _ = heartbeat.await;
+        heartbeat.abort();
         drop((attempts, settlements));
         steps.shutdown_background();
         // Told to stop, because a step that never yields keeps its sender for ever.
         stop_settling.cancel();
-        let _ = settling.await;
+        if tokio::time::timeout_at(deadline + HAND_BACK, &mut settling).await.is_err() {
+            settling.abort();
+            tracing::warn!(held = held.len(), "PostgreSQL is away: what is held runs again when its leases end");
+        }
     }
 }
 
@@ -202,8 +189,7 @@ fn release(held: &Held, settlements: &mpsc::UnboundedSender<Settlement>, which: 
         if let Some(abort) = &task.abort {
             abort.abort();
         }
-        let busy = task.claimed.elapsed();
-        let _ = settlements.send(Settlement { task_id, lease_no: task.lease_no, busy, verdict: Verdict::Release });
+        let _ = settlements.send(Settlement { task_id, lease_no: task.lease_no, verdict: Verdict::Release });
     }
 }
 
@@ -216,6 +202,8 @@ struct Attempts {
     held: Held,
     metrics: WorkerMetrics,
     pace: Pace,
+    busy: Busy,
+    health: WorkerHealth,
     config: Arc<WorkerConfig>,
 }
 
@@ -232,13 +220,17 @@ impl Attempts {
             (self.config.link_trace)(&span, traceparent);
         }
         let (slots, processor, settlements) = (self.slots.clone(), self.processor.clone(), self.settlements.clone());
-        let (held, metrics, pace, config) =
-            (self.held.clone(), self.metrics.clone(), self.pace.clone(), self.config.clone());
+        let (held, metrics, pace, busy, config) =
+            (self.held.clone(), self.metrics.clone(), self.pace.clone(), self.busy.clone(), self.config.clone());
+        let health = self.health.clone();
         async move {
             let Ok(_slot) = slots.acquire().await else { return };
             if !held.begin(task.id, task.lease_no) {
                 return;
             }
+            // Dropped at the end, whatever the end is: a step that was given up as stuck is not stuck any more.
+            let _watched = health.watch(task.id, task.lease_no);
+            let running = busy.step();
             let started = Instant::now();
             let verdict = if task.events.len() < task.event_count {
                 Verdict::Gone
@@ -251,11 +243,12 @@ impl Attempts {
                     }
                 }
             };
-            let busy = started.elapsed();
-            metrics.processing_seconds.observe(busy.as_secs_f64());
-            pace.took(busy);
+            drop(running);
+            let took = started.elapsed();
+            metrics.processing_seconds.observe(took.as_secs_f64());
+            pace.took(took);
             if held.end(task.id, task.lease_no) {
-                let _ = settlements.send(Settlement { task_id: task.id, lease_no: task.lease_no, busy, verdict });
+                let _ = settlements.send(Settlement { task_id: task.id, lease_no: task.lease_no, verdict });
             }
         }
         .instrument(span)

@@ -1,6 +1,5 @@
 //! The worker's metrics; the catalogue is in OPERATIONS.
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -8,21 +7,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use pulse_core::FailureReason;
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
+/// A counter with one label. The scheduler shares two of them: it ends attempts whose workers went away.
+pub type TaskCounters = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// What a worker counts. Cheap to clone.
 #[derive(Clone)]
 pub struct WorkerMetrics {
-    settled: Family<OutcomeLabel, Counter>,
-    retries: Family<ReasonLabel, Counter>,
+    settled: TaskCounters,
+    retries: TaskCounters,
     pub(crate) processing_seconds: Histogram,
     pub(crate) event_age_seconds: Histogram,
     pub(crate) stale_settles: Counter,
@@ -30,23 +22,17 @@ pub struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// Registers them all.
-    pub fn register(registry: &mut Registry) -> Self {
+    /// Registers them all but `settled`, by outcome, and `retries`, by reason, which are registered.
+    pub fn register(registry: &mut Registry, settled: TaskCounters, retries: TaskCounters) -> Self {
         let seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
         let metrics = Self {
-            settled: Family::default(),
-            retries: Family::default(),
+            settled,
+            retries,
             processing_seconds: Histogram::new(seconds),
             event_age_seconds: Histogram::new(seconds),
             stale_settles: Counter::default(),
             held: Gauge::default(),
         };
-        registry.register("pulse_tasks_settled", "Tasks settled, by outcome", metrics.settled.clone());
-        registry.register(
-            "pulse_task_retries",
-            "Attempts that failed and are retried, by reason",
-            metrics.retries.clone(),
-        );
         registry.register(
             "pulse_task_processing_seconds",
             "Time from the start of an attempt to its end",
@@ -65,19 +51,19 @@ impl WorkerMetrics {
         registry.register("pulse_worker_held_tasks", "Tasks claimed and not settled yet", metrics.held.clone());
         // Every label value exists from the start, so that a rate over the first failure is not lost.
         for outcome in ["processed", "gone", "retry", "buried", "released"] {
-            drop(metrics.settled.get_or_create(&OutcomeLabel { outcome }));
+            drop(metrics.settled.get_or_create(&[("outcome", outcome)]));
         }
         for reason in FailureReason::ALL {
-            drop(metrics.retries.get_or_create(&ReasonLabel { reason: reason.as_str() }));
+            drop(metrics.retries.get_or_create(&[("reason", reason.as_str())]));
         }
         metrics
     }
 
     pub(crate) fn count_settled(&self, outcome: &'static str) {
-        self.settled.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.settled.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     pub(crate) fn count_retry(&self, reason: FailureReason) {
-        self.retries.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+        self.retries.get_or_create(&[("reason", reason.as_str())]).inc();
     }
 }

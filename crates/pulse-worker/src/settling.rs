@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::busy::Busy;
 use crate::held::{Held, HeldTask};
 use crate::metrics::WorkerMetrics;
 use crate::processor::ProcessError;
@@ -26,18 +27,27 @@ pub(crate) struct Settling {
     acknowledger: Acknowledger,
     held: Held,
     metrics: WorkerMetrics,
+    busy: Busy,
     retry: RetryPolicy,
     /// After this long without PostgreSQL every lease of ours has ended, and somebody else has the tasks.
     patience: Duration,
 }
 
 impl Settling {
-    pub(crate) fn new(config: &WorkerConfig, store: &Store, queue: &Queue, held: Held, metrics: WorkerMetrics) -> Self {
+    pub(crate) fn new(
+        config: &WorkerConfig,
+        store: &Store,
+        queue: &Queue,
+        held: Held,
+        metrics: WorkerMetrics,
+        busy: Busy,
+    ) -> Self {
         Self {
             settler: Settler::new(store, format!("{}/settle", config.name)),
             acknowledger: Acknowledger::new(queue, config.name.clone()),
             held,
             metrics,
+            busy,
             retry: config.retry.clone(),
             patience: config.lease * 2,
         }
@@ -71,12 +81,14 @@ impl Settling {
         self.settle(settlements, &held).await;
         // Also what was stale or could not be settled: somebody else has it, or the sweep rings again.
         let entries: Vec<String> = held.values().filter_map(|task| task.entry_id.clone()).collect();
+        let acknowledging = self.busy.lane();
         if let Err(error) = self.acknowledger.acknowledge(&entries).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "cannot acknowledge: the entries are reaped later"
             );
         }
+        drop(acknowledging);
         self.held.remove(held.into_iter().map(|(id, task)| (id, task.lease_no)));
     }
 
@@ -117,7 +129,9 @@ impl Settling {
     ) -> Result<(), (Vec<Settlement>, StoreError)> {
         let mut is_first = true;
         loop {
-            let (settled, result) = self.settler.settle(&part).await;
+            let settling = self.busy.lane();
+            let (settled, result) = self.settler.settle(&part, self.busy.take()).await;
+            drop(settling);
             let settled: HashSet<Uuid> = settled.into_iter().collect();
             for settlement in part.extract_if(.., |settlement| settled.contains(&settlement.task_id)) {
                 self.count_settled(&settlement, held);
@@ -129,7 +143,7 @@ impl Settling {
             patience.outcome_unknown |= matches!(error, StoreError::Unavailable(_) | StoreError::Unexpected(_));
             let may_pass = match error {
                 StoreError::Unavailable(_) | StoreError::Locked(_) => true,
-                StoreError::TooSlow(_) => part.len() == 1,
+                StoreError::TooMuch(_) => part.len() == 1,
                 StoreError::Refused { .. } | StoreError::Unexpected(_) => false,
             };
             if !may_pass || Instant::now() >= patience.until {
@@ -218,7 +232,7 @@ fn groups(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
 /// Whether a part of a group may succeed where the group fails.
 fn is_about_the_values(error: &StoreError) -> bool {
     match error {
-        StoreError::Refused { .. } | StoreError::Unexpected(_) | StoreError::TooSlow(_) => true,
+        StoreError::Refused { .. } | StoreError::Unexpected(_) | StoreError::TooMuch(_) => true,
         StoreError::Unavailable(_) | StoreError::Locked(_) => false,
     }
 }
@@ -243,7 +257,7 @@ mod tests {
     fn settlement(bytes: usize) -> Settlement {
         let effect = Effect { event_id: 1, created_at: chrono::DateTime::UNIX_EPOCH, properties: "x".repeat(bytes) };
         let verdict = Verdict::Processed(vec![effect]);
-        Settlement { task_id: Uuid::nil(), lease_no: 1, busy: Duration::ZERO, verdict }
+        Settlement { task_id: Uuid::nil(), lease_no: 1, verdict }
     }
 
     #[test]
@@ -268,10 +282,14 @@ mod tests {
             drain_timeout: Duration::from_secs(1),
             link_trace: |_, _| {},
         };
-        let metrics = WorkerMetrics::register(&mut prometheus_client::registry::Registry::default());
+        let metrics = WorkerMetrics::register(
+            &mut prometheus_client::registry::Registry::default(),
+            <_>::default(),
+            <_>::default(),
+        );
         let store = Store::connect_lazy(&store).expect("a valid URL");
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
-        let settling = Settling::new(&config, &store, &queue, Held::default(), metrics);
+        let settling = Settling::new(&config, &store, &queue, Held::default(), metrics, Busy::new(1));
         let (sender, receiver) = mpsc::unbounded_channel();
         sender.send(settlement(1)).expect("the receiver is open");
         let stop = CancellationToken::new();

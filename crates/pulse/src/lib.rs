@@ -1,7 +1,7 @@
 //! `pulse`: chooses a role, reads flags and environment, starts telemetry, and stops well.
 //!
-//! The binary is [`run`] with the built-in processing step. A team with a step of its own makes a binary of two lines,
-//! `pulse::run(Arc::new(MyStep))`, and has every role and command.
+//! The binary is [`run`] with the built-in processing step. A team with a step of its own makes a binary of its own, as
+//! `examples/my_step.rs` does, and has every role and command; all that it needs is here.
 
 mod args;
 mod cli;
@@ -17,8 +17,10 @@ mod telemetry;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+pub use async_trait::async_trait;
 use clap::Parser;
-use pulse_worker::Processor;
+pub use pulse_core::Event;
+pub use pulse_worker::{ProcessError, Processor};
 
 use crate::cli::{Cli, Command};
 

@@ -46,6 +46,8 @@ pub struct LoadConfig {
     pub duration: Duration,
     /// Events per request; 1 posts to the route for single events.
     pub batch: usize,
+    /// The name of each event.
+    pub event_name: String,
     /// About the size of each payload, in bytes.
     pub payload_bytes: usize,
     /// Appends what each 202 promised to this file, synced to disk before it counts.
@@ -80,12 +82,13 @@ impl Plan {
 /// # Errors
 /// If the URL is not valid or the ledger cannot be written; failed requests are counted, not errors.
 pub async fn run(config: LoadConfig, shutdown: CancellationToken) -> anyhow::Result<Report> {
-    let LoadConfig { url, token, rate, connections, duration, batch, payload_bytes, ledger, progress } = config;
+    let LoadConfig { url, token, rate, connections, duration, batch, event_name, payload_bytes, ledger, progress } =
+        config;
     anyhow::ensure!(rate.is_none_or(|rate| rate > 0.0), "the rate should be greater than 0");
     let uri: Uri = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
     anyhow::ensure!(uri.scheme_str() == Some("http"), "`{url}`: expected http://HOST:PORT");
     let path = if batch == 1 { "/api/v1/events" } else { "/api/v1/events/batch" };
-    let body = body(batch, payload_bytes);
+    let body = body(batch, &event_name, payload_bytes);
     let (ledger, writing) = Ledger::open(ledger)?;
     let start = Instant::now();
     let interval = rate.map(|rate| batch as f64 / rate);
@@ -155,9 +158,9 @@ async fn show(start: Instant, duration: Duration, done: Arc<AtomicU64>) {
 }
 
 /// The body of every request.
-fn body(batch: usize, payload_bytes: usize) -> Bytes {
+fn body(batch: usize, event_name: &str, payload_bytes: usize) -> Bytes {
     let event = json!({
-        "event_name": "page_view",
+        "event_name": event_name,
         "event_type": "engagement",
         "source": "load",
         "payload": {"page": "/dashboard", "filler": "x".repeat(payload_bytes.saturating_sub(35))},
@@ -182,9 +185,9 @@ mod tests {
 
     #[test]
     fn payloads_have_about_the_size_that_was_asked_for() {
-        let event: Value = serde_json::from_slice(&body(1, 200)).expect("JSON");
+        let event: Value = serde_json::from_slice(&body(1, "page_view", 200)).expect("JSON");
         assert!((190..=210).contains(&event["payload"].to_string().len()), "{}", event["payload"]);
-        let batch: Value = serde_json::from_slice(&body(100, 200)).expect("JSON");
+        let batch: Value = serde_json::from_slice(&body(100, "page_view", 200)).expect("JSON");
         assert_eq!(batch["events"].as_array().map(Vec::len), Some(100));
     }
 }

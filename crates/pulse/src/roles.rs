@@ -13,7 +13,7 @@ use pulse_http::{Check, HttpMetrics, Probe, ServerConfig, Status};
 use pulse_queue::Queue;
 use pulse_scheduler::{Scheduler, SchedulerConfig, SchedulerMetrics};
 use pulse_store::Store;
-use pulse_worker::{Processor, Worker, WorkerConfig, WorkerMetrics};
+use pulse_worker::{Processor, TaskCounters, Worker, WorkerConfig, WorkerMetrics};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -40,12 +40,29 @@ pub(crate) fn registry(role: &'static str) -> Registry {
     registry
 }
 
+/// Counters of worker and scheduler, which may share a process, and so a registry.
+#[derive(Clone, Default)]
+pub(crate) struct TaskMetrics {
+    settled: TaskCounters,
+    retries: TaskCounters,
+}
+
+impl TaskMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let Self { settled, retries } = Self::default();
+        registry.register("pulse_tasks_settled", "Tasks settled, by outcome", settled.clone());
+        registry.register("pulse_task_retries", "Attempts that failed and are retried, by reason", retries.clone());
+        Self { settled, retries }
+    }
+}
+
 pub(crate) fn worker(
     args: &ProcessingArgs,
     store: Store,
     queue: Queue,
     processor: Arc<dyn Processor>,
     registry: &mut Registry,
+    TaskMetrics { settled, retries }: TaskMetrics,
 ) -> Worker {
     let config = WorkerConfig {
         name: boot_name(),
@@ -56,13 +73,18 @@ pub(crate) fn worker(
         drain_timeout: args.drain_timeout,
         link_trace: telemetry::link_to,
     };
-    Worker::new(config, store, queue, processor, WorkerMetrics::register(registry))
+    Worker::new(config, store, queue, processor, WorkerMetrics::register(registry, settled, retries))
 }
 
-pub(crate) fn scheduler(store: Store, queue: Queue, registry: &mut Registry) -> Scheduler {
+pub(crate) fn scheduler(
+    store: Store,
+    queue: Queue,
+    registry: &mut Registry,
+    TaskMetrics { settled, retries }: TaskMetrics,
+) -> Scheduler {
     let config =
         SchedulerConfig { name: boot_name(), lease: Duration::from_secs(10), lost_after: Duration::from_secs(10) };
-    Scheduler::new(config, store, queue, SchedulerMetrics::register(registry))
+    Scheduler::new(config, store, queue, SchedulerMetrics::register(registry, settled, retries))
 }
 
 /// What keeps a role from being live, if anything does.

@@ -25,7 +25,10 @@ async fn folders() -> anyhow::Result<&'static Vec<PathBuf>> {
 }
 
 /// The path of a program of the control plane.
-pub(super) async fn program(name: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// If it was not built.
+pub async fn program(name: &str) -> anyhow::Result<PathBuf> {
     let mut candidates = folders().await?.iter().map(|folder| folder.join(name));
     candidates.find(|path| path.is_file()).with_context(|| format!("{name} is not among what scripts/kube-tools built"))
 }

@@ -21,6 +21,9 @@ const ROUTE: &str = "POST /api/v1/events/batch";
 ///
 /// All events are accepted together, or none: one bad item refuses the batch, and the answer lists every bad one.
 /// `Prefer: handling=lenient` accepts the good ones and says for each item what became of it.
+///
+/// An event that is too large is one bad item among others: 422 with its index and the type `event_too_large`, where a
+/// single post answers 413. A body that is too large is 413 here too.
 #[utoipa::path(
     post,
     path = "/api/v1/events/batch",

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use pulse_store::{StoredEvent, UnprocessedEvents};
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{
     AdditionalProperties, AnyOfBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
@@ -112,11 +113,11 @@ pub(crate) struct EventAnswer {
     /// The client's session.
     #[schema(required = true)]
     session_id: Option<String>,
-    /// As it was sent.
+    /// As it was sent; numbers keep all their digits.
     #[schema(value_type = Object, additional_properties)]
-    payload: Value,
+    payload: Box<RawValue>,
     #[schema(required = true, schema_with = properties)]
-    properties: Option<Value>,
+    properties: Option<Box<RawValue>>,
     /// An IPv4 or IPv6 address.
     #[schema(required = true)]
     ip_address: Option<String>,
@@ -166,8 +167,8 @@ impl From<StoredEvent> for EventAnswer {
             event_type,
             source,
             session_id,
-            payload,
-            properties,
+            payload: payload.0,
+            properties: properties.map(|json| json.0),
             ip_address,
             user_agent,
             event_timestamp,

@@ -1,26 +1,28 @@
-//! `PulseIngest`: what a platform team writes (`spec.rs`), and what it reads (`status.rs`).
+//! `PulseIngest`: what a platform team writes (`spec.rs`, `workers.rs`, `pod.rs`), and what it reads (`status.rs`).
 //!
 //! Every default is in the schema, so that the API server stores it and a new operator changes nothing. Everything is
 //! bounded. A rule that needs two fields is CEL, so that a bad object is refused when it is applied.
 
 mod bounded;
+mod pod;
 mod spec;
 mod status;
+mod workers;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 
 pub use bounded::Quantities;
+pub use pod::{EnvVar, PodTemplate, Resources, Toleration, TopologySpread, Unsatisfiable};
 pub use spec::{
-    ApiLimits, ApiSpec, AuthSpec, Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, DatabaseSpec, EnvVar,
-    ImageSpec, MigrationPolicy, MigrationsSpec, PodTemplate, PullPolicy, PullSecret, PulseIngest, PulseIngestSpec,
-    RedisSpec, Resources, RetrySpec, ScalingRules, SchedulerSpec, SecretKey, Target, TasksSpec, Toleration,
-    TopologySpread, Unsatisfiable, WorkersSpec,
+    ApiLimits, ApiSpec, AuthSpec, DatabaseSpec, ImageSpec, MigrationPolicy, MigrationsSpec, PullPolicy, PullSecret,
+    PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec, SecretKey, TasksSpec,
 };
 pub use status::{
     AutoscalingStatus, DecisionInputs, LastDecision, MigrationState, MigrationsStatus, PendingChange, PlanSummary,
     PulseIngestStatus, Revision, RoleStatus, WorkersStatus,
 };
+pub use workers::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, ScalingRules, Target, WorkersSpec};
 
 /// The group of the API, and the prefix of our labels and annotations.
 pub const GROUP: &str = "pulseboard.dev";
@@ -48,7 +50,6 @@ mod tests {
     #[test]
     fn the_definition_is_small() {
         let text = crate::yaml::print(&crd()).expect("prints");
-        std::fs::write("/tmp/crd.yaml", &text).unwrap();
         assert!(text.len() < 200_000, "{} bytes", text.len());
     }
 }

@@ -1,15 +1,13 @@
 //! What is wanted.
 #![expect(unreachable_pub, reason = "the derive of CEL rules makes types of its own, inside functions")]
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounded::{Quantities, quantities, strings};
+use super::pod::{PodTemplate, Resources};
 use super::status::PulseIngestStatus;
+use super::workers::WorkersSpec;
 
 /// An ingestion system: an API that accepts events, workers that process them, a scheduler, and their database schema.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -242,169 +240,6 @@ impl Default for ApiLimits {
     }
 }
 
-/// What processes events.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct WorkersSpec {
-    /// How many, where Internal autoscaling does not decide. To have none, use `stopped`.
-    #[schemars(range(min = 1, max = 1000))]
-    pub replicas: u32,
-    /// How their number follows the queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub autoscaling: Option<Autoscaling>,
-    /// How many tasks a worker processes at once.
-    #[schemars(range(min = 1, max = 1024))]
-    pub concurrency: u16,
-    /// How long running tasks may go on after a worker was told to stop, in seconds.
-    #[schemars(range(min = 0, max = 3600))]
-    pub drain_timeout_seconds: u32,
-    /// What each pod may use.
-    pub resources: Resources,
-    /// What else its pods have.
-    pub pod_template: PodTemplate,
-}
-
-impl Default for WorkersSpec {
-    fn default() -> Self {
-        Self {
-            replicas: 1,
-            autoscaling: None,
-            concurrency: 16,
-            drain_timeout_seconds: 60,
-            resources: Resources::default(),
-            pod_template: PodTemplate::default(),
-        }
-    }
-}
-
-/// How the number of workers follows the queue.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("self.minReplicas <= self.maxReplicas", "minReplicas is at most maxReplicas"),
-    validation = (
-        "self.mode == 'Internal' || (!has(self.target) && !has(self.behavior))",
-        "External forbids target and behavior: whoever scales decides"
-    )
-)]
-pub struct Autoscaling {
-    /// Who decides: this operator, or somebody else through the scale subresource.
-    #[serde(default)]
-    pub mode: AutoscalingMode,
-    /// The fewest workers; 0 lets an idle system have none.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0, max = 1000))]
-    pub min_replicas: u32,
-    /// The most workers.
-    #[schemars(range(min = 1, max = 1000))]
-    pub max_replicas: u32,
-    /// What the number of workers is computed from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<Target>,
-    /// How fast it may change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub behavior: Option<Behavior>,
-    /// How long nothing may be owed before the last worker goes, in seconds. Matters only if `minReplicas` is 0.
-    #[serde(default = "idle_seconds")]
-    #[schemars(range(min = 10, max = 86_400))]
-    pub idle_seconds: u32,
-    /// Which changes are held.
-    #[serde(default)]
-    pub paused: AutoscalingPause,
-}
-
-/// Who decides the number of workers.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum AutoscalingMode {
-    /// This operator, from the depth of the queue.
-    #[default]
-    Internal,
-    /// A HorizontalPodAutoscaler, KEDA or a person, through the scale subresource: `workers.replicas`.
-    External,
-}
-
-/// Which changes of the number of workers are held.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum AutoscalingPause {
-    #[default]
-    None,
-    All,
-    ScaleUp,
-    ScaleDown,
-}
-
-/// What the number of workers is computed from.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Target {
-    /// Law A: tasks of the backlog for each worker.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub backlog_per_worker: u32,
-    /// Law B, once the throughput of a worker is known: the backlog is worked off within this many seconds.
-    #[schemars(range(min = 1, max = 86_400))]
-    pub drain_seconds: u32,
-    /// Law C: no task should get older than this, in seconds. Not used if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 86_400))]
-    pub max_age_seconds: Option<u32>,
-}
-
-impl Default for Target {
-    fn default() -> Self {
-        Self { backlog_per_worker: 100, drain_seconds: 60, max_age_seconds: None }
-    }
-}
-
-/// How fast the number of workers may change.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Behavior {
-    /// A computed number this close to the present one changes nothing, in percent. Not applied from zero.
-    #[schemars(range(min = 0, max = 100))]
-    pub tolerance_percent: u32,
-    /// Upwards.
-    #[schemars(default = "scale_up_rules")]
-    pub scale_up: ScalingRules,
-    /// Downwards.
-    #[schemars(default = "scale_down_rules")]
-    pub scale_down: ScalingRules,
-}
-
-impl Default for Behavior {
-    fn default() -> Self {
-        Self { tolerance_percent: 10, scale_up: scale_up_rules(), scale_down: scale_down_rules() }
-    }
-}
-
-/// How fast the number of workers may change in one direction: by the larger of `percent` and `workers` per period.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct ScalingRules {
-    /// The most cautious number of this many past seconds is used.
-    #[schemars(range(min = 0, max = 3600))]
-    pub window_seconds: u32,
-    /// Of the number at the start of a period, in percent.
-    #[schemars(range(min = 1, max = 1000))]
-    pub percent: u32,
-    /// Workers.
-    #[schemars(range(min = 1, max = 1000))]
-    pub workers: u32,
-    /// The length of a period, in seconds.
-    #[schemars(range(min = 1, max = 1800))]
-    pub period_seconds: u32,
-}
-
-/// As a HorizontalPodAutoscaler: no window, doubled or 4 more in 15 s.
-pub(crate) fn scale_up_rules() -> ScalingRules {
-    ScalingRules { window_seconds: 0, percent: 100, workers: 4, period_seconds: 15 }
-}
-
-/// Half of them, or 2, in a minute, after 2 minutes of less work.
-pub(crate) fn scale_down_rules() -> ScalingRules {
-    ScalingRules { window_seconds: 120, percent: 50, workers: 2, period_seconds: 60 }
-}
-
 /// How a task is tried.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
@@ -511,141 +346,6 @@ pub enum MigrationPolicy {
     Manual,
 }
 
-/// What a pod may use.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Resources {
-    /// What is kept free for it.
-    #[schemars(schema_with = "quantities", default = "default_requests")]
-    pub requests: Quantities,
-    /// What it cannot exceed.
-    #[schemars(schema_with = "quantities", default = "default_limits")]
-    pub limits: Quantities,
-}
-
-impl Default for Resources {
-    fn default() -> Self {
-        Self { requests: default_requests(), limits: default_limits() }
-    }
-}
-
-fn default_requests() -> Quantities {
-    amounts([("cpu", "100m"), ("memory", "128Mi")])
-}
-
-fn default_limits() -> Quantities {
-    amounts([("memory", "512Mi")])
-}
-
-fn amounts<const N: usize>(amounts: [(&str, &str); N]) -> Quantities {
-    amounts.into_iter().map(|(name, amount)| (name.to_owned(), IntOrString::String(amount.to_owned()))).collect()
-}
-
-/// What else pods have. A short list and not a PodSpec, so that an upgrade stays predictable.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodTemplate {
-    /// More labels; ours win.
-    #[schemars(schema_with = "strings")]
-    pub labels: BTreeMap<String, String>,
-    /// More annotations; ours win.
-    #[schemars(schema_with = "strings")]
-    pub annotations: BTreeMap<String, String>,
-    /// The nodes that they may run on.
-    #[schemars(schema_with = "strings")]
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints that they tolerate.
-    #[schemars(length(max = 16))]
-    pub tolerations: Vec<Toleration>,
-    /// How they are spread.
-    #[schemars(length(max = 4))]
-    pub topology_spread: Vec<TopologySpread>,
-    /// More variables; ours win.
-    #[schemars(length(max = 64))]
-    pub env: Vec<EnvVar>,
-    /// Their priority class.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub priority_class_name: Option<String>,
-}
-
-impl Default for PodTemplate {
-    fn default() -> Self {
-        Self {
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            node_selector: BTreeMap::new(),
-            tolerations: Vec::new(),
-            topology_spread: vec![TopologySpread {
-                max_skew: 1,
-                topology_key: "kubernetes.io/hostname".into(),
-                when_unsatisfiable: Unsatisfiable::ScheduleAnyway,
-            }],
-            env: Vec::new(),
-            priority_class_name: None,
-        }
-    }
-}
-
-/// A taint that pods tolerate.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Toleration {
-    /// Its key; every key if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub key: Option<String>,
-    /// `Exists` or `Equal`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub operator: Option<String>,
-    /// Its value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; every effect if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub effect: Option<String>,
-    /// How long, in seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub toleration_seconds: Option<i64>,
-}
-
-/// How pods are spread.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct TopologySpread {
-    /// How many more pods one place may have than another.
-    #[schemars(range(min = 1, max = 100))]
-    pub max_skew: i32,
-    /// The node label that names a place.
-    #[schemars(length(min = 1, max = 253))]
-    pub topology_key: String,
-    /// What happens if that cannot be had.
-    pub when_unsatisfiable: Unsatisfiable,
-}
-
-/// What happens if pods cannot be spread.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "Kubernetes' own names")]
-pub enum Unsatisfiable {
-    DoNotSchedule,
-    ScheduleAnyway,
-}
-
-/// A variable of a container.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct EnvVar {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Its value.
-    #[schemars(length(max = 4096))]
-    pub value: String,
-}
-
 fn max_attempts() -> u32 {
     3
 }
@@ -660,14 +360,6 @@ fn cap_seconds() -> u32 {
 
 fn yes() -> bool {
     true
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn idle_seconds() -> u32 {
-    300
 }
 
 /// A reference whose key has a default: the API server fills it in, and so do we for objects that never met one.

@@ -224,7 +224,7 @@ pub struct PlanSummary {
     /// Whether an older version could not run afterwards.
     pub destructive: bool,
     /// The first of them.
-    #[schemars(length(max = 5))]
+    #[schemars(length(max = 5), inner(length(max = 256)))]
     pub names: Vec<String>,
 }
 

@@ -8,12 +8,11 @@ use pulse_queue::{Depth, Gauges};
 use super::decision::Decision;
 use super::learning::{Learning, Point};
 use super::policy::Policy;
+use super::reading::{Knowledge, Part, Reading};
 use super::sample::{GAUGES_MAX_AGE, Sample, SampleError};
 
 /// So many samples in a row that did not show the backlog, and it is unknown.
 pub(super) const UNKNOWN_AFTER: u32 = 3;
-/// The workers are there so long before a retry falls due, and do not go once one is as close.
-pub(super) const WAKE_LEAD: SignedDuration = SignedDuration::from_secs(30);
 /// The longest window and period that the schema allows.
 const LONGEST: SignedDuration = SignedDuration::from_secs(3600);
 /// The most recommendations and changes that are kept; reached only if the number changes every few seconds.
@@ -39,37 +38,6 @@ pub struct History {
     /// Equal neighbours are one, with the time of the newer.
     recommendations: VecDeque<(Timestamp, u32)>,
     changes: VecDeque<ScaleEvent>,
-}
-
-/// The whole backlog. Figures count tasks.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Reading {
-    pub(super) backlog: u64,
-    pub(super) in_flight: u64,
-    /// Age of the oldest task that is due, in seconds.
-    pub(super) oldest_age: Option<u64>,
-    /// When the next retry falls due, by the operator's clock.
-    pub(super) next_due: Option<Timestamp>,
-    /// Tasks were accepted since the reading before.
-    pub(super) arrived: bool,
-}
-
-/// The part of the backlog that Redis knows: a lower bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) length: u64,
-    pub(super) in_flight: u64,
-}
-
-/// What is known at one time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Knowledge {
-    /// The whole backlog, just now.
-    Whole(Reading),
-    /// The newest samples did not show it: what was known before, and what they showed.
-    Stale { before: Option<Reading>, part: Option<Part> },
-    /// Not known any more.
-    Unknown { part: Option<Part> },
 }
 
 /// A change of the number of workers.
@@ -107,10 +75,12 @@ impl History {
         }
     }
 
-    /// Takes in a sample; one that is not newer than the last is ignored. `ready` workers were there.
+    /// Takes in a sample; the same again is ignored. `ready` workers were there.
     pub fn observe(&mut self, sample: &Sample, ready: u32, policy: &Policy) {
-        if self.newest.is_some_and(|newest| sample.at <= newest) {
-            return;
+        match self.newest {
+            Some(newest) if sample.at == newest => return,
+            Some(newest) if sample.at < newest => self.rewind(sample.at),
+            _ => {}
         }
         let was_unknown = matches!(self.knowledge(sample.at, policy.poll), Knowledge::Unknown { .. });
         self.newest = Some(sample.at);
@@ -133,18 +103,29 @@ impl History {
         }
     }
 
+    /// Our clock was set back: what lies in the future happened just now, and we are sure of nothing.
+    fn rewind(&mut self, now: Timestamp) {
+        self.unsure_at = now;
+        self.gauges = None;
+        self.quiet_since = None;
+        for (at, _) in &mut self.recommendations {
+            *at = now.min(*at);
+        }
+        for change in &mut self.changes {
+            change.at = now.min(change.at);
+        }
+    }
+
     fn observe_whole(&mut self, sample: &Sample, depth: &Depth, gauges: &Gauges, ready: u32, concurrency: u16) {
         self.misses = 0;
         self.part = None;
-        let due_unqueued = gauges.due_unqueued.max(0).cast_unsigned();
-        let waiting = depth.undelivered().saturating_add(due_unqueued);
         let change = self.learning.observe(
             Point {
                 at_ms: gauges.at_ms,
                 accepted: gauges.accepted_total,
                 settled: gauges.settled_total,
                 busy_ms: gauges.busy_worker_ms,
-                waiting: signed(waiting),
+                waiting: signed(depth.undelivered()).saturating_add(gauges.due_unqueued),
                 in_flight: signed(depth.in_flight),
                 ready,
             },
@@ -153,13 +134,7 @@ impl History {
         if change.reset {
             self.unsure_at = sample.at;
         }
-        let reading = Reading {
-            backlog: depth.length.saturating_add(due_unqueued),
-            in_flight: depth.in_flight,
-            oldest_age: oldest_age(sample, depth, gauges),
-            next_due: next_due(sample.at, depth, gauges),
-            arrived: change.accepted,
-        };
+        let reading = Reading::new(sample.at, sample.oldest_entry_ms, depth, gauges, change.accepted);
         // Owed, but neither in Redis, nor due, nor waiting for a retry: a worker has it though Redis lost the entry.
         let hidden = gauges.owed > 0 && gauges.next_due_ms < 0;
         let happens = change.accepted || change.settled || change.reset;
@@ -237,6 +212,11 @@ impl History {
         now.duration_since(self.unsure_at)
     }
 
+    #[cfg(test)]
+    pub(super) fn learn(&mut self, learning: Learning) {
+        self.learning = learning;
+    }
+
     pub(super) fn learning(&self) -> &Learning {
         &self.learning
     }
@@ -254,37 +234,6 @@ impl History {
             (added + to.saturating_sub(*from), removed + from.saturating_sub(*to))
         })
     }
-}
-
-impl Reading {
-    /// Whether a retry is due, or so soon that workers should be there.
-    pub(super) fn wakes(&self, now: Timestamp) -> bool {
-        self.next_due.is_some_and(|due| due.duration_since(now) <= WAKE_LEAD)
-    }
-
-    /// Whether more workers would find something to do.
-    pub(super) fn has_waiting(&self) -> bool {
-        self.backlog > self.in_flight
-    }
-}
-
-/// PostgreSQL's age of the oldest owed task includes the time that it waited for a retry, which no worker can shorten.
-/// So what is in the stream counts from when it got there.
-fn oldest_age(sample: &Sample, depth: &Depth, gauges: &Gauges) -> Option<u64> {
-    let owed_ms = gauges.oldest_age_ms.max(0);
-    let queued_ms = sample.oldest_entry_ms.map(|at_ms| (depth.redis_now_ms - at_ms).max(0));
-    let age_ms = match queued_ms {
-        Some(queued_ms) if gauges.due_unqueued <= 0 => queued_ms.min(owed_ms),
-        None if gauges.due_unqueued <= 0 => return None,
-        _ => owed_ms,
-    };
-    Some(age_ms.cast_unsigned() / 1000)
-}
-
-fn next_due(at: Timestamp, depth: &Depth, gauges: &Gauges) -> Option<Timestamp> {
-    let in_ms = Some(gauges.next_due_ms).filter(|in_ms| *in_ms >= 0)?;
-    let age_ms = (depth.redis_now_ms - gauges.at_ms).clamp(0, GAUGES_MAX_AGE.as_millis() as i64);
-    at.checked_add(SignedDuration::from_millis(in_ms - age_ms)).ok()
 }
 
 fn signed(count: u64) -> i64 {

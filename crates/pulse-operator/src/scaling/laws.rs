@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use super::decision::Law;
-use super::history::{History, Knowledge, Part, Reading};
+use super::history::History;
 use super::policy::{Policy, Workers};
+use super::reading::{Knowledge, Part, Reading};
 
 /// A worker is planned to be busy for this part of its time, so that a queue does not build up by chance.
 const UTILISATION: f64 = 0.8;
@@ -89,7 +90,7 @@ fn aged(wish: Wish, policy: &Policy, reading: &Reading, workers: &Workers, now: 
     let current = workers.replicas;
     let exact = match current + (current / 2).max(1) {
         _ if age >= u64::from(limit) => policy.ceiling(),
-        _ if workers.starting(now) > 0 => current,
+        _ if workers.coming(now) => current,
         more => more,
     };
     if f64::from(exact) <= wish.exact {

@@ -60,6 +60,12 @@ struct Window {
 }
 
 impl Learning {
+    /// As if these had been learned.
+    #[cfg(test)]
+    pub(super) fn known(arrivals: f64, throughput: f64) -> Self {
+        Self { arrivals: Some(arrivals), windows: ENOUGH_WINDOWS, throughput, ..Self::default() }
+    }
+
     /// Accepted tasks per second, smoothed.
     pub(super) fn arrivals(&self) -> Option<f64> {
         self.arrivals

@@ -1,9 +1,9 @@
 //! How many workers: from the depth of the queue to a number, with a reason.
 //!
 //! `sampler.rs` and only it does I/O: it reads Redis, off the reconcile path. Everything else is pure, with the time as
-//! an argument: `history.rs` and `learning.rs` remember what a decision needs of the past, `laws.rs` says how many
-//! workers the work needs, `limits.rs` how fast the number may change, `plan.rs` puts both together, and `victims.rs`
-//! chooses who goes.
+//! an argument: `reading.rs` puts a sample together, `history.rs` and `learning.rs` remember what a decision needs of
+//! the past, `laws.rs` says how many workers the work needs, `limits.rs` how fast the number may change, `plan.rs` makes
+//! a decision of both, and `victims.rs` chooses who goes.
 //!
 //! It guarantees: what is unknown never counts as zero, and never scales down; a restart of the operator scales nothing
 //! down before a whole window has passed; zero workers only after nothing was owed for a whole idle time; each decision
@@ -18,12 +18,17 @@ mod learning;
 mod limits;
 mod plan;
 mod policy;
+mod reading;
 mod sample;
 mod sampler;
 mod victims;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 

@@ -5,10 +5,11 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::decision::{Decision, Law, Limit};
-use super::history::{History, Knowledge, WAKE_LEAD};
+use super::history::History;
 use super::laws;
 use super::limits::{self, Count};
 use super::policy::{Policy, Workers};
+use super::reading::{Knowledge, WAKE_LEAD};
 use crate::crd::DecisionInputs;
 
 /// How many workers there should be at `now`. Tell [`History::decided`] once it is done.
@@ -65,10 +66,15 @@ fn inputs(policy: &Policy, samples: &History, now: Timestamp) -> DecisionInputs 
     DecisionInputs {
         backlog: backlog.map(signed),
         in_flight: in_flight.map(signed),
-        arrivals_per_second: rates.arrivals(),
-        throughput_per_worker: rates.throughput(),
+        arrivals_per_second: rates.arrivals().map(rounded),
+        throughput_per_worker: rates.throughput().map(rounded),
         oldest_age_seconds: oldest_age.map(signed),
     }
+}
+
+/// For people: noise in later digits would only be a reason to write the status again.
+fn rounded(rate: f64) -> f64 {
+    (rate * 100.0).round() / 100.0
 }
 
 /// A little before the next retry falls due.

@@ -127,6 +127,11 @@ impl Workers {
         count(self.pods.iter().filter(|pod| !pod.crash_looping && pod.not_ready_since.is_some_and(young)))
     }
 
+    /// Whether workers that were asked for may still come.
+    pub fn coming(&self, now: Timestamp) -> bool {
+        self.starting(now) > 0 || count(self.pods.iter()) < self.replicas
+    }
+
     /// Whether so many pods fail to start that more would only fail too: at least half of them.
     pub fn failing(&self, now: Timestamp) -> bool {
         let pods = count(self.pods.iter());

@@ -80,8 +80,8 @@ impl Samples {
 }
 
 impl Samplers {
-    /// Samples every `interval`, give or take 10 %, and tells `sampled` whose sample is new. If that channel is full,
-    /// nobody is told: the next sample tells again.
+    /// Samples every `interval`, give or take 10 %, and tells `sampled` whose sample is new. While that channel is
+    /// full, sampling waits; nobody is left out.
     pub fn new(interval: Duration, sampled: mpsc::Sender<Key>) -> Self {
         Self { interval, sampled, samples: Samples::default(), state: Mutex::default() }
     }
@@ -177,7 +177,11 @@ impl Sampler {
                 Ok(probe) => look(probe, &ingests).await,
                 Err(_) => Err(SampleError::ConnectionFailed),
             };
-            self.store(&ingests, found);
+            for key in self.store(&ingests, found) {
+                if self.sampled.send(key).await.is_err() {
+                    return;
+                }
+            }
             let pause = self.interval.mul_f64(rand::random_range(1.0 - JITTER..=1.0 + JITTER));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -191,7 +195,8 @@ impl Sampler {
         }
     }
 
-    fn store(&self, ingests: &Ingests, found: Result<Vec<Snapshot>, SampleError>) {
+    /// Stores what was found, and returns whose it is.
+    fn store(&self, ingests: &Ingests, found: Result<Vec<Snapshot>, SampleError>) -> Vec<Key> {
         let at = Timestamp::now();
         let found: Vec<Sample> = match found {
             Ok(snapshots) => snapshots.into_iter().map(|snapshot| sample(at, snapshot)).collect(),
@@ -200,16 +205,16 @@ impl Sampler {
         // Whoever went away while we looked is not to come back: checked under the lock that forgets them.
         let mut samples = self.samples.lock();
         if self.ingests.has_changed().is_err() {
-            return;
+            return Vec::new();
         }
         let current = self.ingests.borrow();
-        for (key, sample) in ingests.keys().zip(found) {
-            if current.contains_key(key) {
+        let found = ingests.keys().zip(found).filter(|(key, _)| current.contains_key(key));
+        found
+            .map(|(key, sample)| {
                 samples.insert(key.clone(), sample);
-                // A full channel is no loss: the next sample tells again.
-                let _ = self.sampled.try_send(key.clone());
-            }
-        }
+                key.clone()
+            })
+            .collect()
     }
 }
 

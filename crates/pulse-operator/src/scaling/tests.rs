@@ -135,6 +135,18 @@ fn whatever_happens_starts_the_idle_time_anew() {
 }
 
 #[test]
+fn the_last_worker_stays_while_it_has_a_task_that_redis_forgot() {
+    let mut scene = Scene::with(1);
+    for _ in 0..60 {
+        let mut sample = Queue::default().whole(scene.seconds);
+        if let Some(gauges) = &mut sample.gauges {
+            gauges.owed = 1;
+        }
+        assert_eq!(scene.step(sample).replicas, 1);
+    }
+}
+
+#[test]
 fn the_last_worker_stays_during_a_rollout_and_a_migration() {
     for (rolling_out, migrating) in [(true, false), (false, true)] {
         let mut scene = Scene::with(1);
@@ -245,6 +257,18 @@ fn gauges_that_stop_changing_are_unknown_whatever_the_clocks_say() {
         }
         assert!(scene.history.misses() >= 98);
     }
+}
+
+#[test]
+fn a_clock_that_is_set_back_is_no_reason_to_go() {
+    let mut scene = Scene::with(8);
+    scene.steps(20, Queue::of(800));
+    scene.seconds -= 3600;
+    let back = scene.seconds;
+    while scene.seconds < back + 120 {
+        assert_eq!(scene.steps(1, Queue::default()).replicas, 8);
+    }
+    assert_eq!(scene.steps(1, Queue::default()).replicas, 4);
 }
 
 #[test]
@@ -419,6 +443,8 @@ fn workers_that_are_about_to_start_have_to_show_first_that_they_are_not_enough()
     scene.workers.pods[0].not_ready_since = Some(at(scene.seconds - 20));
     let queue = Queue { length: 100, oldest_age: 85, ..Queue::default() };
     assert_eq!(decided(&mut scene, queue), (4, Age, None));
+    scene.workers.pods.remove(0);
+    assert_eq!(gist(&scene.decide()), (4, Age, None), "nor does a pod that is still to be made");
 }
 
 fn spec(workers: serde_json::Value, stopped: bool) -> PulseIngestSpec {

@@ -16,7 +16,7 @@ use crate::commands::api::Api;
 use crate::commands::{migrate, token};
 use crate::datastores::{DataDir, Postgres, PostgresConfig, Redis, RedisConfig};
 use crate::output::print_json;
-use crate::roles;
+use crate::roles::{self, TaskMetrics};
 
 const INGEST: &str = "dev";
 /// Long enough for a day's work.
@@ -134,8 +134,9 @@ pub(crate) async fn run(
         auto_provision: true,
     };
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
-    let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry);
-    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry);
+    let tasks = TaskMetrics::register(&mut registry);
+    let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry, tasks.clone());
+    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
     let (worker_health, scheduler_health) = (worker.health(), scheduler.health());
     let live = roles::live_probe(vec![
         ("worker", Arc::new(move || worker_health.problem())),

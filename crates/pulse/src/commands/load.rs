@@ -31,6 +31,9 @@ pub(crate) struct LoadArgs {
     /// Events per request; 1 posts single events
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
+    /// The name of each event
+    #[arg(long, default_value = "page_view")]
+    event_name: String,
     /// The size of each payload, about
     #[arg(long, default_value_t = 200)]
     payload_bytes: usize,
@@ -43,7 +46,7 @@ pub(crate) struct LoadArgs {
 }
 
 pub(crate) async fn run(args: LoadArgs, shutdown: CancellationToken) -> anyhow::Result<ExitCode> {
-    let LoadArgs { url, token, rate, connections, duration, batch, payload_bytes, ledger, json } = args;
+    let LoadArgs { url, token, rate, connections, duration, batch, event_name, payload_bytes, ledger, json } = args;
     let config = LoadConfig {
         url,
         token,
@@ -51,6 +54,7 @@ pub(crate) async fn run(args: LoadArgs, shutdown: CancellationToken) -> anyhow::
         connections: usize::from(connections),
         duration,
         batch: usize::from(batch),
+        event_name,
         payload_bytes,
         ledger,
         progress: !json,

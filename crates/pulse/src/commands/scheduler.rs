@@ -6,7 +6,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, DatabaseArgs, IngestArgs, RedisArgs};
-use crate::roles::{self, Role};
+use crate::roles::{self, Role, TaskMetrics};
 
 #[derive(Debug, Args)]
 pub(crate) struct SchedulerArgs {
@@ -25,7 +25,8 @@ pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> any
     let store = database.connect("scheduler")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut registry = roles::registry("scheduler");
-    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry);
+    let tasks = TaskMetrics::register(&mut registry);
+    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
     let health = scheduler.health();
     let problem = Arc::new(move || health.problem());
     let role = Role { name: "scheduler", store, queue, registry, admin_listen, problem };

@@ -7,7 +7,7 @@ use pulse_worker::Processor;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, DatabaseArgs, IngestArgs, ProcessingArgs, RedisArgs};
-use crate::roles::{self, Role};
+use crate::roles::{self, Role, TaskMetrics};
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArgs {
@@ -32,7 +32,8 @@ pub(crate) async fn run(
     let store = database.connect("worker")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut registry = roles::registry("worker");
-    let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry);
+    let tasks = TaskMetrics::register(&mut registry);
+    let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry, tasks);
     let health = worker.health();
     let problem = Arc::new(move || health.problem());
     let role = Role { name: "worker", store, queue, registry, admin_listen, problem };

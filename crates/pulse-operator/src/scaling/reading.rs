@@ -1,0 +1,88 @@
+//! What a sample says, put together.
+
+use jiff::{SignedDuration, Timestamp};
+use pulse_queue::{Depth, Gauges};
+
+use super::sample::GAUGES_MAX_AGE;
+
+/// The workers are there so long before a retry falls due, and do not go once one is as close.
+pub(super) const WAKE_LEAD: SignedDuration = SignedDuration::from_secs(30);
+
+/// The whole backlog. Figures count tasks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Reading {
+    pub(super) backlog: u64,
+    pub(super) in_flight: u64,
+    /// Age of the oldest task that is due, in seconds.
+    pub(super) oldest_age: Option<u64>,
+    /// When the next retry falls due, by the operator's clock.
+    pub(super) next_due: Option<Timestamp>,
+    /// Tasks were accepted since the reading before.
+    pub(super) arrived: bool,
+}
+
+/// The part of the backlog that Redis knows: a lower bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) length: u64,
+    pub(super) in_flight: u64,
+}
+
+/// What is known at one time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Knowledge {
+    /// The whole backlog, just now.
+    Whole(Reading),
+    /// The newest samples did not show it: what was known before, and what they showed.
+    Stale { before: Option<Reading>, part: Option<Part> },
+    /// Not known any more.
+    Unknown { part: Option<Part> },
+}
+
+impl Reading {
+    /// Of what Redis and PostgreSQL know, looked at `at`; `arrived` tasks since the last look, or not.
+    pub(super) fn new(
+        at: Timestamp,
+        oldest_entry_ms: Option<i64>,
+        depth: &Depth,
+        gauges: &Gauges,
+        arrived: bool,
+    ) -> Self {
+        Self {
+            backlog: depth.length.saturating_add(gauges.due_unqueued.max(0).cast_unsigned()),
+            in_flight: depth.in_flight,
+            oldest_age: oldest_age(oldest_entry_ms, depth, gauges),
+            next_due: next_due(at, depth, gauges),
+            arrived,
+        }
+    }
+
+    /// Whether a retry is due, or so soon that workers should be there.
+    pub(super) fn wakes(&self, now: Timestamp) -> bool {
+        self.next_due.is_some_and(|due| due.duration_since(now) <= WAKE_LEAD)
+    }
+
+    /// Whether more workers would find something to do.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.backlog > self.in_flight
+    }
+}
+
+/// PostgreSQL's age of the oldest owed task includes the time that it waited for a retry, which no worker can shorten.
+/// So what is in the stream counts from when it got there.
+fn oldest_age(oldest_entry_ms: Option<i64>, depth: &Depth, gauges: &Gauges) -> Option<u64> {
+    let owed_ms = gauges.oldest_age_ms.max(0);
+    let queued_ms = oldest_entry_ms.map(|at_ms| (depth.redis_now_ms - at_ms).max(0));
+    let age_ms = match queued_ms {
+        Some(queued_ms) if gauges.due_unqueued <= 0 => queued_ms.min(owed_ms),
+        None if gauges.due_unqueued <= 0 => return None,
+        _ => owed_ms,
+    };
+    Some(age_ms.cast_unsigned() / 1000)
+}
+
+fn next_due(at: Timestamp, depth: &Depth, gauges: &Gauges) -> Option<Timestamp> {
+    let in_ms = Some(gauges.next_due_ms).filter(|in_ms| *in_ms >= 0)?;
+    let age_ms = (depth.redis_now_ms - gauges.at_ms).clamp(0, GAUGES_MAX_AGE.as_millis() as i64);
+    at.checked_add(SignedDuration::from_millis(in_ms - age_ms)).ok()
+}

@@ -1,0 +1,200 @@
+//! The definition of `PulseIngest`, as a real API server understands it: rules, bounds, defaults, nulls, samples.
+
+use anyhow::Context;
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use pulse_tests::operator::{Bench, merge, minimal};
+use pulse_tests::repository;
+use serde_json::{Value, json};
+
+/// What the API server would store, or why it refuses. Unknown fields are refused, as `kubectl` has it.
+async fn dry(bench: &Bench, name: &str, changes: &Value) -> anyhow::Result<Result<Value, String>> {
+    let mut object = minimal(name)?;
+    merge(&mut object["spec"], changes);
+    let object: DynamicObject = serde_json::from_value(object)?;
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    Ok(match bench.ingests().create(&params, &object).await {
+        Ok(stored) => Ok(stored.data),
+        Err(kube::Error::Api(status)) => Err(status.message.clone()),
+        Err(error) => return Err(error.into()),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::Result<()> {
+    let bench = Bench::start("rules").await?;
+    let digest = format!("sha256:{}", "a".repeat(64));
+    // Right, wrong, and what the answer says.
+    let table = [
+        (json!({"image": {"tag": null, "digest": digest}}), json!({"image": {"tag": null}}), "name a digest, or a tag"),
+        (json!({"image": {"tag": "1"}}), json!({"image": {"tag": "latest"}}), "other than latest"),
+        (json!({"image": {"tag": "1"}}), json!({"image": {"tag": ""}}), "spec.image.tag"),
+        (
+            json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "a", "key": "b"}}}),
+            json!({"auth": {"publicKeySecretRef": {"name": "a", "key": "b"}}}),
+            "exactly one of jwtSecretRef",
+        ),
+        (json!({}), json!({"auth": {"jwtSecretRef": null}}), "exactly one of jwtSecretRef"),
+        (
+            json!({"workers": {"autoscaling": {"minReplicas": 3, "maxReplicas": 3}}}),
+            json!({"workers": {"autoscaling": {"minReplicas": 4, "maxReplicas": 3}}}),
+            "minReplicas is at most maxReplicas",
+        ),
+        (
+            json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3}}}),
+            json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3, "target": {}}}}),
+            "External forbids target and behavior",
+        ),
+        (
+            json!({"workers": {"autoscaling": {"maxReplicas": 3, "behavior": {}}}}),
+            json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3, "behavior": {}}}}),
+            "External forbids target and behavior",
+        ),
+        (
+            json!({"tasks": {"retry": {"baseSeconds": 5, "capSeconds": 5}}}),
+            json!({"tasks": {"retry": {"baseSeconds": 6, "capSeconds": 5}}}),
+            "baseSeconds is at most capSeconds",
+        ),
+        (json!({"workers": {"replicas": 1}}), json!({"workers": {"replicas": 0}}), "spec.workers.replicas"),
+        (
+            json!({"workers": {"drainTimeoutSeconds": 3600}}),
+            json!({"workers": {"drainTimeoutSeconds": 3601}}),
+            "drainTimeoutSeconds",
+        ),
+        (json!({"api": {"replicas": 100}}), json!({"api": {"replicas": 101}}), "spec.api.replicas"),
+        (
+            json!({"migrations": {"policy": "Plan"}}),
+            json!({"migrations": {"policy": "Sometimes"}}),
+            "Unsupported value",
+        ),
+        (
+            json!({"workers": {"resources": {"requests": {"cpu": 1}}}}),
+            json!({"workers": {"resources": {"requests": {"cpu": "much"}}}}),
+            "requests",
+        ),
+    ];
+    for (right, wrong, says) in table {
+        dry(&bench, "main", &right).await?.map_err(|error| anyhow::anyhow!("{right}: {error}"))?;
+        let refusal = dry(&bench, "main", &wrong).await?.err().with_context(|| format!("{wrong} is refused"))?;
+        assert!(refusal.contains(says), "{wrong}: {refusal}");
+    }
+    let long = "n".repeat(41);
+    dry(&bench, &long[1..], &json!({})).await?.map_err(anyhow::Error::msg)?;
+    assert!(dry(&bench, &long, &json!({})).await?.is_err_and(|error| error.contains("at most 40 characters")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_default_is_in_the_schema() -> anyhow::Result<()> {
+    let bench = Bench::start("defaults").await?;
+    let stored = dry(&bench, "main", &json!({})).await?.map_err(anyhow::Error::msg)?;
+    let spec: pulse_operator::crd::PulseIngestSpec = serde_json::from_value(stored["spec"].clone())?;
+    let bare: pulse_operator::crd::PulseIngestSpec = serde_json::from_value(minimal("main")?["spec"].clone())?;
+    assert_eq!(spec, bare, "the API server fills in what the binary would");
+    assert_eq!(serde_json::to_value(&bare)?, stored["spec"], "and all of it: an upgrade changes no behaviour");
+    assert_eq!(stored["status"]["observedGeneration"], -1, "a new object is not finished");
+
+    let scaled = json!({"workers": {"autoscaling": {"maxReplicas": 5, "target": {}, "behavior": {}}}});
+    let stored = dry(&bench, "main", &scaled).await?.map_err(anyhow::Error::msg)?;
+    let scaling = &stored["spec"]["workers"]["autoscaling"];
+    assert_eq!(scaling["mode"], "Internal");
+    assert_eq!(
+        (&scaling["minReplicas"], &scaling["idleSeconds"], &scaling["paused"]),
+        (&json!(1), &json!(300), &json!("None"))
+    );
+    assert_eq!(scaling["target"], json!({"backlogPerWorker": 100, "drainSeconds": 60}));
+    assert_eq!(
+        scaling["behavior"]["scaleDown"],
+        json!({"windowSeconds": 120, "percent": 50, "workers": 2, "periodSeconds": 60})
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_null_is_a_default_or_hands_off() -> anyhow::Result<()> {
+    let bench = Bench::start("nulls").await?;
+    let stored = dry(&bench, "main", &json!({"api": {"replicas": null}})).await?.map_err(anyhow::Error::msg)?;
+    assert_eq!(stored["spec"]["api"]["replicas"], Value::Null, "somebody else scales it");
+    assert!(stored["spec"]["api"].as_object().is_some_and(|api| api.contains_key("replicas")));
+    let nulls = [
+        json!({"workers": {"autoscaling": null}}),
+        json!({"database": {"maxConnectionsTotal": null}}),
+        json!({"migrations": {"approvedPlan": null}}),
+        json!({"migrations": {"trigger": null}}),
+        json!({"auth": {"issuer": null}}),
+        json!({"auth": {"audience": null}}),
+        json!({"api": {"podTemplate": {"priorityClassName": null}}}),
+        json!({"workers": null}),
+        json!({"api": null}),
+        json!({"tasks": {"retry": null}}),
+        json!({"paused": null}),
+    ];
+    for null in nulls {
+        let stored = dry(&bench, "main", &null).await?.map_err(|error| anyhow::anyhow!("{null}: {error}"))?;
+        let parsed = serde_json::from_value::<pulse_operator::crd::PulseIngestSpec>(stored["spec"].clone());
+        parsed.with_context(|| format!("{null} is read by the operator"))?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_misspelt_field_is_refused_with_its_name() -> anyhow::Result<()> {
+    let bench = Bench::start("strict").await?;
+    let mut object = minimal("main")?;
+    object["spec"]["workers"]["replcas"] = json!(3);
+    let params =
+        PatchParams { field_validation: Some(kube::api::ValidationDirective::Strict), ..PatchParams::apply("test") };
+    let refused = bench.ingests().patch("main", &params, &Patch::Apply(&object)).await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("replcas")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_samples_and_the_definition_are_applied_as_they_are() -> anyhow::Result<()> {
+    let bench = Bench::start("samples").await?;
+    for sample in ["minimal", "production", "external-scaling"] {
+        let path = repository().join(format!("manifests/samples/{sample}.yaml"));
+        let path = path.to_str().context("a path")?;
+        let args =
+            ["-n", &bench.namespace, "apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", path];
+        bench.plane.admin().kubectl(&args).await.with_context(|| sample.to_owned())?;
+        let listed = bench.plane.admin().kubectl(&["-n", &bench.namespace, "get", "pi"]).await?;
+        assert!(listed.starts_with("NAME") && listed.contains("READY") && listed.contains("main"), "{listed}");
+    }
+    let text = std::fs::read_to_string(repository().join("manifests/crds.yaml"))?;
+    assert!(text.len() < 200_000);
+    let file: Value = pulse_operator::yaml::read(&text)?;
+    assert_eq!(file, serde_json::to_value(pulse_operator::crd::crd())?, "make generate");
+    assert!(!text.contains("x-kubernetes-preserve-unknown-fields"));
+    Ok(())
+}
+
+/// Everything that somebody may write has an end: strings, lists, maps and numbers.
+#[test]
+fn everything_is_bounded() -> anyhow::Result<()> {
+    fn walk(path: &str, schema: &Value, unbounded: &mut Vec<String>) {
+        let has = |name: &str| !schema[name].is_null();
+        let bounded = match schema["type"].as_str() {
+            Some("string") => has("maxLength") || has("enum") || has("format"),
+            Some("array") => has("maxItems"),
+            Some("integer") if path.contains(".spec") => has("maximum") || path.ends_with("tolerationSeconds"),
+            Some("object") => has("properties") || has("maxProperties"),
+            _ => true,
+        };
+        if !bounded {
+            unbounded.push(path.to_owned());
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            walk(&format!("{path}.{name}"), property, unbounded);
+        }
+        for inner in ["items", "additionalProperties"] {
+            if has(inner) {
+                walk(&format!("{path}[]"), &schema[inner], unbounded);
+            }
+        }
+    }
+    let crd = serde_json::to_value(pulse_operator::crd::crd())?;
+    let mut unbounded = Vec::new();
+    walk("", &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut unbounded);
+    assert_eq!(unbounded, Vec::<String>::new());
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The operator on a whole node: real pods of our image, and a real PostgreSQL and Redis that they reach.
+//!
+//! All tests share one node, one after the other; each has a namespace that admits restricted pods only.
+
+mod changes;
+mod rollout;
+mod scaling;
+mod site;
+mod watching;

@@ -1,0 +1,57 @@
+//! No statement is larger than it has to be.
+
+use std::time::Duration;
+
+use pulse_tests::{Client, Process, World};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn post_batches(client: &Client, batches: usize, events: usize) -> anyhow::Result<()> {
+    let batch = json!({"events": vec![json!({"event_name": "a", "event_type": "t"}); events]});
+    for _ in 0..batches {
+        assert_eq!(client.post("/api/v1/events/batch", &batch).await?.status, 202);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_bounded_by_its_events() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    post_batches(&api.client("ada"), 60, 100).await?;
+    let _worker = Process::start(&world, "worker", &["--concurrency", "64"]).await?;
+    world.settled(SOON).await?;
+    // What was claimed together has one `started_at`.
+    let largest = "SELECT max(events) FROM (SELECT sum(cardinality(event_ids)) AS events
+                                            FROM task_history GROUP BY started_at) AS claims";
+    let largest = world.number(largest).await?;
+    assert!((1000..=2000).contains(&largest), "{largest} events in one claim");
+    assert_eq!(world.number("SELECT count(*) FROM task_history").await?, 60);
+    assert_eq!(world.number("SELECT count(*) FROM events WHERE processed").await?, 6000);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_and_settlements_that_are_too_much_at_once_become_smaller() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    post_batches(&api.client("ada"), 40, 1).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             IF (SELECT count(*) FROM touched) > 5 THEN RAISE 'out of memory' USING ERRCODE = '53200'; END IF;
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER claim AFTER UPDATE ON tasks REFERENCING NEW TABLE AS touched
+         FOR EACH STATEMENT EXECUTE FUNCTION refuse();
+         CREATE TRIGGER settle AFTER DELETE ON tasks REFERENCING OLD TABLE AS touched
+         FOR EACH STATEMENT EXECUTE FUNCTION refuse();",
+    )
+    .execute(&world.db)
+    .await?;
+    let _worker = Process::start(&world, "worker", &["--concurrency", "64"]).await?;
+    world.settled(SOON).await?;
+    assert_eq!(world.number("SELECT count(*) FROM task_history WHERE outcome = 'processed'").await?, 40);
+    Ok(())
+}
