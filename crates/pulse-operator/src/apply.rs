@@ -125,10 +125,15 @@ impl Applier<'_> {
         Ok(done)
     }
 
-    async fn object<K: Kind>(&self, wanted: K, live: Option<&K>, done: &mut Applied) -> Result<(), ApplyError> {
+    async fn object<K: Kind>(&self, mut wanted: K, live: Option<&K>, done: &mut Applied) -> Result<(), ApplyError> {
         match live {
             Some(live) => self.change(wanted, live, done).await,
-            None => self.create(&wanted, done).await.map(drop),
+            None => {
+                // It is complete: nothing is left to apply.
+                let hash = hash(&serde_json::to_value(&wanted).unwrap_or_default());
+                wanted.annotations_mut().insert(APPLIED.into(), hash);
+                self.create(&wanted, done).await.map(drop)
+            }
         }
     }
 
@@ -163,8 +168,12 @@ impl Applier<'_> {
         let version = live.resource_version().unwrap_or_default();
         let key = format!("{}/{}", K::kind(&()), live.uid().unwrap_or_default());
         let same = live.annotations().get(APPLIED) == Some(&hash);
+        if same && self.memory.is(&key, &hash, &version) {
+            return Ok(());
+        }
         let live_text = serde_json::to_value(live).unwrap_or_default();
-        if same && (contains(&live_text, &text) || self.memory.is(&key, &hash, &version)) {
+        if same && contains(&live_text, &text) {
+            self.memory.remember(key, hash, version);
             return Ok(());
         }
         let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);

@@ -55,6 +55,9 @@ impl Default for Intervals {
     }
 }
 
+/// Every object that was looked at.
+type Objects = HashMap<Key, Arc<tokio::sync::Mutex<Remembered>>>;
+
 /// What every round needs.
 pub(crate) struct Context {
     pub(crate) client: Client,
@@ -65,7 +68,7 @@ pub(crate) struct Context {
     pub(crate) metrics: OperatorMetrics,
     pub(crate) applied: Memory,
     pub(crate) samplers: Samplers,
-    pub(crate) objects: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Remembered>>>>,
+    pub(crate) objects: Mutex<Objects>,
 }
 
 /// What is remembered of an object from one round to the next. All of it may be lost.
@@ -97,14 +100,11 @@ impl Held {
 /// Runs one round; what goes wrong is in the status and in the log, and decides when the next round comes.
 pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
     let started = Instant::now();
-    let uid = cr.uid().unwrap_or_default();
     if cr.metadata.deletion_timestamp.is_some() {
-        context.samplers.remove(&key(&cr));
-        context.forget(&uid);
-        context.metrics.forget(&cr.namespace().unwrap_or_default(), &cr.name_any());
+        context.forget(&cr.namespace().unwrap_or_default(), &cr.name_any());
         return Ok(Action::await_change());
     }
-    let remembered = context.remembered(uid);
+    let remembered = context.remembered(key(&cr));
     let mut remembered = remembered.lock().await;
     let result = match tokio::time::timeout(ROUND_DEADLINE, round(&cr, &context, &mut remembered)).await {
         Ok(result) => result,
@@ -354,11 +354,26 @@ fn jittered(wait: Duration) -> Duration {
 }
 
 impl Context {
-    fn remembered(&self, uid: String) -> Arc<tokio::sync::Mutex<Remembered>> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).entry(uid).or_default().clone()
+    fn remembered(&self, key: Key) -> Arc<tokio::sync::Mutex<Remembered>> {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(remembered) = objects.get(&key) {
+            return remembered.clone();
+        }
+        // Another object of this name was there before.
+        self.forget_all(&mut objects, &key.namespace, &key.name);
+        objects.entry(key).or_default().clone()
     }
 
-    fn forget(&self, uid: &str) {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    /// Forgets an object that is gone.
+    pub(crate) fn forget(&self, namespace: &str, name: &str) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forget_all(&mut objects, namespace, name);
+        self.metrics.forget(namespace, name);
+    }
+
+    fn forget_all(&self, objects: &mut Objects, namespace: &str, name: &str) {
+        for (key, _) in objects.extract_if(|key, _| key.namespace == namespace && key.name == name) {
+            self.samplers.remove(&key);
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! deletion to end.
 
 mod apply;
+pub mod cache;
 mod client;
 mod controller;
 pub mod crd;

@@ -7,9 +7,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource, ResourceExt};
 
+use crate::cache::Cache;
 use crate::crd::{PulseIngest, SecretKey};
 use crate::names::{self, Role};
 use crate::secrets::{Hidden, Reading};
@@ -20,17 +21,17 @@ pub struct Caches {
     /// The objects themselves.
     pub ingests: Store<PulseIngest>,
     /// Deployments of ours.
-    pub deployments: Store<Deployment>,
+    pub deployments: Cache<Deployment>,
     /// Jobs of ours.
-    pub jobs: Store<Job>,
+    pub jobs: Cache<Job>,
     /// Pods of ours.
-    pub pods: Store<Pod>,
+    pub pods: Cache<Pod>,
     /// Services of ours.
-    pub services: Store<Service>,
+    pub services: Cache<Service>,
     /// ServiceAccounts of ours.
-    pub service_accounts: Store<ServiceAccount>,
+    pub service_accounts: Cache<ServiceAccount>,
     /// Disruption budgets of ours.
-    pub disruption_budgets: Store<PodDisruptionBudget>,
+    pub disruption_budgets: Cache<PodDisruptionBudget>,
 }
 
 /// What is there.
@@ -57,24 +58,18 @@ pub struct Observed {
 /// Reads the caches; no client needed.
 pub fn children(caches: &Caches, cr: &PulseIngest) -> Observed {
     let mut observed = Observed {
-        services: named(&caches.services, cr),
-        service_accounts: named(&caches.service_accounts, cr),
-        disruption_budgets: named(&caches.disruption_budgets, cr),
-        jobs: owned(&caches.jobs, cr),
+        services: owned(&caches.services, cr),
+        service_accounts: owned(&caches.service_accounts, cr),
+        disruption_budgets: owned(&caches.disruption_budgets, cr),
+        jobs: owned(&caches.jobs, cr).into_values().collect(),
         ..Observed::default()
     };
-    let namespace = cr.namespace().unwrap_or_default();
+    let mut deployments = owned(&caches.deployments, cr);
     for role in Role::ALL {
-        let key = ObjectRef::new(&names::child(cr, role.component())).within(&namespace);
-        let deployment = caches.deployments.get(&key).filter(|found| names::is_owned(found.meta(), cr));
+        let deployment = deployments.remove(&names::child(cr, role.component()));
         observed.deployments.extend(deployment.map(|deployment| (role, deployment)));
     }
-    let instance = cr.name_any();
-    let pods = caches.pods.state_filter(|pod| {
-        pod.metadata.namespace.as_deref() == Some(&namespace)
-            && pod.labels().get("app.kubernetes.io/instance").is_some_and(|of| *of == instance)
-    });
-    for pod in pods {
+    for pod in caches.pods.of(cr).into_values() {
         let component = pod.labels().get("app.kubernetes.io/component").map(String::as_str);
         match Role::ALL.into_iter().find(|role| Some(role.component()) == component) {
             Some(role) => observed.pods.entry(role).or_default().push(pod),
@@ -84,19 +79,10 @@ pub fn children(caches: &Caches, cr: &PulseIngest) -> Observed {
     observed
 }
 
-fn owned<K>(store: &Store<K>, cr: &PulseIngest) -> Vec<Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let namespace = cr.namespace();
-    store.state_filter(|object| object.meta().namespace == namespace && names::is_owned(object.meta(), cr))
-}
-
-fn named<K>(store: &Store<K>, cr: &PulseIngest) -> BTreeMap<String, Arc<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    owned(store, cr).into_iter().map(|object| (object.name_any(), object)).collect()
+fn owned<K: Resource<DynamicType = ()>>(cache: &Cache<K>, cr: &PulseIngest) -> BTreeMap<String, Arc<K>> {
+    let mut objects = cache.of(cr);
+    objects.retain(|_, object| names::is_owned(object.meta(), cr));
+    objects
 }
 
 /// Every key of a Secret that the roles need, of the revision that runs and of the one that is wanted.

@@ -149,7 +149,7 @@ impl Operator {
         let always = make(Arc::new(|| true)).map_err(OperatorError::Client)?;
         let leads = leadership.clone();
         let guarded = make(Arc::new(move || leads.holds())).map_err(OperatorError::Client)?;
-        let (trigger, triggered) = tokio::sync::mpsc::unbounded_channel();
+        let (trigger, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
         tokio::spawn(look_when_sampled(samples, trigger.clone()));
         let watches = Watches {
@@ -166,7 +166,11 @@ impl Operator {
             () = synced(&caches) => health.synced.store(true, Ordering::Relaxed),
             () = shutdown.cancelled() => return Ok(()),
         }
-        elector.acquire(&shutdown).await;
+        // Once we lead, we look at everything: until then, nobody needs to be told of anything.
+        tokio::select! {
+            () = elector.acquire(&shutdown) => {}
+            () = async { while triggered.recv().await.is_some() {} } => {}
+        }
         if shutdown.is_cancelled() {
             elector.release().await;
             return Ok(());
@@ -230,12 +234,17 @@ async fn rounds(
     let applier = applier(
         |object, context| Box::pin(reconcile(object, context)),
         never,
-        context,
+        context.clone(),
         caches.ingests.clone(),
         queue.map(|item| item.map(Request)),
         settings,
     );
-    applier.for_each(|_| async {}).await;
+    let looked = async |result| {
+        if let Err(kube::runtime::controller::Error::ObjectNotFound(gone)) = result {
+            context.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+        }
+    };
+    applier.for_each(looked).await;
 }
 
 async fn look_when_sampled(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: crate::watches::Trigger) {

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::hash::Hash;
 
 use futures_util::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
@@ -17,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::{Cache, Filler};
 use crate::client::WatchProgress;
 use crate::crd::PulseIngest;
 use crate::names::MANAGED;
@@ -68,21 +68,37 @@ impl Watches {
 
     /// Told only of changes to the spec, the annotations or the deletion: our own status would call us for ever.
     fn ingests(&self) -> Store<PulseIngest> {
-        let mut known: HashMap<ObjectRef<PulseIngest>, (Option<i64>, bool, Vec<String>)> = HashMap::new();
-        self.watch(Config::default(), move |object: &PulseIngest, deleted| {
-            let key = ObjectRef::from_obj(object);
-            let annotations = object.annotations().iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let version = (object.metadata.generation, object.metadata.deletion_timestamp.is_some(), annotations);
-            if deleted {
-                known.remove(&key);
-                return Some(key);
+        let (reader, mut writer) = store::<PulseIngest>();
+        let mut known: HashMap<ObjectRef<PulseIngest>, Version> = HashMap::new();
+        let mut listed = Vec::new();
+        self.watch(Config::default(), move |event: Event<PulseIngest>| {
+            writer.apply_watcher_event(&event);
+            match event {
+                Event::Init => listed.clear(),
+                Event::InitApply(object) => listed.push((ObjectRef::from_obj(&object), version(&object))),
+                Event::InitDone => {
+                    let before = std::mem::replace(&mut known, listed.drain(..).collect());
+                    let gone = before.keys().filter(|key| !known.contains_key(key)).cloned();
+                    let changed = known.iter().filter(|(key, version)| before.get(key) != Some(version));
+                    return gone.chain(changed.map(|(key, _)| key.clone())).collect();
+                }
+                Event::Apply(object) => {
+                    let (key, version) = (ObjectRef::from_obj(&object), version(&object));
+                    let same = known.insert(key.clone(), version.clone()).is_some_and(|before| before == version);
+                    return if same { Vec::new() } else { vec![key] };
+                }
+                Event::Delete(object) => {
+                    let key = ObjectRef::from_obj(&object);
+                    known.remove(&key);
+                    return vec![key];
+                }
             }
-            let same = known.insert(key.clone(), version.clone()).is_some_and(|before| before == version);
-            (!same).then_some(key)
-        })
+            Vec::new()
+        });
+        reader
     }
 
-    fn children<K>(&self) -> Store<K>
+    fn children<K>(&self) -> Cache<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -92,30 +108,29 @@ impl Watches {
             + Sync
             + 'static,
     {
-        self.watch(Config::default().labels(MANAGED), |object: &K, _| {
-            let instance = object.labels().get("app.kubernetes.io/instance")?;
-            Some(ObjectRef::new(instance).within(&object.namespace()?))
-        })
+        let mut filler = Filler::new();
+        let cache = filler.cache();
+        self.watch(Config::default().labels(MANAGED), move |event: Event<K>| filler.take(event));
+        cache
     }
 
-    fn watch<K>(
-        &self,
-        config: Config,
-        mut whose: impl FnMut(&K, bool) -> Option<ObjectRef<PulseIngest>> + Send + 'static,
-    ) -> Store<K>
+    /// Watches a kind; `take` says whom an event is about.
+    fn watch<K>(&self, config: Config, mut take: impl FnMut(Event<K>) -> Vec<ObjectRef<PulseIngest>> + Send + 'static)
     where
-        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-        K: Resource<DynamicType = ()>,
-        K::DynamicType: Hash + Eq,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
     {
-        let (reader, writer) = store::<K>();
         let Self { timeout_seconds, progress, trigger, shutdown, .. } = self.clone();
         let kind = K::plural(&()).into_owned();
         progress.turned(&kind);
         let stream = watcher(self.api::<K>(), config.timeout(timeout_seconds))
             .modify(|object| object.managed_fields_mut().clear())
             .default_backoff()
-            .reflect(writer)
             .take_until(shutdown.cancelled_owned());
         tokio::spawn(async move {
             let mut stream = std::pin::pin!(stream);
@@ -123,18 +138,22 @@ impl Watches {
                 match event {
                     Ok(event) => {
                         progress.turned(&kind);
-                        let key = match &event {
-                            Event::Apply(object) | Event::InitApply(object) => whose(object, false),
-                            Event::Delete(object) => whose(object, true),
-                            Event::Init | Event::InitDone => None,
-                        };
-                        // Nobody listens only at the end.
-                        let _ = key.map(|key| trigger.send(key));
+                        for ingest in take(event) {
+                            // Nobody listens only at the end.
+                            let _ = trigger.send(ingest);
+                        }
                     }
                     Err(error) => tracing::warn!(kind, %error, "a watch failed and starts again"),
                 }
             }
         });
-        reader
     }
+}
+
+/// What a change is noticed by: the generation, whether it is being deleted, and the annotations.
+type Version = (Option<i64>, bool, Vec<String>);
+
+fn version(object: &PulseIngest) -> Version {
+    let annotations = object.annotations().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    (object.metadata.generation, object.metadata.deletion_timestamp.is_some(), annotations)
 }
