@@ -239,6 +239,19 @@ async fn a_second_writer_does_not_start_a_war() -> anyhow::Result<()> {
     bench.served(life).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_gone_is_forgotten() -> anyhow::Result<()> {
+    let bench = Bench::start("forgotten").await?;
+    let operator = bench.operator(&[]).await?;
+    bench.secrets(REDIS).await?;
+    bench.served(bench.installed_by_itself("main")).await?;
+    let told = async || Ok(Client::new(&operator.admin, "").get("/metrics").await?.text.contains("name=\"main\""));
+    eventually("its numbers are told", SOON, told).await?;
+    bench.ingests().delete("main", &DeleteParams::default()).await?;
+    bench.collect_garbage().await?;
+    eventually("nothing is told of it any more", SOON, async || Ok(!told().await?)).await
+}
+
 /// How long it takes from a change of `api.replicas` until the Deployment has it.
 async fn scaled(bench: &Bench, deployment: &str, replicas: i32) -> anyhow::Result<Duration> {
     let name = deployment.split('-').next().unwrap_or_default();

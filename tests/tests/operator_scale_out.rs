@@ -78,7 +78,7 @@ async fn all(
         let objects = bench.ingests().list(&ListParams::default()).await?;
         let reached = objects.iter().filter(|object| is_so(object)).count();
         anyhow::ensure!(reached == OBJECTS, "{reached} of {OBJECTS} are {what}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         Ok(true)
     };
     eventually(&format!("all are {what}"), LIMIT * 5, reached).await?;
