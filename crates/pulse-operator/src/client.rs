@@ -23,7 +23,7 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) type MayWrite = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// When each kind of watch was last known to work.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct WatchProgress(Arc<Mutex<HashMap<String, Instant>>>);
 
 impl WatchProgress {
@@ -32,10 +32,15 @@ impl WatchProgress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.to_owned(), Instant::now());
     }
 
-    /// The kind that has been silent for longest, and for how long.
-    pub(crate) fn oldest(&self) -> Option<(String, Duration)> {
+    /// Each kind, and for how long it has been silent.
+    pub(crate) fn ages(&self) -> Vec<(String, Duration)> {
         let turned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        turned.iter().map(|(kind, at)| (kind.clone(), at.elapsed())).max_by_key(|(_, age)| *age)
+        turned.iter().map(|(kind, at)| (kind.clone(), at.elapsed())).collect()
+    }
+
+    /// The kind that has been silent for longest.
+    pub(crate) fn oldest(&self) -> Option<(String, Duration)> {
+        self.ages().into_iter().max_by_key(|(_, age)| *age)
     }
 }
 

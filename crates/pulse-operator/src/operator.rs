@@ -125,7 +125,7 @@ impl Operator {
     /// Puts an operator together.
     pub fn new(config: OperatorConfig, kubernetes: Kubernetes, metrics: OperatorMetrics) -> Self {
         let health = OperatorHealth {
-            progress: WatchProgress::default(),
+            progress: metrics.progress.clone(),
             silent_after: Duration::from_secs(u64::from(config.watch_timeout_seconds) * 2),
             synced: Arc::default(),
         };
