@@ -22,8 +22,12 @@ pub(crate) fn ingest(changes: Value) -> PulseIngest {
 }
 
 fn merge(into: &mut Value, changes: Value) {
-    match changes {
-        Value::Object(changes) => changes.into_iter().for_each(|(name, value)| merge(&mut into[&name], value)),
-        value => *into = value,
+    let Value::Object(changes) = changes else {
+        *into = changes;
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
     }
+    changes.into_iter().for_each(|(name, value)| merge(&mut into[name], value));
 }
