@@ -442,11 +442,23 @@ impl OperatorProcess {
     /// # Errors
     /// If it does not start.
     pub fn start(access: &Access, namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn(access, namespace, folder, &[&["--watch-namespace", namespace], more].concat())
+    }
+
+    /// The same, for every namespace.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn of_cluster(access: &Access, own_namespace: &str, folder: &Path) -> anyhow::Result<Self> {
+        Self::spawn(access, own_namespace, folder, &[])
+    }
+
+    fn spawn(access: &Access, own_namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
         let admin = format!("127.0.0.1:{}", free_port()?);
         let log = folder.join(format!("operator-{}.log", admin.replace(':', "-")));
         let mut command = Command::new(binary());
-        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", namespace]);
-        command.args(["--watch-namespace", namespace]).args(FAST).args(more);
+        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", own_namespace]);
+        command.args(FAST).args(more);
         command.env("KUBECONFIG", access.kubeconfig()).env("PULSE_LOG", "info,pulse_operator=debug");
         let output = std::fs::File::create(&log)?;
         command.kill_on_drop(true).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
