@@ -178,6 +178,8 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     }
 
     // status: pure, then the API server if it says something new.
+    let changed = std::mem::take(&mut applied.deployments).into_iter();
+    observed.deployments.extend(changed.map(|(role, deployment)| (role, Arc::new(deployment))));
     let pending = if cr.spec.paused { applied.changes } else { Vec::new() };
     let findings = Findings {
         cr: &cr,

@@ -21,7 +21,8 @@ pub(crate) fn ingest(changes: Value) -> PulseIngest {
     serde_json::from_value(object).expect("a valid object")
 }
 
-fn merge(into: &mut Value, changes: Value) {
+/// Puts changes into an object.
+pub(crate) fn merge(into: &mut Value, changes: Value) {
     match changes {
         Value::Object(changes) => changes.into_iter().for_each(|(name, value)| merge(&mut into[&name], value)),
         value => *into = value,
