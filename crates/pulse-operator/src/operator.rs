@@ -148,8 +148,8 @@ impl Operator {
             |may_write| client::client(kubernetes.0.clone(), may_write, health.progress.clone(), metrics.clone());
         let always = make(Arc::new(|| true)).map_err(OperatorError::Client)?;
         let leads = leadership.clone();
-        let guarded = make(Arc::new(move || leads.holds())).map_err(OperatorError::Client)?;
-        let (trigger, triggered) = tokio::sync::mpsc::unbounded_channel();
+        let guarded = make(Arc::new(move || leads.remaining())).map_err(OperatorError::Client)?;
+        let (trigger, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
         tokio::spawn(look_when_sampled(samples, trigger.clone()));
         let watches = Watches {
@@ -166,7 +166,11 @@ impl Operator {
             () = synced(&caches) => health.synced.store(true, Ordering::Relaxed),
             () = shutdown.cancelled() => return Ok(()),
         }
-        elector.acquire(&shutdown).await;
+        tokio::select! {
+            () = elector.acquire(&shutdown) => {}
+            // Whoever waits for months may not gather what it will not need: all are looked at once we lead.
+            () = discard(&mut triggered) => {}
+        }
         if shutdown.is_cancelled() {
             elector.release().await;
             return Ok(());
@@ -247,6 +251,12 @@ async fn look_when_sampled(mut samples: tokio::sync::mpsc::Receiver<Key>, trigge
 
 /// Why a round is due is nobody's business.
 struct Request(ObjectRef<PulseIngest>);
+
+/// Never returns.
+async fn discard<T>(triggered: &mut tokio::sync::mpsc::UnboundedReceiver<T>) {
+    while triggered.recv().await.is_some() {}
+    std::future::pending().await
+}
 
 impl From<Request> for kube::runtime::controller::ReconcileRequest<PulseIngest> {
     fn from(Request(object): Request) -> Self {
