@@ -119,6 +119,9 @@ pub enum OperatorError {
     /// The key of digests can neither be read nor made.
     #[error("the Secret {DIGEST_SECRET} can neither be read nor made")]
     DigestKey(#[source] kube::Error),
+    /// Somebody else made that Secret, or emptied it.
+    #[error("the Secret {DIGEST_SECRET} has no {DIGEST_SECRET_KEY}: delete it, and every pod is replaced once")]
+    NoDigestKey,
 }
 
 impl Operator {
@@ -184,7 +187,7 @@ impl Operator {
                 elector
             }
         });
-        let digest_key = digest_key(&guarded, &config.lease.namespace).await.map_err(OperatorError::DigestKey)?;
+        let digest_key = digest_key(&guarded, &config.lease.namespace).await?;
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.lease.identity.clone()) };
         let context = Arc::new(Context {
             recorder: Recorder::new(guarded.clone(), reporter),
@@ -279,13 +282,13 @@ async fn synced(caches: &Caches) {
 }
 
 /// Reads the key of digests, or makes it once: it must outlive us, or every start would roll every pod.
-async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, kube::Error> {
+async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, OperatorError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     loop {
-        let found = api.get_opt(DIGEST_SECRET).await?;
-        let key = found.and_then(|secret| secret.data?.remove(DIGEST_SECRET_KEY));
-        if let Some(ByteString(key)) = key {
-            return Ok(DigestKey::new(key));
+        if let Some(secret) = api.get_opt(DIGEST_SECRET).await.map_err(OperatorError::DigestKey)? {
+            let key = secret.data.and_then(|mut data| data.remove(DIGEST_SECRET_KEY));
+            let key = key.filter(|ByteString(key)| !key.is_empty());
+            return key.map(|ByteString(key)| DigestKey::new(key)).ok_or(OperatorError::NoDigestKey);
         }
         let key: [u8; 32] = rand::random();
         let secret = Secret {
@@ -298,7 +301,7 @@ async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, kube:
             Ok(_) => {}
             // Another one was faster: its key is as good.
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(OperatorError::DigestKey(error)),
         }
     }
 }
