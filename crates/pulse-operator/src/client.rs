@@ -17,10 +17,16 @@ use tower::{BoxError, Layer, Service};
 use crate::metrics::OperatorMetrics;
 
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// Of a write that no lease limits.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Whether we may write now.
-pub(crate) type MayWrite = Arc<dyn Fn() -> bool + Send + Sync>;
+/// For how long a write that begins now may take; none if it may not begin.
+pub(crate) type MayWrite = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
+
+/// Of a client that does not have to lead.
+pub(crate) fn always() -> MayWrite {
+    Arc::new(|| Some(WRITE_DEADLINE))
+}
 
 /// When each kind of watch was last known to work.
 #[derive(Debug, Clone, Default)]
@@ -98,15 +104,14 @@ where
         let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
         let call = Call::of(&request);
         let GuardLayer { may_write, progress, metrics } = self.layer.clone();
-        if writes && !may_write() {
+        let Some(deadline) = (if writes { may_write() } else { Some(READ_DEADLINE) }) else {
             return Box::pin(async { Err("not the leader any more: nothing is written".into()) });
-        }
-        let deadline = if writes { WRITE_DEADLINE } else { READ_DEADLINE };
+        };
         let answer = self.inner.call(request);
         Box::pin(async move {
             // For a watch, this is the time to its first byte.
             let answer = tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| {
-                Err(format!("the API server did not answer within {} s", deadline.as_secs()).into())
+                Err(format!("the API server did not answer within {:.1} s", deadline.as_secs_f64()).into())
             });
             let code = answer.as_ref().map_or(0, |response| response.status().as_u16());
             if call.verb == "watch" && (200..300).contains(&code) {

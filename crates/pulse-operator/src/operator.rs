@@ -146,10 +146,10 @@ impl Operator {
     /// [`OperatorError`]: end the process then; another start is a clean one.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), OperatorError> {
         let Self { config, kubernetes, metrics, health } = self;
-        let leadership = Leadership::new(config.lease.renew_deadline);
+        let leadership = Leadership::new(&config.lease);
         let make =
             |may_write| client::client(kubernetes.0.clone(), may_write, health.progress.clone(), metrics.clone());
-        let always = make(Arc::new(|| true)).map_err(OperatorError::Client)?;
+        let always = make(client::always()).map_err(OperatorError::Client)?;
         let leads = leadership.clone();
         let guarded = make(Arc::new(move || leads.remaining())).map_err(OperatorError::Client)?;
         let (trigger, mut triggered) = tokio::sync::mpsc::unbounded_channel();
@@ -179,11 +179,12 @@ impl Operator {
             return Ok(());
         }
         metrics.leader.set(1);
-        // Renewed in its own task: a long call of ours must not cost the lead.
-        let renewing = tokio::spawn({
-            let shutdown = shutdown.clone();
+        // Renewed in its own task, because a long call of ours must not cost the lead; and until the last round has ended.
+        let released = CancellationToken::new();
+        let mut renewing = tokio::spawn({
+            let released = released.clone();
             async move {
-                elector.keep(&shutdown).await;
+                elector.keep(&released).await;
                 elector
             }
         });
@@ -201,18 +202,24 @@ impl Operator {
             objects: Mutex::new(HashMap::new()),
         });
         let ended = CancellationToken::new();
-        let rounds = tokio::spawn(rounds(caches, triggered, context, ended.clone()));
-        let renewed = renewing.await;
-        let lost = !shutdown.is_cancelled();
+        let mut rounds = tokio::spawn(rounds(caches, triggered, context, ended.clone()));
+        let lost = tokio::select! {
+            _ = &mut renewing => true,
+            () = shutdown.cancelled() => false,
+        };
         metrics.leader.set(0);
         ended.cancel();
         if lost {
+            // What is on its way is given up at once: somebody else may lead soon.
+            rounds.abort();
             return Err(OperatorError::LostLead);
         }
-        if tokio::time::timeout(DRAIN, rounds).await.is_err() {
+        if tokio::time::timeout(DRAIN, &mut rounds).await.is_err() {
             tracing::warn!("the last rounds did not end in time");
+            rounds.abort();
         }
-        if let Ok(mut elector) = renewed {
+        released.cancel();
+        if let Ok(mut elector) = renewing.await {
             elector.release().await;
         }
         Ok(())
@@ -245,6 +252,12 @@ async fn rounds(
     applier.for_each(|_| async {}).await;
 }
 
+/// Never returns.
+async fn discard<T>(triggered: &mut tokio::sync::mpsc::UnboundedReceiver<T>) {
+    while triggered.recv().await.is_some() {}
+    std::future::pending().await
+}
+
 async fn look_when_sampled(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: crate::watches::Trigger) {
     while let Some(Key { namespace, name, uid: _ }) = samples.recv().await {
         // Nobody listens only at the end.
@@ -254,12 +267,6 @@ async fn look_when_sampled(mut samples: tokio::sync::mpsc::Receiver<Key>, trigge
 
 /// Why a round is due is nobody's business.
 struct Request(ObjectRef<PulseIngest>);
-
-/// Never returns.
-async fn discard<T>(triggered: &mut tokio::sync::mpsc::UnboundedReceiver<T>) {
-    while triggered.recv().await.is_some() {}
-    std::future::pending().await
-}
 
 impl From<Request> for kube::runtime::controller::ReconcileRequest<PulseIngest> {
     fn from(Request(object): Request) -> Self {
