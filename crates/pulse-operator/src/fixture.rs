@@ -21,7 +21,8 @@ pub(crate) fn ingest(changes: Value) -> PulseIngest {
     serde_json::from_value(object).expect("a valid object")
 }
 
-fn merge(into: &mut Value, changes: Value) {
+/// Puts `changes` into an object, as a merge patch does, but that a null stays.
+pub(crate) fn merge(into: &mut Value, changes: Value) {
     let Value::Object(changes) = changes else {
         *into = changes;
         return;

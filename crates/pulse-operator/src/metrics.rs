@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::client::WatchProgress;
+use crate::progress::WatchProgress;
 
 /// Everything that the operator counts. Cheap to clone.
 #[derive(Clone)]

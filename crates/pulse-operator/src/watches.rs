@@ -17,10 +17,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::WatchProgress;
 use crate::crd::PulseIngest;
 use crate::names::MANAGED;
 use crate::observe::Caches;
+use crate::progress::WatchProgress;
 
 /// Says which ingest to look at.
 pub(crate) type Trigger = UnboundedSender<ObjectRef<PulseIngest>>;
