@@ -8,8 +8,8 @@ test: setup kube-tools ## Every test, against real PostgreSQL, Redis and Kuberne
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
-test-long: setup ## Faults that last a full minute; two minutes in all, and the figures are shown
-	cargo test -p pulse-tests --features long --test long -- --nocapture
+test-long: setup kube-tools ## Faults that last minutes, and a crash of the operator after each of its writes
+	cargo test -p pulse-tests --features long --test long --test operator_crashes --test operator_faults -- --nocapture
 
 lint: setup ## What CI refuses
 	cargo fmt --all --check

@@ -100,7 +100,8 @@ impl Bench {
     /// # Errors
     /// If it does not start.
     pub async fn operator_with(&self, access: &Access, more: &[&str]) -> anyhow::Result<OperatorProcess> {
-        OperatorProcess::spawn(access, &self.namespace, self.folder.path(), more)
+        let of_namespace = ["--watch-namespace", self.namespace.as_str()];
+        OperatorProcess::spawn(access, &self.namespace, self.folder.path(), &[&of_namespace, more].concat())
     }
 
     /// Objects of ours, as JSON.
@@ -450,15 +451,23 @@ impl OperatorProcess {
     /// # Errors
     /// If it does not start.
     pub fn start(access: &Access, namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
-        Self::spawn(access, namespace, folder, &[&FAST, more].concat())
+        let of_namespace = ["--watch-namespace", namespace];
+        Self::spawn(access, namespace, folder, &[&of_namespace, &FAST[..], more].concat())
     }
 
-    fn spawn(access: &Access, namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+    /// The same, for every namespace.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn of_cluster(access: &Access, own_namespace: &str, folder: &Path) -> anyhow::Result<Self> {
+        Self::spawn(access, own_namespace, folder, &FAST)
+    }
+
+    fn spawn(access: &Access, own_namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
         let admin = format!("127.0.0.1:{}", free_port()?);
         let log = folder.join(format!("operator-{}.log", admin.replace(':', "-")));
         let mut command = Command::new(binary());
-        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", namespace]);
-        command.args(["--watch-namespace", namespace]).args(more);
+        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", own_namespace]).args(more);
         command.env("KUBECONFIG", access.kubeconfig()).env("PULSE_LOG", "info,pulse_operator=debug");
         let output = std::fs::File::create(&log)?;
         command.kill_on_drop(true).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);

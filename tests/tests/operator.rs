@@ -4,14 +4,14 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ListParams, PostParams};
-use pulse_tests::eventually;
 use pulse_tests::operator::{Bench, SOON};
+use pulse_tests::{Client, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_becomes_ready_after_its_migration() -> anyhow::Result<()> {
     let bench = Bench::start("ready").await?;
-    let _operator = bench.operator(&[]).await?;
+    let operator = bench.operator(&[]).await?;
     bench.create("main", json!({})).await?;
     bench.reaches("main", "Reconciling", "True/WaitingForReference").await?;
     bench.secrets("redis://127.0.0.1:1").await?;
@@ -38,6 +38,22 @@ async fn an_object_becomes_ready_after_its_migration() -> anyhow::Result<()> {
             .all(|job| job.spec.as_ref().is_some_and(|spec| spec.ttl_seconds_after_finished == Some(86_400))))
     };
     eventually("the Job is kept for a day", SOON, kept).await?;
+    let admin = Client::new(&operator.admin, "");
+    for probe in ["/livez", "/readyz"] {
+        assert_eq!(admin.get(probe).await?.status, 200, "{probe}");
+    }
+    let metrics = admin.get("/metrics").await?.text;
+    for sample in [
+        "pulse_operator_leader 1",
+        "pulse_operator_reconciles_total{result=\"ok\"}",
+        "pulse_operator_reconcile_seconds_count",
+        "pulse_operator_api_requests_total{verb=\"create\",resource=\"jobs\",code=\"201\"}",
+        "pulse_operator_watch_age_seconds{kind=\"pulseingests\"}",
+        "pulse_operator_workers_desired{",
+        "pulse_operator_workers_ready{",
+    ] {
+        assert!(metrics.contains(sample), "{sample} is not in {metrics}");
+    }
     assert_eq!(bench.all::<PodDisruptionBudget>().list(&ListParams::default()).await?.items.len(), 1);
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The end of a `PulseIngest`, with Kubernetes' own controllers: nothing hangs, whether the operator runs or not.
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use pulse_tests::eventually;
 use pulse_tests::operator::{Bench, SOON};
@@ -23,4 +25,19 @@ async fn a_deletion_needs_no_operator() -> anyhow::Result<()> {
         Ok(ingests + deployments == 0)
     };
     eventually("all is gone", SOON * 2, gone).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_ends_with_all_that_is_in_it() -> anyhow::Result<()> {
+    let bench = Bench::with_controllers("ending").await?;
+    let _operator = bench.operator(&[]).await?;
+    bench.secrets("redis://127.0.0.1:1").await?;
+    bench.create("main", json!({})).await?;
+    bench.migrate("main").await?;
+    let exists = async || Ok(bench.all::<Deployment>().list(&ListParams::default()).await?.items.len() == 3);
+    eventually("the Deployments exist", SOON, exists).await?;
+    let namespaces: Api<Namespace> = Api::all(bench.client.clone());
+    namespaces.delete(&bench.namespace, &DeleteParams::default()).await?;
+    let gone = async || Ok(namespaces.get_opt(&bench.namespace).await?.is_none());
+    eventually("the namespace is gone", SOON * 3, gone).await
 }

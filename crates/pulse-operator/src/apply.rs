@@ -62,6 +62,8 @@ pub(crate) struct Applied {
     pub changes: Vec<PendingChange>,
     /// Objects whose fields somebody else had changed.
     pub drifted: Vec<String>,
+    /// Deployments as they are now: what was observed before says nothing of a rollout that just began.
+    pub deployments: Vec<(Role, Deployment)>,
 }
 
 /// Applies objects of one ingest.
@@ -106,15 +108,14 @@ impl Applier<'_> {
             self.object(object, live, &mut done).await?;
         }
         for (role, deployment) in deployments {
-            match observed.deployments.get(&role) {
+            let changed = match observed.deployments.get(&role) {
                 Some(live) => self.change(deployment, live.as_ref(), &mut done).await?,
-                None => {
-                    let created = self.create(&skeleton(&deployment, initial(role)), &mut done).await?;
-                    if let Some(live) = created {
-                        self.change(deployment, &live, &mut done).await?;
-                    }
-                }
-            }
+                None => match self.create(&skeleton(&deployment, initial(role)), &mut done).await? {
+                    Some(live) => self.change(deployment, &live, &mut done).await?,
+                    None => None,
+                },
+            };
+            done.deployments.extend(changed.map(|deployment| (role, deployment)));
         }
         // Last: what replaces it is there.
         for (name, live) in &observed.disruption_budgets {
@@ -127,7 +128,7 @@ impl Applier<'_> {
 
     async fn object<K: Kind>(&self, mut wanted: K, live: Option<&K>, done: &mut Applied) -> Result<(), ApplyError> {
         match live {
-            Some(live) => self.change(wanted, live, done).await,
+            Some(live) => self.change(wanted, live, done).await.map(drop),
             None => {
                 // It is complete: nothing is left to apply.
                 let hash = hash(&serde_json::to_value(&wanted).unwrap_or_default());
@@ -160,8 +161,8 @@ impl Applier<'_> {
         }
     }
 
-    /// Server-side apply, unless what is there is already as wanted.
-    async fn change<K: Kind>(&self, mut wanted: K, live: &K, done: &mut Applied) -> Result<(), ApplyError> {
+    /// Server-side apply, unless what is there is already as wanted. Returns what is there now, if it was applied.
+    async fn change<K: Kind>(&self, mut wanted: K, live: &K, done: &mut Applied) -> Result<Option<K>, ApplyError> {
         let name = wanted.name_any();
         let text = serde_json::to_value(&wanted).unwrap_or_default();
         let hash = hash(&text);
@@ -169,17 +170,17 @@ impl Applier<'_> {
         let key = format!("{}/{}", K::kind(&()), live.uid().unwrap_or_default());
         let same = live.annotations().get(APPLIED) == Some(&hash);
         if same && self.memory.is(&key, &hash, &version) {
-            return Ok(());
+            return Ok(None);
         }
         let live_text = serde_json::to_value(live).unwrap_or_default();
         if same && contains(&live_text, &text) {
             self.memory.remember(key, hash, version);
-            return Ok(());
+            return Ok(None);
         }
         let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);
         done.changes.push(change::<K>(&name, "update", restarts));
         if self.dry_run {
-            return Ok(());
+            return Ok(None);
         }
         if same {
             done.drifted.push(format!("{} {name}", K::kind(&())));
@@ -193,7 +194,7 @@ impl Applier<'_> {
         let applied =
             self.api::<K>().patch(&name, &params, &Patch::Apply(&patch)).await.map_err(failed::<K>("apply", &name))?;
         self.memory.remember(key, hash, applied.resource_version().unwrap_or_default());
-        Ok(())
+        Ok(Some(applied))
     }
 
     async fn delete<K: Kind>(&self, live: &K, done: &mut Applied) -> Result<(), ApplyError> {

@@ -3,11 +3,10 @@
 //! The library's own retries are off: one of its calls may take minutes, longer than a lease. A call that fails fails the
 //! reconcile, which comes again with its own back-off.
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, Request, Response};
 use kube::client::{Body, ClientBuilder};
@@ -15,28 +14,18 @@ use kube::{Client, Config};
 use tower::{BoxError, Layer, Service};
 
 use crate::metrics::OperatorMetrics;
+use crate::progress::WatchProgress;
 
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// Of a write that no lease limits.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Whether we may write now.
-pub(crate) type MayWrite = Arc<dyn Fn() -> bool + Send + Sync>;
+/// For how long a write that begins now may take; none if it may not begin.
+pub(crate) type MayWrite = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
-/// When each kind of watch was last known to work.
-#[derive(Clone, Default)]
-pub(crate) struct WatchProgress(Arc<Mutex<HashMap<String, Instant>>>);
-
-impl WatchProgress {
-    /// A watch of `kind` was answered, or brought something.
-    pub(crate) fn turned(&self, kind: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.to_owned(), Instant::now());
-    }
-
-    /// The kind that has been silent for longest, and for how long.
-    pub(crate) fn oldest(&self) -> Option<(String, Duration)> {
-        let turned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        turned.iter().map(|(kind, at)| (kind.clone(), at.elapsed())).max_by_key(|(_, age)| *age)
-    }
+/// Of a client that does not have to lead.
+pub(crate) fn always() -> MayWrite {
+    Arc::new(|| Some(WRITE_DEADLINE))
 }
 
 /// Makes a client.
@@ -93,15 +82,14 @@ where
         let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
         let call = Call::of(&request);
         let GuardLayer { may_write, progress, metrics } = self.layer.clone();
-        if writes && !may_write() {
+        let Some(deadline) = (if writes { may_write() } else { Some(READ_DEADLINE) }) else {
             return Box::pin(async { Err("not the leader any more: nothing is written".into()) });
-        }
-        let deadline = if writes { WRITE_DEADLINE } else { READ_DEADLINE };
+        };
         let answer = self.inner.call(request);
         Box::pin(async move {
             // For a watch, this is the time to its first byte.
             let answer = tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| {
-                Err(format!("the API server did not answer within {} s", deadline.as_secs()).into())
+                Err(format!("the API server did not answer within {:.1} s", deadline.as_secs_f64()).into())
             });
             let code = answer.as_ref().map_or(0, |response| response.status().as_u16());
             if call.verb == "watch" && (200..300).contains(&code) {

@@ -150,7 +150,7 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let sample = context.samplers.latest(&key(&cr));
     let migrating = plan.migration.waiting.is_some();
     let workers = &mut remembered.workers;
-    let decided = workers::decide(&cr, &observed, sample.as_ref(), migrating, &context.intervals, workers, now);
+    let decided = workers::decide(&cr, &observed, sample.as_ref(), migrating, context.intervals.poll, workers, now);
     let inputs =
         Inputs { revision: plan.active.as_ref(), secrets: plan.secrets.clone(), job: plan.migration.create.as_ref() };
     let resources = desired::resources(&cr, &inputs);
@@ -178,6 +178,8 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     }
 
     // status: pure, then the API server if it says something new.
+    let changed = std::mem::take(&mut applied.deployments).into_iter();
+    observed.deployments.extend(changed.map(|(role, deployment)| (role, Arc::new(deployment))));
     let pending = if cr.spec.paused { applied.changes } else { Vec::new() };
     let findings = Findings {
         cr: &cr,

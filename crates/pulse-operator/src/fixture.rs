@@ -21,9 +21,14 @@ pub(crate) fn ingest(changes: Value) -> PulseIngest {
     serde_json::from_value(object).expect("a valid object")
 }
 
-fn merge(into: &mut Value, changes: Value) {
-    match changes {
-        Value::Object(changes) => changes.into_iter().for_each(|(name, value)| merge(&mut into[&name], value)),
-        value => *into = value,
+/// Puts `changes` into an object, as a merge patch does, but that a null stays.
+pub(crate) fn merge(into: &mut Value, changes: Value) {
+    let Value::Object(changes) = changes else {
+        *into = changes;
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
     }
+    changes.into_iter().for_each(|(name, value)| merge(&mut into[name], value));
 }

@@ -2,8 +2,8 @@
 //!
 //! No two clocks are compared: a holder has lost when its Lease was not seen to change for `duration` by our own
 //! monotonic clock. We lead only as long as our last renewal was *sent* less than `renew_deadline` ago, and every write
-//! checks that (see `client.rs`). Whoever loses ends its process. Nothing fences a write that is on its way: writes are
-//! short, and name the version or the identity that they saw.
+//! checks that, and is given up when the lease would end (see `client.rs`). Whoever loses ends its process. Nothing fences
+//! a write that the API server already has: writes are short, and name the version or the identity that they saw.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,19 +40,26 @@ pub(crate) struct Leadership {
     /// When the last renewal was sent, in milliseconds after `start`, plus one; 0 if we never led.
     renewed: Arc<AtomicU64>,
     renew_deadline: Duration,
+    duration: Duration,
 }
 
 impl Leadership {
     /// Nobody leads yet.
-    pub(crate) fn new(renew_deadline: Duration) -> Self {
-        Self { start: Instant::now(), renewed: Arc::default(), renew_deadline }
+    pub(crate) fn new(LeaseConfig { renew_deadline, duration, .. }: &LeaseConfig) -> Self {
+        let (renew_deadline, duration) = (*renew_deadline, *duration);
+        Self { start: Instant::now(), renewed: Arc::default(), renew_deadline, duration }
     }
 
     /// Whether our last renewal is young enough.
     pub(crate) fn holds(&self) -> bool {
-        let renewed = self.renewed.load(Ordering::Acquire);
-        let sent = self.start + Duration::from_millis(renewed.saturating_sub(1));
-        renewed > 0 && sent.elapsed() < self.renew_deadline
+        self.remaining().is_some()
+    }
+
+    /// How long until somebody else may lead; none if our last renewal is not young enough.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let renewed = self.renewed.load(Ordering::Acquire).checked_sub(1)?;
+        let age = (self.start + Duration::from_millis(renewed)).elapsed();
+        (age < self.renew_deadline).then(|| self.duration.saturating_sub(age))
     }
 
     fn renewed_at(&self, sent: Instant) {
@@ -165,8 +172,11 @@ impl Elector {
     /// Whether the other holder was not seen to renew for as long as a lease lasts.
     fn has_expired(&mut self, lease: &Lease) -> bool {
         let version = lease.metadata.resource_version.clone();
+        // Whoever holds it may have been told to hold it for longer than we would.
+        let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
+        let theirs = Duration::from_secs(seconds.max(0).unsigned_abs().into());
         match &self.seen {
-            Some(seen) if seen.version == version => seen.since.elapsed() >= self.config.duration,
+            Some(seen) if seen.version == version => seen.since.elapsed() >= self.config.duration.max(theirs),
             _ => {
                 self.seen = Some(Seen { version, since: Instant::now() });
                 false
@@ -211,5 +221,31 @@ fn outcome(result: Result<(), kube::Error>) -> Result<bool, kube::Error> {
         Ok(()) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_may_not_outlast_the_lease() {
+        let config = LeaseConfig {
+            namespace: String::new(),
+            name: String::new(),
+            identity: String::new(),
+            duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
+        };
+        let start = Instant::now().checked_sub(Duration::from_secs(60)).expect("the machine has run for a minute");
+        let leadership = Leadership { start, ..Leadership::new(&config) };
+        assert_eq!(leadership.remaining(), None, "nobody leads at first");
+        let renewed = |seconds_ago: u64| {
+            leadership.renewed_at(start + Duration::from_secs(60 - seconds_ago));
+            leadership.remaining()
+        };
+        assert!(renewed(9).is_some_and(|left| left <= Duration::from_secs(6)));
+        assert_eq!(renewed(10), None);
     }
 }

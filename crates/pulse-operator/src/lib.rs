@@ -24,6 +24,7 @@ mod operator;
 pub mod plan;
 mod pods;
 mod preflight;
+mod progress;
 pub mod rbac;
 pub mod revision;
 pub mod scaling;

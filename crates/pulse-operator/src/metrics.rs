@@ -1,11 +1,17 @@
 //! What the operator counts.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::progress::WatchProgress;
 
 /// Everything that the operator counts. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +24,8 @@ pub struct OperatorMetrics {
     desired: Family<ObjectLabels, Gauge>,
     ready: Family<ObjectLabels, Gauge>,
     backlog: Family<ObjectLabels, Gauge>,
+    /// Told by the watches, read by the probe too.
+    pub(crate) progress: WatchProgress,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,7 +64,9 @@ impl OperatorMetrics {
             desired: Family::default(),
             ready: Family::default(),
             backlog: Family::default(),
+            progress: WatchProgress::default(),
         };
+        registry.register_collector(Box::new(WatchAges(metrics.progress.clone())));
         registry.register(
             "pulse_operator_api_requests",
             "Calls to the API server; code 0 is no answer",
@@ -100,5 +110,25 @@ impl OperatorMetrics {
         for family in [&self.desired, &self.ready, &self.backlog] {
             family.remove(&labels);
         }
+    }
+}
+
+/// Ages are read when they are asked for.
+#[derive(Debug)]
+struct WatchAges(WatchProgress);
+
+impl Collector for WatchAges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(
+            "pulse_operator_watch_age",
+            "Since the watch of a kind last made progress",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+        )?;
+        for (kind, age) in self.0.ages() {
+            let gauge = ConstGauge::new(age.as_secs_f64());
+            gauge.encode(metric.encode_family(&[("kind", kind)])?)?;
+        }
+        Ok(())
     }
 }

@@ -16,13 +16,14 @@ use kube::{Api, Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Memory;
-use crate::client::{self, WatchProgress};
+use crate::client;
 use crate::controller::{Context, Intervals, reconcile};
 use crate::crd::PulseIngest;
 use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
 use crate::names::MANAGER;
 use crate::observe::Caches;
+use crate::progress::WatchProgress;
 use crate::scaling::{Key, Samplers};
 use crate::secrets::DigestKey;
 use crate::watches::Watches;
@@ -119,13 +120,16 @@ pub enum OperatorError {
     /// The key of digests can neither be read nor made.
     #[error("the Secret {DIGEST_SECRET} can neither be read nor made")]
     DigestKey(#[source] kube::Error),
+    /// Somebody else made that Secret, or emptied it.
+    #[error("the Secret {DIGEST_SECRET} has no {DIGEST_SECRET_KEY}: delete it, and every pod is replaced once")]
+    NoDigestKey,
 }
 
 impl Operator {
     /// Puts an operator together.
     pub fn new(config: OperatorConfig, kubernetes: Kubernetes, metrics: OperatorMetrics) -> Self {
         let health = OperatorHealth {
-            progress: WatchProgress::default(),
+            progress: metrics.progress.clone(),
             silent_after: Duration::from_secs(u64::from(config.watch_timeout_seconds) * 2),
             synced: Arc::default(),
         };
@@ -143,12 +147,12 @@ impl Operator {
     /// [`OperatorError`]: end the process then; another start is a clean one.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), OperatorError> {
         let Self { config, kubernetes, metrics, health } = self;
-        let leadership = Leadership::new(config.lease.renew_deadline);
+        let leadership = Leadership::new(&config.lease);
         let make =
             |may_write| client::client(kubernetes.0.clone(), may_write, health.progress.clone(), metrics.clone());
-        let always = make(Arc::new(|| true)).map_err(OperatorError::Client)?;
+        let always = make(client::always()).map_err(OperatorError::Client)?;
         let leads = leadership.clone();
-        let guarded = make(Arc::new(move || leads.holds())).map_err(OperatorError::Client)?;
+        let guarded = make(Arc::new(move || leads.remaining())).map_err(OperatorError::Client)?;
         let (trigger, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
         tokio::spawn(look_when_sampled(samples, trigger.clone()));
@@ -166,25 +170,26 @@ impl Operator {
             () = synced(&caches) => health.synced.store(true, Ordering::Relaxed),
             () = shutdown.cancelled() => return Ok(()),
         }
-        // Once we lead, we look at everything: until then, nobody needs to be told of anything.
         tokio::select! {
             () = elector.acquire(&shutdown) => {}
-            () = async { while triggered.recv().await.is_some() {} } => {}
+            // Whoever waits for months may not gather what it will not need: all are looked at once we lead.
+            () = discard(&mut triggered) => {}
         }
         if shutdown.is_cancelled() {
             elector.release().await;
             return Ok(());
         }
         metrics.leader.set(1);
-        // Renewed in its own task: a long call of ours must not cost the lead.
-        let renewing = tokio::spawn({
-            let shutdown = shutdown.clone();
+        // Renewed in its own task, because a long call of ours must not cost the lead; and until the last round has ended.
+        let released = CancellationToken::new();
+        let mut renewing = tokio::spawn({
+            let released = released.clone();
             async move {
-                elector.keep(&shutdown).await;
+                elector.keep(&released).await;
                 elector
             }
         });
-        let digest_key = digest_key(&guarded, &config.lease.namespace).await.map_err(OperatorError::DigestKey)?;
+        let digest_key = digest_key(&guarded, &config.lease.namespace).await?;
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.lease.identity.clone()) };
         let context = Arc::new(Context {
             recorder: Recorder::new(guarded.clone(), reporter),
@@ -198,18 +203,24 @@ impl Operator {
             objects: Mutex::new(HashMap::new()),
         });
         let ended = CancellationToken::new();
-        let rounds = tokio::spawn(rounds(caches, triggered, context, ended.clone()));
-        let renewed = renewing.await;
-        let lost = !shutdown.is_cancelled();
+        let mut rounds = tokio::spawn(rounds(caches, triggered, context, ended.clone()));
+        let lost = tokio::select! {
+            _ = &mut renewing => true,
+            () = shutdown.cancelled() => false,
+        };
         metrics.leader.set(0);
         ended.cancel();
         if lost {
+            // What is on its way is given up at once: somebody else may lead soon.
+            rounds.abort();
             return Err(OperatorError::LostLead);
         }
-        if tokio::time::timeout(DRAIN, rounds).await.is_err() {
+        if tokio::time::timeout(DRAIN, &mut rounds).await.is_err() {
             tracing::warn!("the last rounds did not end in time");
+            rounds.abort();
         }
-        if let Ok(mut elector) = renewed {
+        released.cancel();
+        if let Ok(mut elector) = renewing.await {
             elector.release().await;
         }
         Ok(())
@@ -247,6 +258,12 @@ async fn rounds(
     applier.for_each(looked).await;
 }
 
+/// Never returns.
+async fn discard<T>(triggered: &mut tokio::sync::mpsc::UnboundedReceiver<T>) {
+    while triggered.recv().await.is_some() {}
+    std::future::pending().await
+}
+
 async fn look_when_sampled(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: crate::watches::Trigger) {
     while let Some(Key { namespace, name, uid: _ }) = samples.recv().await {
         // Nobody listens only at the end.
@@ -278,13 +295,13 @@ async fn synced(caches: &Caches) {
 }
 
 /// Reads the key of digests, or makes it once: it must outlive us, or every start would roll every pod.
-async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, kube::Error> {
+async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, OperatorError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     loop {
-        let found = api.get_opt(DIGEST_SECRET).await?;
-        let key = found.and_then(|secret| secret.data?.remove(DIGEST_SECRET_KEY));
-        if let Some(ByteString(key)) = key {
-            return Ok(DigestKey::new(key));
+        if let Some(secret) = api.get_opt(DIGEST_SECRET).await.map_err(OperatorError::DigestKey)? {
+            let key = secret.data.and_then(|mut data| data.remove(DIGEST_SECRET_KEY));
+            let key = key.filter(|ByteString(key)| !key.is_empty());
+            return key.map(|ByteString(key)| DigestKey::new(key)).ok_or(OperatorError::NoDigestKey);
         }
         let key: [u8; 32] = rand::random();
         let secret = Secret {
@@ -297,7 +314,7 @@ async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, kube:
             Ok(_) => {}
             // Another one was faster: its key is as good.
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(OperatorError::DigestKey(error)),
         }
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use crate::crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus, RoleStatus, WorkersStatus};
+use crate::desired;
 use crate::names::{self, Role};
 use crate::observe::Observed;
 use crate::plan::Plan;
@@ -123,7 +124,7 @@ fn core_states(
 ) -> Vec<(&'static str, State)> {
     let available = available(cr, observed);
     let migrated = migrated(plan);
-    let rollout = rollout(observed);
+    let rollout = rollout(cr, observed);
     // Why it is not ready, and whether time alone may help.
     let problem: Option<(State, bool)> = first([
         obstacle.map(|obstacle| match obstacle {
@@ -191,12 +192,18 @@ fn migrated(plan: &Plan) -> State {
     }
 }
 
-fn rollout(observed: &Observed) -> Rollout {
+fn rollout(cr: &PulseIngest, observed: &Observed) -> Rollout {
     if observed.deployments.len() < Role::ALL.len() {
         return Rollout::Going("not every Deployment exists yet".into());
     }
     let mut going = Rollout::Done;
     for (role, deployment) in &observed.deployments {
+        let now = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        let wanted = if cr.spec.stopped { Some(0) } else { desired::replicas(cr, *role) };
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != now) {
+            going = Rollout::Going(format!("{} goes from {now} to {wanted} pods", deployment.name_any()));
+            continue;
+        }
         match deployment_rollout(*role, deployment) {
             Rollout::Done => {}
             stuck @ Rollout::Stuck(_) => return stuck,
@@ -210,6 +217,10 @@ fn rollout(observed: &Observed) -> Rollout {
 fn deployment_rollout(role: Role, deployment: &Deployment) -> Rollout {
     let name = deployment.name_any();
     let Some(status) = &deployment.status else { return Rollout::Going(format!("{name} is new")) };
+    // What it says about an earlier spec says nothing about this one.
+    if status.observed_generation < deployment.metadata.generation {
+        return Rollout::Going(format!("{name} was just changed"));
+    }
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let updated = status.updated_replicas.unwrap_or(0);
     let total = status.replicas.unwrap_or(0);
@@ -221,9 +232,6 @@ fn deployment_rollout(role: Role, deployment: &Deployment) -> Rollout {
         .find(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded"));
     if let Some(condition) = stuck.filter(|_| updated < wanted || ready < wanted) {
         return Rollout::Stuck(format!("{name}: {}", condition.message.as_deref().unwrap_or("it makes no progress")));
-    }
-    if status.observed_generation < deployment.metadata.generation {
-        return Rollout::Going(format!("{name} was just changed"));
     }
     let old = total - updated;
     let scaling = role == Role::Worker && old == 0 && ready > 0;
@@ -286,3 +294,7 @@ fn condition(name: &str, state: State, old: &[Condition], generation: Option<i64
 pub fn find<'a>(conditions: &'a [Condition], name: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == name)
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -17,10 +17,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Filler};
-use crate::client::WatchProgress;
 use crate::crd::PulseIngest;
 use crate::names::MANAGED;
 use crate::observe::Caches;
+use crate::progress::WatchProgress;
 
 /// Says which ingest to look at.
 pub(crate) type Trigger = UnboundedSender<ObjectRef<PulseIngest>>;

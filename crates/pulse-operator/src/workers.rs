@@ -1,6 +1,7 @@
 //! The workers of one object: what the laws of `scaling` are told, and what becomes of their decision.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -8,7 +9,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use crate::apply::{Applied, Applier, ApplyError};
-use crate::controller::Intervals;
 use crate::crd::{AutoscalingMode, AutoscalingPause, AutoscalingStatus, LastDecision, PendingChange, PulseIngest};
 use crate::metrics::OperatorMetrics;
 use crate::names::{DELETION_COST, Role};
@@ -47,11 +47,11 @@ pub(crate) fn decide(
     observed: &Observed,
     sample: Option<&Sample>,
     migrating: bool,
-    intervals: &Intervals,
+    poll: Duration,
     remembered: &mut Remembered,
     now: Timestamp,
 ) -> Option<Decided> {
-    let poll = SignedDuration::try_from(intervals.poll).unwrap_or(SignedDuration::MAX);
+    let poll = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
     let policy = Policy::new(&cr.spec, poll);
     let deployment = observed.deployments.get(&Role::Worker)?;
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);

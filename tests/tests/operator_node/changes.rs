@@ -1,7 +1,8 @@
 //! What restarts pods and what does not, and who else may decide a number.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::ListParams;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use kube::api::{ListParams, PostParams};
 use pulse_tests::operator::OperatorProcess;
 use pulse_tests::{Client, token};
 use serde_json::json;
@@ -71,7 +72,27 @@ async fn somebody_else_scales(site: &Site, operator: &OperatorProcess) -> anyhow
     let seen = rounds(operator).await?;
     site.soon("the operator has looked again", async || looked(operator, seen + 3.0).await).await?;
     assert_eq!(site.deployment("api").await?.0, 3, "and left it alone");
+    autoscalers_scale(site).await?;
     site.wait_for("Ready").await
+}
+
+/// HorizontalPodAutoscalers, of the object's workers and of the API's Deployment. They need no metrics to hold a least
+/// number.
+async fn autoscalers_scale(site: &Site) -> anyhow::Result<()> {
+    for (api_version, kind, name) in
+        [("pulseboard.dev/v1alpha1", "PulseIngest", "main"), ("apps/v1", "Deployment", "main-api")]
+    {
+        let autoscaler: HorizontalPodAutoscaler = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "spec": {
+                "minReplicas": 4, "maxReplicas": 5,
+                "scaleTargetRef": { "apiVersion": api_version, "kind": kind, "name": name },
+            },
+        }))?;
+        site.all::<HorizontalPodAutoscaler>().create(&PostParams::default(), &autoscaler).await?;
+    }
+    let four = async || Ok(site.deployment("worker").await?.1 == 4 && site.deployment("api").await?.1 == 4);
+    site.soon("both are scaled to four", four).await
 }
 
 /// Whether the operator has gone through so many rounds.

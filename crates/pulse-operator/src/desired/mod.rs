@@ -5,6 +5,8 @@ mod deployment;
 mod job;
 mod pod;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

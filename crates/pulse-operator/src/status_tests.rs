@@ -1,0 +1,38 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixture::ingest;
+
+/// A Deployment of three ready pods, with changes.
+fn deployment(changes: Value) -> Deployment {
+    let mut object = json!({
+        "metadata": { "name": "main-api", "generation": 2 },
+        "spec": { "replicas": 3, "selector": {}, "template": {} },
+        "status": { "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3 },
+    });
+    crate::fixture::merge(&mut object, changes);
+    serde_json::from_value(object).expect("a valid Deployment")
+}
+
+#[test]
+fn a_rollout_that_was_stuck_is_not_stuck_any_more_once_it_was_changed() {
+    let stuck = json!([{ "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded" }]);
+    let stuck =
+        |seen: i64| json!({ "status": { "observedGeneration": seen, "readyReplicas": 1, "conditions": stuck } });
+    assert!(matches!(deployment_rollout(Role::Api, &deployment(stuck(2))), Rollout::Stuck(_)));
+    assert!(matches!(deployment_rollout(Role::Api, &deployment(stuck(1))), Rollout::Going(_)));
+}
+
+#[test]
+fn a_number_of_pods_that_is_not_as_the_spec_says_is_going_on() {
+    let observed = Observed {
+        deployments: Role::ALL.map(|role| (role, std::sync::Arc::new(deployment(json!({}))))).into(),
+        ..Observed::default()
+    };
+    let message = |changes| match rollout(&ingest(changes), &observed) {
+        Rollout::Going(message) => message,
+        other => panic!("{other:?}"),
+    };
+    assert!(message(json!({ "api": { "replicas": 5 } })).contains("3 to"));
+    assert!(message(json!({ "stopped": true })).contains("3 to 0"));
+}
