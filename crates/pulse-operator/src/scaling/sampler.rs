@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use pulse_queue::{Fault, Probe, Snapshot};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use super::sample::{Sample, SampleError};
 use super::victims::in_flight_by_pod;
@@ -171,20 +172,31 @@ struct Sampler {
 impl Sampler {
     async fn run(mut self, url: String) {
         let mut probe = Probe::new(&url);
+        let mut looked_at = Ingests::new();
+        let mut next = Instant::now();
         loop {
             let ingests = self.ingests.borrow_and_update().clone();
-            let found = match &mut probe {
-                Ok(probe) => look(probe, &ingests).await,
-                Err(_) => Err(SampleError::ConnectionFailed),
-            };
-            for key in self.store(&ingests, found) {
-                if self.sampled.send(key).await.is_err() {
-                    return;
+            let is_turn = Instant::now() >= next;
+            let is_due = |key: &Key, ingest: &String| is_turn || looked_at.get(key) != Some(ingest);
+            // A new one need not wait, and the others need not be looked at because of it.
+            let due: Ingests = ingests.clone().into_iter().filter(|(key, ingest)| is_due(key, ingest)).collect();
+            looked_at = ingests;
+            if !due.is_empty() {
+                let found = match &mut probe {
+                    Ok(probe) => look(probe, &due).await,
+                    Err(_) => Err(SampleError::ConnectionFailed),
+                };
+                for key in self.store(&due, found) {
+                    if self.sampled.send(key).await.is_err() {
+                        return;
+                    }
                 }
             }
-            let pause = self.interval.mul_f64(rand::random_range(1.0 - JITTER..=1.0 + JITTER));
+            if is_turn {
+                next = Instant::now() + self.interval.mul_f64(rand::random_range(1.0 - JITTER..=1.0 + JITTER));
+            }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep_until(next) => {}
                 changed = self.ingests.changed() => {
                     if changed.is_err() {
                         return;
