@@ -74,11 +74,15 @@ async fn all(
     is_so: impl Fn(&DynamicObject) -> bool,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
+    // A look at all of them costs the API server as much as hundreds of calls: not before it may be so.
+    let rounds = async || Ok(reconciles(operator).await? >= OBJECTS as f64);
+    eventually("there were as many rounds", LIMIT * 5, rounds).await?;
+    println!("{} rounds after {:.1?}", reconciles(operator).await?, started.elapsed());
     let reached = async || {
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let objects = bench.ingests().list(&ListParams::default()).await?;
         let reached = objects.iter().filter(|object| is_so(object)).count();
         anyhow::ensure!(reached == OBJECTS, "{reached} of {OBJECTS} are {what}");
-        tokio::time::sleep(Duration::from_secs(2)).await;
         Ok(true)
     };
     eventually(&format!("all are {what}"), LIMIT * 5, reached).await?;

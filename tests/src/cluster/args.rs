@@ -6,8 +6,8 @@ use super::pki::{Authority, token_keys};
 use super::server::Folder;
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-/// Services' addresses, which lead nowhere here.
-const SERVICES: &str = "10.0.0.0/24";
+/// Services' addresses, which lead nowhere here: enough for thousands.
+const SERVICES: &str = "10.0.0.0/16";
 const FIRST_SERVICE: &str = "10.0.0.1";
 
 /// What the audit log leaves out: what the cluster does for itself.
