@@ -46,9 +46,17 @@ pub(super) struct Change {
 pub(super) struct Learning {
     last: Option<Point>,
     window: Option<Window>,
-    arrivals: Option<f64>,
+    arrivals: Arrivals,
     windows: u32,
     throughput: f64,
+}
+
+/// A mean in which what is longer ago counts less. What was not seen counts nothing: or a burst at the first look would
+/// be all that is known of the past.
+#[derive(Debug, Clone, Copy, Default)]
+struct Arrivals {
+    weighted: f64,
+    weight: f64,
 }
 
 /// A time in which work was waiting at each look.
@@ -68,7 +76,8 @@ impl Learning {
 
     /// Accepted tasks per second, smoothed.
     pub(super) fn arrivals(&self) -> Option<f64> {
-        self.arrivals
+        let Arrivals { weighted, weight } = self.arrivals;
+        (weight > 0.0).then(|| weighted / weight)
     }
 
     /// Tasks per second of a worker, once it is known.
@@ -109,12 +118,14 @@ impl Learning {
     fn start(&mut self, point: Point) {
         self.last = Some(point);
         self.window = (point.waiting > 0).then_some(Window { start: point, worker_ms: 0.0 });
-        self.arrivals = None;
+        self.arrivals = Arrivals::default();
     }
 
     fn learn_arrivals(&mut self, rate: f64, seconds: f64) {
-        let weight = 1.0 - (-seconds / ARRIVALS_SMOOTHING).exp();
-        self.arrivals = Some(self.arrivals.map_or(rate, |before| before + weight * (rate - before)));
+        let kept = (-seconds / ARRIVALS_SMOOTHING).exp();
+        let Arrivals { weighted, weight } = self.arrivals;
+        self.arrivals =
+            Arrivals { weighted: kept * weighted + (1.0 - kept) * rate, weight: kept * weight + (1.0 - kept) };
     }
 
     fn learn_throughput(&mut self, point: Point, concurrency: u16) {
@@ -210,6 +221,18 @@ mod tests {
             learning.observe(point, 16);
         }
         assert!((learning.arrivals().expect("known") - 30.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_burst_at_the_first_look_is_soon_seen_for_what_it_is() {
+        let mut learning = Learning::default();
+        let point = Point { at_ms: 0, accepted: 0, settled: 0, busy_ms: 0, waiting: 0, in_flight: 0, ready: 0 };
+        learning.observe(point, 16);
+        for second in 1..=10 {
+            learning.observe(Point { at_ms: second * 1000, accepted: 500, ..point }, 16);
+        }
+        let arrivals = learning.arrivals().expect("known");
+        assert!((40.0..50.0).contains(&arrivals), "500 in 10 s, the first of them: {arrivals}");
     }
 
     #[test]
