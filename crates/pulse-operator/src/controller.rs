@@ -194,7 +194,6 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let status = status::status(findings);
     let mut told = events::edges(&cr.status.clone().unwrap_or_default(), &status);
     told.extend(events::drift(&applied.drifted));
-    events::publish(&context.recorder, &cr, told).await;
     context.metrics.observe(
         &cr.namespace().unwrap_or_default(),
         &cr.name_any(),
@@ -203,6 +202,8 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
         status.autoscaling.as_ref().and_then(|scaling| scaling.backlog),
     );
     write_status(&cr, context, remembered, status).await?;
+    // What could not be written is found again, and told then.
+    events::publish(&context.recorder, &cr, told).await;
     let waits = !plan.missing.is_empty() || !plan.unreadable.is_empty();
     let next = if waits { context.intervals.missing } else { context.intervals.secrets };
     let again = remembered.held.as_ref().map(|held| held.until.saturating_duration_since(Instant::now()));
