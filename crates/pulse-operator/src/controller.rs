@@ -22,7 +22,7 @@ use crate::plan::{self, Plan};
 use crate::scaling::{Key, Policy, SampleTarget, Samplers};
 use crate::secrets::{DigestKey, Reading};
 use crate::status::{self, Findings, Obstacle};
-use crate::workers::{self, Decided};
+use crate::workers;
 
 /// The field manager of the status.
 const STATUS_MANAGER: &str = "pulse-operator-status";
@@ -58,6 +58,14 @@ impl Default for Intervals {
 /// Every object that was looked at.
 type Objects = HashMap<Key, Arc<tokio::sync::Mutex<Remembered>>>;
 
+impl Intervals {
+    /// How long to wait after one more than so many failures in a row.
+    fn after(&self, failures: u32) -> Duration {
+        let (least, most) = self.backoff;
+        least.saturating_mul(1 << failures.min(16)).min(most)
+    }
+}
+
 /// What every round needs.
 pub(crate) struct Context {
     pub(crate) client: Client,
@@ -81,6 +89,8 @@ pub(crate) struct Remembered {
     missing_since: Option<Instant>,
     held: Option<Held>,
     workers: workers::Remembered,
+    /// Rounds in a row that failed.
+    failures: u32,
 }
 
 /// Applying failed: until a time, or until the spec changes, only looking and scaling go on.
@@ -111,11 +121,15 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
         Err(_) => Err(RoundError::TooLong),
     };
     let (label, next) = match result {
-        Ok(next) => ("ok", next),
+        Ok(next) => {
+            remembered.failures = 0;
+            ("ok", next)
+        }
         Err(error) => {
             let object = names::ingest(&cr);
             tracing::warn!(object, %error, "a round failed");
-            ("error", context.intervals.backoff.0)
+            remembered.failures += 1;
+            ("error", context.intervals.after(remembered.failures - 1))
         }
     };
     context.metrics.reconciled(label, started.elapsed().as_secs_f64());
@@ -208,13 +222,14 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let next = if waits { context.intervals.missing } else { context.intervals.secrets };
     let again = remembered.held.as_ref().map(|held| held.until.saturating_duration_since(Instant::now()));
     let next = again.map_or(next, |again| again.min(next));
-    Ok(until_wake(decided.as_ref(), now).map_or(next, |wake| wake.min(next)))
+    let wake = decided.and_then(|decided| until_wake(decided.decision.next_wake?, now));
+    Ok(wake.map_or(next, |wake| wake.min(next)))
 }
 
-/// How long until a retry falls due that nobody is there for.
-fn until_wake(decided: Option<&Decided>, now: Timestamp) -> Option<Duration> {
-    let wake = decided?.decision.next_wake?;
-    Some(Duration::try_from(wake.duration_since(now)).unwrap_or_default())
+/// How long until a retry falls due that nobody is there for. One that is due already and woke nobody is held by a
+/// pause or a bound: looking again at once would not help.
+fn until_wake(wake: Timestamp, now: Timestamp) -> Option<Duration> {
+    Duration::try_from(wake.duration_since(now)).ok().filter(|wait| !wait.is_zero())
 }
 
 fn key(cr: &PulseIngest) -> Key {
@@ -239,8 +254,7 @@ impl Remembered {
         };
         let generation = cr.metadata.generation;
         let failures = self.held.as_ref().filter(|held| held.generation == generation).map_or(0, |held| held.failures);
-        let (least, most) = intervals.backoff;
-        let wait = least.saturating_mul(1 << failures.min(16)).min(most);
+        let wait = intervals.after(failures);
         tracing::warn!(object = names::ingest(cr), wait_ms = wait.as_millis() as u64, %error, "not applied");
         let until = Instant::now() + jittered(wait);
         self.held = Some(Held { until, generation, failures: failures + 1, obstacle: obstacle.clone() });
@@ -378,5 +392,25 @@ impl Context {
         for (key, _) in objects.extract_if(|key, _| key.namespace == namespace && key.name == name) {
             self.samplers.remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_that_is_past_is_not_looked_at_again_at_once() {
+        let at = |second| Timestamp::from_second(second).expect("valid");
+        assert_eq!(until_wake(at(70), at(60)), Some(Duration::from_secs(10)));
+        assert_eq!(until_wake(at(60), at(60)), None);
+        assert_eq!(until_wake(at(50), at(60)), None);
+    }
+
+    #[test]
+    fn failures_are_waited_for_twice_as_long_each_time() {
+        let intervals = Intervals::default();
+        let waits = [0, 1, 2, 20, u32::MAX].map(|failures| intervals.after(failures).as_secs());
+        assert_eq!(waits, [1, 2, 4, 300, 300]);
     }
 }
