@@ -243,19 +243,23 @@ impl Applier<'_> {
         Ok(live.filter(|live| names::is_owned(live.meta(), self.cr)))
     }
 
-    /// Sets the number of pods of `live`, unless it was changed since it was read.
+    /// Sets the number of pods of `live`, and returns whether it did: not if it was changed since it was read. That is no
+    /// error, because its controller changes it all the time; the change itself calls the next round.
     ///
     /// # Errors
-    /// [`ApplyError::Api`], also if it was changed.
-    pub(crate) async fn scale(&self, live: &Deployment, replicas: i32) -> Result<(), ApplyError> {
+    /// [`ApplyError::Api`].
+    pub(crate) async fn scale(&self, live: &Deployment, replicas: i32) -> Result<bool, ApplyError> {
         let name = live.name_any();
         let patch = json!({
             "metadata": { "resourceVersion": live.resource_version() },
             "spec": { "replicas": replicas },
         });
         let params = PatchParams { field_manager: Some(SCALER.into()), ..PatchParams::default() };
-        let scaled = self.api::<Deployment>().patch_scale(&name, &params, &Patch::Merge(&patch)).await;
-        scaled.map(drop).map_err(failed::<Deployment>("scale", &name))
+        match self.api::<Deployment>().patch_scale(&name, &params, &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
+            Err(error) => Err(failed::<Deployment>("scale", &name)(error)),
+        }
     }
 
     /// Says how dear a pod is to its ReplicaSet; a pod that is gone has no need of it.
