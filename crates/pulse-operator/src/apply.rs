@@ -4,9 +4,7 @@
 //! UID that was seen, so that nothing deleted comes back. The main apply never names `replicas`: a field that its owner
 //! drops is reset, and the number of pods is nobody's but the scaler's.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Mutex;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
@@ -17,9 +15,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::json;
 
+use crate::compare::{Memory, at_places, contains, hash};
 use crate::crd::{PendingChange, PulseIngest};
 use crate::desired::Resources;
 use crate::names::{self, APPLIED, MANAGER, Role, SCALER};
@@ -49,11 +47,6 @@ pub(crate) enum ApplyError {
         source: Box<kube::Error>,
     },
 }
-
-/// What was applied, and what came of it: lets an unchanged object alone, also where the API server writes a value in
-/// another way than we do.
-#[derive(Default)]
-pub(crate) struct Memory(Mutex<HashMap<String, (String, String)>>);
 
 /// What a round of applying did.
 #[derive(Debug, Default)]
@@ -167,23 +160,21 @@ impl Applier<'_> {
         let text = serde_json::to_value(&wanted).unwrap_or_default();
         let hash = hash(&text);
         let version = live.resource_version().unwrap_or_default();
-        let key = format!("{}/{}", K::kind(&()), live.uid().unwrap_or_default());
+        let key = format!("{} {name}", K::kind(&()));
         let same = live.annotations().get(APPLIED) == Some(&hash);
         if same && self.memory.is(&key, &hash, &version) {
             return Ok(None);
         }
         let live_text = serde_json::to_value(live).unwrap_or_default();
-        if same && contains(&live_text, &text) {
-            self.memory.remember(key, hash, version);
+        let found = at_places(&live_text, &text);
+        if same && (contains(&live_text, &text) || self.memory.knows(&key, &hash, &found)) {
+            self.memory.remember(key, &hash, version, &found);
             return Ok(None);
         }
         let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);
         done.changes.push(change::<K>(&name, "update", restarts));
         if self.dry_run {
             return Ok(None);
-        }
-        if same {
-            done.drifted.push(format!("{} {name}", K::kind(&())));
         }
         wanted.meta_mut().uid = live.uid();
         wanted.annotations_mut().insert(APPLIED.into(), hash.clone());
@@ -193,7 +184,13 @@ impl Applier<'_> {
         let params = PatchParams::apply(MANAGER).force();
         let applied =
             self.api::<K>().patch(&name, &params, &Patch::Apply(&patch)).await.map_err(failed::<K>("apply", &name))?;
-        self.memory.remember(key, hash, applied.resource_version().unwrap_or_default());
+        let now = applied.resource_version().unwrap_or_default();
+        // Otherwise it was only written in another way, before we were started.
+        if same && now != version {
+            done.drifted.push(format!("{} {name}", K::kind(&())));
+        }
+        let result = at_places(&serde_json::to_value(&applied).unwrap_or_default(), &text);
+        self.memory.remember(key, &hash, now, &result);
         Ok(Some(applied))
     }
 
@@ -301,17 +298,6 @@ pub(crate) fn brief(error: &kube::Error) -> String {
     }
 }
 
-impl Memory {
-    fn is(&self, key: &str, hash: &str, version: &str) -> bool {
-        let memory = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        memory.get(key).is_some_and(|(known, at)| known == hash && at == version)
-    }
-
-    fn remember(&self, key: String, hash: String, version: String) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, (hash, version));
-    }
-}
-
 fn failed<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {
     let name = name.to_owned();
     move |source| ApplyError::Api { verb, kind: K::kind(&()).into_owned(), name, source: Box::new(source) }
@@ -351,57 +337,4 @@ fn skeleton(wanted: &Deployment, replicas: i32) -> Deployment {
         }
     }
     skeleton
-}
-
-/// Of the JSON text, whose maps are sorted.
-fn hash(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Whether everything in `wanted` is in `live`. The API server adds defaults, and others may add fields; lists of named
-/// things are compared by name, other lists by place.
-fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(name, value)| live.get(name).map_or_else(|| is_empty(value), |found| contains(found, value))),
-        (Value::Array(live), Value::Array(wanted)) => {
-            let named = wanted.iter().all(|item| item["name"].is_string());
-            if named {
-                wanted
-                    .iter()
-                    .all(|item| live.iter().any(|found| found["name"] == item["name"] && contains(found, item)))
-            } else {
-                live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
-            }
-        }
-        (live, wanted) => live == wanted,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
-        Value::Bool(value) => !value,
-        Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_server_adds_is_no_difference() {
-        let wanted = json!({ "a": 1, "list": [{ "name": "x", "v": 1 }], "flag": false });
-        assert!(contains(
-            &json!({ "a": 1, "b": 2, "list": [{ "name": "y" }, { "name": "x", "v": 1, "w": 2 }] }),
-            &wanted
-        ));
-        assert!(!contains(&json!({ "a": 1, "list": [{ "name": "x", "v": 2 }] }), &wanted));
-        assert!(!contains(&json!({ "args": ["a", "b"] }), &json!({ "args": ["a"] })));
-    }
 }

@@ -11,7 +11,8 @@ use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use crate::apply::{Applied, Applier, ApplyError, Memory, brief};
+use crate::apply::{Applied, Applier, ApplyError, brief};
+use crate::compare::Memory;
 use crate::crd::{PulseIngest, PulseIngestStatus};
 use crate::desired::{self, Inputs};
 use crate::events;
@@ -74,7 +75,6 @@ pub(crate) struct Context {
     pub(crate) digest_key: DigestKey,
     pub(crate) intervals: Intervals,
     pub(crate) metrics: OperatorMetrics,
-    pub(crate) applied: Memory,
     pub(crate) samplers: Samplers,
     pub(crate) objects: Mutex<Objects>,
 }
@@ -84,6 +84,7 @@ pub(crate) struct Context {
 pub(crate) struct Remembered {
     /// The status that we wrote last, and the version that it made: the cache may be older.
     written: Option<(u64, PulseIngestStatus)>,
+    applied: Arc<Memory>,
     /// The Secrets, when they were read, and for which generation.
     secrets: Option<(Instant, Option<i64>, std::collections::BTreeMap<crate::crd::SecretKey, Reading>)>,
     missing_since: Option<Instant>,
@@ -170,7 +171,8 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let resources = desired::resources(&cr, &inputs);
 
     // apply: the API server.
-    let applier = Applier { client: &context.client, cr: &cr, memory: &context.applied, dry_run: cr.spec.paused };
+    let memory = remembered.applied.clone();
+    let applier = Applier { client: &context.client, cr: &cr, memory: &memory, dry_run: cr.spec.paused };
     let mut applied = Applied::default();
     let held = remembered.held.as_ref().filter(|held| held.holds(&cr)).map(|held| held.obstacle.clone());
     let mut obstacle = held;
