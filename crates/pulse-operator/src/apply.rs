@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::compare::{Memory, at_places, contains, hash};
 use crate::crd::{PendingChange, PulseIngest};
 use crate::desired::Resources;
-use crate::names::{self, APPLIED, MANAGER, Role, SCALER};
+use crate::names::{self, APPLIED, MANAGER, REVISION, Role, SCALER};
 use crate::observe::Observed;
 
 /// Why an object could not be made so.
@@ -29,6 +29,14 @@ pub(crate) enum ApplyError {
     /// An object of that name is not ours.
     #[error("{kind} {name} exists and belongs to somebody else: rename or delete it")]
     Conflict {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// An object of that name is of an earlier ingest of our name.
+    #[error("{kind} {name} of an earlier object of this name is still being removed")]
+    Leftover {
         /// Its kind.
         kind: String,
         /// Its name.
@@ -72,51 +80,70 @@ pub(crate) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Applies everything, in order; `initial` has the number of pods of Deployments that are created.
+    /// Applies everything, in order; `initial` has the number of pods of Deployments that are created. What goes wrong with
+    /// one object keeps no other from being looked after; only a new revision waits.
     ///
     /// # Errors
-    /// The first thing that failed. What was done stays; the next round goes on.
+    /// The first thing that failed. What was done stays, and is in `done`; the next round goes on.
     pub(crate) async fn apply(
         &self,
         resources: Resources,
         observed: &Observed,
         initial: impl Fn(Role) -> i32,
-    ) -> Result<Applied, ApplyError> {
+        done: &mut Applied,
+    ) -> Result<(), ApplyError> {
         let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources;
-        let mut done = Applied::default();
+        let mut before_pods = Ok(());
         for object in service_accounts {
             let live = observed.service_accounts.get(&object.name_any()).map(AsRef::as_ref);
-            self.object(object, live, &mut done).await?;
+            before_pods = before_pods.and(self.object(object, live, done).await);
         }
-        if let Some(job) = migration {
-            self.create(&job, &mut done).await?;
-        }
+        let mut others = match migration {
+            Some(job) => self.create(&job, done).await.map(drop),
+            None => Ok(()),
+        };
         for object in services {
             let live = observed.services.get(&object.name_any()).map(AsRef::as_ref);
-            self.object(object, live, &mut done).await?;
+            others = others.and(self.object(object, live, done).await);
         }
         let wanted: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
         for object in disruption_budgets {
             let live = observed.disruption_budgets.get(&object.name_any()).map(AsRef::as_ref);
-            self.object(object, live, &mut done).await?;
+            others = others.and(self.object(object, live, done).await);
         }
         for (role, deployment) in deployments {
-            let changed = match observed.deployments.get(&role) {
-                Some(live) => self.change(deployment, live.as_ref(), &mut done).await?,
-                None => match self.create(&skeleton(&deployment, initial(role)), &mut done).await? {
-                    Some(live) => self.change(deployment, &live, &mut done).await?,
-                    None => None,
-                },
-            };
-            done.deployments.extend(changed.map(|deployment| (role, deployment)));
+            let live = observed.deployments.get(&role).map(AsRef::as_ref);
+            // Nothing new is started before what has to be there first.
+            if before_pods.is_ok() || live.is_some_and(|live| same_revision(live, &deployment)) {
+                before_pods = before_pods.and(self.deployment(role, deployment, live, initial(role), done).await);
+            }
         }
         // Last: what replaces it is there.
         for (name, live) in &observed.disruption_budgets {
             if !wanted.contains(name) && live.metadata.deletion_timestamp.is_none() {
-                self.delete::<PodDisruptionBudget>(live, &mut done).await?;
+                others = others.and(self.delete::<PodDisruptionBudget>(live, done).await);
             }
         }
-        Ok(done)
+        before_pods.and(others)
+    }
+
+    async fn deployment(
+        &self,
+        role: Role,
+        wanted: Deployment,
+        live: Option<&Deployment>,
+        initial: i32,
+        done: &mut Applied,
+    ) -> Result<(), ApplyError> {
+        let changed = match live {
+            Some(live) => self.change(wanted, live, done).await?,
+            None => match self.create(&skeleton(&wanted, initial), done).await? {
+                Some(live) => self.change(wanted, &live, done).await?,
+                None => None,
+            },
+        };
+        done.deployments.extend(changed.map(|deployment| (role, deployment)));
+        Ok(())
     }
 
     async fn object<K: Kind>(&self, mut wanted: K, live: Option<&K>, done: &mut Applied) -> Result<(), ApplyError> {
@@ -146,6 +173,9 @@ impl Applier<'_> {
                 let live = api.get_opt(&name).await.map_err(failed::<K>("get", &name))?;
                 match live {
                     Some(live) if names::is_owned(live.meta(), self.cr) => Ok(Some(live)),
+                    Some(live) if names::is_of_former(live.meta(), self.cr) => {
+                        Err(ApplyError::Leftover { kind: K::kind(&()).into_owned(), name })
+                    }
                     Some(_) => Err(ApplyError::Conflict { kind: K::kind(&()).into_owned(), name }),
                     None => Ok(None),
                 }
@@ -288,6 +318,10 @@ trait Kind:
 impl<K> Kind for K where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
 {
+}
+
+fn same_revision(live: &Deployment, wanted: &Deployment) -> bool {
+    live.annotations().get(REVISION) == wanted.annotations().get(REVISION)
 }
 
 /// What the API server says, without the whole answer.

@@ -252,7 +252,7 @@ impl Remembered {
     fn hold(&mut self, cr: &PulseIngest, intervals: &Intervals, error: &ApplyError) -> Obstacle {
         let obstacle = match error {
             ApplyError::Conflict { .. } => Obstacle::NameConflict(error.to_string()),
-            ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
+            ApplyError::Leftover { .. } | ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
         };
         let generation = cr.metadata.generation;
         let failures = self.held.as_ref().filter(|held| held.generation == generation).map_or(0, |held| held.failures);
@@ -278,8 +278,13 @@ async fn apply(
         let otherwise = if role == Role::Worker { workers.cast_signed() } else { FIRST_API_REPLICAS };
         desired::replicas(applier.cr, role).unwrap_or(otherwise)
     };
-    *applied = applier.apply(resources, observed, initial).await?;
-    applier.expire(&plan.migration.expire, observed).await?;
+    let made = applier.apply(resources, observed, initial, applied).await;
+    let expired = applier.expire(&plan.migration.expire, observed).await;
+    made.and(expired).and(scale(applier, observed, applied).await)
+}
+
+/// The numbers of pods that follow from the spec.
+async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut Applied) -> Result<(), ApplyError> {
     for (role, deployment) in &observed.deployments {
         let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
         // Nobody scales up from zero: an API that somebody else scales was stopped by us, and is started again by us.
