@@ -358,6 +358,21 @@ impl Bench {
         Ok(events.into_iter().filter_map(|event| event.reason).collect())
     }
 
+    /// Waits for Events of these reasons: they come after the status that they are about.
+    ///
+    /// # Errors
+    /// If one does not come: with those that did.
+    pub async fn tells(&self, name: &str, reasons: &[&str]) -> anyhow::Result<()> {
+        let told = async || {
+            let events = self.events(name).await?;
+            Ok(reasons.iter().all(|reason| events.iter().any(|event| event == reason)))
+        };
+        match eventually(&format!("there are Events {reasons:?}"), SOON, told).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.context(format!("{:?}", self.events(name).await?))),
+        }
+    }
+
     /// What the Deployment runs.
     ///
     /// # Errors

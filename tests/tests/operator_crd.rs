@@ -80,6 +80,12 @@ async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::R
     let long = "n".repeat(41);
     dry(&bench, &long[1..], &json!({})).await?.map_err(anyhow::Error::msg)?;
     assert!(dry(&bench, &long, &json!({})).await?.is_err_and(|error| error.contains("at most 40 characters")));
+    for name in ["shop.main", "1st"] {
+        assert!(
+            dry(&bench, name, &json!({})).await?.is_err_and(|error| error.contains("starts with a letter")),
+            "{name}"
+        );
+    }
     Ok(())
 }
 

@@ -34,6 +34,7 @@ async fn the_backlog_moves_the_workers_and_every_step_is_explained() -> anyhow::
         Ok(())
     };
     bench.served(body).await?;
+    bench.tells("main", &["ScaledDown"]).await?;
     let events = bench.events("main").await?;
     let count = |reason: &str| events.iter().filter(|event| *event == reason).count();
     assert_eq!((count("ScaledUp"), count("ScaledDown")), (2, 1), "{events:?}");
@@ -128,11 +129,7 @@ async fn zero_is_for_those_who_have_nothing_to_do() -> anyhow::Result<()> {
         decided(&bench, 0, 1).await
     };
     bench.served(body).await?;
-    let events = bench.events("main").await?;
-    for reason in ["ScaledToZero", "WokeFromZero"] {
-        assert!(events.iter().any(|event| event == reason), "{reason} is not among {events:?}");
-    }
-    Ok(())
+    bench.tells("main", &["ScaledToZero", "WokeFromZero"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,7 @@
 //! UID that was seen, so that nothing deleted comes back. The main apply never names `replicas`: a field that its owner
 //! drops is reset, and the number of pods is nobody's but the scaler's.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Mutex;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
@@ -17,12 +15,12 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::json;
 
+use crate::compare::{Memory, at_places, contains, hash};
 use crate::crd::{PendingChange, PulseIngest};
 use crate::desired::Resources;
-use crate::names::{self, APPLIED, MANAGER, Role, SCALER};
+use crate::names::{self, APPLIED, MANAGER, REVISION, Role, SCALER};
 use crate::observe::Observed;
 
 /// Why an object could not be made so.
@@ -31,6 +29,14 @@ pub(crate) enum ApplyError {
     /// An object of that name is not ours.
     #[error("{kind} {name} exists and belongs to somebody else: rename or delete it")]
     Conflict {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// An object of that name is of an earlier ingest of our name.
+    #[error("{kind} {name} of an earlier object of this name is still being removed")]
+    Leftover {
         /// Its kind.
         kind: String,
         /// Its name.
@@ -49,11 +55,6 @@ pub(crate) enum ApplyError {
         source: Box<kube::Error>,
     },
 }
-
-/// What was applied, and what came of it: lets an unchanged object alone, also where the API server writes a value in
-/// another way than we do.
-#[derive(Default)]
-pub(crate) struct Memory(Mutex<HashMap<String, (String, String)>>);
 
 /// What a round of applying did.
 #[derive(Debug, Default)]
@@ -79,51 +80,70 @@ pub(crate) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Applies everything, in order; `initial` has the number of pods of Deployments that are created.
+    /// Applies everything, in order; `initial` has the number of pods of Deployments that are created. What goes wrong with
+    /// one object keeps no other from being looked after; only a new revision waits.
     ///
     /// # Errors
-    /// The first thing that failed. What was done stays; the next round goes on.
+    /// The first thing that failed. What was done stays, and is in `done`; the next round goes on.
     pub(crate) async fn apply(
         &self,
         resources: Resources,
         observed: &Observed,
         initial: impl Fn(Role) -> i32,
-    ) -> Result<Applied, ApplyError> {
+        done: &mut Applied,
+    ) -> Result<(), ApplyError> {
         let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources;
-        let mut done = Applied::default();
+        let mut before_pods = Ok(());
         for object in service_accounts {
             let live = observed.service_accounts.get(&object.name_any()).map(AsRef::as_ref);
-            self.object(object, live, &mut done).await?;
+            before_pods = before_pods.and(self.object(object, live, done).await);
         }
-        if let Some(job) = migration {
-            self.create(&job, &mut done).await?;
-        }
+        let mut others = match migration {
+            Some(job) => self.create(&job, done).await.map(drop),
+            None => Ok(()),
+        };
         for object in services {
             let live = observed.services.get(&object.name_any()).map(AsRef::as_ref);
-            self.object(object, live, &mut done).await?;
+            others = others.and(self.object(object, live, done).await);
         }
         let wanted: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
         for object in disruption_budgets {
             let live = observed.disruption_budgets.get(&object.name_any()).map(AsRef::as_ref);
-            self.object(object, live, &mut done).await?;
+            others = others.and(self.object(object, live, done).await);
         }
         for (role, deployment) in deployments {
-            let changed = match observed.deployments.get(&role) {
-                Some(live) => self.change(deployment, live.as_ref(), &mut done).await?,
-                None => match self.create(&skeleton(&deployment, initial(role)), &mut done).await? {
-                    Some(live) => self.change(deployment, &live, &mut done).await?,
-                    None => None,
-                },
-            };
-            done.deployments.extend(changed.map(|deployment| (role, deployment)));
+            let live = observed.deployments.get(&role).map(AsRef::as_ref);
+            // Nothing new is started before what has to be there first.
+            if before_pods.is_ok() || live.is_some_and(|live| same_revision(live, &deployment)) {
+                before_pods = before_pods.and(self.deployment(role, deployment, live, initial(role), done).await);
+            }
         }
         // Last: what replaces it is there.
         for (name, live) in &observed.disruption_budgets {
             if !wanted.contains(name) && live.metadata.deletion_timestamp.is_none() {
-                self.delete::<PodDisruptionBudget>(live, &mut done).await?;
+                others = others.and(self.delete::<PodDisruptionBudget>(live, done).await);
             }
         }
-        Ok(done)
+        before_pods.and(others)
+    }
+
+    async fn deployment(
+        &self,
+        role: Role,
+        wanted: Deployment,
+        live: Option<&Deployment>,
+        initial: i32,
+        done: &mut Applied,
+    ) -> Result<(), ApplyError> {
+        let changed = match live {
+            Some(live) => self.change(wanted, live, done).await?,
+            None => match self.create(&skeleton(&wanted, initial), done).await? {
+                Some(live) => self.change(wanted, &live, done).await?,
+                None => None,
+            },
+        };
+        done.deployments.extend(changed.map(|deployment| (role, deployment)));
+        Ok(())
     }
 
     async fn object<K: Kind>(&self, mut wanted: K, live: Option<&K>, done: &mut Applied) -> Result<(), ApplyError> {
@@ -153,6 +173,9 @@ impl Applier<'_> {
                 let live = api.get_opt(&name).await.map_err(failed::<K>("get", &name))?;
                 match live {
                     Some(live) if names::is_owned(live.meta(), self.cr) => Ok(Some(live)),
+                    Some(live) if names::is_of_former(live.meta(), self.cr) => {
+                        Err(ApplyError::Leftover { kind: K::kind(&()).into_owned(), name })
+                    }
                     Some(_) => Err(ApplyError::Conflict { kind: K::kind(&()).into_owned(), name }),
                     None => Ok(None),
                 }
@@ -167,23 +190,21 @@ impl Applier<'_> {
         let text = serde_json::to_value(&wanted).unwrap_or_default();
         let hash = hash(&text);
         let version = live.resource_version().unwrap_or_default();
-        let key = format!("{}/{}", K::kind(&()), live.uid().unwrap_or_default());
+        let key = format!("{} {name}", K::kind(&()));
         let same = live.annotations().get(APPLIED) == Some(&hash);
         if same && self.memory.is(&key, &hash, &version) {
             return Ok(None);
         }
         let live_text = serde_json::to_value(live).unwrap_or_default();
-        if same && contains(&live_text, &text) {
-            self.memory.remember(key, hash, version);
+        let found = at_places(&live_text, &text);
+        if same && (contains(&live_text, &text) || self.memory.knows(&key, &hash, &found)) {
+            self.memory.remember(key, &hash, version, &found);
             return Ok(None);
         }
         let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);
         done.changes.push(change::<K>(&name, "update", restarts));
         if self.dry_run {
             return Ok(None);
-        }
-        if same {
-            done.drifted.push(format!("{} {name}", K::kind(&())));
         }
         wanted.meta_mut().uid = live.uid();
         wanted.annotations_mut().insert(APPLIED.into(), hash.clone());
@@ -193,7 +214,13 @@ impl Applier<'_> {
         let params = PatchParams::apply(MANAGER).force();
         let applied =
             self.api::<K>().patch(&name, &params, &Patch::Apply(&patch)).await.map_err(failed::<K>("apply", &name))?;
-        self.memory.remember(key, hash, applied.resource_version().unwrap_or_default());
+        let now = applied.resource_version().unwrap_or_default();
+        // Otherwise it was only written in another way, before we were started.
+        if same && now != version {
+            done.drifted.push(format!("{} {name}", K::kind(&())));
+        }
+        let result = at_places(&serde_json::to_value(&applied).unwrap_or_default(), &text);
+        self.memory.remember(key, &hash, now, &result);
         Ok(Some(applied))
     }
 
@@ -243,19 +270,23 @@ impl Applier<'_> {
         Ok(live.filter(|live| names::is_owned(live.meta(), self.cr)))
     }
 
-    /// Sets the number of pods of `live`, unless it was changed since it was read.
+    /// Sets the number of pods of `live`, and returns whether it did: not if it was changed since it was read. That is no
+    /// error, because its controller changes it all the time; the change itself calls the next round.
     ///
     /// # Errors
-    /// [`ApplyError::Api`], also if it was changed.
-    pub(crate) async fn scale(&self, live: &Deployment, replicas: i32) -> Result<(), ApplyError> {
+    /// [`ApplyError::Api`].
+    pub(crate) async fn scale(&self, live: &Deployment, replicas: i32) -> Result<bool, ApplyError> {
         let name = live.name_any();
         let patch = json!({
             "metadata": { "resourceVersion": live.resource_version() },
             "spec": { "replicas": replicas },
         });
         let params = PatchParams { field_manager: Some(SCALER.into()), ..PatchParams::default() };
-        let scaled = self.api::<Deployment>().patch_scale(&name, &params, &Patch::Merge(&patch)).await;
-        scaled.map(drop).map_err(failed::<Deployment>("scale", &name))
+        match self.api::<Deployment>().patch_scale(&name, &params, &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
+            Err(error) => Err(failed::<Deployment>("scale", &name)(error)),
+        }
     }
 
     /// Says how dear a pod is to its ReplicaSet; a pod that is gone has no need of it.
@@ -289,22 +320,15 @@ impl<K> Kind for K where
 {
 }
 
+fn same_revision(live: &Deployment, wanted: &Deployment) -> bool {
+    live.annotations().get(REVISION) == wanted.annotations().get(REVISION)
+}
+
 /// What the API server says, without the whole answer.
 pub(crate) fn brief(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         other => other.to_string(),
-    }
-}
-
-impl Memory {
-    fn is(&self, key: &str, hash: &str, version: &str) -> bool {
-        let memory = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        memory.get(key).is_some_and(|(known, at)| known == hash && at == version)
-    }
-
-    fn remember(&self, key: String, hash: String, version: String) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, (hash, version));
     }
 }
 
@@ -347,57 +371,4 @@ fn skeleton(wanted: &Deployment, replicas: i32) -> Deployment {
         }
     }
     skeleton
-}
-
-/// Of the JSON text, whose maps are sorted.
-fn hash(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Whether everything in `wanted` is in `live`. The API server adds defaults, and others may add fields; lists of named
-/// things are compared by name, other lists by place.
-fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(name, value)| live.get(name).map_or_else(|| is_empty(value), |found| contains(found, value))),
-        (Value::Array(live), Value::Array(wanted)) => {
-            let named = wanted.iter().all(|item| item["name"].is_string());
-            if named {
-                wanted
-                    .iter()
-                    .all(|item| live.iter().any(|found| found["name"] == item["name"] && contains(found, item)))
-            } else {
-                live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
-            }
-        }
-        (live, wanted) => live == wanted,
-    }
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_empty),
-        Value::Bool(value) => !value,
-        Value::Number(_) | Value::String(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_server_adds_is_no_difference() {
-        let wanted = json!({ "a": 1, "list": [{ "name": "x", "v": 1 }], "flag": false });
-        assert!(contains(
-            &json!({ "a": 1, "b": 2, "list": [{ "name": "y" }, { "name": "x", "v": 1, "w": 2 }] }),
-            &wanted
-        ));
-        assert!(!contains(&json!({ "a": 1, "list": [{ "name": "x", "v": 2 }] }), &wanted));
-        assert!(!contains(&json!({ "args": ["a", "b"] }), &json!({ "args": ["a"] })));
-    }
 }

@@ -11,7 +11,8 @@ use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use crate::apply::{Applied, Applier, ApplyError, Memory, brief};
+use crate::apply::{Applied, Applier, ApplyError, brief};
+use crate::compare::Memory;
 use crate::crd::{PulseIngest, PulseIngestStatus};
 use crate::desired::{self, Inputs};
 use crate::events;
@@ -22,7 +23,7 @@ use crate::plan::{self, Plan};
 use crate::scaling::{Key, Policy, SampleTarget, Samplers};
 use crate::secrets::{DigestKey, Reading};
 use crate::status::{self, Findings, Obstacle};
-use crate::workers::{self, Decided};
+use crate::workers;
 
 /// The field manager of the status.
 const STATUS_MANAGER: &str = "pulse-operator-status";
@@ -58,6 +59,14 @@ impl Default for Intervals {
 /// Every object that was looked at.
 type Objects = HashMap<Key, Arc<tokio::sync::Mutex<Remembered>>>;
 
+impl Intervals {
+    /// How long to wait after one more than so many failures in a row.
+    fn after(&self, failures: u32) -> Duration {
+        let (least, most) = self.backoff;
+        least.saturating_mul(1 << failures.min(16)).min(most)
+    }
+}
+
 /// What every round needs.
 pub(crate) struct Context {
     pub(crate) client: Client,
@@ -66,7 +75,6 @@ pub(crate) struct Context {
     pub(crate) digest_key: DigestKey,
     pub(crate) intervals: Intervals,
     pub(crate) metrics: OperatorMetrics,
-    pub(crate) applied: Memory,
     pub(crate) samplers: Samplers,
     pub(crate) objects: Mutex<Objects>,
 }
@@ -76,11 +84,14 @@ pub(crate) struct Context {
 pub(crate) struct Remembered {
     /// The status that we wrote last, and the version that it made: the cache may be older.
     written: Option<(u64, PulseIngestStatus)>,
+    applied: Arc<Memory>,
     /// The Secrets, when they were read, and for which generation.
     secrets: Option<(Instant, Option<i64>, std::collections::BTreeMap<crate::crd::SecretKey, Reading>)>,
     missing_since: Option<Instant>,
     held: Option<Held>,
     workers: workers::Remembered,
+    /// Rounds in a row that failed.
+    failures: u32,
 }
 
 /// Applying failed: until a time, or until the spec changes, only looking and scaling go on.
@@ -111,11 +122,15 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
         Err(_) => Err(RoundError::TooLong),
     };
     let (label, next) = match result {
-        Ok(next) => ("ok", next),
+        Ok(next) => {
+            remembered.failures = 0;
+            ("ok", next)
+        }
         Err(error) => {
             let object = names::ingest(&cr);
             tracing::warn!(object, %error, "a round failed");
-            ("error", context.intervals.backoff.0)
+            remembered.failures += 1;
+            ("error", context.intervals.after(remembered.failures - 1))
         }
     };
     context.metrics.reconciled(label, started.elapsed().as_secs_f64());
@@ -156,7 +171,8 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let resources = desired::resources(&cr, &inputs);
 
     // apply: the API server.
-    let applier = Applier { client: &context.client, cr: &cr, memory: &context.applied, dry_run: cr.spec.paused };
+    let memory = remembered.applied.clone();
+    let applier = Applier { client: &context.client, cr: &cr, memory: &memory, dry_run: cr.spec.paused };
     let mut applied = Applied::default();
     let held = remembered.held.as_ref().filter(|held| held.holds(&cr)).map(|held| held.obstacle.clone());
     let mut obstacle = held;
@@ -194,7 +210,6 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let status = status::status(findings);
     let mut told = events::edges(&cr.status.clone().unwrap_or_default(), &status);
     told.extend(events::drift(&applied.drifted));
-    events::publish(&context.recorder, &cr, told).await;
     context.metrics.observe(
         &cr.namespace().unwrap_or_default(),
         &cr.name_any(),
@@ -203,17 +218,20 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
         status.autoscaling.as_ref().and_then(|scaling| scaling.backlog),
     );
     write_status(&cr, context, remembered, status).await?;
+    // What could not be written is found again, and told then.
+    events::publish(&context.recorder, &cr, told).await;
     let waits = !plan.missing.is_empty() || !plan.unreadable.is_empty();
     let next = if waits { context.intervals.missing } else { context.intervals.secrets };
     let again = remembered.held.as_ref().map(|held| held.until.saturating_duration_since(Instant::now()));
     let next = again.map_or(next, |again| again.min(next));
-    Ok(until_wake(decided.as_ref(), now).map_or(next, |wake| wake.min(next)))
+    let wake = decided.and_then(|decided| until_wake(decided.decision.next_wake?, now));
+    Ok(wake.map_or(next, |wake| wake.min(next)))
 }
 
-/// How long until a retry falls due that nobody is there for.
-fn until_wake(decided: Option<&Decided>, now: Timestamp) -> Option<Duration> {
-    let wake = decided?.decision.next_wake?;
-    Some(Duration::try_from(wake.duration_since(now)).unwrap_or_default())
+/// How long until a retry falls due that nobody is there for. One that is due already and woke nobody is held by a
+/// pause or a bound: looking again at once would not help.
+fn until_wake(wake: Timestamp, now: Timestamp) -> Option<Duration> {
+    Duration::try_from(wake.duration_since(now)).ok().filter(|wait| !wait.is_zero())
 }
 
 fn key(cr: &PulseIngest) -> Key {
@@ -234,12 +252,11 @@ impl Remembered {
     fn hold(&mut self, cr: &PulseIngest, intervals: &Intervals, error: &ApplyError) -> Obstacle {
         let obstacle = match error {
             ApplyError::Conflict { .. } => Obstacle::NameConflict(error.to_string()),
-            ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
+            ApplyError::Leftover { .. } | ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
         };
         let generation = cr.metadata.generation;
         let failures = self.held.as_ref().filter(|held| held.generation == generation).map_or(0, |held| held.failures);
-        let (least, most) = intervals.backoff;
-        let wait = least.saturating_mul(1 << failures.min(16)).min(most);
+        let wait = intervals.after(failures);
         tracing::warn!(object = names::ingest(cr), wait_ms = wait.as_millis() as u64, %error, "not applied");
         let until = Instant::now() + jittered(wait);
         self.held = Some(Held { until, generation, failures: failures + 1, obstacle: obstacle.clone() });
@@ -261,8 +278,13 @@ async fn apply(
         let otherwise = if role == Role::Worker { workers.cast_signed() } else { FIRST_API_REPLICAS };
         desired::replicas(applier.cr, role).unwrap_or(otherwise)
     };
-    *applied = applier.apply(resources, observed, initial).await?;
-    applier.expire(&plan.migration.expire, observed).await?;
+    let made = applier.apply(resources, observed, initial, applied).await;
+    let expired = applier.expire(&plan.migration.expire, observed).await;
+    made.and(expired).and(scale(applier, observed, applied).await)
+}
+
+/// The numbers of pods that follow from the spec.
+async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut Applied) -> Result<(), ApplyError> {
     for (role, deployment) in &observed.deployments {
         let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
         // Nobody scales up from zero: an API that somebody else scales was stopped by us, and is started again by us.
@@ -377,5 +399,25 @@ impl Context {
         for (key, _) in objects.extract_if(|key, _| key.namespace == namespace && key.name == name) {
             self.samplers.remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wake_that_is_past_is_not_looked_at_again_at_once() {
+        let at = |second| Timestamp::from_second(second).expect("valid");
+        assert_eq!(until_wake(at(70), at(60)), Some(Duration::from_secs(10)));
+        assert_eq!(until_wake(at(60), at(60)), None);
+        assert_eq!(until_wake(at(50), at(60)), None);
+    }
+
+    #[test]
+    fn failures_are_waited_for_twice_as_long_each_time() {
+        let intervals = Intervals::default();
+        let waits = [0, 1, 2, 20, u32::MAX].map(|failures| intervals.after(failures).as_secs());
+        assert_eq!(waits, [1, 2, 4, 300, 300]);
     }
 }

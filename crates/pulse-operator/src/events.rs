@@ -123,6 +123,19 @@ fn warning(reason: &str, action: &str, note: String) -> Event {
 
 fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
     // The API server refuses notes of more than 1 KiB.
-    let note = note.chars().take(900).collect();
-    Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None }
+    let note = &note[..note.floor_char_boundary(1024)];
+    Event { type_, reason: reason.to_owned(), note: Some(note.to_owned()), action: action.to_owned(), secondary: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_has_no_more_bytes_than_the_api_server_takes() {
+        for text in ["x", "é", "数"] {
+            let note = drift(&[text.repeat(2000)]).and_then(|event| event.note).expect("a note");
+            assert!((1020..=1024).contains(&note.len()), "{}", note.len());
+        }
+    }
 }

@@ -9,6 +9,7 @@
 mod apply;
 pub mod cache;
 mod client;
+mod compare;
 mod controller;
 pub mod crd;
 pub mod desired;

@@ -2,7 +2,8 @@
 //!
 //! The truth is the table in the database; a Job that runs twice does no harm. A Job's name is made of all its inputs, so
 //! that changed inputs are a new Job and an old Job is never edited. A Job that vanished without a result runs again:
-//! nothing is taken for done because it is gone.
+//! nothing is taken for done because it is gone. Inputs that come back after others were tried run again too, because the
+//! schema may have changed meanwhile: so the Job before is one of the inputs.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use crate::crd::{
     MigrationPolicy, MigrationState, MigrationsSpec, MigrationsStatus, PlanSummary, PulseIngest, Revision,
 };
-use crate::desired::{FINAL_EXIT_CODES, JobKind, JobRequest};
+use crate::desired::{CONTAINER, FINAL_EXIT_CODES, JobKind, JobRequest};
 use crate::names::short_hash;
 use crate::pods;
 
@@ -92,7 +93,7 @@ pub fn plan(
         }
         return waiting(known, "WaitingForReference", "the database's URL cannot be read".into(), false);
     };
-    let request = next_request(cr, wanted, url_digest, &known);
+    let (request, after) = next_request(cr, wanted, url_digest, &known);
     let ours = known.job_name == request.name;
     if ours && known.state == MigrationState::Done {
         return finished(known);
@@ -113,23 +114,32 @@ pub fn plan(
         let message = format!("Job {} has to end first", other.name_any());
         return waiting(status, "MigrationRunning", message, false);
     }
-    advance(cr, request, outcome, known, now)
+    advance(cr, request, after, outcome, known, now)
 }
 
-/// The Job that comes next under the policy, from what the status knows about earlier ones.
-fn next_request(cr: &PulseIngest, wanted: &Revision, url_digest: &str, known: &MigrationsStatus) -> JobRequest {
+/// The Job that comes next under the policy, from what the status knows about earlier ones, and the one before it.
+fn next_request(
+    cr: &PulseIngest,
+    wanted: &Revision,
+    url_digest: &str,
+    known: &MigrationsStatus,
+) -> (JobRequest, String) {
     let MigrationsSpec { policy, approved_plan, allow_destructive, active_deadline_seconds: _, trigger } =
         &cr.spec.migrations;
-    let request = |kind: JobKind, args: Vec<&str>| {
+    let name = |kind: JobKind, args: &[&str], after: &str| {
         let key = &wanted.database_url_secret_ref;
         let inputs = [kind.verb(), &wanted.image, &key.name, &key.key, trigger.as_deref().unwrap_or(""), url_digest];
-        let hash = short_hash(inputs.into_iter().chain(args.iter().copied()));
-        JobRequest {
-            name: format!("{}-{}-{hash}", cr.name_any(), kind.verb()),
-            kind,
-            revision: wanted.clone(),
-            args: args.into_iter().map(str::to_owned).collect(),
-        }
+        let after = Some(after).filter(|after| !after.is_empty());
+        let hash = short_hash(inputs.into_iter().chain(args.iter().copied()).chain(after));
+        format!("{}-{}-{hash}", cr.name_any(), kind.verb())
+    };
+    let request = |kind: JobKind, args: Vec<&str>| {
+        // Either it is the one that the status is about, or it comes after that.
+        let same = name(kind, &args, &known.after) == known.job_name;
+        let after = if same { &known.after } else { &known.job_name };
+        let name = name(kind, &args, after);
+        let args = args.into_iter().map(str::to_owned).collect();
+        (JobRequest { name, kind, revision: wanted.clone(), args }, after.clone())
     };
     let mut migrate = vec!["migrate"];
     if *allow_destructive {
@@ -142,7 +152,9 @@ fn next_request(cr: &PulseIngest, wanted: &Revision, url_digest: &str, known: &M
         MigrationPolicy::Plan => match approved_plan {
             Some(hash) if known.plan_hash.as_ref() == Some(hash) => {
                 migrate.extend(["--expect-plan", hash]);
-                request(JobKind::Migrate, migrate)
+                let approved = request(JobKind::Migrate, migrate);
+                // A plan that was made of other inputs approves nothing of these.
+                if [&plan.0.name, &approved.0.name].contains(&&known.job_name) { approved } else { plan }
             }
             _ => plan,
         },
@@ -152,6 +164,7 @@ fn next_request(cr: &PulseIngest, wanted: &Revision, url_digest: &str, known: &M
 fn advance(
     cr: &PulseIngest,
     request: JobRequest,
+    after: String,
     outcome: Outcome,
     known: MigrationsStatus,
     now: Timestamp,
@@ -161,6 +174,7 @@ fn advance(
     let mut status = MigrationsStatus {
         state: if kind == JobKind::Plan { MigrationState::Planning } else { MigrationState::Running },
         job_name: request.name.clone(),
+        after,
         exit_code: None,
         message: String::new(),
         finished_at: None,
@@ -304,6 +318,10 @@ fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> Outcome {
         .collect();
     pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
     let last = pods.iter().rev().find_map(|pod| terminated(pod));
+    if last.is_none() && !pods.is_empty() && ended(job).is_some() {
+        // Its pod has ended too, but the watch of pods is behind the one of Jobs.
+        return Outcome::Running(None);
+    }
     match ended(job) {
         None => Outcome::Running(pods.iter().rev().find_map(|pod| pods::trouble(pod))),
         Some(("Complete", _)) => {
@@ -318,7 +336,9 @@ fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> Outcome {
 }
 
 fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
-    pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?.terminated.as_ref()
+    // Others may have put a container of their own beside ours.
+    let mut statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
+    statuses.find(|status| status.name == CONTAINER)?.state.as_ref()?.terminated.as_ref()
 }
 
 /// The line that says why, cut to what a status may hold.

@@ -152,6 +152,75 @@ fn a_plan_waits_for_its_own_hash() {
 }
 
 #[test]
+fn a_plan_that_was_approved_once_approves_no_other_image_and_may_be_made_again() {
+    let mut cr = ingest(policy("Plan"));
+    let planning = step(&mut cr, &[], &[]).create.expect("a Job");
+    let (mut jobs, mut pods) = ended(&planning.name, 0, PLANNED);
+    step(&mut cr, &jobs, &pods);
+    cr.spec.migrations.approved_plan = Some("c0ffee".into());
+    let migrating = step(&mut cr, &jobs, &pods).create.expect("a Job");
+    let (job, pod) = ended(&migrating.name, 23, "not migrated: another plan");
+    jobs.extend(job);
+    pods.extend(pod);
+    assert_eq!(reason(&step(&mut cr, &jobs, &pods)), "MigrationFailed");
+
+    let mut other = cr.clone();
+    other.spec.image.tag = Some("2".into());
+    assert_eq!(step(&mut other, &jobs, &pods).create.expect("a Job").args, ["migrate", "--plan"]);
+
+    cr.spec.migrations.approved_plan = None;
+    let again = step(&mut cr, &jobs, &pods).create.expect("a plan that is not the old one");
+    assert_ne!(again.name, planning.name);
+    let (job, pod) = ended(&again.name, 0, NOTHING);
+    jobs.extend(job);
+    pods.extend(pod);
+    assert!(step(&mut cr, &jobs, &pods).done);
+}
+
+#[test]
+fn a_version_that_comes_back_is_held_against_the_schema_as_it_is_now() {
+    let mut cr = ingest(json!({}));
+    let first = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let (mut jobs, mut pods) = ended(&first, 0, NOTHING);
+    assert!(step(&mut cr, &jobs, &pods).done);
+
+    cr.spec.image.tag = Some("2".into());
+    let second = step(&mut cr, &jobs, &pods).create.expect("a Job").name;
+    jobs.extend(running(&second));
+    assert_eq!(reason(&step(&mut cr, &jobs, &pods)), "MigrationRunning");
+
+    cr.spec.image.tag = Some("1.0.0".into());
+    let waits = step(&mut cr, &jobs, &pods);
+    assert_eq!((waits.create, waits.done), (None, false), "the schema may change until the other Job ends");
+    jobs.pop();
+    let (job, pod) = ended(&second, 0, NOTHING);
+    jobs.extend(job);
+    pods.extend(pod);
+    let third = step(&mut cr, &jobs, &pods).create.expect("a Job").name;
+    assert_ne!(third, first, "its result is older than what the other Job did");
+    let (job, pod) = ended(&third, 22, "not migrated: the schema is ahead");
+    jobs.extend(job);
+    pods.extend(pod);
+    assert_eq!(reason(&step(&mut cr, &jobs, &pods)), "MigrationFailed");
+}
+
+#[test]
+fn a_result_is_waited_for_and_is_of_our_container() {
+    let mut cr = ingest(json!({}));
+    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let (jobs, pods) = ended(&name, 0, NOTHING);
+    let late: Pod = serde_json::from_value(json!({ "metadata": pods[0].metadata })).unwrap();
+    assert!(!step(&mut cr, &jobs, &[Arc::new(late)]).done, "Kubernetes does not tell both at once");
+    let mut pod = pods[0].as_ref().clone();
+    let statuses = pod.status.as_mut().and_then(|status| status.container_statuses.as_mut()).expect("statuses");
+    let mut other = statuses[0].clone();
+    other.name = "a-proxy".into();
+    other.state = None;
+    statuses.insert(0, other);
+    assert_eq!(step(&mut cr, &jobs, &[Arc::new(pod)]).status.schema_version, Some(3));
+}
+
+#[test]
 fn by_hand_means_looking_again_until_nothing_is_pending() {
     let mut cr = ingest(policy("Manual"));
     let job = step(&mut cr, &[], &[]).create.expect("a Job");

@@ -108,6 +108,13 @@ pub fn is_owned(metadata: &ObjectMeta, cr: &PulseIngest) -> bool {
     cr.uid().is_some_and(|uid| controllers.into_iter().any(|owner| owner.uid == uid))
 }
 
+/// Whether `metadata` names an object of `cr`'s name that was there before it: the garbage collector is about to remove it.
+pub fn is_of_former(metadata: &ObjectMeta, cr: &PulseIngest) -> bool {
+    let Some(ours) = cr.controller_owner_ref(&()) else { return false };
+    let mut controllers = metadata.owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
+    controllers.any(|owner| (&owner.kind, &owner.name) == (&ours.kind, &ours.name) && owner.uid != ours.uid)
+}
+
 /// `<namespace>/<name>`: whose database and Redis keys they are.
 pub fn ingest(cr: &PulseIngest) -> String {
     format!("{}/{}", cr.namespace().unwrap_or_default(), cr.name_any())
@@ -121,4 +128,22 @@ pub fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
         hash.update(part);
     }
     hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::ingest;
+
+    #[test]
+    fn an_object_is_ours_of_a_former_one_or_of_somebody_else() {
+        let cr = ingest(serde_json::json!({}));
+        let ours = metadata(&cr, child(&cr, "api"), "api");
+        let mut former = ours.clone();
+        former.owner_references.as_mut().expect("an owner")[0].uid = "another".into();
+        let mut theirs = former.clone();
+        theirs.owner_references.as_mut().expect("an owner")[0].name = "another".into();
+        let whose = |metadata: &ObjectMeta| (is_owned(metadata, &cr), is_of_former(metadata, &cr));
+        assert_eq!([&ours, &former, &theirs].map(whose), [(true, false), (false, true), (false, false)]);
+    }
 }

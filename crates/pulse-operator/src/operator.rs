@@ -15,7 +15,6 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Config};
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::Memory;
 use crate::client;
 use crate::controller::{Context, Intervals, reconcile};
 use crate::crd::PulseIngest;
@@ -199,7 +198,6 @@ impl Operator {
             samplers: Samplers::new(config.intervals.poll, sampled),
             intervals: config.intervals,
             metrics: metrics.clone(),
-            applied: Memory::default(),
             objects: Mutex::new(HashMap::new()),
         });
         let ended = CancellationToken::new();

@@ -103,7 +103,8 @@ pub fn status(findings: Findings<'_>) -> PulseIngestStatus {
     PulseIngestStatus {
         observed_generation: cr.metadata.generation.unwrap_or_default(),
         conditions,
-        active_revision: plan.active.clone(),
+        // What runs: a pause keeps the next one from it though its schema is there.
+        active_revision: old.active_revision.clone().filter(|_| cr.spec.paused).or_else(|| plan.active.clone()),
         desired_revision: Some(plan.wanted.clone()),
         api: role_status(observed, Role::Api),
         scheduler: role_status(observed, Role::Scheduler),

@@ -36,3 +36,30 @@ fn a_number_of_pods_that_is_not_as_the_spec_says_is_going_on() {
     assert!(message(json!({ "api": { "replicas": 5 } })).contains("3 to"));
     assert!(message(json!({ "stopped": true })).contains("3 to 0"));
 }
+
+#[test]
+fn what_waits_for_the_end_of_a_pause_does_not_run_yet() {
+    let mut cr = ingest(json!({ "paused": true }));
+    let wanted = crate::revision::desired(&cr.spec);
+    let runs = crate::crd::Revision { hash: "before".into(), ..wanted.clone() };
+    cr.status.get_or_insert_default().active_revision = Some(runs.clone());
+    let observed = Observed::default();
+    let key = crate::secrets::DigestKey::new(vec![7]);
+    let plan = Plan { active: Some(wanted.clone()), ..crate::plan::plan(&cr, &observed, &key, Timestamp::UNIX_EPOCH) };
+    let active = |cr: &PulseIngest| {
+        let findings = Findings {
+            cr,
+            observed: &observed,
+            plan: &plan,
+            scaling: ScalingReport::default(),
+            obstacle: None,
+            missing_for: None,
+            pending: Vec::new(),
+            now: Timestamp::UNIX_EPOCH,
+        };
+        status(findings).active_revision
+    };
+    assert_eq!(active(&cr), Some(runs));
+    cr.spec.paused = false;
+    assert_eq!(active(&cr), Some(wanted));
+}

@@ -150,10 +150,11 @@ impl Watches {
     }
 }
 
-/// What a change is noticed by: the generation, whether it is being deleted, and the annotations.
-type Version = (Option<i64>, bool, Vec<String>);
+/// What a change is noticed by: another object of the same name, the generation, whether it is being deleted, and the
+/// annotations.
+type Version = (Option<String>, Option<i64>, bool, Vec<String>);
 
 fn version(object: &PulseIngest) -> Version {
     let annotations = object.annotations().iter().map(|(name, value)| format!("{name}={value}")).collect();
-    (object.metadata.generation, object.metadata.deletion_timestamp.is_some(), annotations)
+    (object.uid(), object.metadata.generation, object.metadata.deletion_timestamp.is_some(), annotations)
 }

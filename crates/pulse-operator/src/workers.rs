@@ -109,6 +109,8 @@ pub(crate) async fn carry_out(
         action: "scale".into(),
         restarts: false,
     });
+    // What was recommended counts for the windows, whether it can be done now or not.
+    history.decided(now, from, &Decision { replicas: from, ..decision.clone() });
     if applier.dry_run {
         return Ok(None);
     }
@@ -124,7 +126,9 @@ pub(crate) async fn carry_out(
             applier.set_deletion_cost(&change.pod, change.cost).await?;
         }
     }
-    applier.scale(&live, to.cast_signed()).await?;
+    if !applier.scale(&live, to.cast_signed()).await? {
+        return Ok(None);
+    }
     history.decided(now, from, decision);
     metrics.decided(from.cast_signed(), to.cast_signed(), decision.law.name());
     tracing::info!(object = crate::names::ingest(applier.cr), from, to, why = decision.message, "workers scaled");

@@ -38,7 +38,11 @@ use super::workers::WorkersSpec;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Oldest", type_ = "integer", json_path = ".status.autoscaling.oldestAgeSeconds", priority = 1),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.activeRevision.hash", priority = 1),
-    validation = ("size(self.metadata.name) <= 40", "the name has at most 40 characters, so that the names made of it fit")
+    validation = ("size(self.metadata.name) <= 40", "the name has at most 40 characters, so that the names made of it fit"),
+    validation = (
+        "self.metadata.name.matches('^[a-z][-a-z0-9]*$')",
+        "the name starts with a letter and has no dot, because a Service is named after it"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PulseIngestSpec {

@@ -190,6 +190,10 @@ pub struct MigrationsStatus {
     /// The Job whose inputs these are.
     #[schemars(length(max = 63))]
     pub job_name: String,
+    /// The Job of other inputs before it, if there was one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub after: String,
     /// The plan's hash: `migrations.approvedPlan` approves it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -97,7 +97,7 @@ fn failure_policy() -> PodFailurePolicy {
             },
             PodFailurePolicyRule {
                 on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-                    container_name: Some("pulse".into()),
+                    container_name: Some(pod::CONTAINER.into()),
                     operator: "In".into(),
                     values: FINAL_EXIT_CODES.collect(),
                 }),

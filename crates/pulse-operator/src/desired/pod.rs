@@ -12,6 +12,8 @@ use kube::ResourceExt;
 use crate::crd::{PodTemplate, PulseIngest, Quantities, Resources, SecretKey, Unsatisfiable};
 use crate::names;
 
+/// The container of every pod.
+pub(crate) const CONTAINER: &str = "pulse";
 /// Where the public key of tokens is mounted.
 pub(super) const PUBLIC_KEY: &str = "/etc/pulse/auth/public.pem";
 /// The user of the image: nobody in particular.
@@ -79,7 +81,7 @@ impl<'a> Pod<'a> {
         let pull_secrets: Vec<LocalObjectReference> =
             spec.pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
         let container = Container {
-            name: "pulse".into(),
+            name: CONTAINER.into(),
             image: Some(image.to_owned()),
             image_pull_policy: Some(format!("{:?}", spec.pull_policy)),
             args: Some(args),

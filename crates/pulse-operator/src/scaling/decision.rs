@@ -25,11 +25,6 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The reason of an Event or of the condition `ScalingLimited`: the limit, or the law if there is none.
-    pub fn reason(&self) -> &'static str {
-        self.limited_by.map_or(self.law.name(), Limit::name)
-    }
-
     /// As it is written into the status; `from` is the number of workers before.
     pub fn record(&self, from: u32, now: Timestamp) -> LastDecision {
         LastDecision {

@@ -185,11 +185,6 @@ impl History {
         self.misses
     }
 
-    /// When the number of workers last changed.
-    pub fn last_scale_time(&self) -> Option<Timestamp> {
-        self.changes.back().map(|change| change.at)
-    }
-
     /// What is known at `now`, if a sample comes every `poll`.
     pub(super) fn knowledge(&self, now: Timestamp, poll: SignedDuration) -> Knowledge {
         let silent_since = self.newest.unwrap_or(self.unsure_at);
