@@ -71,7 +71,8 @@ impl Learning {
     /// As if these had been learned.
     #[cfg(test)]
     pub(super) fn known(arrivals: f64, throughput: f64) -> Self {
-        Self { arrivals: Some(arrivals), windows: ENOUGH_WINDOWS, throughput, ..Self::default() }
+        let arrivals = Arrivals { weighted: arrivals, weight: 1.0 };
+        Self { arrivals, windows: ENOUGH_WINDOWS, throughput, ..Self::default() }
     }
 
     /// Accepted tasks per second, smoothed.
