@@ -33,7 +33,7 @@ async fn a_crash_between_any_two_writes_changes_nothing_in_the_end() -> anyhow::
     let crashed: Vec<bool> =
         stream::iter(points).map(|after| crash(after, &expected)).buffer_unordered(AT_ONCE).try_collect().await?;
     let crashed = crashed.into_iter().filter(|crashed| *crashed).count();
-    println!("{writes} writes in a life; {crashed} of {tried} crashes, in {:.0} s", started.elapsed().as_secs_f64());
+    eprintln!("{writes} writes in a life; {crashed} of {tried} crashes, in {:.0} s", started.elapsed().as_secs_f64());
     assert!(crashed * 10 >= tried * 9, "only {crashed} of {tried} crashes came about");
     Ok(())
 }

@@ -41,7 +41,7 @@ async fn a_leader_that_slept_through_its_lease_writes_nothing_and_ends() -> anyh
     scale(&bench, 5).await?;
     assert_ne!(first.process.ended().await?, 0, "the loss of the lead is no success");
     assert_eq!(first.writes() - before, 0, "writes of one that does not lead");
-    println!("stopped: 0 writes by the old leader, {} by the new one", second.writes());
+    eprintln!("stopped: 0 writes by the old leader, {} by the new one", second.writes());
     Ok(())
 }
 
@@ -78,7 +78,7 @@ async fn a_leader_that_is_told_to_go_hands_over_at_once() -> anyhow::Result<()> 
     let Party { process, proxy: _proxy } = first;
     assert_eq!(process.stop().await?, 0);
     second.leads().await?;
-    println!("released: taken over {:.2?} after SIGTERM", told.elapsed());
+    eprintln!("released: taken over {:.2?} after SIGTERM", told.elapsed());
     assert!(told.elapsed() < GRACE, "{:.2?}", told.elapsed());
     scale(&bench, 4).await
 }
@@ -152,7 +152,7 @@ async fn leads(operator: &OperatorProcess) -> anyhow::Result<bool> {
 }
 
 fn takeover(how: &str, since: Instant) {
-    println!("{how}: taken over after {:.2?}, with a Lease of {LEASE:?}", since.elapsed());
+    eprintln!("{how}: taken over after {:.2?}, with a Lease of {LEASE:?}", since.elapsed());
     assert!(since.elapsed() <= LEASE + GRACE, "{:.2?}", since.elapsed());
 }
 

@@ -117,7 +117,7 @@ async fn a_pod_that_cannot_start_is_shown() -> anyhow::Result<()> {
     bench.all::<Pod>().patch_status(&pod, &PatchParams::default(), &Patch::Strategic(&status)).await?;
     let started = Instant::now();
     bench.reaches("main", "Migrated", "False/MigrationPodNotStarting").await?;
-    println!("MigrationPodNotStarting after {:.2?}", started.elapsed());
+    eprintln!("MigrationPodNotStarting after {:.2?}", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(10));
     assert!(bench.status("main").await?["conditions"].to_string().contains("ErrImagePull: no such image"));
     Ok(())

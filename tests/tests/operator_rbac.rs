@@ -58,7 +58,7 @@ async fn the_operator_uses_its_rights_and_needs_no_others() -> anyhow::Result<()
         log.iter().filter(|logged| logged.status == Some(403)).map(|logged| right(&logged.call)).collect();
     assert!(refused.is_empty(), "refused: {refused:?}");
     let used: Rights = log.iter().map(|logged| right(&logged.call)).collect();
-    println!("{} rights, in {} calls", used.len(), log.len());
+    eprintln!("{} rights, in {} calls", used.len(), log.len());
     assert_eq!(used.difference(&granted).collect::<Vec<_>>(), [""; 0], "used, and not granted");
     assert_eq!(granted.difference(&used).collect::<Vec<_>>(), [""; 0], "granted, and not used");
     Ok(())
