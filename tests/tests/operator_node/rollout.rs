@@ -13,13 +13,15 @@ use serde_json::json;
 use crate::site::Site;
 
 /// What `pulse load` posts while pods are replaced: for a few seconds each time, with connections that stay.
-const LOAD: [&str; 6] = ["--rate", "60", "--connections", "12", "--duration", "8s"];
+const LOAD: [&str; 6] = ["--rate", "200", "--connections", "32", "--duration", "8s"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ingest_runs_is_upgraded_without_a_failed_request_and_goes() -> anyhow::Result<()> {
     let site = Site::start("rollout").await?;
     let _operator = site.operator()?;
-    site.apply(json!({})).await?;
+    // Only what the operator does for a rollout is to help: the API's own patience would hide that it is missing.
+    let impatient = json!({ "env": [{ "name": "PULSE_DRAIN_DELAY", "value": "0s" }] });
+    site.apply(json!({ "api": { "podTemplate": impatient } })).await?;
     site.wait_for("Migrated").await?;
     site.wait_for("Ready").await?;
     site.processed(&site.post("page_view").await?).await?;
