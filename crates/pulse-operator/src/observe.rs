@@ -10,6 +10,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource, ResourceExt};
 
+use crate::apply::brief;
 use crate::cache::Cache;
 use crate::crd::{PulseIngest, SecretKey};
 use crate::names::{self, Role};
@@ -113,7 +114,7 @@ pub async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, R
                 None => Reading::Missing(format!("Secret {} has no key {}", key.name, key.key)),
             },
             Some(Ok(None)) => Reading::Missing(format!("Secret {} does not exist", key.name)),
-            Some(Err(error)) => Reading::Unreadable(format!("Secret {} cannot be read: {error}", key.name)),
+            Some(Err(error)) => Reading::Unreadable(format!("Secret {} cannot be read: {}", key.name, brief(error))),
             None => continue,
         };
         readings.insert(key, reading);

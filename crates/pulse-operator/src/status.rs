@@ -12,6 +12,7 @@ use kube::ResourceExt;
 
 use crate::crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus, RoleStatus, WorkersStatus};
 use crate::desired;
+use crate::migration::Waiting;
 use crate::names::{self, Role};
 use crate::observe::Observed;
 use crate::plan::Plan;
@@ -140,7 +141,7 @@ fn core_states(
         plan.migration
             .waiting
             .as_ref()
-            .map(|waiting| (State::new("False", waiting.reason, &waiting.message), waiting.needs_human)),
+            .map(|waiting| (State::new("False", waiting.reason, waiting_message(plan, waiting)), waiting.needs_human)),
         (cr.spec.paused && !pending.is_empty())
             .then(|| (State::new("False", "Paused", format!("paused with {} changes pending", pending.len())), false)),
         match rollout {
@@ -181,7 +182,7 @@ fn available(cr: &PulseIngest, observed: &Observed) -> State {
 
 fn migrated(plan: &Plan) -> State {
     match &plan.migration.waiting {
-        Some(waiting) => State::new("False", waiting.reason, &waiting.message),
+        Some(waiting) => State::new("False", waiting.reason, waiting_message(plan, waiting)),
         None => match plan.migration.status.ahead {
             Some(ahead) => State::new(
                 "True",
@@ -190,6 +191,14 @@ fn migrated(plan: &Plan) -> State {
             ),
             None => State::new("True", "UpToDate", format!("the schema is as {} needs it", plan.wanted.version)),
         },
+    }
+}
+
+/// With why a Secret cannot be read, if that is what is waited for: a missing right passes by no waiting.
+fn waiting_message(plan: &Plan, waiting: &Waiting) -> String {
+    match plan.unreadable.as_slice() {
+        unreadable if waiting.reason == "WaitingForReference" && !unreadable.is_empty() => unreadable.join("; "),
+        _ => waiting.message.clone(),
     }
 }
 

@@ -63,3 +63,14 @@ fn what_waits_for_the_end_of_a_pause_does_not_run_yet() {
     cr.spec.paused = false;
     assert_eq!(active(&cr), Some(wanted));
 }
+
+#[test]
+fn a_secret_that_cannot_be_read_is_told_with_its_reason() {
+    let cr = ingest(json!({}));
+    let key = crate::secrets::DigestKey::new(vec![7]);
+    let unreadable = crate::secrets::Reading::Unreadable("forbidden".into());
+    let observed =
+        Observed { secrets: [(cr.spec.database.url_secret_ref.clone(), unreadable)].into(), ..Observed::default() };
+    let plan = crate::plan::plan(&cr, &observed, &key, Timestamp::UNIX_EPOCH);
+    assert_eq!(migrated(&plan), State::new("False", "WaitingForReference", "forbidden"));
+}

@@ -32,6 +32,8 @@ pub(crate) struct Remembered {
     seen: Option<Timestamp>,
     in_flight: BTreeMap<String, u64>,
     refreshed: Option<Timestamp>,
+    /// The last change of the number: the status that said so may not have been written.
+    scaled: Option<LastDecision>,
 }
 
 /// A decision, before it is carried out.
@@ -157,16 +159,20 @@ pub(crate) fn report(
         remembered.refreshed = Some(now);
     }
     let refresh = fresh || scaled.is_some();
+    let record = |from| LastDecision { inputs: rounded(&decision.inputs), ..decision.record(from, second) };
     let last_decision = match scaled {
-        Some((from, _)) => Some(LastDecision { inputs: rounded(&decision.inputs), ..decision.record(from, second) }),
+        Some((from, _)) => {
+            remembered.scaled = Some(record(from));
+            remembered.scaled.clone()
+        }
         None => {
-            let changed = old.last_decision.as_ref().is_none_or(|last| last.law != decision.law.name());
+            let last = newer(remembered.scaled.clone(), old.last_decision);
+            let changed = last.as_ref().is_none_or(|last| last.law != decision.law.name());
             let told = changed && refresh && decision.law != Law::Fixed;
-            let record =
-                || LastDecision { inputs: rounded(&decision.inputs), ..decision.record(workers.replicas, second) };
-            if told { Some(record()) } else { old.last_decision }
+            if told { Some(record(workers.replicas)) } else { last }
         }
     };
+    let scaled_at = remembered.scaled.as_ref().map(|scaled| scaled.time.clone());
     let status = AutoscalingStatus {
         mode: mode(cr).to_owned(),
         backlog: if refresh { decision.inputs.backlog.map(two_digits) } else { old.backlog },
@@ -175,7 +181,7 @@ pub(crate) fn report(
         } else {
             old.oldest_age_seconds
         },
-        last_scale_time: if scaled.is_some() { Some(Time(second)) } else { old.last_scale_time },
+        last_scale_time: scaled_at.or(old.last_scale_time),
         last_decision,
         next_wake_time: decision.next_wake.and_then(|at| Timestamp::from_second(at.as_second()).ok()).map(Time),
     };
@@ -197,6 +203,14 @@ fn told_before(cr: &PulseIngest) -> Option<ScalingReport> {
         status: Some(autoscaling),
         conditions: CONDITIONS.into_iter().map(condition).collect::<Option<_>>()?,
     })
+}
+
+/// Our last change of the number, unless the status says something newer.
+fn newer(scaled: Option<LastDecision>, told: Option<LastDecision>) -> Option<LastDecision> {
+    match (scaled, told) {
+        (Some(scaled), Some(told)) if told.time.0 < scaled.time.0 => Some(scaled),
+        (scaled, told) => told.or(scaled),
+    }
 }
 
 fn mode(cr: &PulseIngest) -> &'static str {
@@ -287,4 +301,26 @@ fn two_digits(number: i64) -> i64 {
         unit *= 10;
     }
     number / unit * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_the_status_does_not_say_yet_is_still_told() {
+        let at = |second| LastDecision {
+            time: Time(Timestamp::from_second(second).expect("valid")),
+            from: 1,
+            to: 2,
+            law: "Backlog".into(),
+            limited_by: None,
+            inputs: crate::crd::DecisionInputs::default(),
+            message: String::new(),
+        };
+        assert_eq!(newer(Some(at(2)), Some(at(1))), Some(at(2)));
+        assert_eq!(newer(Some(at(2)), Some(at(3))), Some(at(3)));
+        assert_eq!(newer(Some(at(2)), None), Some(at(2)));
+        assert_eq!(newer(None, Some(at(1))), Some(at(1)));
+    }
 }
