@@ -12,7 +12,7 @@ async fn migrate(world: &World, more: &[&str]) -> anyhow::Result<(i32, String)> 
     args.extend(more);
     let (code, output) = pulse_output(world, &args).await?;
     // Logs go to stderr, after it: the last line of stdout says why.
-    let told = output.lines().filter(|line| !line.starts_with('{') || line.starts_with("{\"current\"")).last();
+    let told = output.lines().rfind(|line| !line.starts_with('{') || line.starts_with("{\"current\""));
     Ok((code, told.unwrap_or_default().to_owned()))
 }
 
