@@ -1,5 +1,7 @@
 //! An API server that is late, forgets, refuses, hangs, or is written to by somebody else.
 
+#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -38,7 +40,7 @@ async fn watches_that_are_five_seconds_late_make_no_second_job() -> anyhow::Resu
             })
         };
         assert_eq!(created(201), expected, "{resource}");
-        eprintln!("{resource}: created {}, found to be there {}", created(201), created(409));
+        println!("{resource}: created {}, found to be there {}", created(201), created(409));
     }
     Ok(())
 }
@@ -145,7 +147,7 @@ async fn random_faults_leave_nothing_behind() -> anyhow::Result<()> {
             assert_eq!(bench.replicas(&format!("{name}-worker")).await?, 4);
             assert_eq!(bench.image(&format!("{name}-worker")).await?, "localhost/pulse:0.2.0");
         }
-        eprintln!("{hits} of {calls} calls failed; all settled in {:.1} s", stopped.elapsed().as_secs_f64());
+        println!("{hits} of {calls} calls failed; all settled in {:.1} s", stopped.elapsed().as_secs_f64());
         Ok(())
     };
     tokio::select! {
@@ -180,7 +182,7 @@ async fn an_object_that_cannot_be_served_holds_up_no_other() -> anyhow::Result<(
         let with_forbidden = scaled(&bench, "two-api", 5).await?;
         drop(forbidden);
         bench.settles("one", SOON).await?;
-        eprintln!("scaled after {baseline:.2?}, with a hung GET {with_hung_get:.2?}, with a 403 {with_forbidden:.2?}");
+        println!("scaled after {baseline:.2?}, with a hung GET {with_hung_get:.2?}, with a 403 {with_forbidden:.2?}");
         Ok(())
     };
     bench.served(life).await?;
@@ -200,7 +202,7 @@ async fn an_operator_that_hears_nothing_is_not_live() -> anyhow::Result<()> {
     assert_eq!(live(&operator).await, 200);
     scaled(&bench, "main-api", 3).await?;
     eventually("it is not live", SOON, async || Ok(live(&operator).await == 503)).await?;
-    eprintln!("not live {:.1} s after a watch of 10 s went silent", since.elapsed().as_secs_f64());
+    println!("not live {:.1} s after a watch of 10 s went silent", since.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -232,7 +234,7 @@ async fn a_second_writer_does_not_start_a_war() -> anyhow::Result<()> {
             return Err(error.context(difference(&before, &bench.snapshot().await?)));
         }
         let writes = bench.proxy.count(|logged| logged.call.writes() && logged.call.resource != "leases");
-        eprintln!("{writes} writes against {} of theirs; repaired {:.1?} after the last", EDITS * 3, stopped.elapsed());
+        println!("{writes} writes against {} of theirs; repaired {:.1?} after the last", EDITS * 3, stopped.elapsed());
         assert!(writes <= EDITS * 6, "{writes} writes");
         Ok(())
     };

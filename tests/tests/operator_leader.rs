@@ -1,5 +1,7 @@
 //! Two operators: one writes, the other takes over soon, and never do both write.
 
+#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+
 use std::time::{Duration, Instant};
 
 use pulse_tests::cluster::Proxy;
@@ -41,7 +43,7 @@ async fn a_leader_that_slept_through_its_lease_writes_nothing_and_ends() -> anyh
     scale(&bench, 5).await?;
     assert_ne!(first.process.ended().await?, 0, "the loss of the lead is no success");
     assert_eq!(first.writes() - before, 0, "writes of one that does not lead");
-    eprintln!("stopped: 0 writes by the old leader, {} by the new one", second.writes());
+    println!("stopped: 0 writes by the old leader, {} by the new one", second.writes());
     Ok(())
 }
 
@@ -78,7 +80,7 @@ async fn a_leader_that_is_told_to_go_hands_over_at_once() -> anyhow::Result<()> 
     let Party { process, proxy: _proxy } = first;
     assert_eq!(process.stop().await?, 0);
     second.leads().await?;
-    eprintln!("released: taken over {:.2?} after SIGTERM", told.elapsed());
+    println!("released: taken over {:.2?} after SIGTERM", told.elapsed());
     assert!(told.elapsed() < GRACE, "{:.2?}", told.elapsed());
     scale(&bench, 4).await
 }
@@ -152,7 +154,7 @@ async fn leads(operator: &OperatorProcess) -> anyhow::Result<bool> {
 }
 
 fn takeover(how: &str, since: Instant) {
-    eprintln!("{how}: taken over after {:.2?}, with a Lease of {LEASE:?}", since.elapsed());
+    println!("{how}: taken over after {:.2?}, with a Lease of {LEASE:?}", since.elapsed());
     assert!(since.elapsed() <= LEASE + GRACE, "{:.2?}", since.elapsed());
 }
 

@@ -1,5 +1,7 @@
 //! Migrations: approved, by hand, failed, lost, stuck, and never cut short.
 
+#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -117,7 +119,7 @@ async fn a_pod_that_cannot_start_is_shown() -> anyhow::Result<()> {
     bench.all::<Pod>().patch_status(&pod, &PatchParams::default(), &Patch::Strategic(&status)).await?;
     let started = Instant::now();
     bench.reaches("main", "Migrated", "False/MigrationPodNotStarting").await?;
-    eprintln!("MigrationPodNotStarting after {:.2?}", started.elapsed());
+    println!("MigrationPodNotStarting after {:.2?}", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(10));
     assert!(bench.status("main").await?["conditions"].to_string().contains("ErrImagePull: no such image"));
     Ok(())

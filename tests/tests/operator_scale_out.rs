@@ -1,5 +1,7 @@
 //! Many objects: all of them seen soon, and then left alone.
 
+#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -29,7 +31,7 @@ async fn many_objects_are_seen_soon_and_then_left_alone() -> anyhow::Result<()> 
         async move { bench.create(&format!("o{number}"), changes).await.map(drop) }
     };
     stream::iter(0..OBJECTS).map(create).buffer_unordered(16).try_collect::<()>().await?;
-    eprintln!("{OBJECTS} objects made in {:.1?}", started.elapsed());
+    println!("{OBJECTS} objects made in {:.1?}", started.elapsed());
 
     let user = format!("{}-operator", bench.namespace);
     let access = bench.plane.user(&user, Some("system:masters")).await?;
@@ -47,7 +49,7 @@ async fn many_objects_are_seen_soon_and_then_left_alone() -> anyhow::Result<()> 
     let started = Instant::now();
     let cold = async || Ok(reconciles(&operator).await? >= OBJECTS as f64);
     eventually("all are looked at", LIMIT, cold).await?;
-    eprintln!("{OBJECTS} looked at {:.1?} after a cold start; {}", started.elapsed(), memory(&operator)?);
+    println!("{OBJECTS} looked at {:.1?} after a cold start; {}", started.elapsed(), memory(&operator)?);
     // Samples come every 10 s: twice, so that every number was told.
     eventually("all are looked at thrice", LIMIT, async || Ok(reconciles(&operator).await? >= 3.0 * OBJECTS as f64))
         .await?;
@@ -56,7 +58,7 @@ async fn many_objects_are_seen_soon_and_then_left_alone() -> anyhow::Result<()> 
     tokio::time::sleep(WATCHED).await;
     let after = writes(&bench, &user)?;
     let (rounds, cpu) = (reconciles(&operator).await? - rounds, seconds(&operator)? - cpu);
-    eprintln!(
+    println!(
         "{} writes in {WATCHED:?}, in {rounds} rounds that took {cpu:.1} s of a core; {}",
         after.len() - before.len(),
         memory(&operator)?
@@ -77,7 +79,7 @@ async fn all(
     // A look at all of them costs the API server as much as hundreds of calls: not before it may be so.
     let rounds = async || Ok(reconciles(operator).await? >= OBJECTS as f64);
     eventually("there were as many rounds", LIMIT * 5, rounds).await?;
-    eprintln!("{} rounds after {:.1?}", reconciles(operator).await?, started.elapsed());
+    println!("{} rounds after {:.1?}", reconciles(operator).await?, started.elapsed());
     let reached = async || {
         tokio::time::sleep(Duration::from_secs(2)).await;
         let objects = bench.ingests().list(&ListParams::default()).await?;
@@ -86,7 +88,7 @@ async fn all(
         Ok(true)
     };
     eventually(&format!("all are {what}"), LIMIT * 5, reached).await?;
-    eprintln!("{OBJECTS} {what} {:.1?} later; {}", started.elapsed(), memory(operator)?);
+    println!("{OBJECTS} {what} {:.1?} later; {}", started.elapsed(), memory(operator)?);
     Ok(())
 }
 

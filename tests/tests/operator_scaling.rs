@@ -1,5 +1,7 @@
 //! The number of workers follows a real Redis, and what is unknown is never taken for zero.
 
+#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+
 use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -23,7 +25,7 @@ async fn the_backlog_moves_the_workers_and_every_step_is_explained() -> anyhow::
             queue.add(tasks).await?;
             let started = Instant::now();
             workers(&bench, to).await?;
-            eprintln!("{from} to {to} workers after {:.2?}", started.elapsed());
+            println!("{from} to {to} workers after {:.2?}", started.elapsed());
             decided(&bench, from, to).await?;
         }
         bench.reaches("main", "ScalingLimited", "True/TooManyReplicas").await?;
@@ -115,7 +117,7 @@ async fn zero_is_for_those_who_have_nothing_to_do() -> anyhow::Result<()> {
         anyhow::ensure!(scale_writes(&bench) == 0, "the number was changed");
         let idle = Instant::now();
         workers(&bench, 0).await?;
-        eprintln!("zero {:.1?} after the last task, of 10 s", idle.elapsed());
+        println!("zero {:.1?} after the last task, of 10 s", idle.elapsed());
         anyhow::ensure!(idle.elapsed() > Duration::from_secs(9), "too soon");
 
         // A retry is due in 33 s; the workers are to be there 30 s before.
@@ -123,7 +125,7 @@ async fn zero_is_for_those_who_have_nothing_to_do() -> anyhow::Result<()> {
         queue.said().next_due = Some(due);
         workers(&bench, 1).await?;
         let before = due.duration_since(SystemTime::now())?;
-        eprintln!("woken {before:.1?} before a retry falls due");
+        println!("woken {before:.1?} before a retry falls due");
         anyhow::ensure!(before > Duration::from_secs(27), "too late");
         anyhow::ensure!(before < Duration::from_secs(31), "too soon");
         decided(&bench, 0, 1).await
@@ -269,7 +271,7 @@ async fn decided(bench: &Bench, from: i32, to: i32) -> anyhow::Result<()> {
 async fn noticed(bench: &Bench, fault: &str, reason: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     bench.reaches("main", "QueueReachable", reason).await?;
-    eprintln!("{fault}: {reason} after {:.2?}", started.elapsed());
+    println!("{fault}: {reason} after {:.2?}", started.elapsed());
     // A Redis that hangs is given two seconds to answer.
     let limit = 3 * POLL + Duration::from_secs(2) + SLACK;
     anyhow::ensure!(started.elapsed() < limit, "noticed too late");
@@ -286,7 +288,7 @@ async fn held(bench: &Bench, fault: &str) -> anyhow::Result<()> {
 async fn recovered(bench: &Bench, fault: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     bench.reaches("main", "QueueReachable", "True/SampleOk").await?;
-    eprintln!("{fault}: over after {:.2?}", started.elapsed());
+    println!("{fault}: over after {:.2?}", started.elapsed());
     anyhow::ensure!(started.elapsed() < POLL + Duration::from_secs(2) + SLACK, "recovered too late");
     bench.reaches("main", "ScalingActive", "True/ValidMetricFound").await?;
     let now = bench.replicas("main-worker").await?;
