@@ -153,8 +153,11 @@ impl History {
         if change.reset {
             self.unsure_at = sample.at;
         }
+        // A Redis that came back empty says nothing of what was in it, and PostgreSQL takes it for enqueued until the
+        // sweep looks. Where no retry waits, all that is owed is due.
+        let forgotten = if gauges.next_due_ms < 0 { gauges.owed.max(0).cast_unsigned() } else { 0 };
         let reading = Reading {
-            backlog: depth.length.saturating_add(due_unqueued),
+            backlog: depth.length.saturating_add(due_unqueued).max(forgotten),
             in_flight: depth.in_flight,
             oldest_age: oldest_age(sample, depth, gauges),
             next_due: next_due(sample.at, depth, gauges),
