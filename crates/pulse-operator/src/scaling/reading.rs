@@ -48,8 +48,11 @@ impl Reading {
         gauges: &Gauges,
         arrived: bool,
     ) -> Self {
+        // A Redis that came back empty says nothing of what was in it, and PostgreSQL takes it for enqueued until the
+        // sweep looks. Where no retry waits, all that is owed is due.
+        let forgotten = if gauges.next_due_ms < 0 { gauges.owed.max(0).cast_unsigned() } else { 0 };
         Self {
-            backlog: depth.length.saturating_add(gauges.due_unqueued.max(0).cast_unsigned()),
+            backlog: depth.length.saturating_add(gauges.due_unqueued.max(0).cast_unsigned()).max(forgotten),
             in_flight: depth.in_flight,
             oldest_age: oldest_age(oldest_entry_ms, depth, gauges),
             next_due: next_due(at, depth, gauges),
