@@ -25,7 +25,7 @@ async fn many_objects_are_seen_soon_and_then_left_alone() -> anyhow::Result<()> 
     let started = Instant::now();
     let create = |number: usize| {
         // One of ten is scaled.
-        let scaling = (number % 10 == 0).then(|| json!({ "minReplicas": 1, "maxReplicas": 10 }));
+        let scaling = number.is_multiple_of(10).then(|| json!({ "minReplicas": 1, "maxReplicas": 10 }));
         let changes = json!({ "workers": { "autoscaling": scaling } });
         let bench = &bench;
         async move { bench.create(&format!("o{number}"), changes).await.map(drop) }
