@@ -51,6 +51,8 @@ async fn a_leader_that_slept_through_its_lease_writes_nothing_and_ends() -> anyh
 async fn a_leader_that_cannot_reach_the_api_server_ends_and_comes_back_as_the_second() -> anyhow::Result<()> {
     let Pair { bench, mut first, second } = Pair::start("outage").await?;
     bench.served(bench.installed_by_itself("main")).await?;
+    // The last write of its beginning.
+    bench.tells("main", &["Ready"]).await?;
     let outage = first.proxy.outage();
     let began = Instant::now();
     let before = first.carried_out();
