@@ -13,7 +13,6 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const POLL: Duration = Duration::from_millis(500);
-/// What a busy machine may add.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,7 +295,6 @@ async fn recovered(bench: &Bench, fault: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How often the number of workers was changed.
 fn scale_writes(bench: &Bench) -> usize {
     bench.proxy.count(|logged| logged.call.resource == "deployments/scale" && logged.call.name == "main-worker")
 }
