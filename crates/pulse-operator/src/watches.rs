@@ -8,6 +8,8 @@ use std::fmt::Debug;
 
 use futures_util::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -21,6 +23,9 @@ use crate::crd::PulseIngest;
 use crate::names::MANAGED;
 use crate::observe::Caches;
 use crate::progress::WatchProgress;
+
+/// Objects of one page of a list: a long page is held twice while it is read.
+const PAGE: u32 = 100;
 
 /// Says which ingest to look at.
 pub(crate) type Trigger = UnboundedSender<ObjectRef<PulseIngest>>;
@@ -47,12 +52,17 @@ impl Watches {
     pub(crate) fn start(&self) -> Caches {
         Caches {
             ingests: self.ingests(),
-            deployments: self.children(),
-            jobs: self.children(),
-            pods: self.children(),
-            services: self.children(),
-            service_accounts: self.children(),
-            disruption_budgets: self.children(),
+            deployments: self.children(|_| {}),
+            // Of Jobs and pods only what they came to is read: what they are made of would be most of our memory.
+            jobs: self.children(|job: &mut Job| {
+                if let Some(spec) = &mut job.spec {
+                    spec.template = PodTemplateSpec::default();
+                }
+            }),
+            pods: self.children(|pod: &mut Pod| pod.spec = None),
+            services: self.children(|_| {}),
+            service_accounts: self.children(|_| {}),
+            disruption_budgets: self.children(|_| {}),
         }
     }
 
@@ -71,34 +81,38 @@ impl Watches {
         let (reader, mut writer) = store::<PulseIngest>();
         let mut known: HashMap<ObjectRef<PulseIngest>, Version> = HashMap::new();
         let mut listed = Vec::new();
-        self.watch(Config::default(), move |event: Event<PulseIngest>| {
-            writer.apply_watcher_event(&event);
-            match event {
-                Event::Init => listed.clear(),
-                Event::InitApply(object) => listed.push((ObjectRef::from_obj(&object), version(&object))),
-                Event::InitDone => {
-                    let before = std::mem::replace(&mut known, listed.drain(..).collect());
-                    let gone = before.keys().filter(|key| !known.contains_key(key)).cloned();
-                    let changed = known.iter().filter(|(key, version)| before.get(key) != Some(version));
-                    return gone.chain(changed.map(|(key, _)| key.clone())).collect();
+        self.watch(
+            Config::default(),
+            |_| {},
+            move |event: Event<PulseIngest>| {
+                writer.apply_watcher_event(&event);
+                match event {
+                    Event::Init => listed.clear(),
+                    Event::InitApply(object) => listed.push((ObjectRef::from_obj(&object), version(&object))),
+                    Event::InitDone => {
+                        let before = std::mem::replace(&mut known, listed.drain(..).collect());
+                        let gone = before.keys().filter(|key| !known.contains_key(key)).cloned();
+                        let changed = known.iter().filter(|(key, version)| before.get(key) != Some(version));
+                        return gone.chain(changed.map(|(key, _)| key.clone())).collect();
+                    }
+                    Event::Apply(object) => {
+                        let (key, version) = (ObjectRef::from_obj(&object), version(&object));
+                        let same = known.insert(key.clone(), version.clone()).is_some_and(|before| before == version);
+                        return if same { Vec::new() } else { vec![key] };
+                    }
+                    Event::Delete(object) => {
+                        let key = ObjectRef::from_obj(&object);
+                        known.remove(&key);
+                        return vec![key];
+                    }
                 }
-                Event::Apply(object) => {
-                    let (key, version) = (ObjectRef::from_obj(&object), version(&object));
-                    let same = known.insert(key.clone(), version.clone()).is_some_and(|before| before == version);
-                    return if same { Vec::new() } else { vec![key] };
-                }
-                Event::Delete(object) => {
-                    let key = ObjectRef::from_obj(&object);
-                    known.remove(&key);
-                    return vec![key];
-                }
-            }
-            Vec::new()
-        });
+                Vec::new()
+            },
+        );
         reader
     }
 
-    fn children<K>(&self) -> Cache<K>
+    fn children<K>(&self, prune: fn(&mut K)) -> Cache<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -110,13 +124,17 @@ impl Watches {
     {
         let mut filler = Filler::new();
         let cache = filler.cache();
-        self.watch(Config::default().labels(MANAGED), move |event: Event<K>| filler.take(event));
+        self.watch(Config::default().labels(MANAGED), prune, move |event: Event<K>| filler.take(event));
         cache
     }
 
-    /// Watches a kind; `take` says whom an event is about.
-    fn watch<K>(&self, config: Config, mut take: impl FnMut(Event<K>) -> Vec<ObjectRef<PulseIngest>> + Send + 'static)
-    where
+    /// Watches a kind; `prune` drops what nobody reads, and `take` says whom an event is about.
+    fn watch<K>(
+        &self,
+        config: Config,
+        prune: fn(&mut K),
+        mut take: impl FnMut(Event<K>) -> Vec<ObjectRef<PulseIngest>> + Send + 'static,
+    ) where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
             + Debug
@@ -128,8 +146,11 @@ impl Watches {
         let Self { timeout_seconds, progress, trigger, shutdown, .. } = self.clone();
         let kind = K::plural(&()).into_owned();
         progress.turned(&kind);
-        let stream = watcher(self.api::<K>(), config.timeout(timeout_seconds))
-            .modify(|object| object.managed_fields_mut().clear())
+        let stream = watcher(self.api::<K>(), config.timeout(timeout_seconds).page_size(PAGE))
+            .modify(move |object| {
+                *object.managed_fields_mut() = Vec::new();
+                prune(object);
+            })
             .default_backoff()
             .take_until(shutdown.cancelled_owned());
         tokio::spawn(async move {
