@@ -30,6 +30,23 @@ const PAGE: u32 = 100;
 /// Says which ingest to look at.
 pub(crate) type Trigger = UnboundedSender<ObjectRef<PulseIngest>>;
 
+/// A kind that is watched.
+trait Watched:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// What watches need.
 #[derive(Clone)]
 pub(crate) struct Watches {
@@ -112,16 +129,7 @@ impl Watches {
         reader
     }
 
-    fn children<K>(&self, prune: fn(&mut K)) -> Cache<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
+    fn children<K: Watched>(&self, prune: fn(&mut K)) -> Cache<K> {
         let mut filler = Filler::new();
         let cache = filler.cache();
         self.watch(Config::default().labels(MANAGED), prune, move |event: Event<K>| filler.take(event));
@@ -129,20 +137,12 @@ impl Watches {
     }
 
     /// Watches a kind; `prune` drops what nobody reads, and `take` says whom an event is about.
-    fn watch<K>(
+    fn watch<K: Watched>(
         &self,
         config: Config,
         prune: fn(&mut K),
         mut take: impl FnMut(Event<K>) -> Vec<ObjectRef<PulseIngest>> + Send + 'static,
-    ) where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
+    ) {
         let Self { timeout_seconds, progress, trigger, shutdown, .. } = self.clone();
         let kind = K::plural(&()).into_owned();
         progress.turned(&kind);
