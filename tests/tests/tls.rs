@@ -146,7 +146,7 @@ async fn a_server_without_tls_is_not_spoken_to_in_clear() -> anyhow::Result<()> 
     assert_eq!(code, 0, "{output}");
     world.redis_url = format!("rediss://127.0.0.1:{redis}");
     let told = told_by(&world, "worker", &[], "redis", "degraded").await?;
-    assert!(told.contains("it does not speak TLS on this port"), "{told}");
+    assert!(told.contains("this is not its TLS port"), "{told}");
     Ok(())
 }
 

@@ -17,6 +17,9 @@ pub enum QueueError {
     /// Redis did not answer in time.
     #[error("Redis did not answer in time")]
     TimedOut,
+    /// The same while connecting with TLS: a Redis that speaks none waits for a line that never ends.
+    #[error("Redis did not finish the TLS handshake in time: if it runs, this is not its TLS port")]
+    Handshake,
     /// The stream or its group is gone, with all data, after a restart or a failover: create it and go on.
     #[error("the consumer group is gone")]
     NoGroup,

@@ -139,9 +139,12 @@ impl Link {
         let config =
             AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECT_TIMEOUT));
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let is_tls = matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connection) => Ok(connection?),
-            Err(_) => Err(QueueError::TimedOut),
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) if !error.is_timeout() => Err(error.into()),
+            Ok(Err(_)) | Err(_) if is_tls => Err(QueueError::Handshake),
+            Ok(Err(_)) | Err(_) => Err(QueueError::TimedOut),
         }
     }
 }

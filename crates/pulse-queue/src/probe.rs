@@ -66,7 +66,7 @@ impl QueueError {
             Self::Config(_) | Self::NoGroup => Fault::Connection,
             Self::Tls(_) => Fault::Tls,
             Self::Unavailable(error) => Fault::from(error),
-            Self::TimedOut => Fault::TimedOut,
+            Self::TimedOut | Self::Handshake => Fault::TimedOut,
         }
     }
 }
