@@ -8,10 +8,12 @@ mod kubelet;
 mod ledger;
 mod load;
 pub mod operator;
+mod pki;
 mod process;
 mod python;
 pub mod queue;
 pub mod snapshot;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,8 +28,9 @@ use tokio::time::Instant;
 pub use client::{Answer, Client, token};
 pub use ledger::check_ledger;
 pub use load::{load, report};
-pub use process::{Process, binary, pulse, pulse_output, send_signal};
+pub use process::{Process, binary, free_port, pulse, pulse_output, send_signal};
 pub use python::{python_tool, repository, run};
+pub use tls::{TlsServers, ca_of_nobody};
 
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
@@ -42,6 +45,7 @@ pub struct World {
     pub database_url: String,
     /// Where Redis is.
     pub redis_url: String,
+    postgres_config: PostgresConfig,
     redis_config: RedisConfig,
     /// For looking at the database.
     pub db: PgPool,
@@ -61,7 +65,7 @@ impl World {
     /// # Errors
     /// If one of them does not start.
     pub async fn with_redis_setting(name: &str, value: &str) -> anyhow::Result<Self> {
-        let world = Self::servers(name, value).await?;
+        let world = Self::with_servers(|postgres| postgres, |redis| redis.with_setting(name, value)).await?;
         let (code, output) = pulse_output(&world, &["migrate"]).await?;
         anyhow::ensure!(code == 0, "pulse migrate: {output}");
         Ok(world)
@@ -72,18 +76,35 @@ impl World {
     /// # Errors
     /// If one of them does not start.
     pub async fn unmigrated() -> anyhow::Result<Self> {
-        Self::servers("appendonly", "yes").await
+        Self::with_servers(|postgres| postgres, |redis| redis).await
     }
 
-    async fn servers(name: &str, value: &str) -> anyhow::Result<Self> {
+    /// The same, with other settings.
+    ///
+    /// # Errors
+    /// If one of them does not start.
+    pub async fn with_servers(
+        postgres: impl FnOnce(PostgresConfig) -> PostgresConfig,
+        redis: impl FnOnce(RedisConfig) -> RedisConfig,
+    ) -> anyhow::Result<Self> {
         let data = DataDir::open(None)?;
-        let redis_config = RedisConfig::in_dir(data.path().join("redis")).with_setting(name, value);
-        let postgres = Postgres::start(PostgresConfig::in_dir(data.path().join("postgres"))).await?;
+        let postgres_config = postgres(PostgresConfig::in_dir(data.path().join("postgres")));
+        let redis_config = redis(RedisConfig::in_dir(data.path().join("redis")));
+        let postgres = Postgres::start(postgres_config.clone()).await?;
         let redis = Redis::start(redis_config.clone()).await?;
         let database_url = postgres.url("pulse");
         let redis_url = redis.url();
         let db = PgPoolOptions::new().max_connections(3).connect_lazy(&database_url)?;
-        Ok(Self { data, postgres: Some(postgres), redis: Some(redis), database_url, redis_url, redis_config, db })
+        Ok(Self {
+            data,
+            postgres: Some(postgres),
+            redis: Some(redis),
+            database_url,
+            redis_url,
+            postgres_config,
+            redis_config,
+            db,
+        })
     }
 
     /// Ends Redis at once and deletes all that it kept.
@@ -126,7 +147,7 @@ impl World {
     /// # Errors
     /// If it does not start.
     pub async fn start_postgres(&mut self) -> anyhow::Result<()> {
-        self.postgres = Some(Postgres::start(PostgresConfig::in_dir(self.data.path().join("postgres"))).await?);
+        self.postgres = Some(Postgres::start(self.postgres_config.clone()).await?);
         Ok(())
     }
 
