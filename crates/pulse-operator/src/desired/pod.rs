@@ -1,9 +1,11 @@
 //! Every pod that the operator makes, restricted as the Pod Security Standards have it.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, KeyToPath, Lifecycle, LocalObjectReference,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource,
-    SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, KeyToPath, Lifecycle,
+    LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
+    SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -34,6 +36,8 @@ pub(super) struct Pod<'a> {
     pub(super) lifecycle: Option<Lifecycle>,
     pub(super) grace_seconds: Option<i64>,
     pub(super) public_key: Option<SecretKey>,
+    /// For development: where newer builds of its program are put.
+    pub(super) dev_reload: Option<&'a Path>,
     /// For a Job: it runs once, and its last line is its result.
     pub(super) once: bool,
 }
@@ -53,6 +57,7 @@ impl<'a> Pod<'a> {
             lifecycle: None,
             grace_seconds: None,
             public_key: None,
+            dev_reload: None,
             once: false,
         }
     }
@@ -71,13 +76,18 @@ impl<'a> Pod<'a> {
             lifecycle,
             grace_seconds,
             public_key,
+            dev_reload,
             once,
         } = self;
         let spec = &cr.spec.image;
+        env.extend(dev_reload.map(|file| value("PULSE_DEV_RELOAD", file.display().to_string())));
         let ours: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
         let theirs = more.into_iter().flat_map(|more| &more.env).filter(|variable| !ours.contains(&variable.name));
         env.extend(theirs.map(|variable| value(&variable.name, &variable.value)));
         let (liveness, readiness) = probes.unzip();
+        let builds = dev_reload.and_then(Path::parent).map(builds);
+        let volumes = public_key.map(public_key_files).into_iter().chain(builds);
+        let (volumes, mounts): (Vec<Volume>, Vec<VolumeMount>) = volumes.unzip();
         let pull_secrets: Vec<LocalObjectReference> =
             spec.pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
         let container = Container {
@@ -93,7 +103,7 @@ impl<'a> Pod<'a> {
             lifecycle,
             security_context: Some(restricted_container()),
             termination_message_policy: Some("FallbackToLogsOnError".into()),
-            volume_mounts: public_key.as_ref().map(|_| vec![public_key_mount()]),
+            volume_mounts: (!mounts.is_empty()).then_some(mounts),
             ..Container::default()
         };
         PodSpec {
@@ -111,7 +121,7 @@ impl<'a> Pod<'a> {
                 .map(|more| spread(cr, component, more))
                 .filter(|constraints| !constraints.is_empty()),
             priority_class_name: more.and_then(|more| more.priority_class_name.clone()),
-            volumes: public_key.map(|key| vec![public_key_volume(key)]),
+            volumes: (!volumes.is_empty()).then_some(volumes),
             ..PodSpec::default()
         }
     }
@@ -188,10 +198,10 @@ fn spread(cr: &PulseIngest, component: &str, more: &PodTemplate) -> Vec<Topology
     constraints.collect()
 }
 
-fn public_key_volume(key: SecretKey) -> Volume {
+fn public_key_files(key: SecretKey) -> (Volume, VolumeMount) {
     let SecretKey { name, key } = key;
     let items = vec![KeyToPath { key, path: "public.pem".into(), mode: None }];
-    Volume {
+    let volume = Volume {
         name: "auth".into(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(name),
@@ -199,14 +209,21 @@ fn public_key_volume(key: SecretKey) -> Volume {
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()
-    }
-}
-
-fn public_key_mount() -> VolumeMount {
-    VolumeMount {
+    };
+    let mount = VolumeMount {
         name: "auth".into(),
         mount_path: "/etc/pulse/auth".into(),
         read_only: Some(true),
         ..VolumeMount::default()
-    }
+    };
+    (volume, mount)
+}
+
+/// An empty folder, which outlives a restart of the container.
+fn builds(folder: &Path) -> (Volume, VolumeMount) {
+    let name = "dev-bin";
+    let empty = Some(EmptyDirVolumeSource::default());
+    let volume = Volume { name: name.into(), empty_dir: empty, ..Volume::default() };
+    let mount = VolumeMount { name: name.into(), mount_path: folder.display().to_string(), ..VolumeMount::default() };
+    (volume, mount)
 }
