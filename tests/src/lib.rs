@@ -5,6 +5,7 @@
 mod client;
 pub mod cluster;
 mod kubelet;
+mod ledger;
 mod load;
 pub mod operator;
 mod pki;
@@ -20,12 +21,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use pulse::datastores::{DataDir, Postgres, PostgresConfig, Redis, RedisConfig};
 use rustix::process::Signal;
-use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
 pub use client::{Answer, Client, token};
+pub use ledger::check_ledger;
 pub use load::{load, report};
 pub use process::{Process, binary, free_port, pulse, pulse_output, send_signal};
 pub use python::{python_tool, repository, run};
@@ -173,38 +174,12 @@ impl World {
         self.data.path().join(name)
     }
 
-    /// Checks the ledger of a load run: each promised event is stored once, and processed exactly once or buried.
+    /// Checks the ledger of a load run, as [`check_ledger`] does.
     ///
     /// # Errors
     /// What was broken. Returns how many events were promised.
     pub async fn check_ledger(&self, name: &str) -> anyhow::Result<usize> {
-        let text = std::fs::read_to_string(self.file(name))?;
-        let mut promised: Vec<i64> = Vec::new();
-        for line in text.lines() {
-            let answer: Value = serde_json::from_str(line)?;
-            promised.extend(answer["event_id"].as_i64());
-            promised.extend(answer["event_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64));
-        }
-        let total = promised.len();
-        promised.sort_unstable();
-        promised.dedup();
-        anyhow::ensure!(promised.len() == total, "an event id was promised twice");
-        let row = sqlx::query(
-            "SELECT count(*), count(DISTINCT promised.id), count(*) FILTER (WHERE events.id IS NULL),
-                    count(*) FILTER (WHERE NOT events.processed AND events.processing_error IS NULL)
-             FROM unnest($1::bigint[]) AS promised (id) LEFT JOIN events ON events.id = promised.id",
-        )
-        .bind(&promised)
-        .fetch_one(&self.db)
-        .await?;
-        let [rows, distinct, missing, open]: [i64; 4] =
-            [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
-        anyhow::ensure!(rows == distinct, "{} events are stored twice", rows - distinct);
-        anyhow::ensure!(missing == 0, "{missing} of {total} promised events are not stored");
-        anyhow::ensure!(open == 0, "{open} of {total} promised events are neither processed nor buried");
-        let twice = "SELECT count(*) FROM (SELECT id FROM task_history GROUP BY id HAVING count(*) > 1) AS twice";
-        anyhow::ensure!(self.number(twice).await? == 0, "a task was settled twice");
-        Ok(total)
+        check_ledger(&self.db, &self.file(name)).await
     }
 }
 

@@ -1,0 +1,21 @@
+# The image of `pulse`: one static program, with no shell beside it. `scripts/image` builds this with docker; where there
+# is none, it takes the program of the machine's own toolchain and the last stage of this file.
+FROM rust:1.95-bookworm AS chef
+RUN cargo install --locked cargo-chef@0.1.78 cargo-auditable@0.7.7
+WORKDIR /src
+
+FROM chef AS plan
+COPY . .
+RUN cargo chef prepare --recipe-path recipe.json
+
+FROM chef AS build
+COPY --from=plan /src/recipe.json rust-toolchain.toml ./
+COPY scripts/static scripts/static
+RUN scripts/static chef cook --package pulse
+COPY . .
+RUN scripts/static auditable build --package pulse && scripts/image-files target/*-linux-gnu/release/pulse /files
+
+FROM scratch
+COPY --from=build /files /
+USER 65532:65532
+ENTRYPOINT ["/pulse"]
