@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub use client::{Answer, Client, token};
 pub use load::{load, report};
 pub use process::{Process, binary, pulse, pulse_output, send_signal};
-pub use python::{python_tool, repository, run};
+pub use python::{python_tool, python_with, repository, run};
 
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
