@@ -192,10 +192,8 @@ const ONLY_PARSE: &str = r#"
     kubectl() {
         local ours=()
         while [ $# -gt 0 ] && [ "$1" != -- ]; do ours+=("$1"); shift; done
-        "$KUBECTL" "${ours[@]}" --help >/dev/null
-        [ $# = 0 ] && return
-        [ "$2" = /pulse ]
-        "$PULSE" "${@:3}" --help >/dev/null
+        "$KUBECTL" "${ours[@]}" --help >/dev/null || return
+        [ $# = 0 ] || { [ "$2" = /pulse ] && "$PULSE" "${@:3}" --help >/dev/null; }
     }
     .tilt/pulse() { "$PULSE" "$@" --help >/dev/null; }
 "#;
