@@ -5,12 +5,15 @@
 mod client;
 pub mod cluster;
 mod kubelet;
+mod ledger;
 mod load;
 pub mod operator;
+mod pki;
 mod process;
 mod python;
 pub mod queue;
 pub mod snapshot;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,15 +21,16 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use pulse::datastores::{DataDir, Postgres, PostgresConfig, Redis, RedisConfig};
 use rustix::process::Signal;
-use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
 pub use client::{Answer, Client, token};
+pub use ledger::check_ledger;
 pub use load::{load, report};
-pub use process::{Process, binary, pulse, pulse_output, send_signal};
+pub use process::{Process, binary, free_port, pulse, pulse_output, send_signal};
 pub use python::{python_tool, python_with, repository, run};
+pub use tls::{TlsServers, ca_of_nobody};
 
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
@@ -41,6 +45,7 @@ pub struct World {
     pub database_url: String,
     /// Where Redis is.
     pub redis_url: String,
+    postgres_config: PostgresConfig,
     redis_config: RedisConfig,
     /// For looking at the database.
     pub db: PgPool,
@@ -60,7 +65,7 @@ impl World {
     /// # Errors
     /// If one of them does not start.
     pub async fn with_redis_setting(name: &str, value: &str) -> anyhow::Result<Self> {
-        let world = Self::servers(name, value).await?;
+        let world = Self::with_servers(|postgres| postgres, |redis| redis.with_setting(name, value)).await?;
         let (code, output) = pulse_output(&world, &["migrate"]).await?;
         anyhow::ensure!(code == 0, "pulse migrate: {output}");
         Ok(world)
@@ -71,18 +76,35 @@ impl World {
     /// # Errors
     /// If one of them does not start.
     pub async fn unmigrated() -> anyhow::Result<Self> {
-        Self::servers("appendonly", "yes").await
+        Self::with_servers(|postgres| postgres, |redis| redis).await
     }
 
-    async fn servers(name: &str, value: &str) -> anyhow::Result<Self> {
+    /// The same, with other settings.
+    ///
+    /// # Errors
+    /// If one of them does not start.
+    pub async fn with_servers(
+        postgres: impl FnOnce(PostgresConfig) -> PostgresConfig,
+        redis: impl FnOnce(RedisConfig) -> RedisConfig,
+    ) -> anyhow::Result<Self> {
         let data = DataDir::open(None)?;
-        let redis_config = RedisConfig::in_dir(data.path().join("redis")).with_setting(name, value);
-        let postgres = Postgres::start(PostgresConfig::in_dir(data.path().join("postgres"))).await?;
+        let postgres_config = postgres(PostgresConfig::in_dir(data.path().join("postgres")));
+        let redis_config = redis(RedisConfig::in_dir(data.path().join("redis")));
+        let postgres = Postgres::start(postgres_config.clone()).await?;
         let redis = Redis::start(redis_config.clone()).await?;
         let database_url = postgres.url("pulse");
         let redis_url = redis.url();
         let db = PgPoolOptions::new().max_connections(3).connect_lazy(&database_url)?;
-        Ok(Self { data, postgres: Some(postgres), redis: Some(redis), database_url, redis_url, redis_config, db })
+        Ok(Self {
+            data,
+            postgres: Some(postgres),
+            redis: Some(redis),
+            database_url,
+            redis_url,
+            postgres_config,
+            redis_config,
+            db,
+        })
     }
 
     /// Ends Redis at once and deletes all that it kept.
@@ -125,7 +147,7 @@ impl World {
     /// # Errors
     /// If it does not start.
     pub async fn start_postgres(&mut self) -> anyhow::Result<()> {
-        self.postgres = Some(Postgres::start(PostgresConfig::in_dir(self.data.path().join("postgres"))).await?);
+        self.postgres = Some(Postgres::start(self.postgres_config.clone()).await?);
         Ok(())
     }
 
@@ -152,38 +174,12 @@ impl World {
         self.data.path().join(name)
     }
 
-    /// Checks the ledger of a load run: each promised event is stored once, and processed exactly once or buried.
+    /// Checks the ledger of a load run, as [`check_ledger`] does.
     ///
     /// # Errors
     /// What was broken. Returns how many events were promised.
     pub async fn check_ledger(&self, name: &str) -> anyhow::Result<usize> {
-        let text = std::fs::read_to_string(self.file(name))?;
-        let mut promised: Vec<i64> = Vec::new();
-        for line in text.lines() {
-            let answer: Value = serde_json::from_str(line)?;
-            promised.extend(answer["event_id"].as_i64());
-            promised.extend(answer["event_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64));
-        }
-        let total = promised.len();
-        promised.sort_unstable();
-        promised.dedup();
-        anyhow::ensure!(promised.len() == total, "an event id was promised twice");
-        let row = sqlx::query(
-            "SELECT count(*), count(DISTINCT promised.id), count(*) FILTER (WHERE events.id IS NULL),
-                    count(*) FILTER (WHERE NOT events.processed AND events.processing_error IS NULL)
-             FROM unnest($1::bigint[]) AS promised (id) LEFT JOIN events ON events.id = promised.id",
-        )
-        .bind(&promised)
-        .fetch_one(&self.db)
-        .await?;
-        let [rows, distinct, missing, open]: [i64; 4] =
-            [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
-        anyhow::ensure!(rows == distinct, "{} events are stored twice", rows - distinct);
-        anyhow::ensure!(missing == 0, "{missing} of {total} promised events are not stored");
-        anyhow::ensure!(open == 0, "{open} of {total} promised events are neither processed nor buried");
-        let twice = "SELECT count(*) FROM (SELECT id FROM task_history GROUP BY id HAVING count(*) > 1) AS twice";
-        anyhow::ensure!(self.number(twice).await? == 0, "a task was settled twice");
-        Ok(total)
+        check_ledger(&self.db, &self.file(name)).await
     }
 }
 

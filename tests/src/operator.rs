@@ -529,6 +529,13 @@ impl OperatorProcess {
         Ok(ended.context("the operator did not end")??.code().unwrap_or(-1))
     }
 
+    /// How many reconciles it has done; none if it does not answer.
+    pub async fn reconciles(&self) -> usize {
+        let Ok(answer) = crate::Client::new(&self.admin, "").get("/metrics").await else { return 0 };
+        let counts = answer.text.lines().filter(|line| line.starts_with("pulse_operator_reconciles_total{"));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
+    }
+
     /// Everything that it logged.
     ///
     /// # Errors

@@ -150,7 +150,10 @@ impl Process {
 }
 
 /// A port that nobody listens on.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

@@ -67,6 +67,26 @@ async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::R
             "Unsupported value",
         ),
         (
+            json!({"database": {"caSecretRef": {"name": "db-ca", "key": "root.pem"}}}),
+            json!({"database": {"caSecretRef": {"key": "root.pem"}}}),
+            "spec.database.caSecretRef.name",
+        ),
+        (
+            json!({"database": {"caSecretRef": {"name": "n".repeat(253)}}}),
+            json!({"database": {"caSecretRef": {"name": "n".repeat(254)}}}),
+            "spec.database.caSecretRef.name",
+        ),
+        (
+            json!({"redis": {"caSecretRef": {"name": "redis-ca", "key": "k".repeat(253)}}}),
+            json!({"redis": {"caSecretRef": {"name": "redis-ca", "key": "k".repeat(254)}}}),
+            "spec.redis.caSecretRef.key",
+        ),
+        (
+            json!({"redis": {"caSecretRef": {"name": "redis-ca"}}}),
+            json!({"redis": {"caSecretRef": {"name": "redis-ca", "key": ""}}}),
+            "spec.redis.caSecretRef.key",
+        ),
+        (
             json!({"workers": {"resources": {"requests": {"cpu": 1}}}}),
             json!({"workers": {"resources": {"requests": {"cpu": "much"}}}}),
             "requests",
@@ -99,6 +119,11 @@ async fn every_default_is_in_the_schema() -> anyhow::Result<()> {
     assert_eq!(serde_json::to_value(&bare)?, stored["spec"], "and all of it: an upgrade changes no behaviour");
     assert_eq!(stored["status"]["observedGeneration"], -1, "a new object is not finished");
 
+    let cas = json!({"database": {"caSecretRef": {"name": "a"}}, "redis": {"caSecretRef": {"name": "b"}}});
+    let stored = dry(&bench, "main", &cas).await?.map_err(anyhow::Error::msg)?;
+    assert_eq!(stored["spec"]["database"]["caSecretRef"], json!({"name": "a", "key": "ca.crt"}));
+    assert_eq!(stored["spec"]["redis"]["caSecretRef"], json!({"name": "b", "key": "ca.crt"}));
+
     let scaled = json!({"workers": {"autoscaling": {"maxReplicas": 5, "target": {}, "behavior": {}}}});
     let stored = dry(&bench, "main", &scaled).await?.map_err(anyhow::Error::msg)?;
     let scaling = &stored["spec"]["workers"]["autoscaling"];
@@ -124,6 +149,8 @@ async fn a_null_is_a_default_or_hands_off() -> anyhow::Result<()> {
     let nulls = [
         json!({"workers": {"autoscaling": null}}),
         json!({"database": {"maxConnectionsTotal": null}}),
+        json!({"database": {"caSecretRef": null}}),
+        json!({"redis": {"caSecretRef": null}}),
         json!({"migrations": {"approvedPlan": null}}),
         json!({"migrations": {"trigger": null}}),
         json!({"auth": {"issuer": null}}),

@@ -91,6 +91,7 @@ async fn what_a_watch_missed_or_told_twice_is_made_good() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_faults_leave_nothing_behind() -> anyhow::Result<()> {
     const OBJECTS: usize = 5;
+    let wanted = if cfg!(feature = "long") { 10_000 } else { 200 };
     let bench = Bench::start("random").await?;
     bench.secrets(REDIS).await?;
     let kinds = [Fault::Answer(500), Fault::Answer(429), Fault::Close, Fault::LoseAnswer, Fault::Answer(409)];
@@ -120,15 +121,21 @@ async fn random_faults_leave_nothing_behind() -> anyhow::Result<()> {
         for number in 0..OBJECTS {
             bench.create(&format!("o{number}"), json!({})).await?;
         }
-        let started = Instant::now();
-        let lasts = Duration::from_secs(if cfg!(feature = "long") { 300 } else { 15 });
+        // Of the operators that ended, and of the one that runs.
+        let (mut ended, mut running) = (0, 0);
         for round in 1.. {
             for number in 0..OBJECTS {
                 let spec = json!({ "api": { "replicas": 1 + (round + number) % 4 }, "workers": { "replicas": 1 + round % 3 } });
                 bench.change(&format!("o{number}"), spec).await?;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            if started.elapsed() > lasts {
+            let now = operator.lock().await.reconciles().await;
+            if now < running {
+                ended += running;
+            }
+            running = now;
+            if ended + running >= wanted {
+                println!("{} reconciles in {round} rounds", ended + running);
                 break;
             }
         }

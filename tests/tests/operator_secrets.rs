@@ -40,6 +40,44 @@ async fn a_new_value_rolls_exactly_the_roles_that_use_it() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ca_is_waited_for_and_a_new_one_rolls_who_connects_and_migrates_nothing() -> anyhow::Result<()> {
+    let (bench, _operator) = start("ca").await?;
+    let body = async {
+        let all = vec!["main-api", "main-scheduler", "main-worker"];
+        let cas = json!({
+            "database": { "caSecretRef": { "name": "main-database-ca" } },
+            "redis": { "caSecretRef": { "name": "main-redis-ca" } },
+        });
+        bench.create("main", cas).await?;
+        bench.reaches("main", "Reconciling", "True/WaitingForReference").await?;
+        assert!(bench.all::<Job>().list(&ListParams::default()).await?.items.is_empty(), "a pod of it would not start");
+        let message = bench.status("main").await?.to_string();
+        assert!(message.contains("Secret main-database-ca does not exist"), "{message}");
+        bench.secret("main-database-ca", "ca.crt", "canary-ca-1").await?;
+        bench.secret("main-redis-ca", "ca.crt", "canary-ca-2").await?;
+        bench.settles("main", SOON).await?;
+        let jobs = async || Ok::<_, anyhow::Error>(bench.all::<Job>().list(&ListParams::default()).await?.items.len());
+        let migrations = jobs().await?;
+        for name in ["main-database-ca", "main-redis-ca"] {
+            let before = templates(&bench).await?;
+            bench.secret(name, "ca.crt", &format!("canary-ca-3-{name}")).await?;
+            let rolled = async || Ok(rolled(&before, &templates(&bench).await?) == all);
+            eventually(&format!("{name} rolls all"), SOON, rolled).await?;
+            bench.settles("main", SOON).await?;
+        }
+        let before = templates(&bench).await?;
+        bench.change("main", json!({ "redis": { "caSecretRef": null } })).await?;
+        let dropped = async || Ok(rolled(&before, &templates(&bench).await?) == all);
+        eventually("dropping one rolls all", SOON, dropped).await?;
+        bench.settles("main", SOON).await?;
+        assert!(templates(&bench).await?.values().all(|template| !template.contains("redis-ca")));
+        assert_eq!(jobs().await?, migrations, "the database is the same");
+        Ok(())
+    };
+    bench.served(body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_else_about_a_secret_rolls_anything() -> anyhow::Result<()> {
     let (bench, _operator) = start("rest").await?;
     let body = async {

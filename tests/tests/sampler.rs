@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use pulse::datastores::{DataDir, Redis, RedisConfig};
 use pulse_operator::crd::{AutoscalingPause, Behavior, Target};
 use pulse_operator::scaling::{
-    History, Key, Law, Policy, Sample, SampleError, SampleTarget, Samplers, Workers, plan_workers,
+    History, Key, Law, Policy, Sample, SampleError, SampleTarget, Samplers, Server, Workers, plan_workers,
 };
 use pulse_queue::{Gauges, Queue, QueueConfig};
 use pulse_tests::send_signal;
@@ -32,6 +32,10 @@ fn config(data: &DataDir) -> RedisConfig {
     RedisConfig::in_dir(data.path().join("redis"))
 }
 
+fn server(url: &str) -> Server {
+    Server { url: url.to_owned(), ca: None }
+}
+
 fn key(name: &str) -> Key {
     Key { namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") }
 }
@@ -50,7 +54,7 @@ impl Scene {
     }
 
     fn target(&self, name: &str) -> SampleTarget {
-        SampleTarget { ingest: format!("shop/{name}"), url: self.url.clone(), key: key(name) }
+        SampleTarget { ingest: format!("shop/{name}"), server: server(&self.url), key: key(name) }
     }
 
     /// The first sample of this ingest, from now on, that is as the test wants; and how long it took.
@@ -88,7 +92,7 @@ impl Scene {
     }
 
     async fn publish(&self, gauges: &Gauges) -> anyhow::Result<()> {
-        let queue = Queue::connect_lazy(&QueueConfig { url: self.url.clone(), ingest: "shop/main".into() })?;
+        let queue = Queue::connect_lazy(&QueueConfig { url: self.url.clone(), ca: None, ingest: "shop/main".into() })?;
         Ok(queue.publish_gauges(gauges).await?)
     }
 
@@ -174,7 +178,7 @@ async fn a_redis_that_is_away_is_named_and_found_again() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_redis_that_hangs_delays_nobody_else() -> anyhow::Result<()> {
     let (mut scene, mut other) = (Scene::start().await?, Scene::start().await?);
-    let neighbour = SampleTarget { url: other.url.clone(), ..scene.target("neighbour") };
+    let neighbour = SampleTarget { server: server(&other.url), ..scene.target("neighbour") };
     scene.samplers.set_targets(vec![scene.target("main"), neighbour]);
     assert_eq!(scene.samplers.servers(), 2);
     scene.sample("main", is_fine).await?;
@@ -210,7 +214,7 @@ async fn a_wrong_password_and_none_are_named() -> anyhow::Result<()> {
     scene.redis(&["CONFIG", "SET", "requirepass", "right"]).await?;
     // Connections that are open stay so: none of these has the former URL.
     let with = |password: &str, name: &str| SampleTarget {
-        url: scene.url.replace("unix://", "redis+unix://") + password,
+        server: server(&(scene.url.replace("unix://", "redis+unix://") + password)),
         ..scene.target(name)
     };
     let targets = vec![with("?pass=right", "main"), with("?pass=wrong", "wrong"), with("", "none")];

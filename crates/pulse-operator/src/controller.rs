@@ -14,15 +14,15 @@ use serde_json::json;
 
 use crate::apply::{Applied, Applier, ApplyError, brief};
 use crate::compare::Memory;
-use crate::crd::{PulseIngest, PulseIngestStatus};
+use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec};
 use crate::desired::{self, Inputs};
 use crate::events;
 use crate::metrics::OperatorMetrics;
 use crate::names::{self, Role};
 use crate::observe::{self, Caches, Observed};
 use crate::plan::{self, Plan};
-use crate::scaling::{Key, Policy, SampleTarget, Samplers};
-use crate::secrets::{DigestKey, Reading};
+use crate::scaling::{Key, Policy, SampleTarget, Samplers, Server};
+use crate::secrets::{DigestKey, Hidden, Reading};
 use crate::status::{self, Findings, Obstacle};
 use crate::workers;
 
@@ -246,10 +246,13 @@ fn key(cr: &PulseIngest) -> Key {
 
 /// Has the queue sampled, once its address is known. An address that cannot be read now is still the last one.
 fn sample_from_now_on(cr: &PulseIngest, observed: &Observed, context: &Context) {
-    let url = observed.secrets.get(&cr.spec.redis.url_secret_ref).and_then(Reading::found);
-    if let Some(url) = url.and_then(|url| std::str::from_utf8(url.reveal()).ok()) {
-        let (ingest, url) = (names::ingest(cr), url.trim().to_owned());
-        context.samplers.add(SampleTarget { ingest, url, key: key(cr) });
+    let RedisSpec { url_secret_ref, ca_secret_ref } = &cr.spec.redis;
+    let found = |key| observed.secrets.get(key).and_then(Reading::found).map(Hidden::reveal);
+    let Some(url) = found(url_secret_ref).and_then(|url| std::str::from_utf8(url).ok()) else { return };
+    let ca = ca_secret_ref.as_ref().map(|key| found(key).map(<[u8]>::to_vec));
+    if ca != Some(None) {
+        let server = Server { url: url.trim().to_owned(), ca: ca.flatten() };
+        context.samplers.add(SampleTarget { ingest: names::ingest(cr), server, key: key(cr) });
     }
 }
 

@@ -76,7 +76,8 @@ enum Outcome {
     },
 }
 
-/// Plans the migration to `wanted`. `url_digest` is the digest of the database's URL, if it can be read.
+/// Plans the migration to `wanted`. `url_digest` is the digest of the database's URL, if that and its CA
+/// can be read.
 pub fn plan(
     cr: &PulseIngest,
     wanted: &Revision,
@@ -91,7 +92,7 @@ pub fn plan(
         if runs && known.state == MigrationState::Done {
             return finished(known);
         }
-        return waiting(known, "WaitingForReference", "the database's URL cannot be read".into(), false);
+        return waiting(known, "WaitingForReference", "the database's URL or its CA cannot be read".into(), false);
     };
     let (request, after) = next_request(cr, wanted, url_digest, &known);
     let ours = known.job_name == request.name;

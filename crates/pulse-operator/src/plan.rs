@@ -31,7 +31,10 @@ pub struct Plan {
 /// Decides.
 pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timestamp) -> Plan {
     let wanted = revision::desired(&cr.spec);
-    let url = observed.secrets.get(&wanted.database_url_secret_ref).and_then(Reading::found);
+    let found = |key: &SecretKey| observed.secrets.get(key).and_then(Reading::found);
+    // Without the CA a Job's pod would not start, and the Job would have to end before there is another.
+    let ca_is_there = cr.spec.database.ca_secret_ref.as_ref().is_none_or(|key| found(key).is_some());
+    let url = found(&wanted.database_url_secret_ref).filter(|_| ca_is_there);
     let url_digest = url.map(|url| key.digest(&[url.reveal()]));
     let migration = migration::plan(cr, &wanted, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now);
     let active = if migration.done { Some(wanted.clone()) } else { running(cr, observed) };
@@ -88,6 +91,8 @@ fn role_digest(
 /// The references that a role's pods use.
 fn used<'a>(cr: &'a PulseIngest, role: Role, revision: &'a Revision) -> Vec<&'a SecretKey> {
     let mut used = vec![&revision.database_url_secret_ref, &cr.spec.redis.url_secret_ref];
+    used.extend(&cr.spec.database.ca_secret_ref);
+    used.extend(&cr.spec.redis.ca_secret_ref);
     if role == Role::Api {
         used.extend(&cr.spec.auth.jwt_secret_ref);
         used.extend(&cr.spec.auth.public_key_secret_ref);

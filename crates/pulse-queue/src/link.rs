@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use pulse_tls::{CaBundle, Encryption};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, TlsCertificates};
 
 use crate::error::QueueError;
 use crate::keys::Keys;
@@ -18,8 +19,10 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How to reach Redis.
 #[derive(Clone)]
 pub struct QueueConfig {
-    /// `redis://…` or `unix://…`; may hold a password, so it is never logged.
+    /// `redis://…`, `rediss://…` for TLS, or `unix://…`; may hold a password, so it is never logged.
     pub url: String,
+    /// Whom to believe instead of the system's roots.
+    pub ca: Option<CaBundle>,
     /// The ingest that the keys belong to, `<namespace>/<name>`.
     pub ingest: String,
 }
@@ -35,9 +38,9 @@ impl Queue {
     /// Prepares to connect; the first command does.
     ///
     /// # Errors
-    /// [`QueueError::Config`]. An absent server is not an error here.
+    /// [`QueueError::Config`] or [`QueueError::Tls`]. An absent server is not an error here.
     pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
-        let client = Client::open(config.url.as_str()).map_err(QueueError::Config)?;
+        let client = open(&config.url, config.ca.as_ref())?;
         Ok(Self { client, keys: Keys::new(&config.ingest) })
     }
 
@@ -51,6 +54,33 @@ impl Queue {
     /// [`QueueError`] if it does not.
     pub async fn ping(&self) -> Result<(), QueueError> {
         self.link().query::<String>(&redis::cmd("PING"), ANSWER_TIMEOUT).await.map(drop)
+    }
+}
+
+impl Queue {
+    /// Whether its connections are encrypted.
+    pub fn encryption(&self) -> Encryption {
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::TcpTls { .. } => Encryption::Verified,
+            ConnectionAddr::Tcp(host, _) => Encryption::plain(host),
+            _ => Encryption::UnixSocket,
+        }
+    }
+}
+
+/// A client of a URL, which says whether there is TLS.
+pub(crate) fn open(url: &str, ca: Option<&CaBundle>) -> Result<Client, QueueError> {
+    let client = Client::open(url).map_err(QueueError::Config)?;
+    match (client.get_connection_info().addr(), ca) {
+        (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
+            Err(QueueError::Tls("#insecure is not supported: give the certificate of its CA as CA file"))
+        }
+        (ConnectionAddr::TcpTls { .. }, Some(ca)) => {
+            let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.pem().to_vec()) };
+            Client::build_with_tls(url, certificates).map_err(QueueError::Config)
+        }
+        (_, Some(_)) => Err(QueueError::Tls("a CA is given, and it asks for no TLS: write rediss://, or leave it out")),
+        (_, None) => Ok(client),
     }
 }
 
@@ -109,9 +139,12 @@ impl Link {
         let config =
             AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECT_TIMEOUT));
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let is_tls = matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connection) => Ok(connection?),
-            Err(_) => Err(QueueError::TimedOut),
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) if !error.is_timeout() => Err(error.into()),
+            Ok(Err(_)) | Err(_) if is_tls => Err(QueueError::Handshake),
+            Ok(Err(_)) | Err(_) => Err(QueueError::TimedOut),
         }
     }
 }

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
-use redis::{Client, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use pulse_tls::CaBundle;
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
 use crate::depth::{Depth, Gauges, milliseconds};
 use crate::error::QueueError;
 use crate::keys::{GROUP, Keys};
-use crate::link::Link;
+use crate::link::{self, Link};
 
 /// Ingests asked about in one round trip.
 const CHUNK: usize = 100;
@@ -37,6 +38,8 @@ pub enum Fault {
     Connection,
     /// The password or the rights are wrong.
     Auth,
+    /// The server is not believed, or does not speak TLS.
+    Tls,
     /// No answer in time.
     TimedOut,
     /// A key holds something else than we wrote.
@@ -49,6 +52,7 @@ impl From<&RedisError> for Fault {
             (ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm), _)
             | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => Self::Auth,
             (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) | (_, Some("WRONGTYPE")) => Self::WrongType,
+            _ if pulse_tls::explain(error).is_some() => Self::Tls,
             _ if error.is_timeout() => Self::TimedOut,
             _ => Self::Connection,
         }
@@ -60,8 +64,9 @@ impl QueueError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Config(_) | Self::NoGroup => Fault::Connection,
+            Self::Tls(_) => Fault::Tls,
             Self::Unavailable(error) => Fault::from(error),
-            Self::TimedOut => Fault::TimedOut,
+            Self::TimedOut | Self::Handshake => Fault::TimedOut,
         }
     }
 }
@@ -72,13 +77,12 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Prepares to connect to `url`; the first look does.
+    /// Prepares to connect to `url`, and to believe `ca` instead of the system's roots; the first look does.
     ///
     /// # Errors
-    /// [`QueueError::Config`]. An absent server is not an error here.
-    pub fn new(url: &str) -> Result<Self, QueueError> {
-        let client = Client::open(url).map_err(QueueError::Config)?;
-        Ok(Self { link: Link::new(client) })
+    /// [`QueueError::Config`] or [`QueueError::Tls`]. An absent server is not an error here.
+    pub fn new(url: &str, ca: Option<&CaBundle>) -> Result<Self, QueueError> {
+        Ok(Self { link: Link::new(link::open(url, ca)?) })
     }
 
     /// Looks at these ingests, `<namespace>/<name>`; the answers are in their order. Takes at most 3 s for each 100.

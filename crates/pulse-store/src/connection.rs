@@ -5,10 +5,12 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use pulse_tls::CaBundle;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 
-use crate::error::StoreError;
+use crate::error::{ConfigError, StoreError};
+use crate::tls;
 
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,6 +22,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 pub struct StoreConfig {
     /// `postgres://…`; holds a password, so it is never logged.
     pub url: String,
+    /// Whom to believe beside the system's roots. With it, the server's certificate and name are checked, unless the
+    /// URL says `sslmode=verify-ca`.
+    pub ca: Option<CaBundle>,
     /// The most connections of the pool; lanes come on top.
     pub max_connections: u32,
     /// Shown in `pg_stat_activity`.
@@ -37,10 +42,11 @@ impl Store {
     /// Prepares to connect; the first statement does.
     ///
     /// # Errors
-    /// If the URL cannot be parsed. An absent server is not an error here.
-    pub fn connect_lazy(config: &StoreConfig) -> Result<Self, StoreError> {
+    /// [`ConfigError`]. An absent server is not an error here.
+    pub fn connect_lazy(config: &StoreConfig) -> Result<Self, ConfigError> {
         let options = PgConnectOptions::from_str(&config.url)
-            .map_err(StoreError::Unexpected)?
+            .map_err(|error| ConfigError(format!("expected postgres://USER@HOST/DATABASE: {error}")))?;
+        let options = tls::secure(options, &config.url, config.ca.as_ref())?
             .application_name(&config.application_name)
             .disable_statement_logging()
             .options([
@@ -65,6 +71,10 @@ impl Store {
             ("enable_mergejoin", "off"),
         ]);
         Ok(Self { pool, lane_options })
+    }
+
+    pub(crate) fn options(&self) -> &PgConnectOptions {
+        &self.lane_options
     }
 
     /// A connection of its own for hot statements.

@@ -7,7 +7,7 @@ use sqlx::error::DatabaseError;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// PostgreSQL is away, restarting, overloaded or read-only, or the outcome is unknown: try again later.
-    #[error("PostgreSQL is unavailable")]
+    #[error("PostgreSQL is unavailable{}", about_tls(.0))]
     Unavailable(#[source] SqlxError),
     /// A row that somebody else holds was not released in time: try again later.
     #[error("a row is locked by another transaction")]
@@ -28,6 +28,11 @@ pub enum StoreError {
     #[error("unexpected answer of PostgreSQL")]
     Unexpected(#[source] SqlxError),
 }
+
+/// The URL, or the CA beside it, cannot be used: a sentence that has no password in it.
+#[derive(Debug, thiserror::Error)]
+#[error("the database URL cannot be used: {0}")]
+pub struct ConfigError(pub(crate) String);
 
 /// The foreign key from events to their user.
 pub const EVENTS_USER_FK: &str = "events_user_id_fkey";
@@ -63,6 +68,18 @@ impl From<SqlxError> for StoreError {
                 other => Self::Unexpected(other),
             },
         }
+    }
+}
+
+/// What to do, if it is TLS that failed: whoever waits for PostgreSQL has to hear that waiting does not help.
+fn about_tls(error: &SqlxError) -> String {
+    match (error, pulse_tls::explain(error)) {
+        (_, Some(told)) => format!(": {told}"),
+        (SqlxError::Tls(why), None) if why.to_string().contains("does not support TLS") => {
+            ": it offers no TLS, which the URL's sslmode or the CA asks for: turn ssl on in PostgreSQL".into()
+        }
+        (SqlxError::Tls(why), None) => format!(": TLS failed: {why}"),
+        (_, None) => String::new(),
     }
 }
 

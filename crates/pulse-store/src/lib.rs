@@ -23,12 +23,13 @@ mod settings;
 mod settle;
 mod sweep;
 mod tasks;
+mod tls;
 mod users;
 
 pub use accept::{AcceptConfig, AcceptError, Acceptance, Acceptor, NewTask};
 pub use claim::Claimer;
 pub use connection::{Store, StoreConfig};
-pub use error::{EVENTS_USER_FK, StoreError};
+pub use error::{ConfigError, EVENTS_USER_FK, StoreError};
 pub use events::{EventFilter, PageStart, StoredEvent, UnprocessedEvents};
 pub use gauges::Backlog;
 pub use idempotency::{KeyConflict, NewKey};

@@ -271,8 +271,8 @@ mod tests {
     #[tokio::test]
     async fn it_ends_when_told_to_though_somebody_could_still_send() {
         let url = "postgres://nobody@127.0.0.1:1/none".to_owned();
-        let store = StoreConfig { url, max_connections: 1, application_name: "test".into() };
-        let queue = QueueConfig { url: "redis://127.0.0.1:1".into(), ingest: "test".into() };
+        let store = StoreConfig { url, ca: None, max_connections: 1, application_name: "test".into() };
+        let queue = QueueConfig { url: "redis://127.0.0.1:1".into(), ca: None, ingest: "test".into() };
         let config = WorkerConfig {
             name: "test".into(),
             concurrency: 1,

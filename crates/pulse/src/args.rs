@@ -11,6 +11,7 @@ use pulse_core::{Limits, RetryPolicy};
 use pulse_http::{AuthConfig, KeySource, ServerConfig};
 use pulse_queue::{Queue, QueueConfig};
 use pulse_store::{Store, StoreConfig};
+use pulse_tls::CaBundle;
 
 use crate::telemetry::{Format, TelemetryConfig};
 
@@ -66,9 +67,13 @@ pub(crate) struct IngestArgs {
 /// PostgreSQL.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DatabaseArgs {
-    /// Where PostgreSQL is: postgres://USER:PASSWORD@HOST/DATABASE
+    /// Where PostgreSQL is: postgres://USER:PASSWORD@HOST/DATABASE. It takes libpq's sslmode and sslrootcert
     #[arg(long, env = "PULSE_DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: String,
+    /// A PEM file with the CA of PostgreSQL's certificate, believed beside those of the system. With it, certificate
+    /// and host name are checked, as sslmode=verify-full does, unless the URL says verify-ca
+    #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH")]
+    pub(crate) database_ca_file: Option<PathBuf>,
     /// The most pooled connections of this process; the hot statements have a few of their own on top
     #[arg(long, env = "PULSE_DATABASE_MAX_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) database_max_connections: u32,
@@ -76,25 +81,34 @@ pub(crate) struct DatabaseArgs {
 
 impl DatabaseArgs {
     pub(crate) fn connect(self, role: &str) -> anyhow::Result<Store> {
-        let Self { database_url: url, database_max_connections: max_connections } = self;
-        let config = StoreConfig { url, max_connections, application_name: format!("pulse {role}") };
-        Store::connect_lazy(&config).context("the database URL is not valid: expected postgres://USER@HOST/DATABASE")
+        let Self { database_url: url, database_ca_file, database_max_connections: max_connections } = self;
+        let ca = read_ca("--database-ca-file", database_ca_file)?;
+        let config = StoreConfig { url, ca, max_connections, application_name: format!("pulse {role}") };
+        Ok(Store::connect_lazy(&config)?)
     }
 }
 
 /// Redis.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RedisArgs {
-    /// Where Redis, the broker, is: redis://HOST:PORT/DB or unix:///PATH
+    /// Where Redis, the broker, is: redis://HOST:PORT/DB, rediss://HOST:PORT/DB for TLS, or unix:///PATH
     #[arg(long, visible_alias = "broker-url", env = "PULSE_REDIS_URL", hide_env_values = true)]
     pub(crate) redis_url: String,
+    /// A PEM file with the CA of Redis' certificate, believed instead of those of the system; only with rediss://
+    #[arg(long, env = "PULSE_REDIS_CA_FILE", value_name = "PATH")]
+    pub(crate) redis_ca_file: Option<PathBuf>,
 }
 
 impl RedisArgs {
     pub(crate) fn connect(self, ingest: &str) -> anyhow::Result<Queue> {
-        let Self { redis_url: url } = self;
-        Ok(Queue::connect_lazy(&QueueConfig { url, ingest: ingest.to_owned() })?)
+        let Self { redis_url: url, redis_ca_file } = self;
+        let ca = read_ca("--redis-ca-file", redis_ca_file)?;
+        Ok(Queue::connect_lazy(&QueueConfig { url, ca, ingest: ingest.to_owned() })?)
     }
+}
+
+fn read_ca(flag: &str, path: Option<PathBuf>) -> anyhow::Result<Option<CaBundle>> {
+    path.map(|path| CaBundle::read(&path)).transpose().with_context(|| format!("{flag} is of no use"))
 }
 
 /// Probes and metrics.

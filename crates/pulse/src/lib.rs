@@ -30,6 +30,7 @@ use crate::cli::{Cli, Command};
 /// The exit code is 0 when the role ended as told, 2 for a wrong command line, and what the command documents otherwise.
 #[must_use]
 pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
+    pulse_tls::install_provider();
     let Cli { log, command } = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -10,8 +10,8 @@ use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::pki::Pair;
 use super::tools::program;
+use crate::pki::Pair;
 use crate::run;
 
 /// Who asks.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::pki::{Authority, token_keys};
 use super::server::Folder;
+use crate::pki::{Authority, token_keys};
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// Services' addresses, which lead nowhere here: enough for thousands.

@@ -17,9 +17,9 @@ use tokio::sync::{Mutex, OnceCell, oneshot};
 
 use super::access::{Access, Credentials};
 use super::args;
-use super::pki::Authority;
 use super::server::{Folder, Server};
 use super::tools::program;
+use crate::pki::Authority;
 use crate::process::free_port;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);

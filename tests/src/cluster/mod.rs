@@ -16,7 +16,6 @@ mod control_plane;
 mod fault;
 mod forward;
 mod node;
-mod pki;
 mod proxy;
 mod reach;
 mod server;

@@ -131,6 +131,11 @@ pub struct DatabaseSpec {
     #[serde(deserialize_with = "with_uri_key")]
     #[schemars(schema_with = "uri_secret")]
     pub url_secret_ref: SecretKey,
+    /// Where the CA of its certificate is, in PEM. With it, pods verify the certificate and the host name, unless the
+    /// URL says `sslmode=verify-ca`. CloudNativePG's is `<cluster>-ca`.
+    #[serde(default, deserialize_with = "with_ca_key", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "ca_secret")]
+    pub ca_secret_ref: Option<SecretKey>,
     /// The most connections that all roles together may open. The workers' number is limited by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 10000))]
@@ -145,6 +150,10 @@ pub struct RedisSpec {
     #[serde(deserialize_with = "with_url_key")]
     #[schemars(schema_with = "url_secret")]
     pub url_secret_ref: SecretKey,
+    /// Where the CA of its certificate is, in PEM, if it is none that the image knows. The URL is `rediss://` then.
+    #[serde(default, deserialize_with = "with_ca_key", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "ca_secret")]
+    pub ca_secret_ref: Option<SecretKey>,
 }
 
 /// A key of a Secret of this namespace.
@@ -383,12 +392,21 @@ fn with_url_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Sec
     Ok(SecretKey { name, key: key.unwrap_or_else(|| "url".into()) })
 }
 
+fn with_ca_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SecretKey>, D::Error> {
+    let given = Option::<KeyOptional>::deserialize(deserializer)?;
+    Ok(given.map(|KeyOptional { name, key }| SecretKey { name, key: key.unwrap_or_else(|| "ca.crt".into()) }))
+}
+
 fn uri_secret(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     secret_with_default_key("uri")
 }
 
 fn url_secret(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     secret_with_default_key("url")
+}
+
+fn ca_secret(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    secret_with_default_key("ca.crt")
 }
 
 fn secret_with_default_key(key: &str) -> schemars::Schema {

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use super::pod::{self, Pod};
+use super::pod::{self, Pod, SecretFile};
 use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec};
 use crate::names::{self, REVISION, Role, SECRETS};
 
@@ -49,7 +49,9 @@ pub(super) fn deployment(
         Role::Worker => i64::from(cr.spec.workers.drain_timeout_seconds) + WORKER_GRACE_SECONDS,
         Role::Scheduler => 30,
     });
-    pod.public_key = (role == Role::Api).then(|| cr.spec.auth.public_key_secret_ref.clone()).flatten();
+    pod.files.extend(SecretFile::public_key(cr).filter(|_| role == Role::Api));
+    pod.files.extend(SecretFile::database_ca(cr));
+    pod.files.extend(SecretFile::redis_ca(cr));
     let mut labels = more.labels.clone();
     labels.extend(names::labels(&instance, component));
     let mut annotations = more.annotations.clone();
@@ -106,10 +108,12 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
         pod::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
         pod::secret("PULSE_REDIS_URL", &cr.spec.redis.url_secret_ref),
     ];
+    env.extend(SecretFile::database_ca(cr).map(SecretFile::variable));
+    env.extend(SecretFile::redis_ca(cr).map(SecretFile::variable));
     let TasksSpec { timeout_seconds, retry } = &cr.spec.tasks;
     match role {
         Role::Api => {
-            env.extend(auth(&cr.spec.auth));
+            env.extend(auth(cr));
             let limits = &cr.spec.api.limits;
             env.extend([
                 pod::value("PULSE_MAX_BODY_BYTES", limits.max_body_bytes.to_string()),
@@ -133,11 +137,11 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
     env
 }
 
-fn auth(auth: &AuthSpec) -> Vec<EnvVar> {
-    let AuthSpec { jwt_secret_ref, public_key_secret_ref, issuer, audience, auto_provision } = auth;
+fn auth(cr: &PulseIngest) -> Vec<EnvVar> {
+    let AuthSpec { jwt_secret_ref, public_key_secret_ref: _, issuer, audience, auto_provision } = &cr.spec.auth;
     let mut env = vec![pod::value("PULSE_AUTO_PROVISION", auto_provision.to_string())];
     env.extend(jwt_secret_ref.as_ref().map(|key| pod::secret("PULSE_JWT_SECRET", key)));
-    env.extend(public_key_secret_ref.as_ref().map(|_| pod::value("PULSE_JWT_PUBLIC_KEY_FILE", pod::PUBLIC_KEY)));
+    env.extend(SecretFile::public_key(cr).map(SecretFile::variable));
     env.extend(issuer.as_ref().map(|issuer| pod::value("PULSE_JWT_ISSUER", issuer)));
     env.extend(audience.as_ref().map(|audience| pod::value("PULSE_JWT_AUDIENCE", audience)));
     env

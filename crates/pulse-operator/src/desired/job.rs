@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
-use super::pod::{self, Pod};
+use super::pod::{self, Pod, SecretFile};
 use crate::crd::{PulseIngest, Revision};
 use crate::names;
 
@@ -63,6 +63,8 @@ pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Job {
         pod::value("PULSE_RESULT_FILE", "/dev/termination-log"),
         pod::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
     ];
+    pod.env.extend(SecretFile::database_ca(cr).map(SecretFile::variable));
+    pod.files.extend(SecretFile::database_ca(cr));
     Job {
         metadata: names::metadata(cr, name.clone(), names::MIGRATION),
         spec: Some(JobSpec {

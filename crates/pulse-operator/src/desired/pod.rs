@@ -16,10 +16,61 @@ use crate::names;
 
 /// The container of every pod.
 pub(crate) const CONTAINER: &str = "pulse";
-/// Where the public key of tokens is mounted.
-pub(super) const PUBLIC_KEY: &str = "/etc/pulse/auth/public.pem";
 /// The user of the image: nobody in particular.
 const USER: i64 = 65532;
+
+/// A key of a Secret that pods read as a file, and the variable that names the file.
+#[derive(Clone, Copy)]
+pub(super) struct SecretFile<'a> {
+    variable: &'static str,
+    /// The volume, and its folder below `/etc/pulse`.
+    volume: &'static str,
+    file: &'static str,
+    key: &'a SecretKey,
+}
+
+impl<'a> SecretFile<'a> {
+    /// The public key of tokens.
+    pub(super) fn public_key(cr: &'a PulseIngest) -> Option<Self> {
+        let key = cr.spec.auth.public_key_secret_ref.as_ref()?;
+        Some(Self { variable: "PULSE_JWT_PUBLIC_KEY_FILE", volume: "auth", file: "public.pem", key })
+    }
+
+    /// The CA of PostgreSQL.
+    pub(super) fn database_ca(cr: &'a PulseIngest) -> Option<Self> {
+        let key = cr.spec.database.ca_secret_ref.as_ref()?;
+        Some(Self { variable: "PULSE_DATABASE_CA_FILE", volume: "database-ca", file: "ca.crt", key })
+    }
+
+    /// The CA of Redis.
+    pub(super) fn redis_ca(cr: &'a PulseIngest) -> Option<Self> {
+        let key = cr.spec.redis.ca_secret_ref.as_ref()?;
+        Some(Self { variable: "PULSE_REDIS_CA_FILE", volume: "redis-ca", file: "ca.crt", key })
+    }
+
+    /// The variable.
+    pub(super) fn variable(self) -> EnvVar {
+        value(self.variable, format!("{}/{}", self.folder(), self.file))
+    }
+
+    fn folder(self) -> String {
+        format!("/etc/pulse/{}", self.volume)
+    }
+
+    /// That key alone, whatever else the Secret holds.
+    fn volume(self) -> Volume {
+        let SecretKey { name, key } = self.key.clone();
+        let items = vec![KeyToPath { key, path: self.file.into(), mode: None }];
+        let source =
+            SecretVolumeSource { secret_name: Some(name), items: Some(items), ..SecretVolumeSource::default() };
+        Volume { name: self.volume.into(), secret: Some(source), ..Volume::default() }
+    }
+
+    fn mount(self) -> VolumeMount {
+        let (name, mount_path) = (self.volume.into(), self.folder());
+        VolumeMount { name, mount_path, read_only: Some(true), ..VolumeMount::default() }
+    }
+}
 
 /// What pods differ in.
 pub(super) struct Pod<'a> {
@@ -35,7 +86,7 @@ pub(super) struct Pod<'a> {
     pub(super) probes: Option<(Probe, Probe)>,
     pub(super) lifecycle: Option<Lifecycle>,
     pub(super) grace_seconds: Option<i64>,
-    pub(super) public_key: Option<SecretKey>,
+    pub(super) files: Vec<SecretFile<'a>>,
     /// For development: where newer builds of its program are put.
     pub(super) dev_reload: Option<&'a Path>,
     /// For a Job: it runs once, and its last line is its result.
@@ -56,7 +107,7 @@ impl<'a> Pod<'a> {
             probes: None,
             lifecycle: None,
             grace_seconds: None,
-            public_key: None,
+            files: Vec::new(),
             dev_reload: None,
             once: false,
         }
@@ -75,7 +126,7 @@ impl<'a> Pod<'a> {
             probes,
             lifecycle,
             grace_seconds,
-            public_key,
+            files,
             dev_reload,
             once,
         } = self;
@@ -86,7 +137,7 @@ impl<'a> Pod<'a> {
         env.extend(theirs.map(|variable| value(&variable.name, &variable.value)));
         let (liveness, readiness) = probes.unzip();
         let builds = dev_reload.and_then(Path::parent).map(builds);
-        let volumes = public_key.map(public_key_files).into_iter().chain(builds);
+        let volumes = files.iter().map(|file| (file.volume(), file.mount())).chain(builds);
         let (volumes, mounts): (Vec<Volume>, Vec<VolumeMount>) = volumes.unzip();
         let pull_secrets: Vec<LocalObjectReference> =
             spec.pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
@@ -196,27 +247,6 @@ fn spread(cr: &PulseIngest, component: &str, more: &PodTemplate) -> Vec<Topology
         ..TopologySpreadConstraint::default()
     });
     constraints.collect()
-}
-
-fn public_key_files(key: SecretKey) -> (Volume, VolumeMount) {
-    let SecretKey { name, key } = key;
-    let items = vec![KeyToPath { key, path: "public.pem".into(), mode: None }];
-    let volume = Volume {
-        name: "auth".into(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(name),
-            items: Some(items),
-            ..SecretVolumeSource::default()
-        }),
-        ..Volume::default()
-    };
-    let mount = VolumeMount {
-        name: "auth".into(),
-        mount_path: "/etc/pulse/auth".into(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    };
-    (volume, mount)
 }
 
 /// An empty folder, which outlives a restart of the container.

@@ -154,6 +154,24 @@ fn every_field_has_an_effect_when_set_and_none_when_unset() {
             format!("{pod}/volumes/0/secret/secretName"),
             json!("keys"),
         ),
+        (
+            json!({"database": {"caSecretRef": {"name": "db-ca"}}}),
+            "Job/main-migrate-0123456789",
+            format!("{pod}/volumes"),
+            json!([{"name": "database-ca", "secret": {"secretName": "db-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]),
+        ),
+        (
+            json!({"database": {"caSecretRef": {"name": "db-ca", "key": "root.pem"}}}),
+            "Deployment/main-worker",
+            format!("{pod}/volumes"),
+            json!([{"name": "database-ca", "secret": {"secretName": "db-ca", "items": [{"key": "root.pem", "path": "ca.crt"}]}}]),
+        ),
+        (
+            json!({"redis": {"caSecretRef": {"name": "redis-ca"}}}),
+            "Deployment/main-scheduler",
+            format!("{pod}/containers/0/volumeMounts"),
+            json!([{"name": "redis-ca", "mountPath": "/etc/pulse/redis-ca", "readOnly": true}]),
+        ),
     ];
     let before = made(json!({}));
     for (changes, object, pointer, expected) in table {
@@ -177,6 +195,18 @@ fn every_setting_becomes_a_variable_of_its_role() {
         (json!({"api": {"limits": {"maxEventDepth": 7}}}), "api", "PULSE_MAX_EVENT_DEPTH", "7"),
         (json!({"api": {"limits": {"maxBatch": 7}}}), "api", "PULSE_MAX_BATCH", "7"),
         (json!({"api": {"limits": {"maxInFlight": 7}}}), "api", "PULSE_MAX_IN_FLIGHT", "7"),
+        (
+            json!({"database": {"caSecretRef": {"name": "a"}}}),
+            "worker",
+            "PULSE_DATABASE_CA_FILE",
+            "/etc/pulse/database-ca/ca.crt",
+        ),
+        (
+            json!({"redis": {"caSecretRef": {"name": "a"}}}),
+            "scheduler",
+            "PULSE_REDIS_CA_FILE",
+            "/etc/pulse/redis-ca/ca.crt",
+        ),
         (json!({"auth": {"issuer": "me"}}), "api", "PULSE_JWT_ISSUER", "me"),
         (json!({"auth": {"audience": "you"}}), "api", "PULSE_JWT_AUDIENCE", "you"),
         (json!({"auth": {"autoProvision": false}}), "api", "PULSE_AUTO_PROVISION", "false"),
@@ -194,6 +224,28 @@ fn every_setting_becomes_a_variable_of_its_role() {
     }
     let theirs = json!({"api": {"podTemplate": {"env": [{"name": "PULSE_INGEST", "value": "theirs"}]}}});
     assert_eq!(env(container(&made(theirs), "Deployment/main-api"), "PULSE_INGEST")["value"], "shop/main", "ours win");
+}
+
+#[test]
+fn a_ca_is_a_file_of_every_pod_that_connects_and_of_no_other() {
+    let both = json!({"database": {"caSecretRef": {"name": "a"}}, "redis": {"caSecretRef": {"name": "b"}},
+                      "auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "k", "key": "p"}}});
+    let volumes = |objects: &BTreeMap<String, Value>, object: &str| -> Vec<String> {
+        let volumes = objects[object]["spec"]["template"]["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let mounts = container(objects, object)["volumeMounts"].as_array().map_or(0, Vec::len);
+        assert_eq!(volumes.len(), mounts, "{object}");
+        volumes.iter().filter_map(|volume| volume["name"].as_str().map(str::to_owned)).collect()
+    };
+    let objects = made(both.clone());
+    assert_eq!(volumes(&objects, "Deployment/main-api"), ["auth", "database-ca", "redis-ca"]);
+    assert_eq!(volumes(&objects, "Deployment/main-worker"), ["database-ca", "redis-ca"]);
+    assert_eq!(volumes(&objects, "Deployment/main-scheduler"), ["database-ca", "redis-ca"]);
+    assert_eq!(volumes(&objects, "Job/main-migrate-0123456789"), ["database-ca"], "it never meets Redis");
+    assert!(env(container(&objects, "Job/main-migrate-0123456789"), "PULSE_REDIS_CA_FILE").is_null());
+    let dropped = json!({"database": {"caSecretRef": null}, "redis": {"caSecretRef": null}});
+    assert_eq!(made(dropped), made(json!({})), "dropping it leaves nothing");
+    let (with, without) = (ingest(both), ingest(json!({})));
+    assert_eq!(revision::desired(&with.spec), revision::desired(&without.spec), "no migration because of a CA");
 }
 
 #[test]

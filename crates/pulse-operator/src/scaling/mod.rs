@@ -37,5 +37,5 @@ pub use history::History;
 pub use plan::plan_workers;
 pub use policy::{Policy, STARTUP_BUDGET, WorkerPod, Workers};
 pub use sample::{GAUGES_MAX_AGE, Sample, SampleError};
-pub use sampler::{Key, SampleTarget, Samplers};
+pub use sampler::{Key, SampleTarget, Samplers, Server};
 pub use victims::{CostChange, VICTIM_COST, choose_victims, in_flight_by_pod};

@@ -39,6 +39,8 @@ pub enum SampleError {
     ConnectionFailed,
     /// The password or the rights are wrong.
     AuthFailed,
+    /// Its certificate or the CA is of no use, or it does not speak TLS.
+    TlsFailed,
     /// It did not answer in time.
     TimedOut,
     /// A key holds something else than we wrote: another type, or a figure that is none.
@@ -51,6 +53,7 @@ impl SampleError {
         match self {
             Self::ConnectionFailed => "ConnectionFailed",
             Self::AuthFailed => "AuthFailed",
+            Self::TlsFailed => "TlsFailed",
             Self::TimedOut => "TimedOut",
             Self::WrongType => "WrongType",
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pulse_queue::{Fault, Probe, Snapshot};
+use pulse_tls::CaBundle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -37,10 +38,26 @@ pub struct Key {
 pub struct SampleTarget {
     /// Its id in Redis, `<namespace>/<name>`.
     pub ingest: String,
-    /// Where its Redis is; may hold a password, so it is never logged.
-    pub url: String,
+    /// Its Redis.
+    pub server: Server,
     /// The object.
     pub key: Key,
+}
+
+/// A Redis, and whom we believe that it is: the same one with another CA is another.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// Where it is; may hold a password, so it is never logged.
+    pub url: String,
+    /// The PEM of its CA, if it is not one of the system's; not checked yet.
+    pub ca: Option<Vec<u8>>,
+}
+
+impl Server {
+    fn probe(&self) -> Result<Probe, SampleError> {
+        let ca = self.ca.clone().map(CaBundle::from_pem).transpose().map_err(|_| SampleError::TlsFailed)?;
+        Probe::new(&self.url, ca.as_ref()).map_err(|error| SampleError::from(error.fault()))
+    }
 }
 
 /// What a task samples: the objects, and their ids in Redis.
@@ -57,7 +74,7 @@ pub struct Samplers {
 #[derive(Default)]
 struct State {
     targets: BTreeMap<Key, SampleTarget>,
-    tasks: HashMap<String, SamplerTask>,
+    tasks: HashMap<Server, SamplerTask>,
 }
 
 struct SamplerTask {
@@ -127,13 +144,13 @@ impl Samplers {
 
     fn apply(&self, state: &mut State) {
         let State { targets, tasks } = state;
-        let mut wanted: HashMap<&str, Ingests> = HashMap::new();
-        for SampleTarget { ingest, url, key } in targets.values() {
-            wanted.entry(url).or_default().insert(key.clone(), ingest.clone());
+        let mut wanted: HashMap<&Server, Ingests> = HashMap::new();
+        for SampleTarget { ingest, server, key } in targets.values() {
+            wanted.entry(server).or_default().insert(key.clone(), ingest.clone());
         }
-        tasks.retain(|url, _| wanted.contains_key(url.as_str()));
-        for (url, ingests) in wanted {
-            match tasks.get(url) {
+        tasks.retain(|server, _| wanted.contains_key(server));
+        for (server, ingests) in wanted {
+            match tasks.get(server) {
                 Some(task) => {
                     task.ingests.send_if_modified(|now| {
                         let changes = *now != ingests;
@@ -142,14 +159,14 @@ impl Samplers {
                     });
                 }
                 None => {
-                    tasks.insert(url.to_owned(), self.spawn(url.to_owned(), ingests));
+                    tasks.insert(server.clone(), self.spawn(server.clone(), ingests));
                 }
             }
         }
         self.samples.lock().retain(|key, _| targets.contains_key(key));
     }
 
-    fn spawn(&self, url: String, ingests: Ingests) -> SamplerTask {
+    fn spawn(&self, server: Server, ingests: Ingests) -> SamplerTask {
         let (sender, receiver) = watch::channel(ingests);
         let sampler = Sampler {
             interval: self.interval,
@@ -157,7 +174,7 @@ impl Samplers {
             samples: self.samples.clone(),
             sampled: self.sampled.clone(),
         };
-        SamplerTask { ingests: sender, task: tokio::spawn(sampler.run(url)).abort_handle() }
+        SamplerTask { ingests: sender, task: tokio::spawn(sampler.run(server)).abort_handle() }
     }
 }
 
@@ -170,8 +187,8 @@ struct Sampler {
 }
 
 impl Sampler {
-    async fn run(mut self, url: String) {
-        let mut probe = Probe::new(&url);
+    async fn run(mut self, server: Server) {
+        let mut probe = server.probe();
         let mut looked_at = Ingests::new();
         let mut next = Instant::now();
         loop {
@@ -184,7 +201,7 @@ impl Sampler {
             if !due.is_empty() {
                 let found = match &mut probe {
                     Ok(probe) => look(probe, &due).await,
-                    Err(_) => Err(SampleError::ConnectionFailed),
+                    Err(error) => Err(*error),
                 };
                 for key in self.store(&due, found) {
                     if self.sampled.send(key).await.is_err() {
@@ -253,6 +270,7 @@ impl From<Fault> for SampleError {
         match fault {
             Fault::Connection => Self::ConnectionFailed,
             Fault::Auth => Self::AuthFailed,
+            Fault::Tls => Self::TlsFailed,
             Fault::TimedOut => Self::TimedOut,
             Fault::WrongType => Self::WrongType,
         }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 use pulse_operator::{Finding, Kubernetes};
+use pulse_tls::Encryption;
 use serde::Serialize;
 
 use crate::args::{DatabaseArgs, IngestArgs, RedisArgs};
@@ -44,6 +45,9 @@ struct Line {
     value: String,
     ok: bool,
     fix: Option<String>,
+    /// Good to know, and no fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
 }
 
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
@@ -69,6 +73,13 @@ async fn servers(ingest: IngestArgs, database: DatabaseArgs, redis: RedisArgs) -
     let store = database.connect("check")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut lines = Vec::new();
+    if let Ok(encryption) = store.encryption().await {
+        lines.push(connection(
+            "postgresql",
+            encryption,
+            "add sslmode=verify-full to its URL, or give its CA as CA file",
+        ));
+    }
     match store.settings().await {
         Ok(settings) => lines.extend(
             settings
@@ -89,6 +100,7 @@ async fn servers(ingest: IngestArgs, database: DatabaseArgs, redis: RedisArgs) -
     }
     match queue.settings().await {
         Ok(settings) => {
+            lines.push(connection("redis", queue.encryption(), "use rediss:// and its TLS port"));
             let old = (!settings.is_new_enough()).then(|| "use Redis 6.2 or newer, or Valkey".to_owned());
             lines.push(line("redis", "version", settings.version, old));
             let evicts = settings.maxmemory_policy != "noeviction";
@@ -107,11 +119,14 @@ fn report(lines: &[Line], json: bool) -> anyhow::Result<ExitCode> {
     if json {
         print_json(&serde_json::json!({ "ok": ok, "checks": lines }))?;
     } else {
-        for Line { part, name, value, ok, fix } in lines {
+        for Line { part, name, value, ok, fix, note } in lines {
             let mark = if *ok { "ok  " } else { "FAIL" };
             print_line(&format!("{mark}  {part}  {name} = {value}"))?;
             if let Some(fix) = fix {
                 print_line(&format!("      fix: {fix}"))?;
+            }
+            if let Some(note) = note {
+                print_line(&format!("      note: {note}"))?;
             }
         }
     }
@@ -119,7 +134,13 @@ fn report(lines: &[Line], json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn line(part: &'static str, name: impl Into<String>, value: String, fix: Option<String>) -> Line {
-    Line { part, name: name.into(), value, ok: fix.is_none(), fix }
+    Line { part, name: name.into(), value, ok: fix.is_none(), fix, note: None }
+}
+
+/// How a server is connected to. Whether that is safe depends on the network, so it is no fault.
+fn connection(part: &'static str, encryption: Encryption, how: &'static str) -> Line {
+    let note = matches!(encryption, Encryption::Plain | Encryption::Unverified).then_some(how);
+    Line { note, ..line(part, "connection", encryption.to_string(), None) }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -36,9 +36,15 @@ pub(crate) struct DevArgs {
     /// Use this PostgreSQL instead of a private one
     #[arg(long, env = "PULSE_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// The CA of that PostgreSQL, see `pulse api`
+    #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH", requires = "database_url")]
+    database_ca_file: Option<PathBuf>,
     /// Use this Redis instead of a private one
     #[arg(long, env = "PULSE_REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
+    /// The CA of that Redis, see `pulse api`
+    #[arg(long, env = "PULSE_REDIS_CA_FILE", value_name = "PATH", requires = "redis_url")]
+    redis_ca_file: Option<PathBuf>,
     /// The secret of tokens; a new one without it, kept with the data
     #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
@@ -71,8 +77,20 @@ pub(crate) async fn run(
     processor: Arc<dyn Processor>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let DevArgs { port, admin_port, data_dir, database_url, redis_url, jwt_secret, json, server, attempts, processing } =
-        args;
+    let DevArgs {
+        port,
+        admin_port,
+        data_dir,
+        database_url,
+        database_ca_file,
+        redis_url,
+        redis_ca_file,
+        jwt_secret,
+        json,
+        server,
+        attempts,
+        processing,
+    } = args;
     let begun = Instant::now();
     let mut banner = Banner::default();
     let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
@@ -118,9 +136,9 @@ pub(crate) async fn run(
         None => data.secret("jwt_secret")?,
     };
 
-    let database = DatabaseArgs { database_url: database_url.clone(), database_max_connections: 20 };
+    let database = DatabaseArgs { database_url: database_url.clone(), database_ca_file, database_max_connections: 20 };
     let store = database.connect("dev")?;
-    let queue = RedisArgs { redis_url: redis_url.clone() }.connect(INGEST)?;
+    let queue = RedisArgs { redis_url: redis_url.clone(), redis_ca_file }.connect(INGEST)?;
     let started = Instant::now();
     let (applied, schema) = migrate::bring_up_to_date(&store, INGEST).await.context("failed to migrate")?;
     banner.line("Migrations", &format!("{applied} applied, schema {schema}"), started);

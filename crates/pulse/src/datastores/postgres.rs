@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::process::{self, Server};
 
 const USER: &str = "pulse";
+const DEFAULT_PORT: u16 = 5432;
 /// A socket's whole path has to fit into 107 bytes.
 const LONGEST_SOCKET_FOLDER: usize = 85;
 const INSTALL: &str =
@@ -19,12 +20,13 @@ const INSTALL: &str =
 pub struct PostgresConfig {
     folder: PathBuf,
     settings: Vec<String>,
+    port: Option<u16>,
 }
 
 impl PostgresConfig {
     /// Data, socket and log go into `folder`, which is made on first use.
     pub fn in_dir(folder: PathBuf) -> Self {
-        Self { folder, settings: Vec::new() }
+        Self { folder, settings: Vec::new(), port: None }
     }
 
     /// Adds a setting, `name=value`.
@@ -33,12 +35,20 @@ impl PostgresConfig {
         self.settings.push(setting.to_owned());
         self
     }
+
+    /// Listens on this port of 127.0.0.1 too.
+    #[must_use]
+    pub fn with_port(self, port: u16) -> Self {
+        let listening = self.with_setting("listen_addresses=127.0.0.1").with_setting(&format!("port={port}"));
+        Self { port: Some(port), ..listening }
+    }
 }
 
 /// A running PostgreSQL server.
 pub struct Postgres {
     server: Server,
     sockets: PathBuf,
+    port: Option<u16>,
     version: String,
     _short: Option<TempDir>,
 }
@@ -49,7 +59,9 @@ impl Postgres {
     /// # Errors
     /// If there are no binaries, or the server does not start: with its last words.
     pub async fn start(config: PostgresConfig) -> anyhow::Result<Self> {
-        let PostgresConfig { folder, settings } = config;
+        let PostgresConfig { folder, settings, port } = config;
+        // Sockets are named after the port.
+        let number = port.unwrap_or(DEFAULT_PORT).to_string();
         let programs = programs().context(INSTALL)?;
         process::server_folder(&folder)?;
         let (sockets, short) = socket_folder(&folder)?;
@@ -83,17 +95,17 @@ impl Postgres {
         server
             .wait_until(async || {
                 let mut probe = tokio::process::Command::new(&ready);
-                probe.arg("-q").arg("-h").arg(&sockets).arg("-U").arg(USER).args(["-d", "postgres"]);
+                probe.arg("-q").arg("-h").arg(&sockets).arg("-U").arg(USER).args(["-d", "postgres", "-p", &number]);
                 process::run(probe, "pg_isready").await.is_ok()
             })
             .await?;
         if is_new {
             let mut createdb = tokio::process::Command::new(programs.join("createdb"));
-            createdb.arg("-h").arg(&sockets).args(["-U", USER, USER]);
+            createdb.arg("-h").arg(&sockets).args(["-U", USER, "-p", &number, USER]);
             process::run(createdb, "createdb").await?;
         }
         let version = process::version(&programs.join("postgres")).await?;
-        Ok(Self { server, sockets, version, _short: short })
+        Ok(Self { server, sockets, port, version, _short: short })
     }
 
     /// Such as `15.18`.
@@ -103,7 +115,8 @@ impl Postgres {
 
     /// Where to connect.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}@localhost/{database}?host={}", self.sockets.display())
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("postgres://{USER}@localhost{port}/{database}?host={}", self.sockets.display())
     }
 
     /// Ends all sessions, writes everything down, and ends.

@@ -1,21 +1,21 @@
-//! Certificates of a cluster of ours.
+//! Certificates of servers and clusters of ours.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
 
-/// The certificate authority that the API server believes.
-pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// A certificate authority.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, both as PEM.
-pub(super) struct Pair {
-    pub(super) certificate: String,
-    pub(super) key: String,
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Authority {
-    pub(super) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, "pulse-tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -23,18 +23,18 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    pub(super) fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// For a server at these names and addresses.
-    pub(super) fn server(&self, names: &[&str]) -> anyhow::Result<Pair> {
+    pub(crate) fn server(&self, names: &[&str]) -> anyhow::Result<Pair> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         self.sign(CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// For a user, whom Kubernetes knows by this name and group.
-    pub(super) fn client(&self, user: &str, group: Option<&str>) -> anyhow::Result<Pair> {
+    pub(crate) fn client(&self, user: &str, group: Option<&str>) -> anyhow::Result<Pair> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, user);
         if let Some(group) = group {
@@ -53,7 +53,7 @@ impl Authority {
 }
 
 /// The key that signs tokens of service accounts, and the one that checks them.
-pub(super) fn token_keys() -> anyhow::Result<(String, String)> {
+pub(crate) fn token_keys() -> anyhow::Result<(String, String)> {
     let key = KeyPair::generate()?;
     Ok((key.serialize_pem(), key.public_key_pem()))
 }

@@ -1,0 +1,136 @@
+//! Whether a connection is encrypted, and whom it believes.
+//!
+//! The URL says so as libpq has it (`sslmode`, `sslrootcert`), with one rule on top: whoever names a CA wants the server
+//! checked against it. libpq would take such a server unchecked if `sslmode` were left out.
+
+use std::path::Path;
+
+use pulse_tls::{CaBundle, Encryption};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use crate::connection::Store;
+use crate::error::{ConfigError, StoreError};
+
+/// `options` of `url`, with the CA that was given beside it.
+pub(crate) fn secure(
+    options: PgConnectOptions,
+    url: &str,
+    ca: Option<&CaBundle>,
+) -> Result<PgConnectOptions, ConfigError> {
+    let refuse = |why: &str| Err(ConfigError(why.to_owned()));
+    let named = parameter(url, &["sslrootcert", "ssl-root-cert", "ssl-ca"]);
+    let of_url = match (ca, named.as_deref()) {
+        (Some(_), _) | (None, None | Some("system")) => None,
+        (None, Some(path)) => {
+            Some(CaBundle::read(Path::new(path)).map_err(|error| ConfigError(format!("sslrootcert: {error}")))?)
+        }
+    };
+    let mode = options.get_ssl_mode();
+    let Some(ca) = ca.or(of_url.as_ref()) else {
+        return match (named, mode) {
+            (_, PgSslMode::VerifyCa) => refuse(
+                "sslmode=verify-ca checks no name, and any server has a certificate of some public CA: give the \
+                 certificate of yours as CA file, or say sslmode=verify-full",
+            ),
+            // No certificates of our own: the system's alone.
+            (Some(_), _) => Ok(options.ssl_root_cert_from_pem(Vec::new()).ssl_mode(PgSslMode::VerifyFull)),
+            (None, _) => Ok(options),
+        };
+    };
+    if options.get_socket().is_some() {
+        return refuse("a unix socket has no TLS: leave out the CA");
+    }
+    let mode = match mode {
+        PgSslMode::Disable | PgSslMode::Allow => {
+            return refuse("the URL says sslmode=disable or allow, and a CA is given: leave one of them out");
+        }
+        PgSslMode::VerifyCa => mode,
+        PgSslMode::Prefer | PgSslMode::Require | PgSslMode::VerifyFull => PgSslMode::VerifyFull,
+    };
+    Ok(options.ssl_root_cert_from_pem(ca.pem().to_vec()).ssl_mode(mode))
+}
+
+fn parameter(url: &str, names: &[&str]) -> Option<String> {
+    let query = url.split_once('?')?.1;
+    let found = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| names.contains(&name.as_ref()));
+    found.last().map(|(_, value)| value.into_owned())
+}
+
+impl Store {
+    /// Whether a connection is encrypted now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn encryption(&self) -> Result<Encryption, StoreError> {
+        let options = self.options();
+        if options.get_socket().is_some() {
+            return Ok(Encryption::UnixSocket);
+        }
+        let encrypted = sqlx::query_scalar!(r#"SELECT ssl AS "ssl!" FROM pg_stat_ssl WHERE pid = pg_backend_pid()"#)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(match options.get_ssl_mode() {
+            _ if !encrypted => Encryption::plain(options.get_host()),
+            PgSslMode::VerifyFull => Encryption::Verified,
+            PgSslMode::VerifyCa => Encryption::VerifiedCa,
+            _ => Encryption::Unverified,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use super::*;
+
+    fn ca() -> CaBundle {
+        let pem = rcgen::generate_simple_self_signed(["a".to_owned()]).expect("generated").cert.pem();
+        CaBundle::from_pem(pem.into_bytes()).expect("valid")
+    }
+
+    fn mode(query: &str, ca: Option<&CaBundle>) -> Result<PgSslMode, String> {
+        let url = format!("postgres://a:secret@db.example/pulse{query}");
+        let options = PgConnectOptions::from_str(&url).map_err(|error| error.to_string())?;
+        secure(options, &url, ca).map(|options| options.get_ssl_mode()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_a_ca_the_url_says_what_it_says_elsewhere() {
+        for (query, expected) in [
+            ("", PgSslMode::Prefer),
+            ("?sslmode=disable", PgSslMode::Disable),
+            ("?sslmode=require", PgSslMode::Require),
+            ("?sslmode=verify-full", PgSslMode::VerifyFull),
+            ("?sslrootcert=system", PgSslMode::VerifyFull),
+        ] {
+            assert!(
+                matches!(mode(query, None), Ok(mode) if std::mem::discriminant(&mode) == std::mem::discriminant(&expected)),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_ca_means_that_server_and_name_are_checked_unless_the_url_says_verify_ca() {
+        for query in ["", "?sslmode=prefer", "?sslmode=require", "?sslmode=verify-full"] {
+            assert!(matches!(mode(query, Some(&ca())), Ok(PgSslMode::VerifyFull)), "{query}");
+        }
+        assert!(matches!(mode("?sslmode=verify-ca", Some(&ca())), Ok(PgSslMode::VerifyCa)));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_and_no_password_is_told() {
+        for (query, with_ca, why) in [
+            ("?sslmode=disable", true, "leave one of them out"),
+            ("?sslmode=allow", true, "leave one of them out"),
+            ("?host=/run/postgresql", true, "a unix socket has no TLS"),
+            ("?sslmode=verify-ca", false, "sslmode=verify-full"),
+            ("?sslmode=verify-ca&sslrootcert=system", false, "sslmode=verify-full"),
+            ("?sslrootcert=/nowhere/ca.crt", false, "/nowhere/ca.crt cannot be read"),
+        ] {
+            let error = mode(query, with_ca.then(ca).as_ref()).expect_err(query);
+            assert!(error.contains(why) && !error.contains("secret"), "{query}: {error}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The next versions of `pulse`: the same source with one more migration, truly built, and with the tests' step.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use pulse_tests::{repository, run};
+use tokio::process::Command;
+
+/// What a version's migration does.
+const NEXT: (&str, &str) = ("20991231000001_add_a_note", "ALTER TABLE events ADD COLUMN note text;");
+const BROKEN: (&str, &str) = ("20991231000002_change_what_is_not_there", "ALTER TABLE nowhere ADD COLUMN note text;");
+
+/// The archive of `localhost/pulse:next`, whose migration works.
+pub(crate) async fn next() -> anyhow::Result<PathBuf> {
+    build("next", &[NEXT]).await
+}
+
+/// The archive of `localhost/pulse:broken`, which comes after it and whose migration fails.
+pub(crate) async fn broken() -> anyhow::Result<PathBuf> {
+    build("broken", &[NEXT, BROKEN]).await
+}
+
+async fn build(tag: &str, migrations: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
+    let source = repository().join("target/e2e").join(tag);
+    let mut copy = Command::new("bash");
+    // With their times, so that a second run builds nothing.
+    let script = r#"mkdir -p "$1" && git ls-files -z Cargo.* .cargo .sqlx crates migrations tests rust-toolchain.toml |
+        xargs -0 cp --parents --preserve=timestamps -t "$1""#;
+    run(copy.args(["-euo", "pipefail", "-c", script, "copy"]).arg(&source).current_dir(repository())).await?;
+    for (name, statement) in migrations {
+        write(&source.join(format!("migrations/{name}.sql")), &format!("-- additive: yes\n{statement}\n"))?;
+    }
+    // A name of its own, so that it does not take the place of the tests' own binary in the folder that they share.
+    let manifest = source.join("tests/Cargo.toml");
+    let program = format!("pulse-{tag}");
+    write(&manifest, &std::fs::read_to_string(&manifest)?.replace("\"pulse-under-test\"", &format!("\"{program}\"")))?;
+    let target = repository().join("target");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "-q", "-p", "pulse-tests", "--bin", &program]).current_dir(&source);
+    // What cargo tells the tests is about the tests' workspace.
+    run(cargo.env("CARGO_TARGET_DIR", &target).env_remove("CARGO_MANIFEST_DIR")).await?;
+    let mut image = Command::new(repository().join("scripts/image"));
+    image.arg("--binary").arg(target.join("debug").join(&program)).args(["--tag", tag]);
+    let printed = run(&mut image).await?;
+    Ok(PathBuf::from(printed.lines().last().context("the path of the archive")?))
+}
+
+/// Writes a file unless it has that content.
+fn write(file: &Path, content: &str) -> anyhow::Result<()> {
+    if std::fs::read_to_string(file).is_ok_and(|found| found == content) {
+        return Ok(());
+    }
+    Ok(std::fs::write(file, content)?)
+}

@@ -1,0 +1,51 @@
+//! Removed, in either order, and installed again: nothing hangs, and what people own stays.
+
+use crate::site::{Outside, Site};
+
+/// How many children an ingest has.
+const CHILDREN: &str = "kubectl get deployments,services,jobs,serviceaccounts,poddisruptionbudgets,pods \
+                        -l app.kubernetes.io/instance=main -o name";
+
+/// The object first, then the operator first; each time it comes back to its events.
+pub(crate) async fn and_return(site: &Site, api: &Outside) -> anyhow::Result<()> {
+    let events = site.database.number("SELECT count(*) FROM events").await?;
+    let values = site.types("helm get values main -o yaml").await?;
+    let operators = site.types("helm -n pulse-system get values pulse-operator -o yaml").await?;
+
+    site.types("helm uninstall main --wait --timeout 2m").await?;
+    gone(site).await?;
+    site.types("helm -n pulse-system uninstall pulse-operator --wait --timeout 2m").await?;
+    install(site, &operators, &values).await?;
+    assert_eq!(site.database.number("SELECT count(*) FROM events").await?, events, "the data is there");
+    site.first_event(api).await?;
+
+    site.types("helm -n pulse-system uninstall pulse-operator --wait --timeout 2m").await?;
+    site.first_event(api).await?;
+    site.types("helm uninstall main --wait --timeout 2m").await?;
+    gone(site).await?;
+    let kept = site.types("kubectl get crd pulseingests.pulseboard.dev -o name").await?;
+    assert!(kept.contains("pulseingests"), "{kept}");
+    Ok(())
+}
+
+/// Nothing of the ingest is left, and nothing hangs.
+async fn gone(site: &Site) -> anyhow::Result<()> {
+    let none = async || Ok(site.types(CHILDREN).await?.trim().is_empty());
+    site.soon("nothing is left of it", none).await?;
+    let objects = site.types("kubectl get pulseingests -o name").await?;
+    anyhow::ensure!(objects.trim().is_empty(), "{objects}");
+    Ok(())
+}
+
+/// The CRD stayed, so its owner has to be named.
+async fn install(site: &Site, operators: &str, values: &str) -> anyhow::Result<()> {
+    let (operators, values) = (site.file("operator.yaml", operators)?, site.file("values.yaml", values)?);
+    site.types(&format!(
+        "helm -n pulse-system install pulse-operator charts/pulse-operator -f {} --take-ownership --wait --timeout 2m
+         helm install main charts/pulse-ingest -f {} --wait --timeout 3m",
+        operators.display(),
+        values.display()
+    ))
+    .await
+    .map(drop)
+}
