@@ -13,6 +13,7 @@ mod process;
 mod python;
 pub mod queue;
 pub mod snapshot;
+pub mod tiltfile;
 mod tls;
 
 use std::path::PathBuf;

@@ -2,45 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::process::Output;
 
 use anyhow::Context;
 use pulse_tests::cluster::{ControlPlane, packaging_program, program};
 use pulse_tests::operator::install_crd;
-use pulse_tests::{binary, python_with, repository, run};
+use pulse_tests::tiltfile::{OVERLAY, Tiltfile, overlay};
+use pulse_tests::{binary, repository, run};
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tokio::sync::OnceCell;
 
-const STARLARK: &str = "2026.1.3";
-const OVERLAY: &str = "manifests/dev";
 const IMAGE: &str = "localhost/pulse-dev";
-
-/// How the Tiltfile called Tilt's functions, and what it failed with.
-struct Evaluated {
-    calls: Vec<(String, Value)>,
-    error: Option<String>,
-}
-
-impl Evaluated {
-    async fn in_context(context: &str) -> anyhow::Result<Self> {
-        // Installed once, however many tests begin together.
-        static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
-        let python = PYTHON.get_or_try_init(|| python_with("starlark-pyo3", STARLARK)).await?;
-        let mut command = Command::new(python);
-        command.args(["tests/tilt/evaluate.py", "Tiltfile", context]).current_dir(repository());
-        let answer: Value = serde_json::from_str(&run(&mut command).await?)?;
-        Ok(Self {
-            calls: serde_json::from_value(answer["calls"].clone())?,
-            error: answer["error"].as_str().map(str::to_owned),
-        })
-    }
-
-    fn of(&self, function: &str) -> impl Iterator<Item = &Value> {
-        self.calls.iter().filter(move |(name, _)| name == function).map(|(_, arguments)| arguments)
-    }
-}
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
@@ -50,26 +22,13 @@ fn texts(value: &Value) -> impl Iterator<Item = &str> {
     value.as_array().into_iter().flatten().map(text)
 }
 
-async fn evaluated() -> anyhow::Result<Evaluated> {
-    let tiltfile = Evaluated::in_context("kind-pulse").await?;
-    anyhow::ensure!(tiltfile.error.is_none(), "{}", tiltfile.error.unwrap_or_default());
-    Ok(tiltfile)
-}
-
-/// The objects of the overlay.
-async fn rendered() -> anyhow::Result<Vec<Value>> {
-    let mut command = Command::new(program("kubectl").await?);
-    let yaml = run(command.args(["kustomize", OVERLAY]).current_dir(repository())).await?;
-    yaml.split("\n---\n").map(|object| Ok(pulse_operator::yaml::read(object)?)).collect()
-}
-
 fn is_workload(object: &Value) -> bool {
     ["Deployment", "PulseIngest"].contains(&text(&object["kind"]))
 }
 
 #[tokio::test]
 async fn a_foreign_context_is_refused_with_the_commands_that_help() -> anyhow::Result<()> {
-    let tiltfile = Evaluated::in_context("production").await?;
+    let tiltfile = Tiltfile::in_context("production").await?;
     let error = tiltfile.error.as_deref().context("it fails")?;
     assert!(error.contains("kind create cluster --config kind-config.yaml"), "{error}");
     assert!(error.contains("kubectl config use-context kind-pulse"), "{error}");
@@ -97,7 +56,7 @@ async fn ask_tilt() -> anyhow::Result<()> {
 #[tokio::test]
 async fn every_path_exists_and_no_extension_is_loaded() -> anyhow::Result<()> {
     ask_tilt().await?;
-    let tiltfile = evaluated().await?;
+    let tiltfile = Tiltfile::read().await?;
     let mut paths: Vec<&str> = Vec::new();
     for resource in tiltfile.of("local_resource") {
         paths.extend(texts(&resource["deps"]));
@@ -123,7 +82,7 @@ async fn every_path_exists_and_no_extension_is_loaded() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn every_image_is_used_and_builds_reach_every_pod() -> anyhow::Result<()> {
-    let (tiltfile, objects) = (evaluated().await?, rendered().await?);
+    let (tiltfile, objects) = (Tiltfile::read().await?, overlay().await?);
     let built: Vec<&str> = tiltfile.of("docker_build").map(|build| text(&build["ref"])).collect();
     assert_eq!(built, [IMAGE]);
     let mut images = BTreeSet::new();
@@ -153,7 +112,7 @@ async fn every_image_is_used_and_builds_reach_every_pod() -> anyhow::Result<()> 
 
 #[tokio::test]
 async fn resources_are_known_and_none_waits_for_itself() -> anyhow::Result<()> {
-    let (tiltfile, objects) = (evaluated().await?, rendered().await?);
+    let (tiltfile, objects) = (Tiltfile::read().await?, overlay().await?);
     let mut resources: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let dependencies = |resource: &Value| texts(&resource["resource_deps"]).map(str::to_owned).collect();
     for resource in tiltfile.of("local_resource") {
@@ -200,7 +159,7 @@ const ONLY_PARSE: &str = r#"
 
 #[tokio::test]
 async fn every_button_calls_what_there_is() -> anyhow::Result<()> {
-    let tiltfile = evaluated().await?;
+    let tiltfile = Tiltfile::read().await?;
     let buttons = tiltfile.of("local_resource").filter(|resource| resource["labels"] == json!(["buttons"]));
     let mut names = Vec::new();
     for button in buttons {
@@ -227,14 +186,14 @@ async fn the_overlay_is_accepted_by_an_api_server_and_its_pods_are_restricted() 
     let plane = ControlPlane::shared().await?;
     install_crd(plane).await?;
     let admin = plane.admin();
-    let overlay = repository().join(OVERLAY);
-    let path = |name: &str| overlay.join(name).to_str().map(str::to_owned).context("a path");
+    let folder = repository().join(OVERLAY);
+    let path = |name: &str| folder.join(name).to_str().map(str::to_owned).context("a path");
     admin.kubectl(&["apply", "--server-side", "-f", &path("namespace.yaml")?]).await?;
     admin.kubectl(&["-n", "pulse-dev", "create", "serviceaccount", "default"]).await?;
     admin.kubectl(&["apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", &path("")?]).await?;
     let folder = tempfile::tempdir()?;
     let mut pods = 0;
-    for object in rendered().await?.iter().filter(|object| object["kind"] == "Deployment") {
+    for object in overlay().await?.iter().filter(|object| object["kind"] == "Deployment") {
         let mut pod = object["spec"]["template"].clone();
         pod["apiVersion"] = json!("v1");
         pod["kind"] = json!("Pod");
@@ -260,14 +219,14 @@ async fn kind_reads_its_configuration_and_maps_the_ports_of_the_overlay() -> any
     let mapped = read["Nodes"][0]["ExtraPortMappings"].as_array().context("ports")?;
     let mapped: BTreeMap<i64, i64> =
         mapped.iter().filter_map(|port| Some((port["ContainerPort"].as_i64()?, port["HostPort"].as_i64()?))).collect();
-    let objects = rendered().await?;
+    let objects = overlay().await?;
     let api = objects.iter().find(|object| object["spec"]["type"] == "NodePort").context("a Service")?;
     let offered = api["spec"]["ports"].as_array().context("ports")?;
     let offered: BTreeMap<i64, i64> =
         offered.iter().filter_map(|port| Some((port["nodePort"].as_i64()?, port["port"].as_i64()?))).collect();
     assert_eq!(mapped, offered);
     assert_eq!(mapped, [(30080, 8000), (30090, 9090)].into());
-    let main = evaluated().await?;
+    let main = Tiltfile::read().await?;
     let links: Vec<&str> = main.of("link").map(|link| text(&link["url"])).collect();
     assert_eq!(links, ["http://localhost:8000/docs", "http://localhost:9090/metrics"]);
     for port in main.of("port_forward") {
