@@ -57,8 +57,8 @@ impl Datastores {
     pub(crate) async fn database(&self, cluster: &Cluster, name: &str) -> anyhow::Result<Database> {
         let create = format!("kubectl -n {NAMESPACE} exec postgres-0 -- psql -U postgres -c");
         cluster.shell(Helm::Four, &format!("{create} 'CREATE DATABASE {name}'")).await?;
-        let mut forward: Command =
-            cluster.command(Helm::Four, &format!("exec kubectl -n {NAMESPACE} port-forward statefulset/postgres :5432"))?;
+        let mut forward: Command = cluster
+            .command(Helm::Four, &format!("exec kubectl -n {NAMESPACE} port-forward statefulset/postgres :5432"))?;
         let mut forward = forward.stdout(Stdio::piped()).spawn()?;
         // Forwarding from 127.0.0.1:40000 -> 5432
         let mut lines = BufReader::new(forward.stdout.take().context("its output")?).lines();

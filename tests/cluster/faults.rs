@@ -44,8 +44,10 @@ pub(crate) async fn under_load(site: &Site, api: &Outside) -> anyhow::Result<()>
     site.types(&format!("kubectl delete pod {api_pod}")).await?;
     site.types("kubectl rollout status deployment/main-api --timeout=2m").await?;
     println!("          {:.1} s  an API pod was deleted", start.elapsed().as_secs_f64());
-    site.types("kubectl rollout restart deployment/main-api && kubectl rollout status deployment/main-api --timeout=2m")
-        .await?;
+    site.types(
+        "kubectl rollout restart deployment/main-api && kubectl rollout status deployment/main-api --timeout=2m",
+    )
+    .await?;
     println!("          {:.1} s  the API was restarted, pod by pod", start.elapsed().as_secs_f64());
     let (accepted, refused) = report(load).await?;
     assert_eq!(refused, json!({}), "nobody was refused");
@@ -65,9 +67,10 @@ pub(crate) async fn under_load(site: &Site, api: &Outside) -> anyhow::Result<()>
 async fn worker_in_the_middle_of_its_work(site: &Site) -> anyhow::Result<()> {
     let sql = "SELECT count(*) FROM tasks WHERE worker IS NOT NULL AND lease_until > now()";
     site.soon("somebody works", async || Ok(site.database.number(sql).await? > 0)).await?;
-    let worker: String = sqlx::query_scalar("SELECT worker FROM tasks WHERE worker IS NOT NULL ORDER BY lease_until DESC")
-        .fetch_one(&site.database.pool)
-        .await?;
+    let worker: String =
+        sqlx::query_scalar("SELECT worker FROM tasks WHERE worker IS NOT NULL ORDER BY lease_until DESC")
+            .fetch_one(&site.database.pool)
+            .await?;
     let pod = worker.split_once('.').map_or(worker.as_str(), |(pod, _)| pod);
     site.types(&format!("kubectl delete pod {pod} --grace-period=0 --force")).await?;
     site.types("kubectl rollout status deployment/main-worker --timeout=2m").await.map(drop)
@@ -85,7 +88,9 @@ async fn restarted(site: &Site, pod: &str, namespace: &str) -> anyhow::Result<()
 
 /// Another leads soon.
 async fn operator_that_leads(site: &Site) -> anyhow::Result<()> {
-    let holder = async || site.types("kubectl -n pulse-system get lease pulse-operator -o jsonpath={.spec.holderIdentity}").await;
+    let holder = async || {
+        site.types("kubectl -n pulse-system get lease pulse-operator -o jsonpath={.spec.holderIdentity}").await
+    };
     let before = holder().await?;
     let pod = before.split_once('.').map_or(before.as_str(), |(pod, _)| pod);
     site.types(&format!("kubectl -n pulse-system delete pod {pod}")).await?;

@@ -67,7 +67,11 @@ pub(crate) async fn of_the_operator(site: &Site) -> anyhow::Result<()> {
     let before = site.pods().await?;
     // The chart of a later version: its CRD has one more field.
     let folder = tempfile::tempdir()?;
-    run(Command::new("cp").args(["-r", "charts/pulse-operator"]).arg(folder.path()).current_dir(pulse_tests::repository())).await?;
+    run(Command::new("cp")
+        .args(["-r", "charts/pulse-operator"])
+        .arg(folder.path())
+        .current_dir(pulse_tests::repository()))
+    .await?;
     let chart = folder.path().join("pulse-operator");
     let crd = chart.join("templates/crd.yaml");
     let text = std::fs::read_to_string(&crd)?;
@@ -91,4 +95,3 @@ pub(crate) async fn of_the_operator(site: &Site) -> anyhow::Result<()> {
     assert!(site.condition("Ready").await?.starts_with("True/"));
     Ok(())
 }
-

@@ -1,6 +1,7 @@
 //! One round: observe → validate → plan → desired → apply → status.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,7 @@ pub(crate) struct Context {
     pub(crate) caches: Caches,
     pub(crate) recorder: Recorder,
     pub(crate) digest_key: DigestKey,
+    pub(crate) dev_reload: Option<PathBuf>,
     pub(crate) intervals: Intervals,
     pub(crate) metrics: OperatorMetrics,
     pub(crate) samplers: Samplers,
@@ -166,8 +168,12 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let migrating = plan.migration.waiting.is_some();
     let workers = &mut remembered.workers;
     let decided = workers::decide(&cr, &observed, sample.as_ref(), migrating, context.intervals.poll, workers, now);
-    let inputs =
-        Inputs { revision: plan.active.as_ref(), secrets: plan.secrets.clone(), job: plan.migration.create.as_ref() };
+    let inputs = Inputs {
+        revision: plan.active.as_ref(),
+        secrets: plan.secrets.clone(),
+        job: plan.migration.create.as_ref(),
+        dev_reload: context.dev_reload.as_deref(),
+    };
     let resources = desired::resources(&cr, &inputs);
 
     // apply: the API server.

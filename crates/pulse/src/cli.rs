@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
 use crate::commands::{
-    api, check, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker,
+    api, check, crd, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker,
 };
 
 /// Event ingestion for Kubernetes: accept over HTTP, keep in PostgreSQL, process in the background.
@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// Print the definition of PulseIngest, for `kubectl apply --server-side -f -`
     Crd,
     /// Print the rights that the operator needs
-    Rbac,
+    Rbac(crd::RbacArgs),
     /// Bring the database's schema up to this version
     Migrate(migrate::MigrateArgs),
     /// Run everything in one process, over a private PostgreSQL and Redis

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -8,6 +9,10 @@ use crate::revision;
 
 /// Everything that an object makes, by kind and name.
 fn made(changes: Value) -> BTreeMap<String, Value> {
+    made_with(changes, None)
+}
+
+fn made_with(changes: Value, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
     let cr = ingest(changes);
     let revision = revision::desired(&cr.spec);
     let secrets = Role::ALL.map(|role| (role, format!("key:{}", role.component()))).into();
@@ -17,7 +22,7 @@ fn made(changes: Value) -> BTreeMap<String, Value> {
         revision: revision.clone(),
         args: vec!["migrate".into()],
     };
-    let inputs = Inputs { revision: Some(&revision), secrets, job: Some(&job) };
+    let inputs = Inputs { revision: Some(&revision), secrets, job: Some(&job), dev_reload };
     let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources(&cr, &inputs);
     let mut objects = BTreeMap::new();
     let mut add = |kind: &str, object: Value| {
@@ -312,6 +317,23 @@ fn the_longest_name_fits_everywhere() {
     for component in ["api", "worker", "scheduler", names::MIGRATION, "migrate-0123456789"] {
         assert!(names::child(&cr, component).len() <= 63);
     }
+}
+
+#[test]
+fn only_where_builds_are_reloaded_every_role_has_a_folder_for_them() {
+    let reloading = made_with(json!({}), Some(Path::new("/dev-bin/pulse")));
+    for role in Role::ALL {
+        let name = format!("Deployment/main-{}", role.component());
+        let pod = &reloading[&name]["spec"]["template"]["spec"];
+        assert_eq!(env(container(&reloading, &name), "PULSE_DEV_RELOAD")["value"], "/dev-bin/pulse");
+        assert_eq!(pod["containers"][0]["volumeMounts"], json!([{ "name": "dev-bin", "mountPath": "/dev-bin" }]));
+        assert_eq!(pod["volumes"], json!([{ "name": "dev-bin", "emptyDir": {} }]));
+    }
+    let job = &reloading["Job/main-migrate-0123456789"];
+    assert_eq!(job, &made(json!({}))["Job/main-migrate-0123456789"], "a Job runs what its image holds");
+    let with_key = json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "k", "key": "p"}}});
+    let api = &made_with(with_key, Some(Path::new("/dev-bin/pulse")))["Deployment/main-api"];
+    assert_eq!(api.pointer("/spec/template/spec/volumes").unwrap().as_array().unwrap().len(), 2);
 }
 
 /// What pods are made of may not change with the operator: every change here restarts the pods of every user.

@@ -10,6 +10,7 @@ use pulse_operator::{Intervals, Kubernetes, LeaseConfig, Operator, OperatorConfi
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, duration};
+use crate::reload::ReloadArgs;
 use crate::roles::{self, Admin};
 
 #[derive(Debug, Args)]
@@ -40,6 +41,8 @@ pub(crate) struct OperatorArgs {
     watch_timeout: u32,
     #[command(flatten)]
     admin: AdminArgs,
+    #[command(flatten)]
+    pub(crate) reload: ReloadArgs,
 }
 
 pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -53,6 +56,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         missing_interval,
         watch_timeout,
         admin: AdminArgs { admin_listen },
+        reload: ReloadArgs { dev_reload },
     } = args;
     let kubernetes = Kubernetes::infer().await?;
     let config = OperatorConfig {
@@ -72,6 +76,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
             ..Intervals::default()
         },
         watch_timeout_seconds: watch_timeout,
+        dev_reload,
     };
     let mut registry = roles::registry("operator");
     let operator = Operator::new(config, kubernetes, OperatorMetrics::register(&mut registry));
