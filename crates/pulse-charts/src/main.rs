@@ -20,6 +20,7 @@ fn main() -> anyhow::Result<()> {
     write(&templates.join("crd.yaml"), &crd::template()?)?;
     write(&templates.join("_rules.tpl"), &crd::rules()?)?;
     write(&root.join("manifests/crds.yaml"), &crd::manifest()?)?;
+    write(&root.join("manifests/dev/rbac.yaml"), &crd::dev_role()?)?;
     chart(&root.join("charts/pulse-operator"), &Values::of::<operator::Values>()?)?;
     chart(&root.join("charts/pulse-ingest"), &Values::of::<ingest::Values>()?)
 }
