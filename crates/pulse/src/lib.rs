@@ -64,8 +64,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         }
         Command::Scheduler(args) => args.reload.clone().run(|shutdown| commands::scheduler::run(args, shutdown)).await,
         Command::Operator(args) => args.reload.clone().run(|shutdown| commands::operator::run(args, shutdown)).await,
-        Command::Crd => commands::crd::crd(),
-        Command::Rbac(args) => commands::crd::rbac(&args),
+        Command::Crd => commands::crd::run(),
         Command::Migrate(args) => return commands::migrate::run(args).await,
         Command::Dev(args) => commands::dev::run(*args, processor, shutdown::signal()?).await,
         Command::Check(args) => return commands::check::run(args).await,
