@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_tests::cluster::{Access, Node, program};
+use pulse_tests::cluster::{Access, Node, packaging_program, program};
 use pulse_tests::{repository, run};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -125,7 +125,7 @@ async fn programs() -> anyhow::Result<TempDir> {
     link(&pulse()?, "kubectl-pulse")?;
     for helm in [Helm::Three, Helm::Four] {
         std::fs::create_dir(folder.path().join(helm.name()))?;
-        link(&program(helm.name()).await?, &format!("{}/helm", helm.name()))?;
+        link(&packaging_program(helm.name()).await?, &format!("{}/helm", helm.name()))?;
     }
     Ok(folder)
 }
