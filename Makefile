@@ -16,7 +16,7 @@ lint: setup ## What CI refuses
 	cargo clippy --workspace --all-targets --features pulse-tests/long -- -D warnings
 	scripts/deny
 
-generate: setup ## Statements (.sqlx), the reference of all flags, manifests
+generate: setup ## Statements (.sqlx), the reference of all flags, charts and manifests
 	scripts/prepare-queries
 	scripts/reference
 	scripts/manifests
