@@ -1,6 +1,7 @@
 //! One round: observe → validate → plan → desired → apply → status.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,8 @@ pub(crate) struct Context {
     pub(crate) caches: Caches,
     pub(crate) recorder: Recorder,
     pub(crate) digest_key: DigestKey,
+    pub(crate) pull_secrets: Vec<String>,
+    pub(crate) dev_reload: Option<PathBuf>,
     pub(crate) intervals: Intervals,
     pub(crate) metrics: OperatorMetrics,
     pub(crate) samplers: Samplers,
@@ -148,6 +151,7 @@ enum RoundError {
 
 async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered) -> Result<Duration, RoundError> {
     let mut cr = cr.clone();
+    cr.spec.image.add_pull_secrets(&context.pull_secrets);
     if let Some((version, status)) = &remembered.written
         && version_of(&cr) < *version
     {
@@ -167,8 +171,12 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let migrating = plan.migration.waiting.is_some();
     let workers = &mut remembered.workers;
     let decided = workers::decide(&cr, &observed, sample.as_ref(), migrating, context.intervals.poll, workers, now);
-    let inputs =
-        Inputs { revision: plan.active.as_ref(), secrets: plan.secrets.clone(), job: plan.migration.create.as_ref() };
+    let inputs = Inputs {
+        revision: plan.active.as_ref(),
+        secrets: plan.secrets.clone(),
+        job: plan.migration.create.as_ref(),
+        dev_reload: context.dev_reload.as_deref(),
+    };
     let resources = desired::resources(&cr, &inputs);
 
     // apply: the API server.

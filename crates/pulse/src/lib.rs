@@ -10,6 +10,7 @@ mod commands;
 pub mod datastores;
 pub mod load;
 mod output;
+mod reload;
 mod roles;
 mod shutdown;
 mod telemetry;
@@ -27,7 +28,8 @@ use crate::commands::kubectl;
 
 /// Runs what the command line says, with `processor` as the worker's processing step.
 ///
-/// Under the name `kubectl-pulse` it is kubectl's plugin instead. The exit code is 0 when the role ended as told, 2 for a wrong command line, and what the command documents otherwise.
+/// Under the name `kubectl-pulse` it is kubectl's plugin instead. The exit code is 0 when the role ended as told, 2 for a
+/// wrong command line, and what the command documents otherwise.
 #[must_use]
 pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     pulse_tls::install_provider();
@@ -57,12 +59,13 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
 
 async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Result<ExitCode> {
     let done = match command {
-        Command::Api(args) => commands::api::run(args, shutdown::signal()?).await,
-        Command::Worker(args) => commands::worker::run(args, processor, shutdown::signal()?).await,
-        Command::Scheduler(args) => commands::scheduler::run(args, shutdown::signal()?).await,
-        Command::Operator(args) => commands::operator::run(args, shutdown::signal()?).await,
-        Command::Crd => commands::crd::crd(),
-        Command::Rbac => commands::crd::rbac(),
+        Command::Api(args) => args.reload.clone().run(|shutdown| commands::api::run(args, shutdown)).await,
+        Command::Worker(args) => {
+            args.reload.clone().run(|shutdown| commands::worker::run(args, processor, shutdown)).await
+        }
+        Command::Scheduler(args) => args.reload.clone().run(|shutdown| commands::scheduler::run(args, shutdown)).await,
+        Command::Operator(args) => args.reload.clone().run(|shutdown| commands::operator::run(args, shutdown)).await,
+        Command::Crd => commands::crd::run(),
         Command::Migrate(args) => return commands::migrate::run(args).await,
         Command::Dev(args) => commands::dev::run(*args, processor, shutdown::signal()?).await,
         Command::Check(args) => return commands::check::run(args).await,

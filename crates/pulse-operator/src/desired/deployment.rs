@@ -1,6 +1,7 @@
 //! One Deployment per role.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
@@ -22,7 +23,13 @@ const API_GRACE_SECONDS: i64 = 35;
 const WORKER_GRACE_SECONDS: i64 = 15;
 const PROGRESS_DEADLINE_SECONDS: i32 = 600;
 
-pub(super) fn deployment(cr: &PulseIngest, role: Role, revision: &Revision, secrets: Option<&String>) -> Deployment {
+pub(super) fn deployment(
+    cr: &PulseIngest,
+    role: Role,
+    revision: &Revision,
+    secrets: Option<&String>,
+    dev_reload: Option<&Path>,
+) -> Deployment {
     let instance = cr.name_any();
     let component = role.component();
     let (more, resources) = settings(cr, role);
@@ -31,6 +38,7 @@ pub(super) fn deployment(cr: &PulseIngest, role: Role, revision: &Revision, secr
     metadata.annotations = Some(BTreeMap::from([(REVISION.to_owned(), revision_text)]));
     let mut pod = Pod::new(cr, component, &revision.image, vec![component.to_owned()]);
     pod.env = env(cr, role, revision);
+    pod.dev_reload = dev_reload;
     pod.more = Some(more);
     pod.resources = Some(resources);
     pod.ports = ports(role);

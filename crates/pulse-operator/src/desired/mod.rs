@@ -10,6 +10,7 @@ mod properties;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
@@ -23,7 +24,7 @@ use crate::names::{self, Role};
 
 pub(crate) use job::FINAL_EXIT_CODES;
 pub use job::{JobKind, JobRequest};
-pub(crate) use pod::CONTAINER;
+pub(crate) use pod::{CONTAINER, DEV_RELOAD};
 
 /// What the objects are made from, besides the spec.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct Inputs<'a> {
     pub secrets: BTreeMap<Role, String>,
     /// A migration to run.
     pub job: Option<&'a JobRequest>,
+    /// For development: where the roles look for newer builds of their program.
+    pub dev_reload: Option<&'a Path>,
 }
 
 /// Every object of an ingest, in the order in which it is applied.
@@ -54,11 +57,11 @@ pub struct Resources {
 
 /// The objects that `cr` should have.
 pub fn resources(cr: &PulseIngest, inputs: &Inputs<'_>) -> Resources {
-    let Inputs { revision, secrets, job } = inputs;
+    let Inputs { revision, secrets, job, dev_reload } = inputs;
     let mut components: Vec<&str> = Role::ALL.map(Role::component).to_vec();
     components.push(names::MIGRATION);
     let deployments = revision.iter().flat_map(|revision| {
-        Role::ALL.map(|role| (role, deployment::deployment(cr, role, revision, secrets.get(&role))))
+        Role::ALL.map(|role| (role, deployment::deployment(cr, role, revision, secrets.get(&role), *dev_reload)))
     });
     Resources {
         service_accounts: components.iter().map(|component| service_account(cr, component)).collect(),

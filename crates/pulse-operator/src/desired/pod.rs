@@ -1,9 +1,11 @@
 //! Every pod that the operator makes, restricted as the Pod Security Standards have it.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, KeyToPath, Lifecycle, LocalObjectReference,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecretVolumeSource,
-    SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, KeyToPath, Lifecycle,
+    LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
+    SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -14,6 +16,8 @@ use crate::names;
 
 /// The container of every pod.
 pub(crate) const CONTAINER: &str = "pulse";
+/// For development: the variable that says where newer builds are put.
+pub(crate) const DEV_RELOAD: &str = "PULSE_DEV_RELOAD";
 /// The user of the image: nobody in particular.
 const USER: i64 = 65532;
 
@@ -85,6 +89,8 @@ pub(super) struct Pod<'a> {
     pub(super) lifecycle: Option<Lifecycle>,
     pub(super) grace_seconds: Option<i64>,
     pub(super) files: Vec<SecretFile<'a>>,
+    /// For development: where newer builds of its program are put.
+    pub(super) dev_reload: Option<&'a Path>,
     /// For a Job: it runs once, and its last line is its result.
     pub(super) once: bool,
 }
@@ -104,6 +110,7 @@ impl<'a> Pod<'a> {
             lifecycle: None,
             grace_seconds: None,
             files: Vec::new(),
+            dev_reload: None,
             once: false,
         }
     }
@@ -122,13 +129,18 @@ impl<'a> Pod<'a> {
             lifecycle,
             grace_seconds,
             files,
+            dev_reload,
             once,
         } = self;
         let spec = &cr.spec.image;
+        env.extend(dev_reload.map(|file| value(DEV_RELOAD, file.display().to_string())));
         let ours: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
         let theirs = more.into_iter().flat_map(|more| &more.env).filter(|variable| !ours.contains(&variable.name));
         env.extend(theirs.map(|variable| value(&variable.name, &variable.value)));
         let (liveness, readiness) = probes.unzip();
+        let builds = dev_reload.and_then(Path::parent).map(builds);
+        let volumes = files.iter().map(|file| (file.volume(), file.mount())).chain(builds);
+        let (volumes, mounts): (Vec<Volume>, Vec<VolumeMount>) = volumes.unzip();
         let pull_secrets: Vec<LocalObjectReference> =
             spec.pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
         let container = Container {
@@ -144,7 +156,7 @@ impl<'a> Pod<'a> {
             lifecycle,
             security_context: Some(restricted_container()),
             termination_message_policy: Some("FallbackToLogsOnError".into()),
-            volume_mounts: (!files.is_empty()).then(|| files.iter().map(|file| file.mount()).collect()),
+            volume_mounts: (!mounts.is_empty()).then_some(mounts),
             ..Container::default()
         };
         PodSpec {
@@ -162,7 +174,7 @@ impl<'a> Pod<'a> {
                 .map(|more| spread(cr, component, more))
                 .filter(|constraints| !constraints.is_empty()),
             priority_class_name: more.and_then(|more| more.priority_class_name.clone()),
-            volumes: (!files.is_empty()).then(|| files.iter().map(|file| file.volume()).collect()),
+            volumes: (!volumes.is_empty()).then_some(volumes),
             ..PodSpec::default()
         }
     }
@@ -237,4 +249,13 @@ fn spread(cr: &PulseIngest, component: &str, more: &PodTemplate) -> Vec<Topology
         ..TopologySpreadConstraint::default()
     });
     constraints.collect()
+}
+
+/// An empty folder, which outlives a restart of the container.
+fn builds(folder: &Path) -> (Volume, VolumeMount) {
+    let name = "dev-bin";
+    let empty = Some(EmptyDirVolumeSource::default());
+    let volume = Volume { name: name.into(), empty_dir: empty, ..Volume::default() };
+    let mount = VolumeMount { name: name.into(), mount_path: folder.display().to_string(), ..VolumeMount::default() };
+    (volume, mount)
 }

@@ -93,7 +93,7 @@ proptest! {
         prop_assert!(plan.migration.create.is_some());
         let wanted = revision::desired(&cr.spec);
         let digests = Role::ALL.map(|role| (role, key.digest(&[CANARY.as_bytes()]))).into();
-        let inputs = Inputs { revision: Some(&wanted), secrets: digests, job: plan.migration.create.as_ref() };
+        let inputs = Inputs { revision: Some(&wanted), secrets: digests, job: plan.migration.create.as_ref(), dev_reload: None };
         let all = resources(&cr, &inputs);
         let names = all
             .service_accounts.iter().map(ResourceExt::name_any)

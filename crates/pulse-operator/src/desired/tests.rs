@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,14 @@ use crate::revision;
 
 /// Everything that an object makes, by kind and name.
 fn made(changes: Value) -> BTreeMap<String, Value> {
-    let cr = ingest(changes);
+    made_with(changes, None)
+}
+
+fn made_with(changes: Value, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
+    made_of(&ingest(changes), dev_reload)
+}
+
+fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
     let revision = revision::desired(&cr.spec);
     let secrets = Role::ALL.map(|role| (role, format!("key:{}", role.component()))).into();
     let job = JobRequest {
@@ -17,8 +25,8 @@ fn made(changes: Value) -> BTreeMap<String, Value> {
         revision: revision.clone(),
         args: vec!["migrate".into()],
     };
-    let inputs = Inputs { revision: Some(&revision), secrets, job: Some(&job) };
-    let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources(&cr, &inputs);
+    let inputs = Inputs { revision: Some(&revision), secrets, job: Some(&job), dev_reload };
+    let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources(cr, &inputs);
     let mut objects = BTreeMap::new();
     let mut add = |kind: &str, object: Value| {
         objects.insert(format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap()), object);
@@ -314,6 +322,23 @@ fn the_longest_name_fits_everywhere() {
     }
 }
 
+#[test]
+fn only_where_builds_are_reloaded_every_role_has_a_folder_for_them() {
+    let reloading = made_with(json!({}), Some(Path::new("/dev-bin/pulse")));
+    for role in Role::ALL {
+        let name = format!("Deployment/main-{}", role.component());
+        let pod = &reloading[&name]["spec"]["template"]["spec"];
+        assert_eq!(env(container(&reloading, &name), "PULSE_DEV_RELOAD")["value"], "/dev-bin/pulse");
+        assert_eq!(pod["containers"][0]["volumeMounts"], json!([{ "name": "dev-bin", "mountPath": "/dev-bin" }]));
+        assert_eq!(pod["volumes"], json!([{ "name": "dev-bin", "emptyDir": {} }]));
+    }
+    let job = &reloading["Job/main-migrate-0123456789"];
+    assert_eq!(job, &made(json!({}))["Job/main-migrate-0123456789"], "a Job runs what its image holds");
+    let with_key = json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "k", "key": "p"}}});
+    let api = &made_with(with_key, Some(Path::new("/dev-bin/pulse")))["Deployment/main-api"];
+    assert_eq!(api.pointer("/spec/template/spec/volumes").unwrap().as_array().unwrap().len(), 2);
+}
+
 /// What pods are made of may not change with the operator: every change here restarts the pods of every user.
 #[test]
 fn an_upgrade_of_the_operator_restarts_no_pod() {
@@ -330,3 +355,19 @@ fn an_upgrade_of_the_operator_restarts_no_pod() {
 
 const GOLDEN_MINIMAL: [&str; 3] = ["76fbcaff74", "db5aabd643", "6b0d695833"];
 const GOLDEN_KEY: [&str; 3] = ["e24621b13f", "db5aabd643", "6b0d695833"];
+
+#[test]
+fn every_pod_has_the_pull_secrets_of_its_object_and_then_the_operators() {
+    let mut cr = ingest(json!({"image": {"pullSecrets": [{"name": "own"}, {"name": "both"}]}}));
+    cr.spec.image.add_pull_secrets(&["both".into(), "everywhere".into(), "everywhere".into()]);
+    let objects = made_of(&cr, None);
+    for object in
+        ["Deployment/main-api", "Deployment/main-worker", "Deployment/main-scheduler", "Job/main-migrate-0123456789"]
+    {
+        let secrets = &objects[object]["spec"]["template"]["spec"]["imagePullSecrets"];
+        assert_eq!(*secrets, json!([{"name": "own"}, {"name": "both"}, {"name": "everywhere"}]), "{object}");
+    }
+    cr.spec.image.pull_secrets.clear();
+    cr.spec.image.add_pull_secrets(&[]);
+    assert_eq!(made_of(&cr, None), made(json!({})), "without any, nothing changes");
+}

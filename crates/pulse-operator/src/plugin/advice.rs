@@ -34,8 +34,8 @@ pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
         }
         ("Stalled=True", "NameConflict") => "rename or delete that object",
         ("Stalled=True", "RolloutStuck") => "look at the new pods",
-        ("QueueReachable=False", "ConnectionFailed" | "TimedOut" | "AuthFailed" | "WrongType") => {
-            "start Redis, or correct its Secret"
+        ("QueueReachable=False", "ConnectionFailed" | "TimedOut" | "AuthFailed" | "TlsFailed" | "WrongType") => {
+            "start Redis, or correct its Secret or its CA"
         }
         ("ScalingActive=False", "MetricsUnavailable") => "see QueueReachable; a scheduler has to run",
         ("ScalingLimited=True", "TooManyReplicas" | "TooFewReplicas") => "change the bound, if it should not hold",

@@ -1,5 +1,6 @@
 //! What the operator would do if it looked now: its own plan over what the person may read. Nothing is written.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::{Plugin, PluginError};
 use crate::compare::hash;
 use crate::controller::other_number;
 use crate::crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
-use crate::desired::{self, Inputs, JobKind};
+use crate::desired::{self, DEV_RELOAD, Inputs, JobKind};
 use crate::names::{APPLIED, MANAGER};
 use crate::observe::{self, ByName, Labelled, Observed};
 use crate::operator::{DIGEST_SECRET, key_of};
@@ -166,6 +167,14 @@ impl World {
 /// The operator's plan, as far as it can be known.
 pub(super) fn preview(cr: &PulseIngest, mut world: World, now: Timestamp) -> Preview {
     let mut observed = observe::children(std::mem::take(&mut world.labelled), cr);
+    let of_operator = OfOperator::seen(cr, &observed);
+    let cr = &with_pull_secrets(cr, &of_operator.pull_secrets);
+    if !of_operator.pull_secrets.is_empty() {
+        let names = of_operator.pull_secrets.join(", ");
+        world.unread.push(format!(
+            "the operator's own flags: pull secrets that only its pods name are taken for theirs ({names})"
+        ));
+    }
     observed.secrets = std::mem::take(&mut world.secrets);
     let (key, is_whole) = match world.key.take() {
         Some(key) => (key, world.knows("Job") && world.knows("Pod")),
@@ -181,7 +190,12 @@ pub(super) fn preview(cr: &PulseIngest, mut world: World, now: Timestamp) -> Pre
     let mut waiting = plan.missing.clone();
     let (migration, job) = migration(cr, &plan, is_whole);
     let request = plan.migration.create.take();
-    let inputs = Inputs { revision: plan.active.as_ref(), secrets: plan.secrets.clone(), job: request.as_ref() };
+    let inputs = Inputs {
+        revision: plan.active.as_ref(),
+        secrets: plan.secrets.clone(),
+        job: request.as_ref(),
+        dev_reload: of_operator.dev_reload.as_deref(),
+    };
     let changes = changes(cr, &world, &observed, desired::resources(cr, &inputs), &plan, job);
     if let Some(stalled) = find(&cr.status.clone().unwrap_or_default().conditions, "Stalled") {
         waiting.push(format!("{}: {}", stalled.reason, stalled.message));
@@ -198,6 +212,34 @@ pub(super) fn preview(cr: &PulseIngest, mut world: World, now: Timestamp) -> Pre
         waiting,
         unread: world.unread,
     }
+}
+
+/// What the operator's own flags add to every pod: told from the pods' template, because nobody else could.
+struct OfOperator {
+    pull_secrets: Vec<String>,
+    dev_reload: Option<PathBuf>,
+}
+
+impl OfOperator {
+    fn seen(cr: &PulseIngest, observed: &Observed) -> Self {
+        let own: Vec<&String> = cr.spec.image.pull_secrets.iter().map(|secret| &secret.name).collect();
+        let pod = observed.deployments.values().find_map(|found| found.spec.as_ref()?.template.spec.as_ref());
+        let pull_secrets = pod.iter().flat_map(|pod| pod.image_pull_secrets.iter().flatten());
+        let containers = pod.iter().flat_map(|pod| &pod.containers);
+        let mut env = containers.flat_map(|container| container.env.iter().flatten());
+        Self {
+            pull_secrets: pull_secrets.map(|secret| secret.name.clone()).filter(|name| !own.contains(&name)).collect(),
+            dev_reload: env
+                .find(|variable| variable.name == DEV_RELOAD)
+                .and_then(|found| Some(found.value.clone()?.into())),
+        }
+    }
+}
+
+fn with_pull_secrets(cr: &PulseIngest, names: &[String]) -> PulseIngest {
+    let mut cr = cr.clone();
+    cr.spec.image.add_pull_secrets(names);
+    cr
 }
 
 fn running(cr: &PulseIngest) -> Option<String> {

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, IngestArgs, RedisArgs, ServerArgs};
+use crate::reload::ReloadArgs;
 use crate::roles::{self, Role};
 use crate::telemetry;
 
@@ -40,10 +41,22 @@ pub(crate) struct ApiArgs {
     attempts: AttemptArgs,
     #[command(flatten)]
     admin: AdminArgs,
+    #[command(flatten)]
+    pub(crate) reload: ReloadArgs,
 }
 
 pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let ApiArgs { listen, ingest, database, redis, auth, server, attempts, admin: AdminArgs { admin_listen } } = args;
+    let ApiArgs {
+        listen,
+        ingest,
+        database,
+        redis,
+        auth,
+        server,
+        attempts,
+        admin: AdminArgs { admin_listen },
+        reload: _,
+    } = args;
     let store = database.connect("api")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut registry = roles::registry("api");

@@ -10,6 +10,7 @@ use pulse_operator::{Intervals, Kubernetes, LeaseConfig, Operator, OperatorConfi
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, duration};
+use crate::reload::ReloadArgs;
 use crate::roles::{self, Admin};
 
 #[derive(Debug, Args)]
@@ -38,8 +39,13 @@ pub(crate) struct OperatorArgs {
     /// How long a watch lasts, in seconds: less than the idle time-outs of load balancers on the way
     #[arg(long, env = "PULSE_WATCH_TIMEOUT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=290))]
     watch_timeout: u32,
+    /// A Secret that lets nodes pull images, for every pod besides those that its object names; in each namespace
+    #[arg(long = "pull-secret", env = "PULSE_PULL_SECRETS", value_name = "NAME", value_delimiter = ',')]
+    pull_secrets: Vec<String>,
     #[command(flatten)]
     admin: AdminArgs,
+    #[command(flatten)]
+    pub(crate) reload: ReloadArgs,
 }
 
 pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -52,7 +58,9 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         resync_interval,
         missing_interval,
         watch_timeout,
+        pull_secrets,
         admin: AdminArgs { admin_listen },
+        reload: ReloadArgs { dev_reload },
     } = args;
     let kubernetes = Kubernetes::infer().await?;
     let config = OperatorConfig {
@@ -72,6 +80,8 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
             ..Intervals::default()
         },
         watch_timeout_seconds: watch_timeout,
+        pull_secrets,
+        dev_reload,
     };
     let mut registry = roles::registry("operator");
     let operator = Operator::new(config, kubernetes, OperatorMetrics::register(&mut registry));

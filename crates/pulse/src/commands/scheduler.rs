@@ -6,6 +6,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, DatabaseArgs, IngestArgs, RedisArgs};
+use crate::reload::ReloadArgs;
 use crate::roles::{self, Role, TaskMetrics};
 
 #[derive(Debug, Args)]
@@ -18,10 +19,12 @@ pub(crate) struct SchedulerArgs {
     redis: RedisArgs,
     #[command(flatten)]
     admin: AdminArgs,
+    #[command(flatten)]
+    pub(crate) reload: ReloadArgs,
 }
 
 pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let SchedulerArgs { ingest, database, redis, admin: AdminArgs { admin_listen } } = args;
+    let SchedulerArgs { ingest, database, redis, admin: AdminArgs { admin_listen }, reload: _ } = args;
     let store = database.connect("scheduler")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut registry = roles::registry("scheduler");

@@ -7,6 +7,7 @@ use pulse_worker::Processor;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, DatabaseArgs, IngestArgs, ProcessingArgs, RedisArgs};
+use crate::reload::ReloadArgs;
 use crate::roles::{self, Role, TaskMetrics};
 
 #[derive(Debug, Args)]
@@ -21,6 +22,8 @@ pub(crate) struct WorkerArgs {
     processing: ProcessingArgs,
     #[command(flatten)]
     admin: AdminArgs,
+    #[command(flatten)]
+    pub(crate) reload: ReloadArgs,
 }
 
 pub(crate) async fn run(
@@ -28,7 +31,7 @@ pub(crate) async fn run(
     processor: Arc<dyn Processor>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let WorkerArgs { ingest, database, redis, processing, admin: AdminArgs { admin_listen } } = args;
+    let WorkerArgs { ingest, database, redis, processing, admin: AdminArgs { admin_listen }, reload: _ } = args;
     let store = database.connect("worker")?;
     let queue = redis.connect(&ingest.ingest)?;
     let mut registry = roles::registry("worker");
