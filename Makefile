@@ -27,9 +27,9 @@ bench: setup ## The comparison with the reference stack, into bench/RESULTS.md
 load: setup ## One minute of load on `make run`; TOKEN is in its banner
 	cargo run --release -p pulse -- load --token "$(TOKEN)" --rate 1000 --duration 60s
 
-kube-tools: ## Kubernetes' own programs for the tests: minutes once, then nothing
+kube-tools: ## Kubernetes' own programs for the tests, Helm and the like: minutes once, then nothing
 	scripts/setup node
-	@scripts/kube-tools node >/dev/null
+	@scripts/kube-tools >/dev/null
 
 image: ## The container image of the release, into target/image
 	scripts/setup node

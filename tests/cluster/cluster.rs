@@ -9,8 +9,10 @@ use pulse_tests::cluster::{Access, Node, program};
 use pulse_tests::{repository, run};
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
+/// One story at a time: each needs the whole machine, and the CRD is the cluster's.
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 /// How long a step may take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(120);
 

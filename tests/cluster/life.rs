@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use crate::cluster::Helm;
+use crate::cluster::{ALONE, Helm};
 use crate::site::Site;
 use crate::{faults, next, removal, upgrade};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installation_by_helm_lives_through_everything() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     let begin = Instant::now();
     let said = |what: &str| println!("{:6.1} s  {what}", begin.elapsed().as_secs_f64());
     let site = Site::start("events", Helm::Four).await?;
@@ -33,5 +34,5 @@ async fn an_installation_by_helm_lives_through_everything() -> anyhow::Result<()
     said("the operator was upgraded and rolled back");
     removal::and_return(&site, &api).await?;
     said("removed and installed again, in both orders");
-    Ok(())
+    site.end().await
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod datastores;
 mod faults;
 mod life;
+mod narrow;
 mod next;
 mod removal;
 mod site;

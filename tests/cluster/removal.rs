@@ -2,10 +2,6 @@
 
 use crate::site::{Outside, Site};
 
-/// How many children an ingest has.
-const CHILDREN: &str = "kubectl get deployments,services,jobs,serviceaccounts,poddisruptionbudgets,pods \
-                        -l app.kubernetes.io/instance=main -o name";
-
 /// The object first, then the operator first; each time it comes back to its events.
 pub(crate) async fn and_return(site: &Site, api: &Outside) -> anyhow::Result<()> {
     let events = site.database.number("SELECT count(*) FROM events").await?;
@@ -13,7 +9,7 @@ pub(crate) async fn and_return(site: &Site, api: &Outside) -> anyhow::Result<()>
     let operators = site.types("helm -n pulse-system get values pulse-operator -o yaml").await?;
 
     site.types("helm uninstall main --wait --timeout 2m").await?;
-    gone(site).await?;
+    site.gone().await?;
     site.types("helm -n pulse-system uninstall pulse-operator --wait --timeout 2m").await?;
     install(site, &operators, &values).await?;
     assert_eq!(site.database.number("SELECT count(*) FROM events").await?, events, "the data is there");
@@ -22,18 +18,9 @@ pub(crate) async fn and_return(site: &Site, api: &Outside) -> anyhow::Result<()>
     site.types("helm -n pulse-system uninstall pulse-operator --wait --timeout 2m").await?;
     site.first_event(api).await?;
     site.types("helm uninstall main --wait --timeout 2m").await?;
-    gone(site).await?;
+    site.gone().await?;
     let kept = site.types("kubectl get crd pulseingests.pulseboard.dev -o name").await?;
     assert!(kept.contains("pulseingests"), "{kept}");
-    Ok(())
-}
-
-/// Nothing of the ingest is left, and nothing hangs.
-async fn gone(site: &Site) -> anyhow::Result<()> {
-    let none = async || Ok(site.types(CHILDREN).await?.trim().is_empty());
-    site.soon("nothing is left of it", none).await?;
-    let objects = site.types("kubectl get pulseingests -o name").await?;
-    anyhow::ensure!(objects.trim().is_empty(), "{objects}");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! A namespace of the cluster with what an ingest needs, and a person who works in it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -191,6 +192,33 @@ impl Site {
             Ok(wanted == observed && self.condition("Reconciling").await?.starts_with("False/"))
         };
         self.soon("the operator has looked", settled).await
+    }
+
+    /// What a service account of this namespace may do in a namespace: `resource.group verb`.
+    pub(crate) async fn rights(&self, account: &str, namespace: &str) -> anyhow::Result<BTreeSet<String>> {
+        let account = format!("system:serviceaccount:{}:{account}", self.namespace);
+        let listed = self.types(&format!("kubectl auth can-i --list --as={account} -n {namespace}")).await?;
+        let mut rights = BTreeSet::new();
+        for line in listed.lines().skip(1) {
+            let verbs = line.rsplit_once('[').map_or("", |(_, verbs)| verbs.trim_end().trim_end_matches(']'));
+            let what = line.split_whitespace().next().unwrap_or_default();
+            rights.extend(verbs.split_whitespace().map(|verb| format!("{what} {verb}")));
+        }
+        Ok(rights)
+    }
+
+    /// Waits until nothing of `main` is left; its object is not.
+    pub(crate) async fn gone(&self) -> anyhow::Result<()> {
+        let children = "kubectl get pulseingests,deployments,services,jobs,serviceaccounts,poddisruptionbudgets,pods \
+            -l app.kubernetes.io/instance=main -o name";
+        let none = async || Ok(self.types(children).await?.trim().is_empty());
+        self.soon("nothing is left of it", none).await
+    }
+
+    /// Removes the namespace and the CRD, for whoever is next.
+    pub(crate) async fn end(&self) -> anyhow::Result<()> {
+        let end = "kubectl delete crd pulseingests.pulseboard.dev --timeout=1m && kubectl delete namespace";
+        self.types(&format!("{end} {} --timeout=2m", self.namespace)).await.map(drop)
     }
 
     /// Writes a file of the person's.

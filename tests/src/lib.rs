@@ -13,6 +13,7 @@ mod process;
 mod python;
 pub mod queue;
 pub mod snapshot;
+pub mod tiltfile;
 mod tls;
 
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ pub use client::{Answer, Client, token};
 pub use ledger::check_ledger;
 pub use load::{load, report};
 pub use process::{Process, binary, free_port, pulse, pulse_output, send_signal};
-pub use python::{python_tool, repository, run};
+pub use python::{python_tool, python_with, repository, run};
 pub use tls::{TlsServers, ca_of_nobody};
 
 /// The secret of every test's tokens.

@@ -1,4 +1,4 @@
-//! Command-line tools from PyPI, each pinned, in a virtual environment of its own.
+//! Tools and libraries from PyPI, each pinned, in a virtual environment of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -17,17 +17,38 @@ pub fn repository() -> PathBuf {
 /// # Errors
 /// If it cannot be installed.
 pub async fn python_tool(name: &str, version: &str) -> anyhow::Result<PathBuf> {
-    let folder = repository().join(".cache").join(name);
-    let tool = folder.join("bin").join(name);
+    let tool = environment(name).join("bin").join(name);
     let installed = Command::new(&tool).arg("--version").output().await;
-    if installed.is_ok_and(|output| output.status.success() && printed(&output).contains(version)) {
-        return Ok(tool);
+    if !installed.is_ok_and(|output| output.status.success() && printed(&output).contains(version)) {
+        install(name, version).await?;
     }
+    Ok(tool)
+}
+
+/// The path of a Python that has the library `name` of this version, installed as a tool is.
+///
+/// # Errors
+/// If it cannot be installed.
+pub async fn python_with(name: &str, version: &str) -> anyhow::Result<PathBuf> {
+    let python = environment(name).join("bin/python");
+    let is_installed = format!("import importlib.metadata as m; assert m.version({name:?}) == {version:?}");
+    let installed = Command::new(&python).args(["-c", &is_installed]).output().await;
+    if !installed.is_ok_and(|output| output.status.success()) {
+        install(name, version).await?;
+    }
+    Ok(python)
+}
+
+fn environment(name: &str) -> PathBuf {
+    repository().join(".cache").join(name)
+}
+
+async fn install(name: &str, version: &str) -> anyhow::Result<()> {
+    let folder = environment(name);
     std::fs::create_dir_all(&folder)?;
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder)).await?;
     let package = format!("{name}=={version}");
-    run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package])).await?;
-    Ok(tool)
+    run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package])).await.map(drop)
 }
 
 /// Runs a command to its end; returns everything that it printed.

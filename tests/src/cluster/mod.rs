@@ -28,4 +28,4 @@ pub use fault::Fault;
 pub use node::{Node, image};
 pub use proxy::{Injected, Logged, Proxy};
 pub use reach::Reach;
-pub use tools::program;
+pub use tools::{packaging_program, program};

@@ -1,0 +1,63 @@
+//! The Tiltfile, evaluated by Starlark's own engine, and the objects that it applies.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::cluster::program;
+use crate::{python_with, repository, run};
+
+const STARLARK: &str = "2026.1.3";
+/// What the Tiltfile applies, after the definition.
+pub const OVERLAY: &str = "manifests/dev";
+
+/// How the Tiltfile called Tilt's functions, and what it failed with.
+pub struct Tiltfile {
+    calls: Vec<(String, Value)>,
+    /// None if it ran to its end.
+    pub error: Option<String>,
+}
+
+impl Tiltfile {
+    /// Evaluates it for its own context.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn read() -> anyhow::Result<Self> {
+        let tiltfile = Self::in_context("kind-pulse").await?;
+        anyhow::ensure!(tiltfile.error.is_none(), "{}", tiltfile.error.unwrap_or_default());
+        Ok(tiltfile)
+    }
+
+    /// Evaluates it for a context.
+    ///
+    /// # Errors
+    /// If there is no engine.
+    pub async fn in_context(context: &str) -> anyhow::Result<Self> {
+        // Installed once, however many tests begin together.
+        static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
+        let python = PYTHON.get_or_try_init(|| python_with("starlark-pyo3", STARLARK)).await?;
+        let mut command = Command::new(python);
+        command.args(["tests/tilt/evaluate.py", "Tiltfile", context]).current_dir(repository());
+        let answer: Value = serde_json::from_str(&run(&mut command).await?)?;
+        let error = answer["error"].as_str().map(str::to_owned);
+        Ok(Self { calls: serde_json::from_value(answer["calls"].clone())?, error })
+    }
+
+    /// The arguments of each call of a function.
+    pub fn of(&self, function: &str) -> impl Iterator<Item = &Value> {
+        self.calls.iter().filter(move |(name, _)| name == function).map(|(_, arguments)| arguments)
+    }
+}
+
+/// The objects of the overlay.
+///
+/// # Errors
+/// If it cannot be rendered.
+pub async fn overlay() -> anyhow::Result<Vec<Value>> {
+    let mut command = Command::new(program("kubectl").await?);
+    let yaml = run(command.args(["kustomize", OVERLAY]).current_dir(repository())).await?;
+    yaml.split("\n---\n").map(|object| Ok(pulse_operator::yaml::read(object)?)).collect()
+}
