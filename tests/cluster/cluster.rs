@@ -125,7 +125,7 @@ async fn programs() -> anyhow::Result<TempDir> {
     link(&pulse()?, "kubectl-pulse")?;
     for helm in [Helm::Three, Helm::Four] {
         std::fs::create_dir(folder.path().join(helm.name()))?;
-        link(&program(helm.name()).await?, &format!("{}/helm", helm.name()))?;
+        link(&packaging_program(helm.name()).await?, &format!("{}/helm", helm.name()))?;
     }
     Ok(folder)
 }
