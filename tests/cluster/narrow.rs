@@ -39,7 +39,8 @@ async fn an_installation_in_one_namespace_needs_nothing_outside_of_it() -> anyho
     let wide = site.types("kubectl get clusterroles,clusterrolebindings -o name | grep pulse || true").await?;
     assert_eq!(wide.trim(), "", "no right outside of the namespace");
     let granted: BTreeSet<String> = rbac::role(true).rules.unwrap_or_default().iter().flat_map(lines).collect();
-    let (all, everybodys) = (site.rights("pulse-operator", &site.namespace).await?, site.rights("default", &site.namespace).await?);
+    let (all, everybodys) =
+        (site.rights("pulse-operator", &site.namespace).await?, site.rights("default", &site.namespace).await?);
     let more: BTreeSet<String> = all.difference(&everybodys).cloned().collect();
     assert_eq!(more, granted, "the operator may do what its Role says, and no more");
     assert_eq!(site.rights("pulse-operator", "kube-system").await?, site.rights("default", "kube-system").await?);

@@ -1,4 +1,4 @@
-//! One operator for a whole cluster, with the rights of `manifests/rbac.yaml` and no others.
+//! One operator for a whole cluster, with the rights of `rbac.rs` and no others.
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};

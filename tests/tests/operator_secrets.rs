@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use pulse_tests::cluster::Fault;
 use pulse_tests::operator::{Bench, OperatorProcess, SOON};
-use pulse_tests::{Client, eventually};
+use pulse_tests::{Client, TlsServers, ca_of_nobody, eventually};
 use serde_json::json;
 
 const REDIS: &str = "redis://:canary-redis@127.0.0.1:1";
@@ -73,6 +73,25 @@ async fn a_ca_is_waited_for_and_a_new_one_rolls_who_connects_and_migrates_nothin
         assert!(templates(&bench).await?.values().all(|template| !template.contains("redis-ca")));
         assert_eq!(jobs().await?, migrations, "the database is the same");
         Ok(())
+    };
+    bench.served(body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_is_read_over_tls_by_the_ca_that_the_object_names() -> anyhow::Result<()> {
+    let servers = TlsServers::start().await?;
+    let bench = Bench::start("tls").await?;
+    bench.secrets(&servers.redis_url("localhost")).await?;
+    bench.secret("main-redis-ca", "ca.crt", &servers.ca).await?;
+    let _operator = bench.operator(&[]).await?;
+    let body = async {
+        bench.create("main", json!({ "redis": { "caSecretRef": { "name": "main-redis-ca" } } })).await?;
+        bench.settles("main", SOON).await?;
+        bench.reaches("main", "QueueReachable", "True").await?;
+        bench.secret("main-redis-ca", "ca.crt", &ca_of_nobody()?).await?;
+        bench.reaches("main", "QueueReachable", "False/TlsFailed").await?;
+        bench.secret("main-redis-ca", "ca.crt", &servers.ca).await?;
+        bench.reaches("main", "QueueReachable", "True").await
     };
     bench.served(body).await
 }

@@ -52,23 +52,20 @@ async fn check_says_how_far_each_connection_can_be_trusted() -> anyhow::Result<(
     let mut servers = TlsServers::start().await?;
     let (code, output) = pulse_output(&servers.world, &["migrate"]).await?;
     assert_eq!(code, 0, "{output}");
-    for (url, expected) in [
-        (servers.world.database_url.clone(), json!(["unix socket", null])),
-        (servers.database_url("localhost", ""), json!(["encrypted, server verified", null])),
-        (
-            servers.database_url("127.0.0.1", "?sslmode=verify-ca"),
-            json!(["encrypted, CA verified, name not verified", null]),
-        ),
+    assert_eq!(checked(&servers.world, "postgresql", &[]).await?, json!(["unix socket", null]));
+    let ca = ["--database-ca-file", &servers.ca_file];
+    servers.world.database_url = servers.database_url("localhost", "");
+    let verified = checked(&servers.world, "postgresql", &ca).await?;
+    assert_eq!(verified, json!(["encrypted, server verified", null]));
+    for (query, ca, expected) in [
+        ("?sslmode=verify-ca", &ca[..], "encrypted, CA verified, name not verified"),
+        ("", &[], "encrypted, server not verified"),
     ] {
-        servers.world.database_url = url.clone();
-        let ca = ["--database-ca-file", servers.ca_file.as_str()];
-        let ca = if url.contains("host=") { &[][..] } else { &ca[..] };
-        assert_eq!(checked(&servers.world, "postgresql", ca).await?, expected, "{url}");
+        servers.world.database_url = servers.database_url("127.0.0.1", query);
+        let open = checked(&servers.world, "postgresql", ca).await?;
+        assert_eq!(open[0], expected);
+        assert!(open[1].as_str().is_some_and(|note| note.contains("sslmode=verify-full")), "{open}");
     }
-    servers.world.database_url = servers.database_url("127.0.0.1", "");
-    let unverified = checked(&servers.world, "postgresql", &[]).await?;
-    assert_eq!(unverified[0], "encrypted, server not verified");
-    assert!(unverified[1].as_str().is_some_and(|note| note.contains("sslmode=verify-full")), "{unverified}");
 
     assert_eq!(checked(&servers.world, "redis", &[]).await?, json!(["unix socket", null]));
     servers.world.redis_url = servers.redis_url("localhost");

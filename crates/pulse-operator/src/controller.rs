@@ -74,6 +74,7 @@ pub(crate) struct Context {
     pub(crate) caches: Caches,
     pub(crate) recorder: Recorder,
     pub(crate) digest_key: DigestKey,
+    pub(crate) pull_secrets: Vec<String>,
     pub(crate) dev_reload: Option<PathBuf>,
     pub(crate) intervals: Intervals,
     pub(crate) metrics: OperatorMetrics,
@@ -149,6 +150,7 @@ enum RoundError {
 
 async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered) -> Result<Duration, RoundError> {
     let mut cr = cr.clone();
+    cr.spec.image.add_pull_secrets(&context.pull_secrets);
     if let Some((version, status)) = &remembered.written
         && version_of(&cr) < *version
     {

@@ -23,6 +23,7 @@ pub mod names;
 pub mod observe;
 mod operator;
 pub mod plan;
+pub mod plugin;
 mod pods;
 mod preflight;
 mod progress;

@@ -49,6 +49,8 @@ pub struct OperatorConfig {
     pub intervals: Intervals,
     /// How long a watch lasts, in seconds.
     pub watch_timeout_seconds: u32,
+    /// Secrets that let nodes pull images, for every pod of ours besides those that its object names.
+    pub pull_secrets: Vec<String>,
     /// For development: where every pod of ours looks for newer builds of its program.
     pub dev_reload: Option<PathBuf>,
 }
@@ -200,6 +202,7 @@ impl Operator {
             digest_key,
             samplers: Samplers::new(config.intervals.poll, sampled),
             intervals: config.intervals,
+            pull_secrets: config.pull_secrets,
             dev_reload: config.dev_reload,
             metrics: metrics.clone(),
             objects: Mutex::new(HashMap::new()),

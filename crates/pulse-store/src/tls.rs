@@ -25,6 +25,13 @@ pub(crate) fn secure(
             Some(CaBundle::read(Path::new(path)).map_err(|error| ConfigError(format!("sslrootcert: {error}")))?)
         }
     };
+    if options.get_socket().is_some() {
+        // As libpq has it; without that, each connection would ask first.
+        return match ca.or(of_url.as_ref()) {
+            Some(_) => refuse("a unix socket has no TLS: leave out the CA"),
+            None => Ok(options.ssl_mode(PgSslMode::Disable)),
+        };
+    }
     let mode = options.get_ssl_mode();
     let Some(ca) = ca.or(of_url.as_ref()) else {
         return match (named, mode) {
@@ -37,9 +44,6 @@ pub(crate) fn secure(
             (None, _) => Ok(options),
         };
     };
-    if options.get_socket().is_some() {
-        return refuse("a unix socket has no TLS: leave out the CA");
-    }
     let mode = match mode {
         PgSslMode::Disable | PgSslMode::Allow => {
             return refuse("the URL says sslmode=disable or allow, and a CA is given: leave one of them out");
@@ -103,6 +107,7 @@ mod tests {
             ("?sslmode=require", PgSslMode::Require),
             ("?sslmode=verify-full", PgSslMode::VerifyFull),
             ("?sslrootcert=system", PgSslMode::VerifyFull),
+            ("?host=/run/postgresql&sslmode=require", PgSslMode::Disable),
         ] {
             assert!(
                 matches!(mode(query, None), Ok(mode) if std::mem::discriminant(&mode) == std::mem::discriminant(&expected)),

@@ -36,8 +36,6 @@ pub(crate) enum Command {
     Operator(operator::OperatorArgs),
     /// Print the definition of PulseIngest, for `kubectl apply --server-side -f -`
     Crd,
-    /// Print the rights that the operator needs
-    Rbac(crd::RbacArgs),
     /// Bring the database's schema up to this version
     Migrate(migrate::MigrateArgs),
     /// Run everything in one process, over a private PostgreSQL and Redis

@@ -24,27 +24,36 @@ pub use pulse_core::Event;
 pub use pulse_worker::{ProcessError, Processor};
 
 use crate::cli::{Cli, Command};
+use crate::commands::kubectl;
 
 /// Runs what the command line says, with `processor` as the worker's processing step.
 ///
-/// The exit code is 0 when the role ended as told, 2 for a wrong command line, and what the command documents otherwise.
+/// Under the name `kubectl-pulse` it is kubectl's plugin instead. The exit code is 0 when the role ended as told, 2 for a wrong command line, and what the command documents otherwise.
 #[must_use]
 pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     pulse_tls::install_provider();
+    if std::env::args_os().next().is_some_and(|program| kubectl::is_plugin(program.as_ref())) {
+        let cli = kubectl::KubectlCli::parse();
+        return block_on(kubectl::run(cli));
+    }
     let Cli { log, command } = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::Error::from(error).context("failed to start threads")),
-    };
-    let code = runtime.block_on(async {
+    block_on(async {
         let telemetry = telemetry::init(log.into_config("pulse"))?;
         let result = dispatch(command, processor).await;
         telemetry.shutdown().await;
         result
-    });
+    })
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::from(error).context("failed to start threads")),
+    };
+    let code = runtime.block_on(work);
     // Whatever still blocks a thread does not keep the process.
     runtime.shutdown_background();
-    code.unwrap_or_else(|error: anyhow::Error| fail(&error))
+    code.unwrap_or_else(|error| fail(&error))
 }
 
 async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Result<ExitCode> {
@@ -55,8 +64,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         }
         Command::Scheduler(args) => args.reload.clone().run(|shutdown| commands::scheduler::run(args, shutdown)).await,
         Command::Operator(args) => args.reload.clone().run(|shutdown| commands::operator::run(args, shutdown)).await,
-        Command::Crd => commands::crd::crd(),
-        Command::Rbac(args) => commands::crd::rbac(&args),
+        Command::Crd => commands::crd::run(),
         Command::Migrate(args) => return commands::migrate::run(args).await,
         Command::Dev(args) => commands::dev::run(*args, processor, shutdown::signal()?).await,
         Command::Check(args) => return commands::check::run(args).await,

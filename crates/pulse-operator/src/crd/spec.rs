@@ -105,6 +105,17 @@ pub struct ImageSpec {
     pub pull_secrets: Vec<PullSecret>,
 }
 
+impl ImageSpec {
+    /// As if the object named these Secrets too, after its own and each once.
+    pub fn add_pull_secrets(&mut self, names: &[String]) {
+        for name in names {
+            if !self.pull_secrets.iter().any(|secret| secret.name == *name) {
+                self.pull_secrets.push(PullSecret { name: name.clone() });
+            }
+        }
+    }
+}
+
 /// When a node pulls an image.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "Kubernetes' own names")]

@@ -13,7 +13,10 @@ fn made(changes: Value) -> BTreeMap<String, Value> {
 }
 
 fn made_with(changes: Value, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
-    let cr = ingest(changes);
+    made_of(&ingest(changes), dev_reload)
+}
+
+fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
     let revision = revision::desired(&cr.spec);
     let secrets = Role::ALL.map(|role| (role, format!("key:{}", role.component()))).into();
     let job = JobRequest {
@@ -23,7 +26,7 @@ fn made_with(changes: Value, dev_reload: Option<&Path>) -> BTreeMap<String, Valu
         args: vec!["migrate".into()],
     };
     let inputs = Inputs { revision: Some(&revision), secrets, job: Some(&job), dev_reload };
-    let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources(&cr, &inputs);
+    let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources(cr, &inputs);
     let mut objects = BTreeMap::new();
     let mut add = |kind: &str, object: Value| {
         objects.insert(format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap()), object);
@@ -352,3 +355,17 @@ fn an_upgrade_of_the_operator_restarts_no_pod() {
 
 const GOLDEN_MINIMAL: [&str; 3] = ["76fbcaff74", "db5aabd643", "6b0d695833"];
 const GOLDEN_KEY: [&str; 3] = ["e24621b13f", "db5aabd643", "6b0d695833"];
+
+#[test]
+fn every_pod_has_the_pull_secrets_of_its_object_and_then_the_operators() {
+    let mut cr = ingest(json!({"image": {"pullSecrets": [{"name": "own"}, {"name": "both"}]}}));
+    cr.spec.image.add_pull_secrets(&["both".into(), "everywhere".into(), "everywhere".into()]);
+    let objects = made_of(&cr, None);
+    for object in ["Deployment/main-api", "Deployment/main-worker", "Deployment/main-scheduler", "Job/main-migrate-0123456789"] {
+        let secrets = &objects[object]["spec"]["template"]["spec"]["imagePullSecrets"];
+        assert_eq!(*secrets, json!([{"name": "own"}, {"name": "both"}, {"name": "everywhere"}]), "{object}");
+    }
+    cr.spec.image.pull_secrets.clear();
+    cr.spec.image.add_pull_secrets(&[]);
+    assert_eq!(made_of(&cr, None), made(json!({})), "without any, nothing changes");
+}

@@ -77,7 +77,7 @@ async fn servers(ingest: IngestArgs, database: DatabaseArgs, redis: RedisArgs) -
         lines.push(connection(
             "postgresql",
             encryption,
-            "add sslmode=verify-full to its URL, or give its CA as CA file",
+            "say sslmode=verify-full in its URL, with its CA as CA file if it is not a public one",
         ));
     }
     match store.settings().await {
@@ -139,7 +139,8 @@ fn line(part: &'static str, name: impl Into<String>, value: String, fix: Option<
 
 /// How a server is connected to. Whether that is safe depends on the network, so it is no fault.
 fn connection(part: &'static str, encryption: Encryption, how: &'static str) -> Line {
-    let note = matches!(encryption, Encryption::Plain | Encryption::Unverified).then_some(how);
+    let is_open = matches!(encryption, Encryption::Plain | Encryption::Unverified | Encryption::VerifiedCa);
+    let note = is_open.then_some(how);
     Line { note, ..line(part, "connection", encryption.to_string(), None) }
 }
 

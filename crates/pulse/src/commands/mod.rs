@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod crd;
 pub(crate) mod demo;
 pub(crate) mod dev;
+pub(crate) mod kubectl;
 pub(crate) mod load;
 pub(crate) mod migrate;
 pub(crate) mod operator;

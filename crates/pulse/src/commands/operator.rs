@@ -39,6 +39,9 @@ pub(crate) struct OperatorArgs {
     /// How long a watch lasts, in seconds: less than the idle time-outs of load balancers on the way
     #[arg(long, env = "PULSE_WATCH_TIMEOUT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=290))]
     watch_timeout: u32,
+    /// A Secret that lets nodes pull images, for every pod besides those that its object names; in each namespace
+    #[arg(long = "pull-secret", env = "PULSE_PULL_SECRETS", value_name = "NAME", value_delimiter = ',')]
+    pull_secrets: Vec<String>,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -55,6 +58,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         resync_interval,
         missing_interval,
         watch_timeout,
+        pull_secrets,
         admin: AdminArgs { admin_listen },
         reload: ReloadArgs { dev_reload },
     } = args;
@@ -76,6 +80,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
             ..Intervals::default()
         },
         watch_timeout_seconds: watch_timeout,
+        pull_secrets,
         dev_reload,
     };
     let mut registry = roles::registry("operator");

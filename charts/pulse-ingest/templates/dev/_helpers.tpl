@@ -1,0 +1,61 @@
+{{- define "pulse-ingest.dev.selector" -}}
+app.kubernetes.io/name: {{ .part }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end -}}
+
+{{- define "pulse-ingest.dev.labels" -}}
+{{- merge (include "pulse-ingest.dev.selector" . | fromYaml) (include "pulse-ingest.labels" .root | fromYaml) | toYaml -}}
+{{- end -}}
+
+{{- define "pulse-ingest.dev.image" -}}
+{{- $image := (get .root.Values.devDatastores .part).image -}}
+{{- $registry := default $image.registry .root.Values.global.imageRegistry -}}
+{{- list $registry $image.repository | compact | join "/" -}}:{{- $image.tag -}}
+{{- end -}}
+
+{{- /* What the pods of both have in common: restricted, as the operator's own. */ -}}
+{{- define "pulse-ingest.dev.pod" -}}
+{{- $user := (get .root.Values.devDatastores .part).runAsUser -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with concat .root.Values.imagePullSecrets .root.Values.global.imagePullSecrets | uniq }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ int64 $user }}
+  runAsGroup: {{ int64 $user }}
+  fsGroup: {{ int64 $user }}
+  seccompProfile:
+    type: RuntimeDefault
+{{- end -}}
+
+{{- define "pulse-ingest.dev.container" -}}
+{{- $values := get .root.Values.devDatastores .part -}}
+image: {{ include "pulse-ingest.dev.image" . }}
+imagePullPolicy: {{ $values.image.pullPolicy }}
+{{- with $values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+{{- end -}}
+
+{{- define "pulse-ingest.dev.claim" -}}
+volumeClaimTemplates:
+  - metadata:
+      name: data
+    spec:
+      accessModes: [ReadWriteOnce]
+      {{- with .root.Values.devDatastores.storageClassName }}
+      storageClassName: {{ . }}
+      {{- end }}
+      resources:
+        requests:
+          storage: {{ .root.Values.devDatastores.storageSize }}
+{{- end -}}

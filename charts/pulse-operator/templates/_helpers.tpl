@@ -1,0 +1,56 @@
+{{- define "pulse-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- /* The name of everything: the release's, and the chart's unless the release's has it already. */ -}}
+{{- define "pulse-operator.fullname" -}}
+{{- $name := include "pulse-operator.name" . -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $full .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "pulse-operator.selector" -}}
+app.kubernetes.io/name: {{ include "pulse-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "pulse-operator.labels" -}}
+{{- $ours := include "pulse-operator.selector" . | fromYaml -}}
+{{- $_ := set $ours "app.kubernetes.io/part-of" "pulse" -}}
+{{- $_ := set $ours "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $ours "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- toYaml (merge $ours .Values.commonLabels) -}}
+{{- end -}}
+
+{{- define "pulse-operator.serviceAccountName" -}}
+{{- default (ternary (include "pulse-operator.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "pulse-operator.image" -}}
+{{- $image := .Values.image -}}
+{{- $registry := default $image.registry .Values.global.imageRegistry -}}
+{{- $version := ternary (printf "@%s" $image.digest) (printf ":%s" (default .Chart.AppVersion $image.tag)) (ne $image.digest "") -}}
+{{- list $registry $image.repository | compact | join "/" -}}{{- $version -}}
+{{- end -}}
+
+{{- /* A JSON list, each once. */ -}}
+{{- define "pulse-operator.pullSecrets" -}}
+{{- concat .Values.imagePullSecrets .Values.global.imagePullSecrets | uniq | toJson -}}
+{{- end -}}
+
+{{- /* `rendered`, `skipped` or nothing. */ -}}
+{{- define "pulse-operator.serviceMonitor" -}}
+{{- if .Values.serviceMonitor.enabled -}}
+{{- $known := .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/ServiceMonitor" -}}
+{{- $mode := .Values.serviceMonitor.renderMode -}}
+{{- if or $known (eq $mode "alwaysRender") -}}
+rendered
+{{- else if eq $mode "failIfMissing" -}}
+{{- fail "serviceMonitor.enabled: this cluster knows no monitoring.coreos.com/v1 ServiceMonitor. Install the Prometheus operator first, or set serviceMonitor.renderMode to skipIfMissing" -}}
+{{- else -}}
+skipped
+{{- end -}}
+{{- end -}}
+{{- end -}}

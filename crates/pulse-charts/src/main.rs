@@ -1,0 +1,42 @@
+//! Writes what is generated of `charts/` and `manifests/`, below the folder that its argument names: the CRD and the
+//! operator's rights from the operator's own types, and everything about a chart's values from one Rust struct each.
+//!
+//! Never part of `pulse`; `scripts/manifests` runs it.
+
+mod crd;
+mod ingest;
+mod operator;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::values::Values;
+
+fn main() -> anyhow::Result<()> {
+    let root = PathBuf::from(std::env::args_os().nth(1).context("usage: pulse-charts FOLDER")?);
+    let templates = root.join("charts/pulse-operator/templates");
+    write(&templates.join("crd.yaml"), &crd::template()?)?;
+    write(&templates.join("_rules.tpl"), &crd::rules()?)?;
+    write(&root.join("manifests/crds.yaml"), &crd::manifest()?)?;
+    write(&root.join("manifests/dev/rbac.yaml"), &crd::dev_role()?)?;
+    chart(&root.join("charts/pulse-operator"), &Values::of::<operator::Values>()?)?;
+    chart(&root.join("charts/pulse-ingest"), &Values::of::<ingest::Values>()?)
+}
+
+/// The values of a chart, as Helm reads them, as Helm checks them, and as people read them.
+fn chart(folder: &Path, values: &Values) -> anyhow::Result<()> {
+    write(&folder.join("values.yaml"), &values.yaml()?)?;
+    write(&folder.join("values.schema.json"), &values.schema()?)?;
+    let path = folder.join("README.md");
+    let readme = std::fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
+    write(&path, &values.into_readme(&readme).with_context(|| format!("{}", path.display()))?)
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+}
