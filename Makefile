@@ -1,5 +1,5 @@
 # Each recipe installs what it needs where there is apt; elsewhere it says what is missing.
-.PHONY: run test test-long lint generate bench load setup kube-tools image
+.PHONY: run test e2e test-long lint generate bench load setup kube-tools image
 
 run: setup ## Everything in one process, over a private PostgreSQL and Redis
 	cargo run --release -p pulse -- dev
@@ -8,15 +8,18 @@ test: setup kube-tools ## Every test, against real PostgreSQL, Redis and Kuberne
 	cargo build --workspace --all-targets
 	cargo test --workspace
 
+e2e: setup kube-tools ## Installed by Helm on a real cluster, with our image; used, upgraded, broken and removed
+	cargo test -p pulse-tests --features e2e --test e2e -- --nocapture
+
 test-long: setup kube-tools ## Faults that last minutes, and a crash of the operator after each of its writes
 	cargo test -p pulse-tests --features long --test long --test operator_crashes --test operator_faults -- --nocapture
 
 lint: setup ## What CI refuses
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features pulse-tests/long -- -D warnings
+	cargo clippy --workspace --all-targets --features pulse-tests/long,pulse-tests/e2e -- -D warnings
 	scripts/deny
 
-generate: setup ## Statements (.sqlx), the reference of all flags, manifests
+generate: setup ## Statements (.sqlx), the reference of all flags, charts and manifests
 	scripts/prepare-queries
 	scripts/reference
 	scripts/manifests

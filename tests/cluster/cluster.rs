@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_tests::cluster::{Access, Node, program};
+use pulse_tests::cluster::{Access, Node, packaging_program, program};
 use pulse_tests::{repository, run};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -33,6 +33,10 @@ impl Cluster {
     }
 
     async fn start() -> anyhow::Result<Self> {
+        let script = |name: &str| Command::new(repository().join(name));
+        let ours = run(&mut script("scripts/image")).await?;
+        let folder = repository().join("target/e2e");
+        let theirs = run(script("tests/cluster/images/build").arg(folder)).await?;
         let told = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
         let (access, load, node) = if let Some(kubeconfig) = told("KUBECONFIG") {
@@ -42,22 +46,16 @@ impl Cluster {
             )?;
             (Access::read(PathBuf::from(kubeconfig)).await?, words(&load), None)
         } else if run(Command::new("docker").arg("info")).await.is_ok() {
-            let config = repository().join("kind-config.yaml");
             let kubeconfig = repository().join("target/e2e/kubeconfig");
-            let mut create = Command::new("kind");
-            create.args(["create", "cluster", "--wait", "2m", "--config"]).arg(config);
-            run(create.arg("--kubeconfig").arg(&kubeconfig)).await?;
-            (Access::read(kubeconfig).await?, words("kind load image-archive --name pulse"), None)
+            let kind = "kind delete cluster --name pulse-e2e; kind create cluster --name pulse-e2e --wait 2m --kubeconfig";
+            run(Command::new("bash").args(["-c", &format!("{kind} {}", kubeconfig.display())])).await?;
+            (Access::read(kubeconfig).await?, words("kind load image-archive --name pulse-e2e"), None)
         } else {
             let node = Node::start().await?;
             let load = repository().join("tests/node/load-image").to_string_lossy().into_owned();
             (node.admin().clone(), vec![load], Some(node))
         };
         let cluster = Self { access, load, programs: programs().await?, _node: node };
-        let script = |name: &str| Command::new(repository().join(name));
-        let ours = run(&mut script("scripts/image")).await?;
-        let folder = repository().join("target/e2e");
-        let theirs = run(script("tests/cluster/images/build").arg(folder)).await?;
         for archive in ours.lines().last().into_iter().chain(theirs.lines()) {
             cluster.load_image(Path::new(archive)).await?;
         }
@@ -125,7 +123,7 @@ async fn programs() -> anyhow::Result<TempDir> {
     link(&pulse()?, "kubectl-pulse")?;
     for helm in [Helm::Three, Helm::Four] {
         std::fs::create_dir(folder.path().join(helm.name()))?;
-        link(&program(helm.name()).await?, &format!("{}/helm", helm.name()))?;
+        link(&packaging_program(helm.name()).await?, &format!("{}/helm", helm.name()))?;
     }
     Ok(folder)
 }

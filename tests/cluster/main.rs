@@ -2,7 +2,8 @@
 //! our own. `make e2e` runs it.
 //!
 //! The cluster is what `KUBECONFIG` names (`PULSE_E2E_LOAD` is then the command that loads an image archive into it),
-//! else one of kind's where docker runs, else the node of `tests/node`.
+//! else `pulse-e2e` of kind's where docker runs, which
+//! stays until the next run, else the node of `tests/node`.
 
 #![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
 
@@ -12,6 +13,7 @@ mod faults;
 mod life;
 mod narrow;
 mod next;
+mod plain;
 mod removal;
 mod site;
 mod upgrade;

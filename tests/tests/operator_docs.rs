@@ -42,7 +42,8 @@ async fn the_kubernetes_commands_of_readme_work() -> anyhow::Result<()> {
     let person = person(&bench, folder.path()).await?;
     let _operator = bench.operator(&[]).await?;
     let readme = std::fs::read_to_string(repository().join("README.md"))?;
-    let block = readme.split("\n\n").find(|block| block.starts_with("    kubectl ")).context("README has them")?;
+    let (_, section) = readme.split_once("\n### By kubectl\n").context("README has the section")?;
+    let block = section.split("\n\n").find(|block| block.starts_with("    kubectl ")).context("it has commands")?;
     let kubectl = program("kubectl").await?;
     let path = format!("{}:{}", kubectl.parent().context("a folder")?.display(), "/usr/local/bin:/usr/bin:/bin");
     let mut bash = Command::new("bash");
