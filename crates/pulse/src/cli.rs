@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
 use crate::commands::{
-    api, check, crd, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker,
+    api, check, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker,
 };
 
 /// Event ingestion for Kubernetes: accept over HTTP, keep in PostgreSQL, process in the background.
