@@ -184,7 +184,7 @@ async fn a_misspelt_field_is_refused_with_its_name() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_samples_and_the_definition_are_applied_as_they_are() -> anyhow::Result<()> {
     let bench = Bench::start("samples").await?;
-    for sample in ["minimal", "production", "external-scaling"] {
+    for sample in ["minimal", "production", "external-scaling", "cnpg-valkey"] {
         let path = repository().join(format!("manifests/samples/{sample}.yaml"));
         let path = path.to_str().context("a path")?;
         let args =

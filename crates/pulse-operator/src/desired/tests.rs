@@ -361,7 +361,9 @@ fn every_pod_has_the_pull_secrets_of_its_object_and_then_the_operators() {
     let mut cr = ingest(json!({"image": {"pullSecrets": [{"name": "own"}, {"name": "both"}]}}));
     cr.spec.image.add_pull_secrets(&["both".into(), "everywhere".into(), "everywhere".into()]);
     let objects = made_of(&cr, None);
-    for object in ["Deployment/main-api", "Deployment/main-worker", "Deployment/main-scheduler", "Job/main-migrate-0123456789"] {
+    for object in
+        ["Deployment/main-api", "Deployment/main-worker", "Deployment/main-scheduler", "Job/main-migrate-0123456789"]
+    {
         let secrets = &objects[object]["spec"]["template"]["spec"]["imagePullSecrets"];
         assert_eq!(*secrets, json!([{"name": "own"}, {"name": "both"}, {"name": "everywhere"}]), "{object}");
     }
