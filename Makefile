@@ -19,7 +19,7 @@ lint: setup ## What CI refuses
 	cargo clippy --workspace --all-targets --features pulse-tests/long,pulse-tests/e2e -- -D warnings
 	scripts/deny
 
-generate: setup ## Statements (.sqlx), the reference of all flags, manifests
+generate: setup ## Statements (.sqlx), the reference of all flags, charts and manifests
 	scripts/prepare-queries
 	scripts/reference
 	scripts/manifests

@@ -11,7 +11,7 @@
 
 {{- define "pulse-operator.selector" -}}
 app.kubernetes.io/name: {{ include "pulse-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end -}}
 

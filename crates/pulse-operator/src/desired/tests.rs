@@ -341,6 +341,21 @@ fn only_where_builds_are_reloaded_every_role_has_a_folder_for_them() {
 
 /// What pods are made of may not change with the operator: every change here restarts the pods of every user.
 #[test]
+fn a_migration_runs_on_the_nodes_of_the_scheduler_and_has_nothing_else_of_it() {
+    let template = json!({
+        "nodeSelector": { "pool": "data" }, "tolerations": [{ "key": "data", "operator": "Exists" }],
+        "priorityClassName": "high", "labels": { "team": "a" }, "env": [{ "name": "A", "value": "b" }],
+    });
+    let job = |changes| made(changes)["Job/main-migrate-0123456789"].clone();
+    let mut wanted = job(json!({}));
+    let pod = &mut wanted["spec"]["template"]["spec"];
+    pod["nodeSelector"] = json!({ "pool": "data" });
+    pod["tolerations"] = json!([{ "key": "data", "operator": "Exists" }]);
+    pod["priorityClassName"] = json!("high");
+    assert_eq!(job(json!({ "scheduler": { "podTemplate": template } })), wanted);
+}
+
+#[test]
 fn an_upgrade_of_the_operator_restarts_no_pod() {
     let templates = |changes: Value| -> Vec<String> {
         let objects = made(changes).into_iter().filter(|(name, _)| name.starts_with("Deployment"));
@@ -361,7 +376,9 @@ fn every_pod_has_the_pull_secrets_of_its_object_and_then_the_operators() {
     let mut cr = ingest(json!({"image": {"pullSecrets": [{"name": "own"}, {"name": "both"}]}}));
     cr.spec.image.add_pull_secrets(&["both".into(), "everywhere".into(), "everywhere".into()]);
     let objects = made_of(&cr, None);
-    for object in ["Deployment/main-api", "Deployment/main-worker", "Deployment/main-scheduler", "Job/main-migrate-0123456789"] {
+    for object in
+        ["Deployment/main-api", "Deployment/main-worker", "Deployment/main-scheduler", "Job/main-migrate-0123456789"]
+    {
         let secrets = &objects[object]["spec"]["template"]["spec"]["imagePullSecrets"];
         assert_eq!(*secrets, json!([{"name": "own"}, {"name": "both"}, {"name": "everywhere"}]), "{object}");
     }
