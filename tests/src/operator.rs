@@ -169,6 +169,14 @@ impl Bench {
         Ok(self.ingests().get(name).await?.data["status"].clone())
     }
 
+    /// The spec of an object.
+    ///
+    /// # Errors
+    /// If it does not exist.
+    pub async fn spec(&self, name: &str) -> anyhow::Result<Value> {
+        Ok(self.ingests().get(name).await?.data["spec"].clone())
+    }
+
     /// `status/reason` of a condition; empty if there is none.
     ///
     /// # Errors

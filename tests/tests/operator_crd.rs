@@ -23,6 +23,7 @@ async fn dry(bench: &Bench, name: &str, changes: &Value) -> anyhow::Result<Resul
 async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::Result<()> {
     let bench = Bench::start("rules").await?;
     let digest = format!("sha256:{}", "a".repeat(64));
+    let key = |length: usize| format!("{}/{}", "p".repeat(253), "k".repeat(length - 254));
     // Right, wrong, and what the answer says.
     let table = [
         (json!({"image": {"tag": null, "digest": digest}}), json!({"image": {"tag": null}}), "name a digest, or a tag"),
@@ -90,6 +91,26 @@ async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::R
             json!({"workers": {"resources": {"requests": {"cpu": 1}}}}),
             json!({"workers": {"resources": {"requests": {"cpu": "much"}}}}),
             "requests",
+        ),
+        (
+            json!({"api": {"podTemplate": {"labels": {key(317): "v".repeat(63)}}}}),
+            json!({"api": {"podTemplate": {"labels": {key(318): "v"}}}}),
+            "at most 253 characters, a slash, and 63 more",
+        ),
+        (
+            json!({"scheduler": {"podTemplate": {"nodeSelector": {"zone": "v".repeat(63)}}}}),
+            json!({"scheduler": {"podTemplate": {"nodeSelector": {"zone": "v".repeat(64)}}}}),
+            "spec.scheduler.podTemplate.nodeSelector.zone",
+        ),
+        (
+            json!({"workers": {"podTemplate": {"labels": {"team": "a.b-c"}}}}),
+            json!({"workers": {"podTemplate": {"labels": {"team": "a b"}}}}),
+            "spec.workers.podTemplate.labels.team",
+        ),
+        (
+            json!({"workers": {"podTemplate": {"annotations": {key(317): "any text"}}}}),
+            json!({"workers": {"podTemplate": {"annotations": {key(318): "any text"}}}}),
+            "at most 253 characters, a slash, and 63 more",
         ),
     ];
     for (right, wrong, says) in table {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
@@ -159,7 +160,7 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let now = Timestamp::now();
 
     // observe: caches, and the API server for Secrets.
-    let mut observed = observe::children(&context.caches, &cr);
+    let mut observed = observe::children(context.caches.labelled(&cr), &cr);
     observed.secrets = secrets(&cr, context, remembered).await;
 
     // plan, desired: no client.
@@ -294,16 +295,18 @@ async fn apply(
     made.and(expired).and(scale(applier, observed, applied).await)
 }
 
+/// How many pods a Deployment should have, where that follows from the spec and is not as it has it.
+pub(crate) fn other_number(cr: &PulseIngest, role: Role, deployment: &Deployment) -> Option<i32> {
+    let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    // Nobody scales up from zero: an API that somebody else scales was stopped by us, and is started again by us.
+    let started = (role == Role::Api && seen == Some(0)).then_some(FIRST_API_REPLICAS);
+    desired::replicas(cr, role).or(started).filter(|wanted| seen != Some(*wanted))
+}
+
 /// The numbers of pods that follow from the spec.
 async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut Applied) -> Result<(), ApplyError> {
     for (role, deployment) in &observed.deployments {
-        let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-        // Nobody scales up from zero: an API that somebody else scales was stopped by us, and is started again by us.
-        let started = (*role == Role::Api && seen == Some(0)).then_some(FIRST_API_REPLICAS);
-        let Some(wanted) = desired::replicas(applier.cr, *role).or(started) else { continue };
-        if seen == Some(wanted) {
-            continue;
-        }
+        let Some(wanted) = other_number(applier.cr, *role, deployment) else { continue };
         let name = deployment.name_any();
         applied.changes.push(crate::crd::PendingChange {
             object: format!("Deployment {name}"),

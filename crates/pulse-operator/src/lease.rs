@@ -1,8 +1,8 @@
 //! Leadership, by a Lease of coordination.k8s.io: one operator writes at a time.
 //!
 //! No two clocks are compared: a holder has lost when its Lease was not seen to change for `duration` by our own
-//! monotonic clock. We lead only as long as our last renewal was *sent* less than `renew_deadline` ago, and every write
-//! checks that, and is given up when the lease would end (see `client.rs`). Whoever loses ends its process. Nothing fences
+//! monotonic clock. We lead only as long as our last renewal was *sent* less than `renew_deadline` ago, by a clock that goes
+//! on while the machine is suspended, and every write checks that, and is given up when the lease would end (see `client.rs`). Whoever loses ends its process. Nothing fences
 //! a write that the API server already has: writes are short, and name the version or the identity that they saw.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use rustix::time::{ClockId, clock_gettime};
 use tokio_util::sync::CancellationToken;
 
 /// How leadership is kept.
@@ -36,8 +37,7 @@ pub struct LeaseConfig {
 /// Whether we lead. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Leadership {
-    start: Instant,
-    /// When the last renewal was sent, in milliseconds after `start`, plus one; 0 if we never led.
+    /// When the last renewal was sent, in milliseconds after the boot, plus one; 0 if we never led.
     renewed: Arc<AtomicU64>,
     renew_deadline: Duration,
     duration: Duration,
@@ -47,7 +47,7 @@ impl Leadership {
     /// Nobody leads yet.
     pub(crate) fn new(LeaseConfig { renew_deadline, duration, .. }: &LeaseConfig) -> Self {
         let (renew_deadline, duration) = (*renew_deadline, *duration);
-        Self { start: Instant::now(), renewed: Arc::default(), renew_deadline, duration }
+        Self { renewed: Arc::default(), renew_deadline, duration }
     }
 
     /// Whether our last renewal is young enough.
@@ -58,18 +58,24 @@ impl Leadership {
     /// How long until somebody else may lead; none if our last renewal is not young enough.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         let renewed = self.renewed.load(Ordering::Acquire).checked_sub(1)?;
-        let age = (self.start + Duration::from_millis(renewed)).elapsed();
+        let age = since_boot().saturating_sub(Duration::from_millis(renewed));
         (age < self.renew_deadline).then(|| self.duration.saturating_sub(age))
     }
 
-    fn renewed_at(&self, sent: Instant) {
-        let millis = u64::try_from(sent.duration_since(self.start).as_millis()).unwrap_or(u64::MAX - 1);
+    fn renewed_at(&self, sent: Duration) {
+        let millis = u64::try_from(sent.as_millis()).unwrap_or(u64::MAX - 1);
         self.renewed.store(millis + 1, Ordering::Release);
     }
 
     fn lost(&self) {
         self.renewed.store(0, Ordering::Release);
     }
+}
+
+/// The time since the boot, with what the machine was suspended: another may have taken the lead meanwhile.
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
 }
 
 /// The other holder as we saw it.
@@ -135,7 +141,7 @@ impl Elector {
 
     /// Looks at the Lease once, and takes or renews it if it is free or ours; whether we lead now.
     async fn step(&mut self) -> bool {
-        let sent = Instant::now();
+        let sent = since_boot();
         match tokio::time::timeout(self.config.renew_deadline / 2, self.try_hold()).await {
             Ok(Ok(true)) => {
                 if !self.leadership.holds() {
@@ -238,14 +244,21 @@ mod tests {
             renew_deadline: Duration::from_secs(10),
             retry: Duration::from_secs(2),
         };
-        let start = Instant::now().checked_sub(Duration::from_secs(60)).expect("the machine has run for a minute");
-        let leadership = Leadership { start, ..Leadership::new(&config) };
+        let leadership = Leadership::new(&config);
         assert_eq!(leadership.remaining(), None, "nobody leads at first");
         let renewed = |seconds_ago: u64| {
-            leadership.renewed_at(start + Duration::from_secs(60 - seconds_ago));
+            leadership.renewed_at(since_boot() - Duration::from_secs(seconds_ago));
             leadership.remaining()
         };
         assert!(renewed(9).is_some_and(|left| left <= Duration::from_secs(6)));
         assert_eq!(renewed(10), None);
+    }
+
+    #[test]
+    fn the_clock_of_the_lead_goes_on_while_the_machine_is_suspended() {
+        // The kernel tells the uptime by that clock.
+        let uptime = std::fs::read_to_string("/proc/uptime").expect("Linux");
+        let uptime: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).expect("seconds");
+        assert!((since_boot().as_secs_f64() - uptime).abs() < 1.0, "{uptime}");
     }
 }

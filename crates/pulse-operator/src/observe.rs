@@ -35,17 +35,32 @@ pub struct Caches {
     pub disruption_budgets: Cache<PodDisruptionBudget>,
 }
 
+/// Objects of one kind.
+pub type ByName<K> = BTreeMap<String, Arc<K>>;
+
+/// What carries the labels of an object, whoever owns it.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "the kinds")]
+pub struct Labelled {
+    pub deployments: ByName<Deployment>,
+    pub jobs: ByName<Job>,
+    pub pods: ByName<Pod>,
+    pub services: ByName<Service>,
+    pub service_accounts: ByName<ServiceAccount>,
+    pub disruption_budgets: ByName<PodDisruptionBudget>,
+}
+
 /// What is there.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
     /// By role.
     pub deployments: BTreeMap<Role, Arc<Deployment>>,
     /// By name.
-    pub services: BTreeMap<String, Arc<Service>>,
+    pub services: ByName<Service>,
     /// By name.
-    pub service_accounts: BTreeMap<String, Arc<ServiceAccount>>,
+    pub service_accounts: ByName<ServiceAccount>,
     /// By name.
-    pub disruption_budgets: BTreeMap<String, Arc<PodDisruptionBudget>>,
+    pub disruption_budgets: ByName<PodDisruptionBudget>,
     /// Of migrations.
     pub jobs: Vec<Arc<Job>>,
     /// Of migrations.
@@ -56,21 +71,35 @@ pub struct Observed {
     pub secrets: BTreeMap<SecretKey, Reading>,
 }
 
-/// Reads the caches; no client needed.
-pub fn children(caches: &Caches, cr: &PulseIngest) -> Observed {
+impl Caches {
+    /// What they hold for an object; no client needed.
+    pub fn labelled(&self, cr: &PulseIngest) -> Labelled {
+        Labelled {
+            deployments: self.deployments.of(cr),
+            jobs: self.jobs.of(cr),
+            pods: self.pods.of(cr),
+            services: self.services.of(cr),
+            service_accounts: self.service_accounts.of(cr),
+            disruption_budgets: self.disruption_budgets.of(cr),
+        }
+    }
+}
+
+/// What of it belongs to the object, and in which part.
+pub fn children(labelled: Labelled, cr: &PulseIngest) -> Observed {
     let mut observed = Observed {
-        services: owned(&caches.services, cr),
-        service_accounts: owned(&caches.service_accounts, cr),
-        disruption_budgets: owned(&caches.disruption_budgets, cr),
-        jobs: owned(&caches.jobs, cr).into_values().collect(),
+        services: owned(labelled.services, cr),
+        service_accounts: owned(labelled.service_accounts, cr),
+        disruption_budgets: owned(labelled.disruption_budgets, cr),
+        jobs: owned(labelled.jobs, cr).into_values().collect(),
         ..Observed::default()
     };
-    let mut deployments = owned(&caches.deployments, cr);
+    let mut deployments = owned(labelled.deployments, cr);
     for role in Role::ALL {
         let deployment = deployments.remove(&names::child(cr, role.component()));
         observed.deployments.extend(deployment.map(|deployment| (role, deployment)));
     }
-    for pod in caches.pods.of(cr).into_values() {
+    for pod in labelled.pods.into_values() {
         let component = pod.labels().get("app.kubernetes.io/component").map(String::as_str);
         match Role::ALL.into_iter().find(|role| Some(role.component()) == component) {
             Some(role) => observed.pods.entry(role).or_default().push(pod),
@@ -80,8 +109,7 @@ pub fn children(caches: &Caches, cr: &PulseIngest) -> Observed {
     observed
 }
 
-fn owned<K: Resource<DynamicType = ()>>(cache: &Cache<K>, cr: &PulseIngest) -> BTreeMap<String, Arc<K>> {
-    let mut objects = cache.of(cr);
+fn owned<K: Resource<DynamicType = ()>>(mut objects: ByName<K>, cr: &PulseIngest) -> ByName<K> {
     objects.retain(|_, object| names::is_owned(object.meta(), cr));
     objects
 }

@@ -35,7 +35,7 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// How long the last rounds may take at the end.
 const DRAIN: Duration = Duration::from_secs(20);
 /// The Secret that holds the key of digests, in our own namespace.
-const DIGEST_SECRET: &str = "pulse-operator-digest-key";
+pub(crate) const DIGEST_SECRET: &str = "pulse-operator-digest-key";
 const DIGEST_SECRET_KEY: &str = "key";
 
 /// How an operator runs.
@@ -304,9 +304,7 @@ async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, Opera
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     loop {
         if let Some(secret) = api.get_opt(DIGEST_SECRET).await.map_err(OperatorError::DigestKey)? {
-            let key = secret.data.and_then(|mut data| data.remove(DIGEST_SECRET_KEY));
-            let key = key.filter(|ByteString(key)| !key.is_empty());
-            return key.map(|ByteString(key)| DigestKey::new(key)).ok_or(OperatorError::NoDigestKey);
+            return key_of(secret).ok_or(OperatorError::NoDigestKey);
         }
         let key: [u8; 32] = rand::random();
         let secret = Secret {
@@ -322,4 +320,10 @@ async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, Opera
             Err(error) => return Err(OperatorError::DigestKey(error)),
         }
     }
+}
+
+/// The key of digests that the Secret holds.
+pub(crate) fn key_of(secret: Secret) -> Option<DigestKey> {
+    let key = secret.data.and_then(|mut data| data.remove(DIGEST_SECRET_KEY));
+    key.filter(|ByteString(key)| !key.is_empty()).map(|ByteString(key)| DigestKey::new(key))
 }

@@ -39,7 +39,7 @@ pub(crate) struct Remembered {
 /// A decision, before it is carried out.
 pub(crate) struct Decided {
     policy: Policy,
-    workers: Workers,
+    pub(crate) workers: Workers,
     pub(crate) decision: Decision,
 }
 

@@ -28,7 +28,8 @@ use crate::commands::kubectl;
 
 /// Runs what the command line says, with `processor` as the worker's processing step.
 ///
-/// Under the name `kubectl-pulse` it is kubectl's plugin instead. The exit code is 0 when the role ended as told, 2 for a wrong command line, and what the command documents otherwise.
+/// Under the name `kubectl-pulse` it is kubectl's plugin instead. The exit code is 0 when the role ended as told, 2 for a
+/// wrong command line, and what the command documents otherwise.
 #[must_use]
 pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     pulse_tls::install_provider();

@@ -22,12 +22,35 @@ pub(super) fn quantities(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Up to 32 labels, annotations or node labels.
-pub(super) fn strings(_: &mut SchemaGenerator) -> Schema {
+/// Up to 32 labels, or labels of nodes.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 63,
+            "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+        },
+        "x-kubernetes-validations": [key_rule()],
+    })
+}
+
+/// Up to 32 annotations.
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 32,
         "additionalProperties": { "type": "string", "maxLength": 1024 },
+        "x-kubernetes-validations": [key_rule()],
+    })
+}
+
+/// A schema cannot bound keys; a rule can, by their length.
+fn key_rule() -> serde_json::Value {
+    serde_json::json!({
+        "rule": "self.all(key, size(key) <= 317)",
+        "message": "a key has at most 253 characters, a slash, and 63 more",
     })
 }
 

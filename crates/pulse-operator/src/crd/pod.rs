@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounded::{Quantities, quantities, strings};
+use super::bounded::{Quantities, annotations, labels, quantities};
 
 /// What a pod may use.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -43,13 +43,13 @@ fn amounts<const N: usize>(amounts: [(&str, &str); N]) -> Quantities {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodTemplate {
     /// More labels; ours win.
-    #[schemars(schema_with = "strings")]
+    #[schemars(schema_with = "labels")]
     pub labels: BTreeMap<String, String>,
     /// More annotations; ours win.
-    #[schemars(schema_with = "strings")]
+    #[schemars(schema_with = "annotations")]
     pub annotations: BTreeMap<String, String>,
     /// The nodes that they may run on.
-    #[schemars(schema_with = "strings")]
+    #[schemars(schema_with = "labels")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that they tolerate.
     #[schemars(length(max = 16))]
@@ -64,6 +64,15 @@ pub struct PodTemplate {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
+}
+
+impl PodTemplate {
+    /// Of it, only which nodes may run a pod, and how urgent it is.
+    pub(crate) fn placement(&self) -> Self {
+        let Self { node_selector, tolerations, priority_class_name, .. } = self.clone();
+        let nothing = Self { topology_spread: Vec::new(), ..Self::default() };
+        Self { node_selector, tolerations, priority_class_name, ..nothing }
+    }
 }
 
 impl Default for PodTemplate {

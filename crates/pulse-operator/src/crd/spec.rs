@@ -319,9 +319,9 @@ impl Default for RetrySpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SchedulerSpec {
-    /// What its pod may use.
+    /// What its pod may use; those of migrations, too.
     pub resources: Resources,
-    /// What else its pod has.
+    /// What else its pod has. Pods of migrations have its nodeSelector, tolerations and priorityClassName.
     pub pod_template: PodTemplate,
 }
 

@@ -52,9 +52,11 @@ const MARGIN_SECONDS: u32 = 30;
 pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Job {
     let JobRequest { name, kind: _, revision, args } = request;
     let deadline = cr.spec.migrations.active_deadline_seconds;
+    let placement = cr.spec.scheduler.pod_template.placement();
     let mut pod = Pod::new(cr, names::MIGRATION, &revision.image, args.clone());
     pod.once = true;
     pod.resources = Some(&cr.spec.scheduler.resources);
+    pod.more = Some(&placement);
     pod.env = vec![
         pod::value("PULSE_INGEST", names::ingest(cr)),
         pod::value("PULSE_LOG_FORMAT", "json"),

@@ -24,7 +24,7 @@ use crate::names::{self, Role};
 
 pub(crate) use job::FINAL_EXIT_CODES;
 pub use job::{JobKind, JobRequest};
-pub(crate) use pod::CONTAINER;
+pub(crate) use pod::{CONTAINER, DEV_RELOAD};
 
 /// What the objects are made from, besides the spec.
 #[derive(Debug, Clone)]

@@ -16,6 +16,8 @@ use crate::names;
 
 /// The container of every pod.
 pub(crate) const CONTAINER: &str = "pulse";
+/// For development: the variable that says where newer builds are put.
+pub(crate) const DEV_RELOAD: &str = "PULSE_DEV_RELOAD";
 /// The user of the image: nobody in particular.
 const USER: i64 = 65532;
 
@@ -131,7 +133,7 @@ impl<'a> Pod<'a> {
             once,
         } = self;
         let spec = &cr.spec.image;
-        env.extend(dev_reload.map(|file| value("PULSE_DEV_RELOAD", file.display().to_string())));
+        env.extend(dev_reload.map(|file| value(DEV_RELOAD, file.display().to_string())));
         let ours: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
         let theirs = more.into_iter().flat_map(|more| &more.env).filter(|variable| !ours.contains(&variable.name));
         env.extend(theirs.map(|variable| value(&variable.name, &variable.value)));

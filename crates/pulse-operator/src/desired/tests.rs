@@ -341,6 +341,21 @@ fn only_where_builds_are_reloaded_every_role_has_a_folder_for_them() {
 
 /// What pods are made of may not change with the operator: every change here restarts the pods of every user.
 #[test]
+fn a_migration_runs_on_the_nodes_of_the_scheduler_and_has_nothing_else_of_it() {
+    let template = json!({
+        "nodeSelector": { "pool": "data" }, "tolerations": [{ "key": "data", "operator": "Exists" }],
+        "priorityClassName": "high", "labels": { "team": "a" }, "env": [{ "name": "A", "value": "b" }],
+    });
+    let job = |changes| made(changes)["Job/main-migrate-0123456789"].clone();
+    let mut wanted = job(json!({}));
+    let pod = &mut wanted["spec"]["template"]["spec"];
+    pod["nodeSelector"] = json!({ "pool": "data" });
+    pod["tolerations"] = json!([{ "key": "data", "operator": "Exists" }]);
+    pod["priorityClassName"] = json!("high");
+    assert_eq!(job(json!({ "scheduler": { "podTemplate": template } })), wanted);
+}
+
+#[test]
 fn an_upgrade_of_the_operator_restarts_no_pod() {
     let templates = |changes: Value| -> Vec<String> {
         let objects = made(changes).into_iter().filter(|(name, _)| name.starts_with("Deployment"));

@@ -4,7 +4,9 @@
 //! pure. Only the object itself has to be readable: every other part says which right it lacks.
 
 mod advice;
+mod diff;
 mod edit;
+mod preview;
 mod read;
 mod report;
 pub mod text;
@@ -15,9 +17,11 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+pub use diff::Field;
 pub use edit::{Pause, PendingPlan};
+pub use preview::{Change, Preview, Scale};
 pub use read::Section;
-pub use report::{Report, Summary};
+pub use report::{ConditionLine, EventLine, PodLine, Report, Summary};
 
 use crate::operator::OperatorError;
 

@@ -124,7 +124,7 @@ impl Plugin {
             }
             kube::Error::Api(status) if status.code == 401 => PluginError::Unauthorized(status.message.clone()),
             // A path that is not there, and not an object: nothing is named.
-            kube::Error::Api(status) if status.is_not_found() && status.details.is_none() => PluginError::NotInstalled,
+            kube::Error::Api(status) if status.code == 404 && status.details.is_none() => PluginError::NotInstalled,
             kube::Error::Api(_) => PluginError::Api(brief(error)),
             other => PluginError::Unreachable(chain(other)),
         }

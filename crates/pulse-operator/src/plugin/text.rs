@@ -2,9 +2,16 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use serde_json::Value;
+
+use super::diff::Field;
+use super::preview::{Change, Preview, Scale};
 use super::read::Section;
 use super::report::{EventLine, PodLine, Report, Summary};
 use crate::crd::{MigrationState, MigrationsStatus, Revision};
+
+/// The longest value in a line, in bytes; `--json` has all of it.
+const VALUE: usize = 120;
 
 /// `45s`, `12m`, `7h`, `3d`.
 pub(super) fn age(seconds: i64) -> String {
@@ -64,6 +71,54 @@ impl Display for Report {
         self.problems(out)?;
         writeln!(out, "\nNext step: {}", self.next_step)
     }
+}
+
+impl Display for Preview {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(out, "PulseIngest {}/{}: what the operator would do now", self.namespace, self.name)?;
+        if self.paused {
+            writeln!(out, "It is paused: nothing of this is done until `kubectl pulse resume {}`", self.name)?;
+        }
+        writeln!(out, "\nImage\n  runs    {}", self.running.as_deref().unwrap_or("nothing"))?;
+        if self.running.as_ref() != Some(&self.wanted) {
+            writeln!(out, "  wanted  {}, once the schema is there", self.wanted)?;
+        }
+        writeln!(out, "\nSchema\n  {}", self.migration)?;
+        writeln!(out, "\nObjects")?;
+        if self.changes.is_empty() {
+            writeln!(out, "  nothing to change")?;
+        }
+        for Change { action, object, fields, restarts } in &self.changes {
+            let pods = if *restarts { "; its pods are replaced" } else { "" };
+            writeln!(out, "  {action}  {object}{pods}")?;
+            for Field { path, from, to } in fields {
+                writeln!(out, "    {path}: {} → {}", value(from.as_ref()), value(to.as_ref()))?;
+            }
+        }
+        writeln!(out, "\nWorkers")?;
+        match &self.workers {
+            Some(Scale { from, to, why }) => writeln!(out, "  {from} → {to}: {why}")?,
+            None => writeln!(out, "  not known: there is no Deployment of them, or it was not read")?,
+        }
+        list(out, "Waits", &self.waiting)?;
+        list(out, "Not looked at", &self.unread)
+    }
+}
+
+fn list(out: &mut Formatter<'_>, head: &str, lines: &[String]) -> fmt::Result {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{head}")?;
+    lines.iter().try_for_each(|line| writeln!(out, "  {line}"))
+}
+
+/// A value in a line.
+fn value(value: Option<&Value>) -> String {
+    let Some(value) = value else { return "none".into() };
+    let text = value.to_string();
+    let end = text.floor_char_boundary(VALUE);
+    if end < text.len() { format!("{}…", &text[..end]) } else { text }
 }
 
 impl Report {
@@ -127,12 +182,11 @@ impl Report {
 
     fn problems(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, "\nErrors")?;
-        let quiet = |empty: bool| empty.then_some("  none");
         let none = self.errors.is_empty()
             && matches!(&self.pods, Section::Read(pods) if pods.is_empty())
             && matches!(&self.warnings, Section::Read(lines) if lines.is_empty());
-        if let Some(line) = quiet(none) {
-            writeln!(out, "{line}")?;
+        if none {
+            writeln!(out, "  none")?;
         }
         for error in &self.errors {
             writeln!(out, "  {error}")?;
@@ -173,8 +227,7 @@ fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
-/// What fits into a table.
+/// What fits into a table: without what it is about.
 fn shortened(text: &str) -> String {
-    let head = text.split(" (").next().unwrap_or(text);
-    head.to_owned()
+    text.split(" (").next().unwrap_or(text).to_owned()
 }

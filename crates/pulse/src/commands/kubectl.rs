@@ -55,6 +55,17 @@ enum KubectlCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show what the operator of this version would change now, and change nothing
+    Plan {
+        /// The object
+        name: String,
+        /// Where the operator runs; the object's namespace, if not given
+        #[arg(long, value_name = "NAMESPACE")]
+        operator_namespace: Option<String>,
+        /// Print one line of JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Hold everything but the status
     Pause {
         /// The object
@@ -93,6 +104,10 @@ pub(crate) async fn run(cli: KubectlCli) -> anyhow::Result<ExitCode> {
         KubectlCommand::Status { name: None, all_namespaces, json } => {
             let all = plugin.summaries(all_namespaces).await?;
             if json { print_json(&all)? } else { print_line(text::summaries(&all).trim_end())? }
+        }
+        KubectlCommand::Plan { name, operator_namespace, json } => {
+            let preview = plugin.preview(&name, operator_namespace.as_deref()).await?;
+            if json { print_json(&preview)? } else { print_line(preview.to_string().trim_end())? }
         }
         KubectlCommand::Pause { name, scaling } => {
             let what = if scaling { Pause::Scaling } else { Pause::All };

@@ -3,16 +3,22 @@
 use clap::{Args, Command, CommandFactory};
 
 use crate::cli::Cli;
+use crate::commands::kubectl::KubectlCli;
 use crate::output::print_line;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReferenceArgs {}
 
 pub(crate) fn run(ReferenceArgs {}: ReferenceArgs) -> anyhow::Result<()> {
-    let cli = Cli::command();
-    print_line(&section("pulse", &cli))?;
+    commands("pulse", &Cli::command())?;
+    // The same binary, under its other name.
+    commands("kubectl pulse", &KubectlCli::command())
+}
+
+fn commands(program: &str, cli: &Command) -> anyhow::Result<()> {
+    print_line(&section(program, cli))?;
     for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
-        let name = format!("pulse {}", command.get_name());
+        let name = format!("{program} {}", command.get_name());
         print_line(&section(&name, command))?;
         for nested in command.get_subcommands().filter(|nested| nested.get_name() != "help") {
             print_line(&section(&format!("{name} {}", nested.get_name()), nested))?;
