@@ -329,7 +329,7 @@ where
     let Some(live) = there.get(&name) else { return Some(simple("create", object)) };
     let mut text = serde_json::to_value(wanted).unwrap_or_default();
     let applied = hash(&text);
-    let live_text = serde_json::to_value(live).unwrap_or_default();
+    let live_text = serde_json::to_value(live.as_ref()).unwrap_or_default();
     let mut fields = diff::changed(&live_text, &text);
     let same = live.annotations().get(APPLIED) == Some(&applied);
     if !same {
