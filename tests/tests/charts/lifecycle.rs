@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::Api;
 use pulse_tests::cluster::{Access, ControlPlane};
-use pulse_tests::operator::SOON;
+use pulse_tests::operator::{Bench, SOON};
 use pulse_tests::{eventually, repository};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -143,7 +143,9 @@ async fn an_ingest_is_installed_and_scaled_by_others_without_a_conflict() -> any
         let at = async |args: &[&str]| {
             helm.at(plane.admin().kubeconfig(), &[args, &["--namespace", &namespace]].concat()).await
         };
-        at(&["install", "main", "charts/pulse-ingest", "--set", "workers.autoscaling.maxReplicas=5"]).await?;
+        // With autoscaling, the number is nobody's to write but the scaler's.
+        let values = "workers.replicas=2,workers.autoscaling.maxReplicas=5";
+        at(&["install", "main", "charts/pulse-ingest", "--set", values]).await?;
         release.kubectl(&["scale", "pulseingest/main", "--replicas=4"]).await?;
         at(&["upgrade", "main", "charts/pulse-ingest", "--reset-then-reuse-values", "--set", "image.tag=9.9.9"])
             .await?;
@@ -153,5 +155,25 @@ async fn an_ingest_is_installed_and_scaled_by_others_without_a_conflict() -> any
         at(&["uninstall", "main"]).await?;
         assert_eq!(release.kubectl(&["get", "pulseingest", "-o", "name"]).await?, "");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_one_namespace_an_operator_lives_on_the_rights_of_its_release() -> anyhow::Result<()> {
+    let bench = Bench::start("narrow").await?;
+    let namespace = bench.namespace.as_str();
+    let chart = format!("charts/{OPERATOR}");
+    let narrow = "watch.scope=namespace,crds.enabled=false";
+    let install = ["install", "pulse-operator", &chart, "--namespace", namespace, "--set", narrow];
+    Helm::Four.at(bench.plane.admin().kubeconfig(), &install).await?;
+
+    let account = bench.plane.service_account(namespace, "pulse-operator").await?;
+    let operator = bench.operator_as(&account, &["--lease-name", "pulse-operator"]).await?;
+    bench.secrets("redis://127.0.0.1:1").await?;
+    bench.served(bench.installed_by_itself("main")).await?;
+    assert_eq!(operator.stop().await?, 0);
+    let calls = bench.plane.audit(&format!("system:serviceaccount:{namespace}:pulse-operator"))?;
+    let refused: Vec<_> = calls.iter().filter(|call| call["responseStatus"]["code"] == 403).collect();
+    assert!(!calls.is_empty() && refused.is_empty(), "{refused:#?}");
     Ok(())
 }
