@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pulse_tests::{repository, run};
+use pulse_tests::{forget_cargo, repository, run};
 use tokio::process::Command;
 
 /// What a version's migration does.
@@ -37,8 +37,7 @@ async fn build(tag: &str, migrations: &[(&str, &str)]) -> anyhow::Result<PathBuf
     let target = repository().join("target");
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "-q", "-p", "pulse-tests", "--bin", &program]).current_dir(&source);
-    // What cargo tells the tests is about the tests' workspace.
-    run(cargo.env("CARGO_TARGET_DIR", &target).env_remove("CARGO_MANIFEST_DIR")).await?;
+    run(forget_cargo(cargo.env("CARGO_TARGET_DIR", &target))).await?;
     let mut image = Command::new(repository().join("scripts/image"));
     image.arg("--binary").arg(target.join("debug").join(&program)).args(["--tag", tag]);
     let printed = run(&mut image).await?;

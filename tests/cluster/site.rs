@@ -172,8 +172,7 @@ impl Site {
         let answer: Value = serde_json::from_str(&self.types(&post).await?)?;
         assert_eq!(answer["status"], "enqueued", "{answer}");
         let read = format!("{curl} {url}/api/v1/events/{}", answer["event_id"]);
-        let processed =
-            async || Ok(serde_json::from_str::<Value>(&self.types(&read).await?)?["processed"] == Value::from(true));
+        let processed = async || Ok(serde_json::from_str::<Value>(&self.types(&read).await?)?["processed"] == true);
         self.soon("the event is processed", processed).await
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing is mocked. Tests wait for conditions, with a deadline, and never for time.
 
+mod cargo;
 mod client;
 pub mod cluster;
 mod kubelet;
@@ -26,6 +27,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
+pub use cargo::forget_cargo;
 pub use client::{Answer, Client, token};
 pub use ledger::check_ledger;
 pub use load::{load, report};
