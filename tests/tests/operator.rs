@@ -109,11 +109,13 @@ async fn every_pod_gets_the_operators_pull_secrets() -> anyhow::Result<()> {
     bench.secrets("redis://127.0.0.1:1").await?;
     bench.installed("main", json!({ "image": { "pullSecrets": [{ "name": "own" }] } })).await?;
     let wanted = json!([{ "name": "own" }, { "name": "mirror" }]);
-    let job = serde_json::to_value(bench.job("main-migrate-").await?)?;
-    assert_eq!(job["spec"]["template"]["spec"]["imagePullSecrets"], wanted);
-    for deployment in bench.all::<Deployment>().list(&ListParams::default()).await?.items {
-        let deployment = serde_json::to_value(deployment)?;
-        assert_eq!(deployment["spec"]["template"]["spec"]["imagePullSecrets"], wanted, "{deployment}");
+    let jobs = serde_json::to_value(bench.all::<Job>().list(&ListParams::default()).await?.items)?;
+    let deployments = serde_json::to_value(bench.all::<Deployment>().list(&ListParams::default()).await?.items)?;
+    let objects: Vec<&serde_json::Value> =
+        [&jobs, &deployments].into_iter().filter_map(|list| list.as_array()).flatten().collect();
+    assert_eq!(objects.len(), 4, "a migration and three roles");
+    for object in objects {
+        assert_eq!(object["spec"]["template"]["spec"]["imagePullSecrets"], wanted, "{object}");
     }
     Ok(())
 }
