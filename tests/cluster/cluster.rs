@@ -47,7 +47,8 @@ impl Cluster {
             (Access::read(PathBuf::from(kubeconfig)).await?, words(&load), None)
         } else if run(Command::new("docker").arg("info")).await.is_ok() {
             let kubeconfig = repository().join("target/e2e/kubeconfig");
-            let kind = "kind delete cluster --name pulse-e2e; kind create cluster --name pulse-e2e --wait 2m --kubeconfig";
+            let kind =
+                "kind delete cluster --name pulse-e2e; kind create cluster --name pulse-e2e --wait 2m --kubeconfig";
             run(Command::new("bash").args(["-c", &format!("{kind} {}", kubeconfig.display())])).await?;
             (Access::read(kubeconfig).await?, words("kind load image-archive --name pulse-e2e"), None)
         } else {
