@@ -5,6 +5,7 @@ use std::process::Output;
 
 use anyhow::Context;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -30,6 +31,9 @@ pub async fn python_tool(name: &str, version: &str) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// If it cannot be installed.
 pub async fn python_with(name: &str, version: &str) -> anyhow::Result<PathBuf> {
+    /// Two tests of one binary may want the same.
+    static INSTALLING: Mutex<()> = Mutex::const_new(());
+    let _alone = INSTALLING.lock().await;
     let python = environment(name).join("bin/python");
     let is_installed = format!("import importlib.metadata as m; assert m.version({name:?}) == {version:?}");
     let installed = Command::new(&python).args(["-c", &is_installed]).output().await;

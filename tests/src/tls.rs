@@ -21,7 +21,8 @@ pub struct TlsServers {
     pub ca_file: String,
     postgres_port: u16,
     redis_port: u16,
-    _certificates: tempfile::TempDir,
+    authority: Authority,
+    certificates: tempfile::TempDir,
 }
 
 impl TlsServers {
@@ -34,10 +35,8 @@ impl TlsServers {
         let folder = certificates.path();
         std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let authority = Authority::new()?;
-        let pair = authority.server(&["localhost"])?;
         let ca_file = write(folder, "ca.crt", &authority.pem())?;
-        let certificate = write(folder, "server.crt", &pair.certificate)?;
-        let key = write(folder, "server.key", &pair.key)?;
+        let (certificate, key) = issue(&authority, "localhost", folder)?;
         let hosts = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
         let hosts = write(folder, "pg_hba.conf", hosts)?;
         let (postgres_port, redis_port) = (free_port()?, free_port()?);
@@ -55,7 +54,17 @@ impl TlsServers {
             },
         )
         .await?;
-        Ok(Self { world, ca: authority.pem(), ca_file, postgres_port, redis_port, _certificates: certificates })
+        Ok(Self { world, ca: authority.pem(), ca_file, postgres_port, redis_port, authority, certificates })
+    }
+
+    /// Gives PostgreSQL a new certificate of the same CA, for another name.
+    ///
+    /// # Errors
+    /// If it does not take it.
+    pub async fn rename_postgres(&self, name: &str) -> anyhow::Result<()> {
+        issue(&self.authority, name, self.certificates.path())?;
+        sqlx::query("SELECT pg_reload_conf()").execute(&self.world.db).await?;
+        Ok(())
     }
 
     /// Where PostgreSQL is, by this name; `query` may be empty.
@@ -75,6 +84,12 @@ impl TlsServers {
 /// If it cannot be made.
 pub fn ca_of_nobody() -> anyhow::Result<String> {
     Ok(Authority::new()?.pem())
+}
+
+/// Writes certificate and key; returns where they are.
+fn issue(authority: &Authority, name: &str, folder: &Path) -> anyhow::Result<(String, String)> {
+    let pair = authority.server(&[name])?;
+    Ok((write(folder, "server.crt", &pair.certificate)?, write(folder, "server.key", &pair.key)?))
 }
 
 /// Keys are believed only if nobody else may read them.

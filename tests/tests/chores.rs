@@ -138,8 +138,9 @@ async fn traces_are_sent_where_the_endpoint_says() -> anyhow::Result<()> {
     let client = api.client("ada");
     let accepted =
         client.send(http::Method::POST, "/api/v1/events", &[("traceparent", traceparent)], event.into()).await?;
+    assert_eq!(accepted.status, 202, "{}", accepted.text);
     let task = client.get(&format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default())).await?;
-    assert_eq!(task.json["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(task.json["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736", "{}", task.text);
 
     let received = async {
         loop {

@@ -43,11 +43,13 @@ async fn the_kubernetes_commands_of_readme_work() -> anyhow::Result<()> {
     let _operator = bench.operator(&[]).await?;
     let readme = std::fs::read_to_string(repository().join("README.md"))?;
     let (_, section) = readme.split_once("\n### By kubectl\n").context("README has the section")?;
-    let block = section.split("\n\n").find(|block| block.starts_with("    kubectl ")).context("it has commands")?;
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let block: String = section.split_inclusive('\n').filter(|line| line.starts_with("    ")).collect();
+    anyhow::ensure!(!block.is_empty(), "it has commands");
     let kubectl = program("kubectl").await?;
     let path = format!("{}:{}", kubectl.parent().context("a folder")?.display(), "/usr/local/bin:/usr/bin:/bin");
     let mut bash = Command::new("bash");
-    bash.args(["-euc", block]).env("PATH", path).env("KUBECONFIG", person.kubeconfig()).env("HOME", folder.path());
+    bash.args(["-euc", &block]).env("PATH", path).env("KUBECONFIG", person.kubeconfig()).env("HOME", folder.path());
     let typed = bash.current_dir(repository()).kill_on_drop(true).output();
     let (typed, cluster) = tokio::join!(typed, async {
         bench.migrate("main").await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use pulse_operator::scaling::{Key, SampleError, SampleTarget, Samplers, Server};
-use pulse_tests::{Process, TlsServers, World, ca_of_nobody, eventually, pulse_output};
+use pulse_tests::{Process, TlsServers, World, ca_of_nobody, eventually, pulse, pulse_output};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -119,6 +119,42 @@ async fn a_server_that_is_not_believed_is_named_and_waited_for() -> anyhow::Resu
         let told = told_by(&servers.world, "worker", &["--redis-ca-file", file], "redis", "degraded").await?;
         assert!(told.contains(expected), "{told}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_mended_is_believed_without_a_restart_of_the_role() -> anyhow::Result<()> {
+    let mut servers = TlsServers::start().await?;
+    let (code, output) = pulse_output(&servers.world, &["migrate"]).await?;
+    assert_eq!(code, 0, "{output}");
+    servers.world.database_url = servers.database_url("localhost", "");
+    servers.rename_postgres("elsewhere").await?;
+    let ca = ["--database-ca-file", servers.ca_file.as_str()];
+    let role = Process::start_unready(&servers.world, "scheduler", &ca).await?;
+    let refuses = async || Ok(role.admin().get("/readyz").await?.text.contains("for another name"));
+    eventually("it does not believe the server", SOON, refuses).await?;
+    servers.rename_postgres("localhost").await?;
+    eventually("it does", SOON, async || Ok(role.admin().get("/readyz").await?.status == 200)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_ca_the_roots_of_the_system_are_believed_or_those_of_ssl_cert_file() -> anyhow::Result<()> {
+    let mut servers = TlsServers::start().await?;
+    let (code, output) = pulse_output(&servers.world, &["migrate"]).await?;
+    assert_eq!(code, 0, "{output}");
+    servers.world.redis_url = servers.redis_url("localhost");
+    for query in ["?sslmode=verify-full", "?sslrootcert=system"] {
+        servers.world.database_url = servers.database_url("localhost", query);
+        let (code, output) = pulse_output(&servers.world, &["check"]).await?;
+        assert!(code == 25 && output.matches("not signed by a CA that is trusted").count() >= 2, "{code} {output}");
+        let output = pulse(&servers.world, &["check"]).env("SSL_CERT_FILE", &servers.ca_file).output().await?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text.matches("connection = encrypted, server verified").count(), 2, "{text}");
+    }
+    servers.world.database_url = servers.database_url("localhost", &format!("?sslrootcert={}", servers.ca_file));
+    let output = pulse(&servers.world, &["check"]).output().await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("postgresql  connection = encrypted, server verified"), "{text}");
     Ok(())
 }
 

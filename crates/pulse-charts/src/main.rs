@@ -31,7 +31,7 @@ fn chart(folder: &Path, values: &Values) -> anyhow::Result<()> {
     write(&folder.join("values.schema.json"), &values.schema()?)?;
     let path = folder.join("README.md");
     let readme = std::fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
-    write(&path, &values.into_readme(&readme).with_context(|| format!("{}", path.display()))?)
+    write(&path, &values.readme(&readme).with_context(|| format!("{}", path.display()))?)
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -1,0 +1,78 @@
+//! What the charts are tried with, and the objects that come of it and of `manifests/`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use pulse_tests::repository;
+use serde_json::Value;
+
+use crate::helm::{Helm, INGEST, OPERATOR};
+
+/// A chart, and values to try it with.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) chart: &'static str,
+    file: PathBuf,
+}
+
+impl Case {
+    /// Both charts, with each of their `ci/*-values.yaml`; one of those says nothing.
+    pub(crate) fn all() -> anyhow::Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for chart in [OPERATOR, INGEST] {
+            let folder = repository().join("charts").join(chart).join("ci");
+            let before = all.len();
+            for file in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+                all.push(Self { chart, file: file?.path() });
+            }
+            anyhow::ensure!(all.len() > before, "{} is empty", folder.display());
+        }
+        Ok(all)
+    }
+
+    /// The flags that say so.
+    pub(crate) fn flags(&self) -> anyhow::Result<[&str; 2]> {
+        Ok(["--values", self.file.to_str().context("a path")?])
+    }
+
+    pub(crate) async fn text(&self, helm: Helm) -> anyhow::Result<String> {
+        helm.template(self.chart, &self.flags()?).await
+    }
+
+    /// What the newer Helm renders.
+    pub(crate) async fn objects(&self) -> anyhow::Result<Vec<Value>> {
+        objects(&self.text(Helm::Four).await?)
+    }
+}
+
+/// The objects of a stream of documents.
+pub(crate) fn objects(text: &str) -> anyhow::Result<Vec<Value>> {
+    let text = format!("\n{text}");
+    let documents = text.split("\n---").map(|document| Ok(pulse_operator::yaml::read(document)?));
+    let objects: Vec<Value> = documents.collect::<anyhow::Result<_>>()?;
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+}
+
+/// Those of a kind.
+pub(crate) fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    objects.iter().filter(move |object| object["kind"] == kind)
+}
+
+/// The files of `manifests/`, but those of development, which only a kustomization puts together.
+pub(crate) fn manifests() -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for folder in ["manifests", "manifests/samples", "manifests/quickstart"] {
+        for entry in std::fs::read_dir(repository().join(folder))? {
+            let path = entry?.path();
+            if path.is_file() && !path.ends_with("kustomization.yaml") {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The objects of a file.
+pub(crate) fn objects_in(path: &Path) -> anyhow::Result<Vec<Value>> {
+    objects(&std::fs::read_to_string(path)?).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,147 @@
+//! What the charts render.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context;
+use pulse_tests::repository;
+use serde_json::{Value, json};
+
+use crate::helm::{Helm, INGEST, OPERATOR};
+use crate::objects::{Case, objects, of_kind};
+
+#[tokio::test]
+async fn the_strict_linter_of_both_helms_has_nothing_to_say() -> anyhow::Result<()> {
+    for case in Case::all()? {
+        let chart = format!("charts/{}", case.chart);
+        for helm in Helm::BOTH {
+            helm.run(&[&["lint", "--strict", "--kube-version", "1.33.0", &chart], &case.flags()?[..]].concat()).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn both_helms_render_the_same_objects_and_each_time_the_same_bytes() -> anyhow::Result<()> {
+    for case in Case::all()? {
+        let [three, four, again] =
+            [case.text(Helm::Three).await?, case.text(Helm::Four).await?, case.text(Helm::Four).await?];
+        assert!(!objects(&four)?.is_empty(), "{case:?}");
+        assert_eq!(objects(&three)?, objects(&four)?, "{case:?}");
+        assert_eq!(four, again, "{case:?}");
+    }
+    Ok(())
+}
+
+/// Every image that a value names, at any depth.
+fn images(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get("image").and_then(Value::as_str).map(str::to_owned));
+            map.values().for_each(|inner| images(inner, found));
+        }
+        Value::Array(list) => list.iter().for_each(|inner| images(inner, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn one_image_is_all_that_a_mirror_needs() -> anyhow::Result<()> {
+    let mirror = ["--set", "global.imageRegistry=mirror.example"];
+    let version = env!("CARGO_PKG_VERSION");
+    let ours = format!("mirror.example/pulse:{version}");
+    let of_operator = objects(&Helm::Four.template(OPERATOR, &mirror).await?)?;
+    let mut found = BTreeSet::new();
+    of_operator.iter().for_each(|object| images(object, &mut found));
+    assert_eq!(found, BTreeSet::from([ours.clone()]));
+
+    let tried = [
+        "--set",
+        "devDatastores.enabled=true,devDatastores.password=p,devDatastores.jwtSecret=012345678901234567890123456789012",
+    ];
+    let of_ingest = objects(&Helm::Four.template(INGEST, &[mirror, tried].concat()).await?)?;
+    let ingest = of_kind(&of_ingest, "PulseIngest").next().context("an ingest")?;
+    assert_eq!(ingest["spec"]["image"]["repository"], "mirror.example/pulse");
+    assert_eq!(ingest["spec"]["image"]["tag"], version);
+    let mut found = BTreeSet::new();
+    of_ingest.iter().for_each(|object| images(object, &mut found));
+    assert!(!found.is_empty() && found.iter().all(|image| image.starts_with("mirror.example/")), "{found:?}");
+
+    let bare = objects(&Helm::Four.template(INGEST, &mirror).await?)?;
+    assert_eq!(bare.iter().map(|object| &object["kind"]).collect::<Vec<_>>(), ["PulseIngest"]);
+    Ok(())
+}
+
+/// The rules of all roles of a kind, but those that people get on top.
+fn rules(objects: &[Value], kind: &str) -> Vec<Value> {
+    let ours = of_kind(objects, kind).filter(|role| role["metadata"]["name"] == "main-pulse-operator");
+    ours.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect()
+}
+
+#[tokio::test]
+async fn the_rights_are_those_that_the_operator_uses() -> anyhow::Result<()> {
+    let (watched, own) = (pulse_operator::rbac::watched(), pulse_operator::rbac::own());
+    let whole = objects(&Helm::Four.template(OPERATOR, &[]).await?)?;
+    assert_eq!(json!(rules(&whole, "ClusterRole")), json!(watched));
+    assert_eq!(json!(rules(&whole, "Role")), json!(own));
+
+    let narrow = objects(&Helm::Four.template(OPERATOR, &["--set", "watch.scope=namespace"]).await?)?;
+    let of_cluster: Vec<_> = narrow.iter().filter(|object| object["kind"].to_string().contains("Cluster")).collect();
+    assert!(of_cluster.is_empty(), "{of_cluster:?}");
+    let text = |rules: Vec<Value>| rules.iter().map(Value::to_string).collect::<BTreeSet<_>>();
+    let expected = json!([watched, own].concat());
+    assert_eq!(text(rules(&narrow, "Role")), text(expected.as_array().cloned().unwrap_or_default()));
+
+    let none = objects(&Helm::Four.template(OPERATOR, &["--set", "rbac.create=false"]).await?)?;
+    assert!(none.iter().all(|object| object["apiVersion"] != "rbac.authorization.k8s.io/v1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_object_says_which_namespace_it_is_for() -> anyhow::Result<()> {
+    for case in Case::all()? {
+        for object in case.objects().await? {
+            assert_eq!(object["metadata"]["namespace"], Value::Null, "{case:?}: {}", object["kind"]);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_parent_chart_turns_each_on_and_off_and_gives_both_its_globals() -> anyhow::Result<()> {
+    let parent = tempfile::tempdir()?;
+    let (charts, version) = (repository().join("charts"), env!("CARGO_PKG_VERSION"));
+    let dependency = |name: &str| {
+        let from = format!("file://{}", charts.join(name).display());
+        json!({ "name": name, "version": version, "repository": from, "condition": format!("{name}.enabled") })
+    };
+    let chart = json!({
+        "apiVersion": "v2", "name": "platform", "version": "1.0.0",
+        "dependencies": [dependency(OPERATOR), dependency(INGEST)],
+    });
+    // What other charts of the parent read is no concern of ours.
+    let values = json!({
+        "global": { "imageRegistry": "mirror.example", "imagePullSecrets": [{ "name": "mirror" }], "theirs": { "team": "x" } },
+        OPERATOR: { "enabled": true, "replicaCount": 1 },
+        INGEST: { "enabled": true, "nameOverride": "orders" },
+    });
+    std::fs::write(parent.path().join("Chart.yaml"), chart.to_string())?;
+    std::fs::write(parent.path().join("values.yaml"), values.to_string())?;
+    let folder = parent.path().to_str().context("a path")?;
+    for helm in Helm::BOTH {
+        helm.run(&["dependency", "update", folder]).await?;
+        let template = ["template", "main", folder, "--kube-version", "1.33.0"];
+        let both = objects(&helm.run(&template).await?)?;
+        let ingest = of_kind(&both, "PulseIngest").next().context("an ingest")?;
+        assert_eq!(ingest["metadata"]["name"], "orders");
+        assert_eq!(ingest["spec"]["image"]["repository"], "mirror.example/pulse");
+        assert_eq!(ingest["spec"]["image"]["pullSecrets"], json!([{ "name": "mirror" }]));
+        let pods = &of_kind(&both, "Deployment").next().context("an operator")?["spec"]["template"]["spec"];
+        assert_eq!(pods["imagePullSecrets"], json!([{ "name": "mirror" }]));
+        for (off, kind) in [(OPERATOR, "Deployment"), (INGEST, "PulseIngest")] {
+            let flag = format!("{off}.enabled=false");
+            let one = objects(&helm.run(&[&template[..], &["--set", &flag]].concat()).await?)?;
+            assert!(of_kind(&one, kind).next().is_none() && !one.is_empty(), "{helm:?} without {off}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! What the charts refuse, and how they say so.
+
+use crate::helm::{Helm, INGEST, OPERATOR};
+
+#[tokio::test]
+async fn a_misspelt_value_is_refused_with_its_name() -> anyhow::Result<()> {
+    let wrong = [
+        (OPERATOR, "replicaCountt=3", "replicaCountt"),
+        (OPERATOR, "image.tagg=1", "tagg"),
+        (OPERATOR, "watch.scope=cluser", "scope"),
+        (INGEST, "databas.x=1", "databas"),
+        (INGEST, "database.urlSecretRef.nam=x", "nam"),
+        (INGEST, "workers.replcas=3", "replcas"),
+        (INGEST, "devDatastores.enable=true", "enable"),
+    ];
+    for (chart, value, name) in wrong {
+        for helm in Helm::BOTH {
+            let refusal = helm.refusal(chart, &["--set", value]).await?;
+            assert!(refusal.contains("schema") && refusal.contains(name), "{helm:?} {chart} {value}: {refusal}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn try_out_datastores_want_a_password_of_ones_own() -> anyhow::Result<()> {
+    for helm in Helm::BOTH {
+        let refusal = helm.refusal(INGEST, &["--set", "devDatastores.enabled=true"]).await?;
+        assert!(refusal.contains("devDatastores.password"), "{helm:?}: {refusal}");
+        let half = "devDatastores.enabled=true,devDatastores.password=mine";
+        let refusal = helm.refusal(INGEST, &["--set", half]).await?;
+        assert!(refusal.contains("devDatastores.jwtSecret"), "{helm:?}: {refusal}");
+    }
+    Ok(())
+}
