@@ -46,7 +46,8 @@ pub(crate) struct Values {
     paused: bool,
     /// Scale every role to zero and keep everything else.
     stopped: bool,
-    /// More of the object's spec, which wins over everything above; the API server alone checks it.
+    /// More of the object's spec, which wins over everything above. The API server alone checks it: Helm 4 tells a
+    /// misspelt field, Helm 3 lets it get lost.
     spec: Object,
     ingress: Ingress,
     dev_datastores: DevDatastores,

@@ -11,7 +11,7 @@ use pulse_tests::operator::Bench;
 use pulse_tests::repository;
 use serde_json::{Value, json};
 
-use crate::helm::{Helm, INGEST};
+use crate::helm::{Helm, INGEST, OPERATOR};
 use crate::objects::{Case, manifests, objects, objects_in, of_kind};
 
 /// What it is called, and the pod's spec, of every workload.
@@ -170,6 +170,22 @@ async fn a_misspelt_field_of_an_object_is_refused_with_its_name() -> anyhow::Res
         let text = Helm::Four.template(INGEST, &["--set", &format!("{path}={value}")]).await?;
         let refusal = would_apply(&bench, &objects(&text)?).await.err().with_context(|| path.to_owned())?.to_string();
         assert!(refusal.contains(path), "{refusal}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_object_that_an_install_prints_can_be_pasted() -> anyhow::Result<()> {
+    let bench = Bench::start("notes").await?;
+    let (kubeconfig, chart) = (bench.plane.admin().kubeconfig(), format!("charts/{OPERATOR}"));
+    for helm in Helm::BOTH {
+        let install = ["install", "main", &chart, "--dry-run=client", "--namespace", &bench.namespace];
+        let printed = helm.at(kubeconfig, &install).await?;
+        // As a shell reads a here-document.
+        let (_, rest) = printed.split_once("\nkubectl apply -f - <<END\n").context("a command to paste")?;
+        let (object, _) = rest.split_once("\nEND\n").context("an end that a shell finds")?;
+        let said = would_apply(&bench, &objects(object)?).await?;
+        assert!(said.contains("pulseingest.pulseboard.dev/main"), "{helm:?}: {said}");
     }
     Ok(())
 }

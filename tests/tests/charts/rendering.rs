@@ -145,3 +145,70 @@ async fn a_parent_chart_turns_each_on_and_off_and_gives_both_its_globals() -> an
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn two_ingests_of_one_parent_keep_their_datastores_apart() -> anyhow::Result<()> {
+    let parent = tempfile::tempdir()?;
+    let (from, version) = (repository().join("charts").join(INGEST), env!("CARGO_PKG_VERSION"));
+    let dependency = |alias: &str| json!({ "name": INGEST, "alias": alias, "version": version, "repository": format!("file://{}", from.display()) });
+    let chart = json!({
+        "apiVersion": "v2", "name": "platform", "version": "1.0.0",
+        "dependencies": [dependency("orders"), dependency("clicks")],
+    });
+    let values = |name: &str| {
+        let secret = "not-a-secret-but-as-long-as-one-has-to-be";
+        json!({
+            "nameOverride": name, "devDatastores": { "enabled": true, "password": "any", "jwtSecret": secret },
+        })
+    };
+    let values = json!({ "orders": values("orders"), "clicks": values("clicks") });
+    std::fs::write(parent.path().join("Chart.yaml"), chart.to_string())?;
+    std::fs::write(parent.path().join("values.yaml"), values.to_string())?;
+    let folder = parent.path().to_str().context("a path")?;
+    for helm in Helm::BOTH {
+        helm.run(&["dependency", "update", folder]).await?;
+        let all = objects(&helm.run(&["template", "main", folder, "--kube-version", "1.33.0"]).await?)?;
+        let selectors = of_kind(&all, "Service").map(|service| service["spec"]["selector"].to_string());
+        let selectors: BTreeSet<_> = selectors.collect();
+        assert_eq!(selectors.len(), 4, "{helm:?}: two PostgreSQL and two Redis: {selectors:?}");
+        let pods = of_kind(&all, "StatefulSet").map(|set| set["spec"]["template"]["metadata"]["labels"].to_string());
+        assert_eq!(pods.collect::<BTreeSet<_>>(), selectors, "{helm:?}");
+    }
+    Ok(())
+}
+
+/// Every value of every map of labels, and every namespace, at any depth.
+fn words<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                match (key.as_str(), inner) {
+                    ("labels" | "matchLabels", Value::Object(labels)) => found.extend(labels.values()),
+                    ("namespace", _) => found.push(inner),
+                    _ => words(inner, found),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|inner| words(inner, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn releases_namespaces_and_secrets_may_be_called_by_numbers() -> anyhow::Result<()> {
+    let secret = ["--set-string", "imagePullSecrets[0].name=17"];
+    for (chart, more) in [(OPERATOR, &secret[..]), (INGEST, &["--set", "nameOverride=main"])] {
+        let folder = format!("charts/{chart}");
+        let template = ["template", "2026", &folder, "--namespace", "42", "--kube-version", "1.33.0"];
+        let all = objects(&Helm::Four.run(&[&template[..], more].concat()).await?)?;
+        let mut found = Vec::new();
+        all.iter().filter(|object| object["kind"] != "CustomResourceDefinition").for_each(|it| words(it, &mut found));
+        assert!(found.contains(&&json!("2026")), "{chart}");
+        assert!(found.iter().all(|word| word.is_string()), "{chart}: {found:?}");
+        for container in of_kind(&all, "Deployment").map(|it| &it["spec"]["template"]["spec"]["containers"][0]) {
+            let env = container["env"].as_array().context("variables")?;
+            assert!(env.contains(&json!({ "name": "PULSE_PULL_SECRETS", "value": "17" })), "{env:?}");
+        }
+    }
+    Ok(())
+}

@@ -10,20 +10,30 @@ use pulse_tests::{python_with, repository, run};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
 use crate::helm::{Helm, OPERATOR};
 use crate::objects::{Case, manifests};
 
 const SUPPORTED: [&str; 2] = ["1.33.0", "1.37.0"];
 
+/// Where the schemas of Kubernetes are, once installed.
+async fn package() -> anyhow::Result<&'static PathBuf> {
+    static PACKAGE: OnceCell<PathBuf> = OnceCell::const_new();
+    let install = async || {
+        let python = python_with("kubernetes-validate", "1.37.0").await?;
+        let of_module = "import kubernetes_validate as module; print(module.__path__[0])";
+        anyhow::Ok(PathBuf::from(run(Command::new(python).args(["-c", of_module])).await?.trim()))
+    };
+    PACKAGE.get_or_try_init(install).await
+}
+
 /// A folder of schemas for each version, as kubeconform looks for them.
 async fn schemas() -> anyhow::Result<TempDir> {
-    let python = python_with("kubernetes-validate", "1.37.0").await?;
-    let where_ = "import kubernetes_validate, pathlib; print(pathlib.Path(kubernetes_validate.__file__).parent)";
-    let package = run(Command::new(python).args(["-c", where_])).await?;
+    let package = package().await?;
     let folder = tempfile::tempdir()?;
     for version in SUPPORTED {
-        let from = Path::new(package.trim()).join(format!("kubernetes-json-schema/v{version}-local-strict"));
+        let from = package.join(format!("kubernetes-json-schema/v{version}-local-strict"));
         let to = folder.path().join(format!("v{version}"));
         std::fs::create_dir(&to)?;
         for entry in std::fs::read_dir(&from).with_context(|| from.display().to_string())? {

@@ -1,6 +1,7 @@
+{{- /* By the ingest and not by the release, of which a parent chart may have several ingests. */ -}}
 {{- define "pulse-ingest.dev.selector" -}}
 app.kubernetes.io/name: {{ .part }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ include "pulse-ingest.name" .root | quote }}
 {{- end -}}
 
 {{- define "pulse-ingest.dev.labels" -}}

@@ -9,7 +9,9 @@ mod spec;
 mod status;
 mod workers;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 pub use bounded::Quantities;
@@ -32,9 +34,9 @@ pub fn crd() -> CustomResourceDefinition {
     let mut crd = PulseIngest::crd();
     for version in &mut crd.spec.versions {
         let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
-        let status =
-            schema.and_then(|schema| schema.properties.as_mut()).and_then(|properties| properties.get_mut("status"));
-        if let Some(status) = status {
+        let Some(schema) = schema else { continue };
+        forget_rust_formats(schema);
+        if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
             // Without a status, tools that wait take a new object for a finished one.
             status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
             status.nullable = None;
@@ -43,9 +45,32 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
+/// Kubernetes has no unsigned formats, and warns whoever installs the definition of each. Bounds say the same.
+fn forget_rust_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_ref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(forget_rust_formats);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        forget_rust_formats(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        forget_rust_formats(values);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_format_is_one_that_kubernetes_knows() {
+        let text = crate::yaml::print(&crd()).expect("prints");
+        let formats = text.lines().filter_map(|line| line.trim().strip_prefix("format: "));
+        let unknown: Vec<&str> =
+            formats.filter(|format| !["int32", "int64", "double", "date-time"].contains(format)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
 
     #[test]
     fn the_definition_is_small() {
