@@ -101,3 +101,19 @@ async fn somebody_elses_deployment_is_not_touched() -> anyhow::Result<()> {
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_pod_gets_the_operators_pull_secrets() -> anyhow::Result<()> {
+    let bench = Bench::start("pull").await?;
+    let _operator = bench.operator(&["--pull-secret", "mirror", "--pull-secret", "own"]).await?;
+    bench.secrets("redis://127.0.0.1:1").await?;
+    bench.installed("main", json!({ "image": { "pullSecrets": [{ "name": "own" }] } })).await?;
+    let wanted = json!([{ "name": "own" }, { "name": "mirror" }]);
+    let job = serde_json::to_value(bench.job("main-migrate-").await?)?;
+    assert_eq!(job["spec"]["template"]["spec"]["imagePullSecrets"], wanted);
+    for deployment in bench.all::<Deployment>().list(&ListParams::default()).await?.items {
+        let deployment = serde_json::to_value(deployment)?;
+        assert_eq!(deployment["spec"]["template"]["spec"]["imagePullSecrets"], wanted, "{deployment}");
+    }
+    Ok(())
+}

@@ -43,7 +43,7 @@ async fn the_kubernetes_commands_of_readme_work() -> anyhow::Result<()> {
     let _operator = bench.operator(&[]).await?;
     let readme = std::fs::read_to_string(repository().join("README.md"))?;
     let (_, section) = readme.split_once("\n### By kubectl\n").context("README has the section")?;
-    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let section = section.split_once("\n##").map_or(section, |(section, _)| section);
     let block: String = section.split_inclusive('\n').filter(|line| line.starts_with("    ")).collect();
     anyhow::ensure!(!block.is_empty(), "it has commands");
     let kubectl = program("kubectl").await?;

@@ -25,13 +25,26 @@ fn main() -> anyhow::Result<()> {
     chart(&root.join("charts/pulse-ingest"), &Values::of::<ingest::Values>()?)
 }
 
-/// The values of a chart, as Helm reads them, as Helm checks them, and as people read them.
+/// The version, which is the workspace's, and the values of a chart, as Helm reads them, as Helm checks them, and as people read them.
 fn chart(folder: &Path, values: &Values) -> anyhow::Result<()> {
     write(&folder.join("values.yaml"), &values.yaml()?)?;
     write(&folder.join("values.schema.json"), &values.schema()?)?;
-    let path = folder.join("README.md");
-    let readme = std::fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
-    write(&path, &values.readme(&readme).with_context(|| format!("{}", path.display()))?)
+    rewrite(&folder.join("Chart.yaml"), |chart| Ok(versioned(chart)))?;
+    rewrite(&folder.join("README.md"), |readme| values.readme(readme))
+}
+
+fn versioned(chart: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let lines = chart.lines().map(|line| match line.split_once(": ") {
+        Some((key @ ("version" | "appVersion"), _)) => format!("{key}: {version}\n"),
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+fn rewrite(path: &Path, with: impl FnOnce(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    write(path, &with(&text).with_context(|| path.display().to_string())?)
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::future::BoxFuture;
 use pulse_http::{Check, Probe, Status};
 use pulse_operator::{Intervals, Kubernetes, LeaseConfig, Operator, OperatorConfig, OperatorHealth, OperatorMetrics};
@@ -40,7 +41,7 @@ pub(crate) struct OperatorArgs {
     #[arg(long, env = "PULSE_WATCH_TIMEOUT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=290))]
     watch_timeout: u32,
     /// A Secret that lets nodes pull images, for every pod besides those that its object names; in each namespace
-    #[arg(long = "pull-secret", env = "PULSE_PULL_SECRETS", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long = "pull-secret", env = "PULSE_PULL_SECRETS", value_name = "NAME", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pull_secrets: Vec<String>,
     #[command(flatten)]
     admin: AdminArgs,
