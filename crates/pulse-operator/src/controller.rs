@@ -14,7 +14,6 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use crate::apply::{Applied, Applier, ApplyError, brief};
-use crate::compare::Memory;
 use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec};
 use crate::desired::{self, Inputs};
 use crate::events;
@@ -22,6 +21,7 @@ use crate::metrics::OperatorMetrics;
 use crate::names::{self, Role};
 use crate::observe::{self, Caches, Observed};
 use crate::plan::{self, Plan};
+use crate::remembered::{Held, Remembered, jittered};
 use crate::scaling::{Key, Policy, SampleTarget, Samplers, Server};
 use crate::secrets::{DigestKey, Hidden, Reading};
 use crate::status::{self, Findings, Obstacle};
@@ -63,7 +63,7 @@ type Objects = HashMap<Key, Arc<tokio::sync::Mutex<Remembered>>>;
 
 impl Intervals {
     /// How long to wait after one more than so many failures in a row.
-    fn after(&self, failures: u32) -> Duration {
+    pub(crate) fn after(&self, failures: u32) -> Duration {
         let (least, most) = self.backoff;
         least.saturating_mul(1 << failures.min(16)).min(most)
     }
@@ -81,35 +81,6 @@ pub(crate) struct Context {
     pub(crate) metrics: OperatorMetrics,
     pub(crate) samplers: Samplers,
     pub(crate) objects: Mutex<Objects>,
-}
-
-/// What is remembered of an object from one round to the next. All of it may be lost.
-#[derive(Default)]
-pub(crate) struct Remembered {
-    /// The status that we wrote last, and the version that it made: the cache may be older.
-    written: Option<(u64, PulseIngestStatus)>,
-    applied: Arc<Memory>,
-    /// The Secrets, when they were read, and for which generation.
-    secrets: Option<(Instant, Option<i64>, std::collections::BTreeMap<crate::crd::SecretKey, Reading>)>,
-    missing_since: Option<Instant>,
-    held: Option<Held>,
-    workers: workers::Remembered,
-    /// Rounds in a row that failed.
-    failures: u32,
-}
-
-/// Applying failed: until a time, or until the spec changes, only looking and scaling go on.
-struct Held {
-    until: Instant,
-    generation: Option<i64>,
-    failures: u32,
-    obstacle: Obstacle,
-}
-
-impl Held {
-    fn holds(&self, cr: &PulseIngest) -> bool {
-        self.generation == cr.metadata.generation && Instant::now() < self.until
-    }
 }
 
 /// Runs one round; what goes wrong is in the status and in the log, and decides when the next round comes.
@@ -165,7 +136,7 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
 
     // plan, desired: no client.
     let plan = plan::plan(&cr, &observed, &context.digest_key, now);
-    let missing_for = missing_for(&plan, remembered);
+    let missing_for = remembered.missing_for(&plan);
     sample_from_now_on(&cr, &observed, context);
     let sample = context.samplers.latest(&key(&cr));
     let migrating = plan.migration.waiting.is_some();
@@ -231,7 +202,7 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     events::publish(&context.recorder, &cr, told).await;
     let waits = !plan.missing.is_empty() || !plan.unreadable.is_empty();
     let next = if waits { context.intervals.missing } else { context.intervals.secrets };
-    let again = remembered.held.as_ref().map(|held| held.until.saturating_duration_since(Instant::now()));
+    let again = remembered.held.as_ref().map(Held::remaining);
     let next = again.map_or(next, |again| again.min(next));
     let wake = decided.and_then(|decided| until_wake(decided.decision.next_wake?, now));
     Ok(wake.map_or(next, |wake| wake.min(next)))
@@ -256,23 +227,6 @@ fn sample_from_now_on(cr: &PulseIngest, observed: &Observed, context: &Context) 
     if ca != Some(None) {
         let server = Server { url: url.trim().to_owned(), ca: ca.flatten() };
         context.samplers.add(SampleTarget { ingest: names::ingest(cr), server, key: key(cr) });
-    }
-}
-
-impl Remembered {
-    /// Remembers what went wrong, and for how long nothing is applied.
-    fn hold(&mut self, cr: &PulseIngest, intervals: &Intervals, error: &ApplyError) -> Obstacle {
-        let obstacle = match error {
-            ApplyError::Conflict { .. } => Obstacle::NameConflict(error.to_string()),
-            ApplyError::Leftover { .. } | ApplyError::Api { .. } => Obstacle::Error(error.to_string()),
-        };
-        let generation = cr.metadata.generation;
-        let failures = self.held.as_ref().filter(|held| held.generation == generation).map_or(0, |held| held.failures);
-        let wait = intervals.after(failures);
-        tracing::warn!(object = names::ingest(cr), wait_ms = wait.as_millis() as u64, %error, "not applied");
-        let until = Instant::now() + jittered(wait);
-        self.held = Some(Held { until, generation, failures: failures + 1, obstacle: obstacle.clone() });
-        obstacle
     }
 }
 
@@ -344,14 +298,6 @@ async fn secrets(
     readings
 }
 
-fn missing_for(plan: &Plan, remembered: &mut Remembered) -> Option<Duration> {
-    if plan.missing.is_empty() {
-        remembered.missing_since = None;
-        return None;
-    }
-    Some(remembered.missing_since.get_or_insert_with(Instant::now).elapsed())
-}
-
 async fn write_status(
     cr: &PulseIngest,
     context: &Context,
@@ -384,11 +330,6 @@ async fn write_status(
 /// Versions of one kind grow, and may be compared, since Kubernetes 1.35; all servers have always done so with etcd.
 fn version_of(cr: &PulseIngest) -> u64 {
     cr.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
-}
-
-/// A tenth more or less, so that many objects do not come at once.
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(rand::random_range(0.9..1.1))
 }
 
 impl Context {

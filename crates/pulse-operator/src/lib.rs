@@ -28,6 +28,7 @@ mod pods;
 mod preflight;
 mod progress;
 pub mod rbac;
+mod remembered;
 pub mod revision;
 pub mod scaling;
 pub mod secrets;

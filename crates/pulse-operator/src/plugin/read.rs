@@ -61,11 +61,6 @@ impl Plugin {
         let warnings = ListParams::default().fields("type=Warning").limit(EVENTS);
         let owned = owned(name);
         let (events, warnings, pods) = tokio::join!(self.list(&about), self.list(&warnings), self.list(&owned));
-        let of_this = |pod: &Pod| {
-            let jobs = pod.labels().contains_key("batch.kubernetes.io/job-name");
-            jobs || pod.labels().contains_key("app.kubernetes.io/component")
-        };
-        let pods = pods.map(|pods: &Vec<Pod>| pods.iter().filter(|pod| of_this(pod)).cloned().collect());
         Ok(Seen { ingest, events, warnings, pods })
     }
 

@@ -20,11 +20,13 @@ pub(super) struct Wish {
     pub(super) law: Law,
     /// Half a sentence: what it was computed from.
     pub(super) why: String,
+    /// A task gets too old, too: no tolerance holds the number.
+    pub(super) urgent: bool,
 }
 
 impl Wish {
     fn new(exact: f64, law: Law, why: impl Into<String>) -> Self {
-        Self { exact, law, why: why.into() }
+        Self { exact, law, why: why.into(), urgent: false }
     }
 
     /// Workers. What is above a whole number only by the error of floating point is not one more.
@@ -94,7 +96,7 @@ fn aged(wish: Wish, policy: &Policy, reading: &Reading, workers: &Workers, now: 
         more => more,
     };
     if f64::from(exact) <= wish.exact {
-        return wish;
+        return Wish { urgent: exact > current, ..wish };
     }
     Wish::new(f64::from(exact), Law::Age, format!("the oldest task is {age} s old, of {limit} s at most"))
 }

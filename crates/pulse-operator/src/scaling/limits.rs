@@ -25,7 +25,7 @@ impl Count {
 /// What the object's bounds and the tolerance leave of a wish.
 pub(super) fn bounded(wish: &Wish, policy: &Policy, current: u32) -> Count {
     let count = Count { replicas: wish.count(), limited_by: None };
-    let relative = matches!(wish.law, Law::Backlog | Law::Throughput);
+    let relative = matches!(wish.law, Law::Backlog | Law::Throughput) && !wish.urgent;
     let change = (wish.exact / f64::from(current.max(1)) - 1.0).abs();
     let tolerance = f64::from(policy.behavior.tolerance_percent) / 100.0;
     let count = if relative && current > 0 && change <= tolerance + 1e-9 {

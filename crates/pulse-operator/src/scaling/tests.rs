@@ -417,6 +417,18 @@ fn an_old_task_brings_half_as_many_more_and_a_too_old_one_all() {
 }
 
 #[test]
+fn a_backlog_that_asks_for_no_fewer_than_a_too_old_task_is_not_held_by_the_tolerance() {
+    for (backlog, law) in [(1990, Age), (2000, Backlog), (2010, Backlog)] {
+        let mut scene = Scene::with(18);
+        at_once(&mut scene);
+        scene.policy.behavior.tolerance_percent = 20;
+        scene.policy.target.max_age_seconds = Some(60);
+        let (replicas, by, _) = decided(&mut scene, Queue { oldest_age: 60, ..Queue::of(backlog) });
+        assert_eq!((replicas, by), (20, law), "backlog {backlog}");
+    }
+}
+
+#[test]
 fn an_old_task_that_runs_already_brings_nobody() {
     let mut scene = Scene::with(4);
     scene.policy.target.max_age_seconds = Some(100);
