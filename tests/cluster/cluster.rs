@@ -58,7 +58,7 @@ impl Cluster {
             (node.admin().clone(), vec![load], Some(node))
         };
         let cluster = Self { access, load, programs: programs().await?, _node: node };
-        for archive in ours.lines().last().into_iter().chain(theirs.lines()) {
+        for archive in ours.lines().chain(theirs.lines()).filter(|line| line.ends_with(".tar")) {
             cluster.load_image(Path::new(archive)).await?;
         }
         Ok(cluster)

@@ -32,8 +32,11 @@ pub(crate) async fn under_load(site: &Site, api: &Outside) -> anyhow::Result<()>
     let upgraded = site.types(&command);
     tokio::try_join!(migrated, async { upgraded.await.map(drop) })?;
     assert_eq!(site.condition("Ready").await?.split('/').next(), Some("True"));
-    let now = site.pods().await?;
-    assert!(before.iter().all(|uid| !now.contains(uid)), "every pod is new");
+    let all_new = async || {
+        let now = site.pods().await?;
+        Ok(before.iter().all(|uid| !now.contains(uid)))
+    };
+    site.soon("every pod is new", all_new).await?;
     let column = "SELECT count(*) FROM information_schema.columns WHERE table_name = 'events' AND column_name = 'note'";
     assert_eq!(site.database.number(column).await?, 1);
     let (accepted, refused) = report(load).await?;
