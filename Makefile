@@ -12,7 +12,7 @@ e2e: setup kube-tools ## Installed by Helm on a real cluster, with our image; us
 	cargo test -p pulse-tests --features e2e --test e2e -- --nocapture
 
 test-long: setup kube-tools ## Faults that last minutes, and a crash of the operator after each of its writes
-	cargo test -p pulse-tests --features long --test long --test operator_crashes --test operator_faults -- --nocapture
+	cargo test -p pulse-tests --features long --test long --test operator_crashes --test operator_faults --test dev_loop -- --nocapture
 
 lint: setup ## What CI refuses
 	cargo fmt --all --check

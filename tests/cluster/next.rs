@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pulse_tests::{forget_cargo, repository, run};
+use pulse_tests::{forget_cargo, repository, run, target_of_copy};
 use tokio::process::Command;
 
 /// What a version's migration does.
@@ -15,31 +15,29 @@ pub(crate) async fn next() -> anyhow::Result<PathBuf> {
     build("next", &[NEXT]).await
 }
 
-/// The archive of `localhost/pulse:broken`, which comes after it and whose migration fails.
+/// The archive of `localhost/pulse:broken`, which comes after it and whose migration fails. Built after it, too.
 pub(crate) async fn broken() -> anyhow::Result<PathBuf> {
     build("broken", &[NEXT, BROKEN]).await
 }
 
 async fn build(tag: &str, migrations: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
-    let source = repository().join("target/e2e").join(tag);
+    let folder = repository().join("target/e2e");
+    let source = folder.join("source");
     let mut copy = Command::new("bash");
     // With their times, so that a second run builds nothing.
-    let script = r#"mkdir -p "$1" && git ls-files -z Cargo.* .cargo .sqlx crates migrations tests rust-toolchain.toml |
+    let script = r#"mkdir -p "$1/migrations" && rm -f "$1"/migrations/2099* && git ls-files -z Cargo.* .cargo .sqlx crates migrations tests rust-toolchain.toml |
         xargs -0 cp --parents --preserve=timestamps -t "$1""#;
     run(copy.args(["-euo", "pipefail", "-c", script, "copy"]).arg(&source).current_dir(repository())).await?;
     for (name, statement) in migrations {
         write(&source.join(format!("migrations/{name}.sql")), &format!("-- additive: yes\n{statement}\n"))?;
     }
-    // A name of its own, so that it does not take the place of the tests' own binary in the folder that they share.
-    let manifest = source.join("tests/Cargo.toml");
-    let program = format!("pulse-{tag}");
-    write(&manifest, &std::fs::read_to_string(&manifest)?.replace("\"pulse-under-test\"", &format!("\"{program}\"")))?;
-    let target = repository().join("target");
+    let target = target_of_copy(&folder).await?;
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "-q", "-p", "pulse-tests", "--bin", &program]).current_dir(&source);
+    cargo.args(["build", "-q", "-p", "pulse-tests", "--bin", "pulse-under-test"]).current_dir(&source);
     run(forget_cargo(cargo.env("CARGO_TARGET_DIR", &target))).await?;
+    let program = target.join("debug/pulse-under-test");
     let mut image = Command::new(repository().join("scripts/image"));
-    image.arg("--binary").arg(target.join("debug").join(&program)).args(["--tag", tag]);
+    image.arg("--binary").arg(program).args(["--tag", tag]);
     let printed = run(&mut image).await?;
     Ok(PathBuf::from(printed.lines().last().context("the path of the archive")?))
 }

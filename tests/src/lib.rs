@@ -27,7 +27,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
-pub use cargo::forget_cargo;
+pub use cargo::{forget_cargo, target_of_copy};
 pub use client::{Answer, Client, token};
 pub use ledger::check_ledger;
 pub use load::{load, report};

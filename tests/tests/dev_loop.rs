@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use pulse_tests::cluster::{Access, Node, program};
 use pulse_tests::operator::define;
 use pulse_tests::tiltfile::{OVERLAY, Tiltfile};
-use pulse_tests::{Client, eventually, forget_cargo, repository, run};
+use pulse_tests::{Client, eventually, forget_cargo, repository, run, target_of_copy};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -146,7 +146,7 @@ async fn copy_of_the_sources() -> anyhow::Result<PathBuf> {
 /// What Tilt's `compile` does.
 async fn build(folder: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(folder.join("scripts/dev-build"));
-    command.env("CARGO_TARGET_DIR", repository().join("target")).env_remove("CARGO_INCREMENTAL");
+    command.env("CARGO_TARGET_DIR", target_of_copy(folder).await?).env_remove("CARGO_INCREMENTAL");
     run(forget_cargo(&mut command)).await.map(drop)
 }
 
