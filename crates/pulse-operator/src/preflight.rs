@@ -135,7 +135,7 @@ async fn rights(client: &Client, namespace: &str) -> Vec<Finding> {
     if missing.is_empty() {
         return vec![Finding::good("rights", format!("all {checked} in {namespace}"))];
     }
-    let fix = "bind the Role or ClusterRole of manifests/rbac.yaml";
+    let fix = "bind the roles of charts/pulse-operator, or those of manifests/install.yaml";
     missing.into_iter().map(|what| Finding::bad("rights", format!("may not {what} in {namespace}"), fix)).collect()
 }
 
