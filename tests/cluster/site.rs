@@ -188,7 +188,8 @@ impl Site {
         let settled = async || {
             let seen = self.get("pulseingest main", "{.metadata.generation} {.status.observedGeneration}").await?;
             let (wanted, observed) = seen.split_once(' ').context("two numbers")?;
-            Ok(wanted == observed && self.condition("Reconciling").await?.starts_with("False/"))
+            // A condition that is not there is not so.
+            Ok(wanted == observed && !self.condition("Reconciling").await?.starts_with("True/"))
         };
         self.soon("the operator has looked", settled).await
     }
