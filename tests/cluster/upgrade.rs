@@ -56,7 +56,8 @@ pub(crate) async fn broken_and_rolled_back(site: &Site, api: &Outside) -> anyhow
     assert!(site.condition("Available").await?.starts_with("True/"));
     assert!(site.condition("Ready").await?.starts_with("False/"));
     let status = site.types("kubectl pulse status main").await?;
-    assert!(status.contains("nowhere"), "PostgreSQL's own words are told:\n{status}");
+    let why = "migration 20991231000002 failed: error returned from database: relation \"nowhere\" does not exist";
+    assert!(status.contains(why), "PostgreSQL's own words are told:\n{status}");
     site.first_event(api).await?;
     assert_eq!(site.pods().await?, before, "the old version goes on");
     site.types("helm rollback main --wait --timeout 2m").await?;

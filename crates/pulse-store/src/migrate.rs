@@ -98,9 +98,30 @@ pub enum MigrateError {
         /// Its owner.
         owner: String,
     },
+    /// PostgreSQL refused a statement of a migration. Nothing of that migration was applied.
+    #[error("migration {version} failed")]
+    Failed {
+        /// The file.
+        version: i64,
+        /// What PostgreSQL said.
+        #[source]
+        source: sqlx::Error,
+    },
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl MigrateError {
+    /// What a statement of a migration came to, unless PostgreSQL was away or somebody else held a lock.
+    fn of(version: i64, source: sqlx::Error) -> Self {
+        let code = source.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        match code.as_deref() {
+            None | Some("55P03" | "40P01") => source.into(),
+            Some(code) if ["08", "53", "57", "58"].contains(&code.get(..2).unwrap_or_default()) => source.into(),
+            Some(_) => Self::Failed { version, source },
+        }
+    }
 }
 
 impl From<sqlx::Error> for MigrateError {
@@ -235,7 +256,9 @@ async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -
             MIGRATOR.iter().find(|known| known.version == pending.version).expect("planned from the same list");
         let mut transaction = connection.begin().await?;
         // Safe: the text is a file of ours, embedded at build time.
-        sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str().to_owned())).execute(&mut *transaction).await?;
+        let statements = sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str().to_owned()));
+        let applied = statements.execute(&mut *transaction).await;
+        applied.map_err(|source| MigrateError::of(pending.version, source))?;
         sqlx::query!(
             "INSERT INTO pulse_migrations (version, name, checksum, additive) VALUES ($1, $2, $3, $4)",
             pending.version,

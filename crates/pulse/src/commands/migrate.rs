@@ -152,7 +152,7 @@ fn explain(error: &MigrateError) -> anyhow::Result<ExitCode> {
         MigrateError::SchemaAhead { .. } => SCHEMA_AHEAD,
         MigrateError::PlanChanged { .. } => PLAN_CHANGED,
         MigrateError::OtherIngest { .. } => OTHER_INGEST,
-        MigrateError::Store(_) => 1,
+        MigrateError::Failed { .. } | MigrateError::Store(_) => 1,
     };
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     print_line(&format!("not migrated: {error}{cause}"))?;
