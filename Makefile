@@ -9,7 +9,7 @@ test: setup kube-tools ## Every test, against real PostgreSQL, Redis and Kuberne
 	cargo test --workspace
 
 e2e: setup kube-tools ## Installed by Helm on a real cluster, with our image; used, upgraded, broken and removed
-	cargo test -p pulse-tests --features e2e --test e2e -- --nocapture
+	cargo test -p pulse-tests --features e2e --test e2e -- --nocapture --test-threads=1
 
 test-long: setup kube-tools ## Faults that last minutes, and a crash of the operator after each of its writes
 	cargo test -p pulse-tests --features long --test long --test operator_crashes --test operator_faults --test dev_loop -- --nocapture

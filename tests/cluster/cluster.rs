@@ -20,7 +20,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(120);
 pub(crate) struct Cluster {
     access: Access,
     load: Vec<String>,
-    /// The programs that commands find: `helm`, `kubectl`, `pulse`, `kubectl-pulse`.
+    /// The programs that commands find: `helm`, `kubectl`, `pulse`; `kubectl-pulse` once README's line was typed.
     programs: TempDir,
     _node: Option<Node>,
 }
@@ -62,6 +62,11 @@ impl Cluster {
             cluster.load_image(Path::new(archive)).await?;
         }
         Ok(cluster)
+    }
+
+    /// The folder of the programs that commands find.
+    pub(crate) fn programs(&self) -> &str {
+        self.programs.path().to_str().expect("a temporary folder's name is text")
     }
 
     /// The way in as somebody who may do everything.
@@ -122,7 +127,6 @@ async fn programs() -> anyhow::Result<TempDir> {
     let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, folder.path().join(name));
     link(&program("kubectl").await?, "kubectl")?;
     link(&pulse()?, "pulse")?;
-    link(&pulse()?, "kubectl-pulse")?;
     for helm in [Helm::Three, Helm::Four] {
         std::fs::create_dir(folder.path().join(helm.name()))?;
         link(&packaging_program(helm.name()).await?, &format!("{}/helm", helm.name()))?;

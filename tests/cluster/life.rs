@@ -20,6 +20,9 @@ async fn an_installation_by_helm_lives_through_everything() -> anyhow::Result<()
     let api = site.open().await?;
     site.first_event(&api).await?;
     said("an event came from outside, and is processed");
+    // Nothing waits for an approval.
+    let here = [("/usr/local/bin", site.programs()), ("kubectl pulse approve", "! kubectl pulse approve")];
+    println!("{}", site.follows_readme("### kubectl pulse", &here).await?);
 
     site.load_image(next.await??).await?;
     let broken = tokio::spawn(next::broken());

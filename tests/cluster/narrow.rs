@@ -51,12 +51,14 @@ async fn an_installation_in_one_namespace_needs_nothing_outside_of_it() -> anyho
     site.end().await
 }
 
-/// `resource.group verb` for each right of a rule.
+/// `resource.group/subresource verb` for each right of a rule.
 fn lines(rule: &k8s_openapi::api::rbac::v1::PolicyRule) -> Vec<String> {
     let mut lines = Vec::new();
     for group in rule.api_groups.iter().flatten() {
         for resource in rule.resources.iter().flatten() {
-            let of = if group.is_empty() { resource.clone() } else { format!("{resource}.{group}") };
+            let (kind, sub) =
+                resource.split_once('/').map_or((&**resource, String::new()), |(kind, sub)| (kind, format!("/{sub}")));
+            let of = if group.is_empty() { format!("{kind}{sub}") } else { format!("{kind}.{group}{sub}") };
             lines.extend(rule.verbs.iter().map(|verb| format!("{of} {verb}")));
         }
     }

@@ -71,6 +71,11 @@ impl Site {
         Urls { database: self.database.url(tls), redis: redis_url(redis_database, tls) }
     }
 
+    /// The folder of the programs that this person has.
+    pub(crate) fn programs(&self) -> &str {
+        self.cluster.programs()
+    }
+
     /// Loads one more image.
     pub(crate) async fn load_image(&self, archive: PathBuf) -> anyhow::Result<()> {
         self.cluster.load_image(&archive).await
@@ -194,7 +199,7 @@ impl Site {
         self.soon("the operator has looked", settled).await
     }
 
-    /// What a service account of this namespace may do in a namespace: `resource.group verb`.
+    /// What a service account of this namespace may do in a namespace: `resource.group/subresource verb`.
     pub(crate) async fn rights(&self, account: &str, namespace: &str) -> anyhow::Result<BTreeSet<String>> {
         let account = format!("system:serviceaccount:{}:{account}", self.namespace);
         let listed = self.types(&format!("kubectl auth can-i --list --as={account} -n {namespace}")).await?;
