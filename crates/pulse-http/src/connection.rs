@@ -39,6 +39,11 @@ impl Phase {
         self.0.store(PAUSING, Ordering::Relaxed);
     }
 
+    /// A client has connected, or has begun to send a request.
+    pub(crate) fn is_reading_head(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == READING_HEAD
+    }
+
     /// The rest of the request is not read: let the client see the answer.
     pub(crate) fn linger(&self) {
         self.1.store(true, Ordering::Relaxed);

@@ -50,7 +50,8 @@ pub struct ServerConfig {
 /// Serves HTTP/1.1 on `listener` until `shutdown`, then drains:
 ///
 /// 1. for `drain_delay`, connections are accepted, and each answer says `Connection: close`;
-/// 2. nothing more is accepted; idle connections close, requests under way are answered, within `drain_timeout`.
+/// 2. nothing more is accepted; idle connections close, requests under way are answered, within `drain_timeout`. Who has
+///    just connected has `header_timeout` for a request, as ever.
 pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(config.max_connections));
@@ -117,8 +118,9 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let phase = Phase::default();
         let io = TokioIo::new(Connection::new(stream, phase.clone(), header_timeout));
+        let of_requests = phase.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let (router, draining, phase) = (router.clone(), draining.clone(), phase.clone());
+            let (router, draining, phase) = (router.clone(), draining.clone(), of_requests.clone());
             async move {
                 phase.request_began();
                 let request: Request = request.map(axum::body::Body::new);
@@ -141,9 +143,14 @@ impl Server {
         tokio::pin!(connection);
         // An error here is a client that went away or sent no HTTP: nothing to tell anybody.
         let _ = tokio::select! {
+            // First, so that what has come is seen.
+            biased;
             result = connection.as_mut() => result,
             () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                // hyper would close a connection whose first request is on its way; its answer closes it anyway.
+                if !phase.is_reading_head() {
+                    connection.as_mut().graceful_shutdown();
+                }
                 connection.await
             }
         };

@@ -185,8 +185,9 @@ pub(crate) struct ServerArgs {
     /// The longest time for a request
     #[arg(long, env = "PULSE_REQUEST_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub(crate) request_timeout: Duration,
-    /// After SIGTERM, how long new connections are still accepted while load balancers take notice
-    #[arg(long, env = "PULSE_DRAIN_DELAY", default_value = "1s", value_parser = duration)]
+    /// After SIGTERM, how long connections are still accepted, and ended by their answers, while load balancers take
+    /// notice
+    #[arg(long, env = "PULSE_DRAIN_DELAY", default_value = "5s", value_parser = duration)]
     pub(crate) drain_delay: Duration,
 }
 

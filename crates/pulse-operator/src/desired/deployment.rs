@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
-use k8s_openapi::api::core::v1::{
-    ContainerPort, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, PodTemplateSpec, Probe, SleepAction,
-};
+use k8s_openapi::api::core::v1::{ContainerPort, EnvVar, HTTPGetAction, PodTemplateSpec, Probe};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -15,9 +13,7 @@ use super::pod::{self, Pod, SecretFile};
 use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec};
 use crate::names::{self, REVISION, Role, SECRETS};
 
-/// How long an API pod waits for load balancers before it is told to stop. Without it, requests fail in a rollout.
-const PRE_STOP_SECONDS: i64 = 5;
-/// That, the API's own drain of 25 s, and some room.
+/// The API's drain of 30 s (`--drain-delay`, and its requests' time-out), and some room.
 const API_GRACE_SECONDS: i64 = 35;
 /// What a worker needs besides its drain.
 const WORKER_GRACE_SECONDS: i64 = 15;
@@ -43,7 +39,6 @@ pub(super) fn deployment(
     pod.resources = Some(resources);
     pod.ports = ports(role);
     pod.probes = Some((probe("/livez", 10, 3), probe("/readyz", 2, 2)));
-    pod.lifecycle = (role == Role::Api).then(pre_stop);
     pod.grace_seconds = Some(match role {
         Role::Api => API_GRACE_SECONDS,
         Role::Worker => i64::from(cr.spec.workers.drain_timeout_seconds) + WORKER_GRACE_SECONDS,
@@ -172,15 +167,5 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
         timeout_seconds: Some(3),
         failure_threshold: Some(failures),
         ..Probe::default()
-    }
-}
-
-fn pre_stop() -> Lifecycle {
-    Lifecycle {
-        pre_stop: Some(LifecycleHandler {
-            sleep: Some(SleepAction { seconds: PRE_STOP_SECONDS }),
-            ..LifecycleHandler::default()
-        }),
-        ..Lifecycle::default()
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, KeyToPath, Lifecycle,
+    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, KeyToPath,
     LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
     SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
@@ -86,7 +86,6 @@ pub(super) struct Pod<'a> {
     pub(super) ports: Vec<ContainerPort>,
     /// Liveness and readiness.
     pub(super) probes: Option<(Probe, Probe)>,
-    pub(super) lifecycle: Option<Lifecycle>,
     pub(super) grace_seconds: Option<i64>,
     pub(super) files: Vec<SecretFile<'a>>,
     /// For development: where newer builds of its program are put.
@@ -107,7 +106,6 @@ impl<'a> Pod<'a> {
             resources: None,
             ports: Vec::new(),
             probes: None,
-            lifecycle: None,
             grace_seconds: None,
             files: Vec::new(),
             dev_reload: None,
@@ -126,7 +124,6 @@ impl<'a> Pod<'a> {
             resources,
             ports,
             probes,
-            lifecycle,
             grace_seconds,
             files,
             dev_reload,
@@ -153,7 +150,6 @@ impl<'a> Pod<'a> {
             resources: resources.map(requirements),
             liveness_probe: liveness,
             readiness_probe: readiness,
-            lifecycle,
             security_context: Some(restricted_container()),
             termination_message_policy: Some("FallbackToLogsOnError".into()),
             volume_mounts: (!mounts.is_empty()).then_some(mounts),

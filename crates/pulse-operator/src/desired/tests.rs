@@ -295,9 +295,8 @@ fn the_apply_never_names_replicas() {
 }
 
 #[test]
-fn api_pods_wait_for_load_balancers_before_they_stop() {
+fn api_pods_have_the_time_to_drain() {
     let objects = made(json!({}));
-    assert_eq!(container(&objects, "Deployment/main-api")["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
     assert_eq!(objects["Deployment/main-api"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 35);
 }
 

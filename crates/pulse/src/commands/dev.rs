@@ -22,7 +22,9 @@ const INGEST: &str = "dev";
 /// Long enough for a day's work.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
+// No load balancer has to take notice.
 #[derive(Debug, Args)]
+#[command(mut_arg("drain_delay", |arg| arg.default_value("0s")))]
 pub(crate) struct DevArgs {
     /// The API's port; 0 takes a free one
     #[arg(long, env = "PULSE_PORT", default_value_t = 8000)]
