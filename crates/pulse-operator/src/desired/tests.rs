@@ -367,8 +367,8 @@ fn an_upgrade_of_the_operator_restarts_no_pod() {
     );
 }
 
-const GOLDEN_MINIMAL: [&str; 3] = ["76fbcaff74", "db5aabd643", "6b0d695833"];
-const GOLDEN_KEY: [&str; 3] = ["e24621b13f", "db5aabd643", "6b0d695833"];
+const GOLDEN_MINIMAL: [&str; 3] = ["177301c79f", "db5aabd643", "6b0d695833"];
+const GOLDEN_KEY: [&str; 3] = ["7f3a05ce98", "db5aabd643", "6b0d695833"];
 
 #[test]
 fn every_pod_has_the_pull_secrets_of_its_object_and_then_the_operators() {
