@@ -11,7 +11,7 @@ test: setup kube-tools ## Every test, against real PostgreSQL, Redis and Kuberne
 e2e: setup kube-tools ## Installed by Helm on a real cluster, with our image; used, upgraded, broken and removed
 	cargo test -p pulse-tests --features e2e --test e2e -- --nocapture --test-threads=1
 
-test-long: setup kube-tools ## Faults that last minutes, and a crash of the operator after each of its writes
+test-long: e2e ## What takes too long for every change: e2e, the dev loop, faults that last minutes, crashes after each write
 	cargo test -p pulse-tests --features long --test long --test operator_crashes --test operator_faults --test dev_loop -- --nocapture
 
 lint: setup ## What CI refuses

@@ -153,7 +153,8 @@ impl Site {
 
     /// Makes the API of `main` reachable from outside, with a token of its administrator's.
     pub(crate) async fn open(&self) -> anyhow::Result<Outside> {
-        self.types("kubectl expose service main-api --name=outside --type=NodePort --port=8000").await?;
+        let expose = "kubectl expose service main-api --name=outside --labels=made-by=ada --type=NodePort --port=8000";
+        self.types(expose).await?;
         let port = self.get("service outside", "{.spec.ports[0].nodePort}").await?;
         let address = r#"{.items[0].status.addresses[?(@.type=="InternalIP")].address}"#;
         let url = format!("http://{}:{port}", self.get("nodes", address).await?);
