@@ -23,6 +23,6 @@ async fn manifests_are_enough() -> anyhow::Result<()> {
         )
         .await?;
     trial.first_event(&trial.open().await?).await?;
-    trial.types("kubectl delete namespace pulse-system trial --timeout=2m").await?;
+    trial.types("kubectl delete namespace trial --timeout=2m").await?;
     site.end().await
 }

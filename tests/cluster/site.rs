@@ -221,10 +221,10 @@ impl Site {
         self.soon("nothing is left of it", none).await
     }
 
-    /// Removes the namespace and the CRD, for whoever is next.
+    /// Removes the CRD and the namespaces, the operator's too, for whoever is next.
     pub(crate) async fn end(&self) -> anyhow::Result<()> {
-        let end = "kubectl delete crd pulseingests.pulseboard.dev --timeout=1m && kubectl delete namespace";
-        self.types(&format!("{end} {} --timeout=2m", self.namespace)).await.map(drop)
+        let end = "kubectl delete crd pulseingests.pulseboard.dev --timeout=1m && kubectl delete --ignore-not-found";
+        self.types(&format!("{end} --timeout=2m namespace pulse-system {}", self.namespace)).await.map(drop)
     }
 
     /// Writes a file of the person's.
