@@ -17,7 +17,7 @@ async fn manifests_are_enough() -> anyhow::Result<()> {
     // The official images stand for what is built from the machine's packages.
     trial
         .types(
-            "sed 's|docker.io/library/\\(postgres\\|redis\\):.*|localhost/\\1:e2e|' manifests/quickstart/quickstart.yaml |
+            "sed -E 's#docker.io/library/(postgres|redis):.*#localhost/\\1:e2e#' manifests/quickstart/quickstart.yaml |
                  kubectl apply --server-side -f -
              kubectl wait --for=condition=Ready --timeout=3m pulseingest/main",
         )
