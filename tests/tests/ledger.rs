@@ -186,6 +186,30 @@ async fn postgresql_crashed_under_load_answers_503_and_recovers_within_10_second
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_ended_while_nobody_posted_cost_no_request() -> anyhow::Result<()> {
+    let world = World::start().await?;
+    let api = Process::start(&world, "api", &[]).await?;
+    let client = api.client("ada");
+    let event = json!({"event_name": "a", "event_type": "t"});
+    // Enough for each lane to have had one.
+    for _ in 0..8 {
+        assert_eq!(client.post("/api/v1/events", &event).await?.status, 202);
+    }
+    let accepting = "application_name LIKE 'pulse api%' AND query NOT LIKE '%SELECT 1%'";
+    let busy = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE {accepting} AND state_change > now() - interval '1500 ms'"
+    );
+    eventually("the lanes have rested", SOON, async || Ok(world.number(&busy).await? == 0)).await?;
+    let ended = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {accepting}");
+    assert!(world.number(&ended).await? > 0);
+    for _ in 0..8 {
+        let answer = client.post("/api/v1/events", &event).await?;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn backends_terminated_at_random_cost_only_503s() -> anyhow::Result<()> {
     let world = World::start().await?;
     let api = Process::start(&world, "api", &[]).await?;

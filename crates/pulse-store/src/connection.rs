@@ -3,7 +3,7 @@
 //! A lane spares the hot path the pool's check-in and check-out, each a round trip; it reconnects by itself.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pulse_tls::CaBundle;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -16,6 +16,10 @@ use crate::tls;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest wait for an answer, client side: a server that is frozen or cut off sends no error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A connection that was not used for longer is asked whether it is still there, before anything is sent that must not be
+/// sent twice: the server may have restarted.
+const RESTED: Duration = Duration::from_secs(1);
 
 /// How to reach PostgreSQL.
 #[derive(Clone)]
@@ -100,7 +104,8 @@ impl Store {
 /// One long-lived connection.
 pub(crate) struct Lane {
     options: PgConnectOptions,
-    connection: Option<PgConnection>,
+    /// And when it was last used.
+    connection: Option<(PgConnection, Instant)>,
 }
 
 impl Lane {
@@ -111,15 +116,24 @@ impl Lane {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         // Taken out, so that a dropped future drops the connection in the middle of whatever it was doing.
-        let mut connection = match self.connection.take() {
+        let mut connection = match self.take().await {
             Some(connection) => connection,
             None => connect(&self.options).await?,
         };
         let result = within(ANSWER_TIMEOUT, work(&mut connection)).await;
         if !result.as_ref().is_err_and(StoreError::breaks_connection) {
-            self.connection = Some(connection);
+            self.connection = Some((connection, Instant::now()));
         }
         result
+    }
+
+    /// The connection, if it is still there.
+    async fn take(&mut self) -> Option<PgConnection> {
+        let (mut connection, used) = self.connection.take()?;
+        if used.elapsed() > RESTED {
+            within(CONNECT_TIMEOUT, async { Ok(connection.ping().await?) }).await.ok()?;
+        }
+        Some(connection)
     }
 }
 
