@@ -13,7 +13,7 @@ use super::pod::{self, Pod, SecretFile};
 use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec};
 use crate::names::{self, REVISION, Role, SECRETS};
 
-/// The API's drain of 30 s (`--drain-delay`, and its requests' time-out), and some room.
+/// The API's `--drain-delay` of 5 s, 25 s for requests then under way, and some room.
 const API_GRACE_SECONDS: i64 = 35;
 /// What a worker needs besides its drain.
 const WORKER_GRACE_SECONDS: i64 = 15;
