@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::site::{Outside, Site, report};
+use crate::site::{E2eEnv, Outside, report};
 
 /// 400 tasks of 100 events in a few seconds, each task a second of work.
 const BURST: &str = "--rate 8000 --duration 5s --batch 100 --connections 16 --payload-bytes 60 --event-name sleep:10";
@@ -12,12 +12,12 @@ const BURST: &str = "--rate 8000 --duration 5s --batch 100 --connections 16 --pa
 const STEADY: &str = "--rate 40 --duration 60s --event-name sleep:500";
 
 /// More workers for a burst, fewer after it; and nothing is lost with any pod.
-pub(crate) async fn under_load(site: &Site, api: &Outside) -> anyhow::Result<()> {
+pub(crate) async fn under_load(site: &E2eEnv, api: &Outside) -> anyhow::Result<()> {
     site.types(
         "kubectl patch pulseingest main --type=merge -p '{\"spec\":{\"workers\":{\"concurrency\":4,\"autoscaling\":{
             \"minReplicas\":1,\"maxReplicas\":4,\"target\":{\"backlogPerWorker\":20,\"drainSeconds\":10},
-            \"behavior\":{\"scaleUp\":{\"windowSeconds\":0,\"percent\":100,\"workers\":2,\"periodSeconds\":5},
-                          \"scaleDown\":{\"windowSeconds\":15,\"percent\":100,\"workers\":4,\"periodSeconds\":5}}}}}}'",
+            \"behavior\":{\"scaleUp\":{\"stabilizationWindowSeconds\":0,\"percent\":100,\"workers\":2,\"periodSeconds\":5},
+                          \"scaleDown\":{\"stabilizationWindowSeconds\":15,\"percent\":100,\"workers\":4,\"periodSeconds\":5}}}}}}'",
     )
     .await?;
     site.soon("it is Ready", async || Ok(site.condition("Ready").await?.starts_with("True/"))).await?;
@@ -64,7 +64,7 @@ pub(crate) async fn under_load(site: &Site, api: &Outside) -> anyhow::Result<()>
 }
 
 /// Killed without a word: its task is done by somebody else, as its second attempt.
-async fn worker_in_the_middle_of_its_work(site: &Site) -> anyhow::Result<()> {
+async fn worker_in_the_middle_of_its_work(site: &E2eEnv) -> anyhow::Result<()> {
     let sql = "SELECT count(*) FROM tasks WHERE worker IS NOT NULL AND lease_until > now()";
     site.soon("somebody works", async || Ok(site.database.number(sql).await? > 0)).await?;
     let worker: String =
@@ -77,7 +77,7 @@ async fn worker_in_the_middle_of_its_work(site: &Site) -> anyhow::Result<()> {
 }
 
 /// A pod of a StatefulSet, deleted, is there again.
-async fn restarted(site: &Site, pod: &str, namespace: &str) -> anyhow::Result<()> {
+async fn restarted(site: &E2eEnv, pod: &str, namespace: &str) -> anyhow::Result<()> {
     site.types(&format!(
         "kubectl -n {namespace} delete {pod} --grace-period=0 --force
          kubectl -n {namespace} wait --for=condition=Ready {pod} --timeout=2m"
@@ -87,7 +87,7 @@ async fn restarted(site: &Site, pod: &str, namespace: &str) -> anyhow::Result<()
 }
 
 /// Another leads soon.
-async fn operator_that_leads(site: &Site) -> anyhow::Result<()> {
+async fn operator_that_leads(site: &E2eEnv) -> anyhow::Result<()> {
     let holder = async || {
         site.types("kubectl -n pulse-system get lease pulse-operator -o jsonpath={.spec.holderIdentity}").await
     };

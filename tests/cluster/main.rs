@@ -10,10 +10,10 @@
 mod cluster;
 mod datastores;
 mod faults;
-mod life;
-mod narrow;
+mod helm_lifecycle;
+mod kubectl_manifests;
+mod namespaced_tls_helm3;
 mod next;
-mod plain;
 mod removal;
 mod site;
 mod upgrade;

@@ -1,9 +1,9 @@
 //! Removed, in either order, and installed again: nothing hangs, and what people own stays.
 
-use crate::site::{Outside, Site};
+use crate::site::{E2eEnv, Outside};
 
 /// The object first, then the operator first; each time it comes back to its events.
-pub(crate) async fn and_return(site: &Site, api: &Outside) -> anyhow::Result<()> {
+pub(crate) async fn and_return(site: &E2eEnv, api: &Outside) -> anyhow::Result<()> {
     let events = site.database.number("SELECT count(*) FROM events").await?;
     let values = site.types("helm get values main -o yaml").await?;
     let operators = site.types("helm -n pulse-system get values pulse-operator -o yaml").await?;
@@ -25,7 +25,7 @@ pub(crate) async fn and_return(site: &Site, api: &Outside) -> anyhow::Result<()>
 }
 
 /// The CRD stayed, so its owner has to be named.
-async fn install(site: &Site, operators: &str, values: &str) -> anyhow::Result<()> {
+async fn install(site: &E2eEnv, operators: &str, values: &str) -> anyhow::Result<()> {
     let (operators, values) = (site.file("operator.yaml", operators)?, site.file("values.yaml", values)?);
     site.types(&format!(
         "helm -n pulse-system install pulse-operator charts/pulse-operator -f {} --take-ownership --wait --timeout 2m

@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, Helm, SOON};
 use crate::datastores::{Database, Datastores, redis_url};
 
 /// A namespace that takes restricted pods alone, with an ingest's database.
-pub(crate) struct Site {
+pub(crate) struct E2eEnv {
     pub(crate) namespace: String,
     pub(crate) database: Database,
     pub(crate) authority: &'static str,
@@ -38,7 +38,7 @@ pub(crate) struct Urls {
     pub(crate) redis: String,
 }
 
-impl Site {
+impl E2eEnv {
     /// Makes the namespace, and an empty database.
     pub(crate) async fn start(namespace: &str, helm: Helm) -> anyhow::Result<Self> {
         let cluster = Cluster::get().await?;

@@ -5,7 +5,7 @@ use pulse_tests::run;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::site::{Outside, Site, report};
+use crate::site::{E2eEnv, Outside, report};
 
 /// `helm upgrade` with another image; what else was said stays.
 fn upgrade(tag: &str, more: &str) -> String {
@@ -13,7 +13,7 @@ fn upgrade(tag: &str, more: &str) -> String {
 }
 
 /// To a version with one more migration: nobody is refused, and the old pods serve until it is done.
-pub(crate) async fn under_load(site: &Site, api: &Outside) -> anyhow::Result<()> {
+pub(crate) async fn under_load(site: &E2eEnv, api: &Outside) -> anyhow::Result<()> {
     let before = site.pods().await?;
     let load = site.load(api, "--rate 200 --duration 40s")?;
     let migrated = async {
@@ -48,7 +48,7 @@ pub(crate) async fn under_load(site: &Site, api: &Outside) -> anyhow::Result<()>
 }
 
 /// To a version whose migration fails: told, held, and taken back.
-pub(crate) async fn broken_and_rolled_back(site: &Site, api: &Outside) -> anyhow::Result<()> {
+pub(crate) async fn broken_and_rolled_back(site: &E2eEnv, api: &Outside) -> anyhow::Result<()> {
     let before = site.pods().await?;
     site.types(&upgrade("broken", "")).await?;
     let told = async || Ok(site.condition("Migrated").await? == "False/MigrationFailed");
@@ -67,7 +67,7 @@ pub(crate) async fn broken_and_rolled_back(site: &Site, api: &Outside) -> anyhow
 }
 
 /// Of the operator and its CRD, there and back: no pod of an ingest restarts.
-pub(crate) async fn of_the_operator(site: &Site) -> anyhow::Result<()> {
+pub(crate) async fn of_the_operator(site: &E2eEnv) -> anyhow::Result<()> {
     let before = site.pods().await?;
     // The chart of a later version: its CRD has one more field.
     let folder = tempfile::tempdir()?;

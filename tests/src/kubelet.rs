@@ -12,12 +12,12 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::operator::{Bench, MIGRATED, has_ended};
+use crate::operator::{MIGRATED, OperatorEnv, has_ended};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 16;
 
-impl Bench {
+impl OperatorEnv {
     /// Runs a test's body while Jobs end well, and while whatever a Deployment asks for becomes ready.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Bench {
     /// # Errors
     /// If something cannot be listed or deleted.
     pub async fn collect_garbage(&self) -> anyhow::Result<()> {
-        let owners = self.ingests().list(&ListParams::default()).await?;
+        let owners = self.instances().list(&ListParams::default()).await?;
         let owners: Vec<String> = owners.iter().filter_map(ResourceExt::uid).collect();
         self.collect::<Deployment>(&owners).await?;
         self.collect::<Job>(&owners).await?;

@@ -39,7 +39,7 @@ pub use tls::{TlsServers, ca_of_nobody};
 pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
 
 /// A test's PostgreSQL and Redis.
-pub struct World {
+pub struct TestEnv {
     /// Holds everything that the test writes.
     pub data: DataDir,
     postgres: Option<Postgres>,
@@ -54,7 +54,7 @@ pub struct World {
     pub db: PgPool,
 }
 
-impl World {
+impl TestEnv {
     /// Starts both, and migrates.
     ///
     /// # Errors

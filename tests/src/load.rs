@@ -5,13 +5,13 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Child;
 
-use crate::{Process, World, pulse, token};
+use crate::{Process, TestEnv, pulse, token};
 
 /// Posts `rate` events per second for `seconds`, each 202 into the file `ledger` of the test.
 ///
 /// # Errors
 /// If it cannot be started.
-pub fn load(world: &World, api: &Process, rate: u32, seconds: u32) -> anyhow::Result<Child> {
+pub fn load(world: &TestEnv, api: &Process, rate: u32, seconds: u32) -> anyhow::Result<Child> {
     let (rate, seconds) = (rate.to_string(), format!("{seconds}s"));
     let ledger = world.file("ledger");
     let ledger = ledger.to_string_lossy();

@@ -9,13 +9,13 @@ use pulse_core::Event;
 use pulse_worker::{Normalize, ProcessError, Processor};
 
 fn main() -> ExitCode {
-    pulse::run(Arc::new(Obedient))
+    pulse::run(Arc::new(ScriptedProcessor))
 }
 
-struct Obedient;
+struct ScriptedProcessor;
 
 #[async_trait]
-impl Processor for Obedient {
+impl Processor for ScriptedProcessor {
     async fn process(&self, event: &Event) -> Result<String, ProcessError> {
         match event.event_name.split_once(':').unwrap_or((&event.event_name, "")) {
             ("sleep", milliseconds) => {

@@ -1,6 +1,6 @@
 //! The operator under test: a process of its own, a namespace of its own, and a proxy on its way to the API server.
 //!
-//! No pod runs here: [`Bench::rollout`] and [`Bench::finish_job`] write what a kubelet and the controllers would, where a
+//! No pod runs here: [`OperatorEnv::rollout`] and [`OperatorEnv::finish_job`] write what a kubelet and the controllers would, where a
 //! test needs it.
 
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ const FAST: [&str; 10] = [
 ];
 
 /// A namespace with a proxy before it, and what a test wants to look at.
-pub struct Bench {
+pub struct OperatorEnv {
     /// The API server.
     pub plane: &'static ControlPlane,
     /// The namespace.
@@ -55,7 +55,7 @@ pub struct Bench {
     controllers: bool,
 }
 
-impl Bench {
+impl OperatorEnv {
     /// A new namespace of the shared control plane, with the definition of `PulseIngest` installed.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Bench {
     }
 
     /// Objects of ours, as JSON.
-    pub fn ingests(&self) -> Api<DynamicObject> {
+    pub fn instances(&self) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("pulseboard.dev", "v1alpha1", "PulseIngest");
         Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::from_gvk(&kind))
     }
@@ -148,7 +148,7 @@ impl Bench {
     pub async fn create(&self, name: &str, changes: Value) -> anyhow::Result<DynamicObject> {
         let mut object = minimal(name)?;
         merge(&mut object["spec"], &changes);
-        Ok(self.ingests().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
+        Ok(self.instances().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
 
     /// Changes the spec by a merge patch.
@@ -157,7 +157,7 @@ impl Bench {
     /// If the API server refuses it.
     pub async fn change(&self, name: &str, spec: Value) -> anyhow::Result<()> {
         let patch = json!({ "spec": spec });
-        self.ingests().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        self.instances().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Bench {
     /// # Errors
     /// If it does not exist.
     pub async fn status(&self, name: &str) -> anyhow::Result<Value> {
-        Ok(self.ingests().get(name).await?.data["status"].clone())
+        Ok(self.instances().get(name).await?.data["status"].clone())
     }
 
     /// The spec of an object.
@@ -174,7 +174,7 @@ impl Bench {
     /// # Errors
     /// If it does not exist.
     pub async fn spec(&self, name: &str) -> anyhow::Result<Value> {
-        Ok(self.ingests().get(name).await?.data["spec"].clone())
+        Ok(self.instances().get(name).await?.data["spec"].clone())
     }
 
     /// `status/reason` of a condition; empty if there is none.
@@ -210,7 +210,7 @@ impl Bench {
     /// # Errors
     /// If that does not come: with the whole status.
     pub async fn settles(&self, name: &str, patience: Duration) -> anyhow::Result<()> {
-        let settled = async || Ok(is_settled(&serde_json::to_value(self.ingests().get(name).await?)?));
+        let settled = async || Ok(is_settled(&serde_json::to_value(self.instances().get(name).await?)?));
         match eventually(&format!("{name} settles"), patience, settled).await {
             Ok(()) => Ok(()),
             Err(error) => Err(error.context(format!("{:#}", self.status(name).await?))),

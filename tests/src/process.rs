@@ -10,12 +10,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::client::{Client, token};
-use crate::{SECRET, World, eventually};
+use crate::{SECRET, TestEnv, eventually};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// The binary, with the environment that every role needs.
-pub fn pulse(world: &World, args: &[&str]) -> Command {
+pub fn pulse(world: &TestEnv, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(args).kill_on_drop(true).stdin(Stdio::null());
     command.env("PULSE_DATABASE_URL", &world.database_url).env("PULSE_REDIS_URL", &world.redis_url);
@@ -38,7 +38,7 @@ pub fn binary() -> PathBuf {
 ///
 /// # Errors
 /// If it cannot be started.
-pub async fn pulse_output(world: &World, args: &[&str]) -> anyhow::Result<(i32, String)> {
+pub async fn pulse_output(world: &TestEnv, args: &[&str]) -> anyhow::Result<(i32, String)> {
     let output = pulse(world, args).output().await.context("failed to start the binary under test")?;
     let text = [output.stdout, output.stderr].concat();
     Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned()))
@@ -60,7 +60,7 @@ impl Process {
     ///
     /// # Errors
     /// If it is not ready in time: with its log.
-    pub async fn start(world: &World, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start(world: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
         Self::start_until(world, role, more, "/readyz").await
     }
 
@@ -68,11 +68,11 @@ impl Process {
     ///
     /// # Errors
     /// If it is not live in time: with its log.
-    pub async fn start_unready(world: &World, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start_unready(world: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
         Self::start_until(world, role, more, "/livez").await
     }
 
-    async fn start_until(world: &World, role: &str, more: &[&str], probe: &str) -> anyhow::Result<Self> {
+    async fn start_until(world: &TestEnv, role: &str, more: &[&str], probe: &str) -> anyhow::Result<Self> {
         let (api, admin) = (free_port()?, free_port()?);
         let admin_listen = format!("127.0.0.1:{admin}");
         let api_listen = format!("127.0.0.1:{api}");

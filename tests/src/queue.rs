@@ -21,7 +21,7 @@ pub struct Said {
     /// Nothing is said any more.
     pub silent: bool,
     /// Tasks that are due and not in the stream.
-    pub due_unqueued: i64,
+    pub due_not_enqueued: i64,
     /// When the next retry falls due.
     pub next_due: Option<SystemTime>,
     /// Tasks ever accepted.
@@ -183,15 +183,15 @@ async fn publish(client: Client, key: String, said: Arc<Mutex<Said>>) {
 }
 
 async fn publish_once(client: &Client, key: &str, said: Said) -> redis::RedisResult<()> {
-    let Said { silent: _, due_unqueued, next_due, accepted, settled } = said;
+    let Said { silent: _, due_not_enqueued, next_due, accepted, settled } = said;
     let now = SystemTime::now();
     let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let at = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis);
     let next = next_due.map_or(-1, |due| due.duration_since(now).map_or(0, millis));
     let mut connection = client.get_multiplexed_async_connection().await?;
     let mut command = redis::cmd("HSET");
-    command.arg(key).arg("at_ms").arg(at).arg("owed").arg(due_unqueued + i64::from(next >= 0));
-    command.arg("due_unqueued").arg(due_unqueued).arg("next_due_ms").arg(next).arg("oldest_age_ms").arg(0);
+    command.arg(key).arg("at_ms").arg(at).arg("unsettled").arg(due_not_enqueued + i64::from(next >= 0));
+    command.arg("due_not_enqueued").arg(due_not_enqueued).arg("next_due_ms").arg(next).arg("oldest_age_ms").arg(0);
     command.arg("accepted_total").arg(accepted).arg("settled_total").arg(settled).arg("busy_worker_ms").arg(0);
     command.query_async(&mut connection).await
 }

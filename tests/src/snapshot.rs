@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::operator::Bench;
+use crate::operator::OperatorEnv;
 
 /// What differs from one run to the next: identities, times, addresses, and digests that are keyed anew.
 const VOLATILE: [&str; 21] = [
@@ -38,7 +38,7 @@ const VOLATILE: [&str; 21] = [
     "job-name",
 ];
 
-impl Bench {
+impl OperatorEnv {
     /// Every object that belongs to an ingest, and every ingest with its status, a line each.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Bench {
         lines.extend(self.owned::<Service>().await?);
         lines.extend(self.owned::<ServiceAccount>().await?);
         lines.extend(self.owned::<PodDisruptionBudget>().await?);
-        for ingest in self.ingests().list(&ListParams::default()).await? {
+        for ingest in self.instances().list(&ListParams::default()).await? {
             lines.push(format!("PulseIngest {}", self.stable(serde_json::to_value(ingest)?)));
         }
         lines.sort();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::getuid;
 
-use crate::World;
+use crate::TestEnv;
 use crate::pki::Authority;
 use crate::process::free_port;
 
@@ -14,7 +14,7 @@ const NOBODY: u32 = 65534;
 /// A test's PostgreSQL and Redis, with certificates for `localhost`.
 pub struct TlsServers {
     /// The servers; its URLs are those of the sockets.
-    pub world: World,
+    pub world: TestEnv,
     /// The CA of both, as PEM.
     pub ca: String,
     /// The file that it is in.
@@ -40,7 +40,7 @@ impl TlsServers {
         let hosts = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
         let hosts = write(folder, "pg_hba.conf", hosts)?;
         let (postgres_port, redis_port) = (free_port()?, free_port()?);
-        let world = World::with_servers(
+        let world = TestEnv::with_servers(
             |postgres| {
                 let postgres = postgres.with_setting("ssl=on").with_setting(&format!("hba_file={hosts}"));
                 let postgres = postgres.with_setting(&format!("ssl_cert_file={certificate}"));

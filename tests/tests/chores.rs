@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Client, Process, World, eventually, pulse_output};
+use pulse_tests::{Client, Process, TestEnv, eventually, pulse_output};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn buried_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
-    let _worker = Process::start(&world, "worker", &["--event-retry-delay", "0.1"]).await?;
+    let _worker = Process::start(&world, "worker", &["--retry-base", "0.1"]).await?;
     let client = api.client("ada");
     let mut ids = Vec::new();
     for name in ["fail", "invalid"] {
@@ -24,7 +24,7 @@ async fn buried_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
         Ok(task["state"].as_str().unwrap_or_default().to_owned())
     };
     for id in &ids {
-        eventually("it is buried", SOON, async || Ok(state(id).await? == "buried")).await?;
+        eventually("it is buried", SOON, async || Ok(state(id).await? == "dead")).await?;
     }
     let (code, list) = pulse_output(&world, &["tasks", "list"]).await?;
     assert!(code == 0 && ids.iter().all(|id| list.contains(id.as_str())), "{list}");
@@ -36,7 +36,7 @@ async fn buried_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
     sqlx::query("UPDATE events SET event_name = 'good' WHERE event_name = 'fail'").execute(&world.db).await?;
     let (code, output) = pulse_output(&world, &["tasks", "retry", &ids[0]]).await?;
     assert_eq!((code, output.contains("1 tasks owed again")), (0, true), "{output}");
-    eventually("it is processed", SOON, async || Ok(state(&ids[0]).await? == "processed")).await?;
+    eventually("it is processed", SOON, async || Ok(state(&ids[0]).await? == "completed")).await?;
     let (_, output) = pulse_output(&world, &["tasks", "cancel", "--all"]).await?;
     assert!(output.contains("1 tasks cancelled"), "{output}");
     assert_eq!(state(&ids[1]).await?, "cancelled");
@@ -47,7 +47,7 @@ async fn buried_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_names_each_unsafe_setting_with_its_fix() -> anyhow::Result<()> {
-    let world = World::with_redis_setting("maxmemory-policy", "allkeys-lru").await?;
+    let world = TestEnv::with_redis_setting("maxmemory-policy", "allkeys-lru").await?;
     let (code, output) = pulse_output(&world, &["check"]).await?;
     assert_eq!(code, 25, "{output}");
     assert!(output.contains("set maxmemory-policy noeviction"), "{output}");
@@ -68,7 +68,7 @@ async fn check_names_each_unsafe_setting_with_its_fix() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issued_token_works_until_its_user_is_disabled() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let (code, token) = pulse_output(&world, &["token", "issue", "--user", "ada", "--expires", "1h"]).await?;
     assert_eq!(code, 0, "{token}");
@@ -83,7 +83,7 @@ async fn an_issued_token_works_until_its_user_is_disabled() -> anyhow::Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purged_queue_is_filled_again_from_what_is_owed() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let client = api.client("ada");
     for _ in 0..20 {
@@ -98,7 +98,7 @@ async fn a_purged_queue_is_filled_again_from_what_is_owed() -> anyhow::Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_waits_for_the_schema_is_live_and_answers_503() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     // A migration that this version does not know, and that says that it cannot live with it.
     let unknown =
         "INSERT INTO pulse_migrations (version, name, checksum, additive) VALUES (99999999999999, 'x', '', false)";
@@ -116,7 +116,7 @@ async fn a_role_that_waits_for_the_schema_is_live_and_answers_503() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_follows_its_events_until_they_are_processed() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let token = pulse_tests::token("ada", None);
@@ -129,7 +129,7 @@ async fn the_demo_follows_its_events_until_they_are_processed() -> anyhow::Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn traces_are_sent_where_the_endpoint_says() -> anyhow::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
     let api = Process::start(&world, "api", &["--otlp-endpoint", &endpoint]).await?;

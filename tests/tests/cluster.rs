@@ -14,14 +14,14 @@ use pulse_tests::eventually;
 use serde_json::{Value, json};
 
 /// A test's own namespace, and a proxy to it.
-struct Place {
+struct ProxyEnv {
     plane: &'static ControlPlane,
     namespace: String,
     proxy: Proxy,
     maps: Api<ConfigMap>,
 }
 
-impl Place {
+impl ProxyEnv {
     async fn new(prefix: &str) -> anyhow::Result<Self> {
         let plane = ControlPlane::shared().await?;
         let namespace = plane.namespace(prefix).await?;
@@ -71,7 +71,7 @@ fn code<T>(result: kube::Result<T>) -> Option<u16> {
 
 #[tokio::test]
 async fn objects_are_created_read_and_watched_through_the_proxy() -> anyhow::Result<()> {
-    let place = Place::new("through").await?;
+    let place = ProxyEnv::new("through").await?;
     let version = place.maps.list(&listed()).await?.metadata.resource_version.unwrap_or_default();
     let mut events = place.maps.watch(&watched(), &version).await?.boxed();
 
@@ -97,7 +97,7 @@ async fn objects_are_created_read_and_watched_through_the_proxy() -> anyhow::Res
 
 #[tokio::test]
 async fn each_test_sees_its_own_namespace() -> anyhow::Result<()> {
-    let (one, other) = (Place::new("own").await?, Place::new("own").await?);
+    let (one, other) = (ProxyEnv::new("own").await?, ProxyEnv::new("own").await?);
     one.create("mine").await?;
     assert_ne!(one.namespace, other.namespace);
     assert_eq!(other.maps.list(&listed()).await?.items.len(), 0);
@@ -106,7 +106,7 @@ async fn each_test_sees_its_own_namespace() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn answers_are_made_up_and_late_as_told() -> anyhow::Result<()> {
-    let place = Place::new("answers").await?;
+    let place = ProxyEnv::new("answers").await?;
     for status in [403, 409, 429, 500, 503] {
         let fault = place.proxy.inject(of_maps, Fault::Answer(status));
         assert_eq!(code(place.create("no").await), Some(status));
@@ -131,7 +131,7 @@ async fn answers_are_made_up_and_late_as_told() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_request_hangs_or_its_connection_closes() -> anyhow::Result<()> {
-    let place = Place::new("hangs").await?;
+    let place = ProxyEnv::new("hangs").await?;
     {
         let hang = place.proxy.inject(of_maps, Fault::Hang);
         let answer = tokio::time::timeout(Duration::from_millis(300), place.maps.get("any")).await;
@@ -155,7 +155,7 @@ async fn a_request_hangs_or_its_connection_closes() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn watches_come_late_break_and_expire() -> anyhow::Result<()> {
-    let place = Place::new("watches").await?;
+    let place = ProxyEnv::new("watches").await?;
     let version = place.maps.list(&listed()).await?.metadata.resource_version.unwrap_or_default();
     let watches = |call: &Call| call.verb == "watch";
 
@@ -191,7 +191,7 @@ async fn watches_come_late_break_and_expire() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn an_outage_breaks_everything_and_ends() -> anyhow::Result<()> {
-    let place = Place::new("outage").await?;
+    let place = ProxyEnv::new("outage").await?;
     let mut events = place.maps.watch(&watched(), "0").await?.boxed();
     {
         let _outage = place.proxy.outage();
@@ -207,8 +207,8 @@ async fn an_outage_breaks_everything_and_ends() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn users_and_service_accounts_may_do_what_they_were_granted() -> anyhow::Result<()> {
-    let place = Place::new("grants").await?;
-    let Place { plane, namespace, .. } = &place;
+    let place = ProxyEnv::new("grants").await?;
+    let ProxyEnv { plane, namespace, .. } = &place;
     let (user, account) = (plane.user("ada", None).await?, plane.service_account(namespace, "robot").await?);
     let admin = plane.admin();
     admin.kubectl(&["-n", namespace, "create", "role", "reader", "--verb=get,list", "--resource=configmaps"]).await?;
@@ -232,7 +232,7 @@ async fn users_and_service_accounts_may_do_what_they_were_granted() -> anyhow::R
 
 #[tokio::test]
 async fn controllers_roll_out_collect_garbage_and_end_namespaces() -> anyhow::Result<()> {
-    let place = Place::new("controllers").await?;
+    let place = ProxyEnv::new("controllers").await?;
     place.plane.start_controllers().await?;
     let client = place.plane.admin().client()?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &place.namespace);

@@ -27,13 +27,13 @@ const ANSWER: &str = "Event enqueued for processing";
 const TAR: [&str; 6] = ["tar", "-C", "/", "-x", "-f", "-"];
 
 /// A developer's folder, and the cluster.
-struct Workshop {
+struct DevLoopEnv {
     folder: PathBuf,
     node: Node,
     access: Access,
 }
 
-impl Workshop {
+impl DevLoopEnv {
     async fn open() -> anyhow::Result<Self> {
         let folder = copy_of_the_sources().await?;
         build(&folder).await?;
@@ -166,7 +166,7 @@ async fn answer(client: &Client) -> anyhow::Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_reaches_running_pods_that_stay_restricted() -> anyhow::Result<()> {
-    let workshop = Workshop::open().await?;
+    let workshop = DevLoopEnv::open().await?;
     let overlay = repository().join(OVERLAY);
     workshop.access.kubectl(&["apply", "-k", overlay.to_str().context("a path")?]).await?;
     workshop.is_ready().await?;

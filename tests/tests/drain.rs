@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pulse_tests::{Process, World, eventually};
+use pulse_tests::{Process, TestEnv, eventually};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_drains_in_time_without_postgresql() -> anyhow::Result<()> {
-    let mut world = World::start().await?;
+    let mut world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let mut worker = Process::start(&world, "worker", &["--drain-timeout", "2s"]).await?;
     let client = api.client("ada");
@@ -35,7 +35,7 @@ async fn a_worker_drains_in_time_without_postgresql() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_ends_answers_whoever_has_connected_or_begun_to_send() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let mut api = Process::start(&world, "api", &["--drain-delay", "0s"]).await?;
     let address = api.url.trim_start_matches("http://").to_owned();
     let request = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";

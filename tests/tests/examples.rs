@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Process, World, python_tool, repository, run, token};
+use pulse_tests::{Process, TestEnv, python_tool, repository, run, token};
 use tokio::process::Command;
 
 const LOCUST: &str = "2.47.0";
@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_usage_script_gets_every_answer_that_it_expects() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let script = |token: String| {
@@ -31,7 +31,7 @@ async fn the_usage_script_gets_every_answer_that_it_expects() -> anyhow::Result<
 #[tokio::test(flavor = "multi_thread")]
 async fn the_locust_file_has_no_failed_request() -> anyhow::Result<()> {
     let tool = python_tool("locust", LOCUST).await?;
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let mut command = Command::new(tool);

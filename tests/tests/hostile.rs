@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use pulse_tests::{Answer, Client, Process, SECRET, World, eventually, pulse_output, token};
+use pulse_tests::{Answer, Client, Process, SECRET, TestEnv, eventually, pulse_output, token};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,12 +21,12 @@ const AUDIENCE: &str = "pulse";
 
 /// What was answered so far, and what was wrong with it.
 #[derive(Default)]
-struct Report {
+struct Cases {
     rows: usize,
     wrong: Vec<String>,
 }
 
-impl Report {
+impl Cases {
     /// One row: `code` is that of the problem, or empty for an answer that is none.
     fn row(&mut self, name: &str, answer: anyhow::Result<Answer>, status: u16, code: &str) -> Value {
         let Ok(answer) = answer.inspect_err(|error| self.raw(name, false, &format!("{error:#}"))) else {
@@ -70,14 +70,14 @@ fn percent(text: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_input_is_refused_and_never_a_500() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let strict = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--header-timeout", "1s", "--body-timeout", "1s"];
     let strict = Process::start(&world, "api", &[&strict[..], &["--request-timeout", "4s"]].concat()).await?;
     let (private, public) = rsa_key(&world).await?;
     let rsa = Process::start(&world, "api", &["--jwt-public-key-file", &public]).await?;
 
-    let mut report = Report::default();
+    let mut report = Cases::default();
     bodies(&mut report, &api).await;
     headers(&mut report, &api).await;
     tokens(&mut report, &api, &strict).await?;
@@ -107,7 +107,7 @@ fn peak_rss_kib(process: &Process) -> anyhow::Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-async fn bodies(report: &mut Report, api: &Process) {
+async fn bodies(report: &mut Cases, api: &Process) {
     let client = api.client("ada");
     let deep = |open: &str, close: &str| {
         event(&format!(r#""payload":{{"x":{}1{}}}"#, open.repeat(10_000), close.repeat(10_000)))
@@ -196,7 +196,7 @@ async fn bodies(report: &mut Report, api: &Process) {
     }
 }
 
-async fn headers(report: &mut Report, api: &Process) {
+async fn headers(report: &mut Cases, api: &Process) {
     let client = api.client("ada");
     let long = "k".repeat(256);
     let table: [(&str, (&str, &str), u16, &str); 9] = [
@@ -219,7 +219,7 @@ async fn headers(report: &mut Report, api: &Process) {
     report.row("header: no route", client.get("/api/v1/../../etc/passwd").await, 404, "not_found");
 }
 
-async fn tokens(report: &mut Report, api: &Process, strict: &Process) -> anyhow::Result<()> {
+async fn tokens(report: &mut Cases, api: &Process, strict: &Process) -> anyhow::Result<()> {
     let good = json!({"sub": "ada", "exp": now() + 3600});
     let but = |name: &str, value: Value| {
         let mut claims = good.clone();
@@ -299,7 +299,7 @@ async fn tokens(report: &mut Report, api: &Process, strict: &Process) -> anyhow:
 }
 
 /// Makes a key pair; returns the paths of the private and the public key.
-async fn rsa_key(world: &World) -> anyhow::Result<(String, String)> {
+async fn rsa_key(world: &TestEnv) -> anyhow::Result<(String, String)> {
     let path = |name| world.file(name).to_string_lossy().into_owned();
     let (private, public) = (path("rsa.pem"), path("rsa.pub.pem"));
     for args in [
@@ -313,7 +313,7 @@ async fn rsa_key(world: &World) -> anyhow::Result<(String, String)> {
 }
 
 /// The public key is no secret: who signs with it as if it were one is refused.
-async fn confusion(report: &mut Report, rsa: &Process, private: &str, public: &str) -> anyhow::Result<()> {
+async fn confusion(report: &mut Cases, rsa: &Process, private: &str, public: &str) -> anyhow::Result<()> {
     let claims = json!({"sub": "ada", "exp": now() + 3600});
     let (private, public) = (std::fs::read(private)?, std::fs::read(public)?);
     let trimmed = public.trim_ascii_end();
@@ -341,7 +341,7 @@ async fn confusion(report: &mut Report, rsa: &Process, private: &str, public: &s
     Ok(())
 }
 
-async fn scopes_and_users(report: &mut Report, world: &World, api: &Process) -> anyhow::Result<()> {
+async fn scopes_and_users(report: &mut Cases, world: &TestEnv, api: &Process) -> anyhow::Result<()> {
     let body = json!({"event_name": "a", "event_type": "t"});
     for (scope, read, write) in [
         ("events:write", 403, 202),
@@ -371,7 +371,7 @@ async fn scopes_and_users(report: &mut Report, world: &World, api: &Process) -> 
     Ok(())
 }
 
-async fn ids(report: &mut Report, api: &Process) -> anyhow::Result<()> {
+async fn ids(report: &mut Cases, api: &Process) -> anyhow::Result<()> {
     let owned = api.client("bob").post(EVENTS, &json!({"event_name": "a", "event_type": "t"})).await?.json;
     let task = owned["task_id"].as_str().context("a task")?;
     let client = api.client("ada");
@@ -400,7 +400,7 @@ async fn ids(report: &mut Report, api: &Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn filters(report: &mut Report, api: &Process) {
+async fn filters(report: &mut Cases, api: &Process) {
     let client = api.client("ada");
     let attacks =
         ["' OR '1'='1", "'; DROP TABLE events; --", "x' UNION SELECT null--", "%", "_", "\\", "$1", "\u{2019}", "{}"];
@@ -442,7 +442,7 @@ async fn filters(report: &mut Report, api: &Process) {
     }
 }
 
-async fn cursors(report: &mut Report, api: &Process) -> anyhow::Result<()> {
+async fn cursors(report: &mut Cases, api: &Process) -> anyhow::Result<()> {
     let client = api.client("ada");
     let page = client.get(&format!("{EVENTS}?limit=1")).await?.json;
     let cursor = page["next_cursor"].as_str().context("there is a second page")?.to_owned();
@@ -476,7 +476,7 @@ async fn cursors(report: &mut Report, api: &Process) -> anyhow::Result<()> {
 }
 
 /// Clients that send slowly: the connection is closed, or answered 408, soon after its limit of 1 s.
-async fn slow(report: &mut Report, strict: &Process) -> anyhow::Result<()> {
+async fn slow(report: &mut Cases, strict: &Process) -> anyhow::Result<()> {
     let token = hs256(&json!({"sub": "ada", "exp": now() + 3600, "iss": ISSUER, "aud": AUDIENCE}))?;
     let head = format!("POST {EVENTS} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n");
     let body = format!("{head}content-length: 1000\r\n\r\n{{\"event_name\"");

@@ -1,6 +1,6 @@
 //! Each documented query uses an index, with a million events and a hundred thousand owed tasks.
 
-use pulse_tests::World;
+use pulse_tests::TestEnv;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The checked statement that holds `fragment`, as it is sent.
@@ -17,7 +17,7 @@ fn statement(fragment: &str) -> anyhow::Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_documented_query_uses_an_index() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     sqlx::raw_sql(
         "INSERT INTO users (subject) SELECT 'user ' || n FROM generate_series(1, 100) AS n;
          INSERT INTO events (user_id, event_name, event_type, source, session_id, task_id, created_at, processed)
@@ -27,7 +27,7 @@ async fn every_documented_query_uses_an_index() -> anyhow::Result<()> {
          INSERT INTO tasks (id, kind, user_id, event_ids, max_attempts)
          SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 3 FROM generate_series(1, 100000) AS n;
          INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at)
-         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 'processed', 1, '[]', now()
+         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 'completed', 1, '[]', now()
          FROM generate_series(1, 100000) AS n;
          ANALYZE;",
     )
@@ -47,7 +47,7 @@ async fn every_documented_query_uses_an_index() -> anyhow::Result<()> {
         ("list after a cursor", list, "7, NULL, NULL, NULL, NULL, true, NULL, NULL, now(), 500000, 51, 0".into()),
         ("one event", "FROM events WHERE id = $2", "7, 4711".into()),
         ("unprocessed", "FROM tasks WHERE user_id = $1", "7".into()),
-        ("failed", "FROM buried_tasks WHERE user_id = $1", "7".into()),
+        ("failed", "FROM dead_tasks WHERE user_id = $1", "7".into()),
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
         ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000")),
     ];

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Process, World, eventually, load, report};
+use pulse_tests::{Process, TestEnv, eventually, load, report};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -18,7 +18,7 @@ fn refused_only_with_503(report: &Value) -> bool {
     report["refused"].as_object().into_iter().flatten().all(|(code, _)| code == "503")
 }
 
-async fn promised(world: &World, at_least: usize) -> anyhow::Result<()> {
+async fn promised(world: &TestEnv, at_least: usize) -> anyhow::Result<()> {
     let ledger = world.file("ledger");
     eventually("promises are made", SOON, async || {
         Ok(std::fs::read_to_string(&ledger).unwrap_or_default().lines().count() >= at_least)
@@ -28,7 +28,7 @@ async fn promised(world: &World, at_least: usize) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_task_runs_again_within_45_seconds() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
     let doomed = Process::start(&world, "worker", &[]).await?;
@@ -41,12 +41,12 @@ async fn a_killed_workers_task_runs_again_within_45_seconds() -> anyhow::Result<
     let _other = Process::start(&world, "worker", &[]).await?;
     eventually("it runs again", AFTER_A_CRASH, async || Ok(client.get(&path).await?.json["attempts"] == 2)).await?;
     assert!(killed.elapsed() < AFTER_A_CRASH);
-    eventually("it is processed", SOON, async || Ok(client.get(&path).await?.json["state"] == "processed")).await
+    eventually("it is processed", SOON, async || Ok(client.get(&path).await?.json["state"] == "completed")).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_wakes_from_a_long_pause_cannot_settle() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
     let zombie = Process::start(&world, "worker", &[]).await?;
@@ -57,16 +57,14 @@ async fn a_worker_that_wakes_from_a_long_pause_cannot_settle() -> anyhow::Result
     zombie.signal(Signal::STOP)?;
     let _other = Process::start(&world, "worker", &[]).await?;
     eventually("another worker has processed it", Duration::from_secs(60), async || {
-        Ok(client.get(&path).await?.json["state"] == "processed")
+        Ok(client.get(&path).await?.json["state"] == "completed")
     })
     .await?;
     let processed_at = world.number("SELECT (extract(epoch FROM processed_at) * 1000000)::bigint FROM events").await?;
     zombie.signal(Signal::CONT)?;
-    eventually(
-        "its settlement is refused",
-        SOON,
-        async || Ok(zombie.metric("pulse_stale_settles_total").await? == 1.0),
-    )
+    eventually("its settlement is refused", SOON, async || {
+        Ok(zombie.metric("pulse_stale_settlements_total").await? == 1.0)
+    })
     .await?;
     let still = world.number("SELECT (extract(epoch FROM processed_at) * 1000000)::bigint FROM events").await?;
     assert_eq!(still, processed_at, "the stale worker changed the event");
@@ -76,7 +74,7 @@ async fn a_worker_that_wakes_from_a_long_pause_cannot_settle() -> anyhow::Result
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_killed_under_load_breaks_no_promise() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
@@ -92,7 +90,7 @@ async fn an_api_killed_under_load_breaks_no_promise() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_killed_between_commit_and_enqueue_owes_the_task_all_the_same() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
     // A frozen Redis takes the entry and never answers: the API has committed, and has not been able to enqueue.
@@ -114,7 +112,7 @@ async fn an_api_killed_between_commit_and_enqueue_owes_the_task_all_the_same() -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<()> {
-    let mut world = World::start().await?;
+    let mut world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
@@ -130,9 +128,9 @@ async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<(
     eventually("readyz says degraded", SOON, async || Ok(admin.get("/readyz").await?.json["status"] == "degraded"))
         .await?;
     assert_eq!(admin.get("/readyz").await?.status, 200);
-    let settled = worker.metric("pulse_tasks_settled_total{outcome=\"processed\"}").await?;
+    let settled = worker.metric("pulse_tasks_settled_total{outcome=\"completed\"}").await?;
     eventually("workers poll PostgreSQL", SOON, async || {
-        Ok(worker.metric("pulse_tasks_settled_total{outcome=\"processed\"}").await? > settled + 100.0)
+        Ok(worker.metric("pulse_tasks_settled_total{outcome=\"completed\"}").await? > settled + 100.0)
     })
     .await?;
     assert!(api.metric("pulse_enqueues_dropped_total").await? > 0.0);
@@ -146,7 +144,7 @@ async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_out_of_memory_loses_nothing() -> anyhow::Result<()> {
-    let world = World::with_redis_setting("maxmemory", "1mb").await?;
+    let world = TestEnv::with_redis_setting("maxmemory", "1mb").await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
@@ -159,7 +157,7 @@ async fn redis_out_of_memory_loses_nothing() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_crashed_under_load_answers_503_and_recovers_within_10_seconds() -> anyhow::Result<()> {
-    let mut world = World::start().await?;
+    let mut world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
@@ -187,7 +185,7 @@ async fn postgresql_crashed_under_load_answers_503_and_recovers_within_10_second
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_ended_while_nobody_posted_cost_no_request() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let client = api.client("ada");
     let event = json!({"event_name": "a", "event_type": "t"});
@@ -211,7 +209,7 @@ async fn connections_that_ended_while_nobody_posted_cost_no_request() -> anyhow:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn backends_terminated_at_random_cost_only_503s() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
@@ -233,10 +231,10 @@ async fn backends_terminated_at_random_cost_only_503s() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn poison_tasks_hurt_only_themselves() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
-    let timeout = ["--event-processing-timeout", "1s", "--event-retry-delay", "0.1"];
+    let timeout = ["--task-timeout", "1s", "--retry-base", "0.1"];
     let worker = Process::start(&world, "worker", &timeout).await?;
     let client = api.client("ada");
     let mut poison = Vec::new();
@@ -263,10 +261,10 @@ async fn poison_tasks_hurt_only_themselves() -> anyhow::Result<()> {
     for (task_id, reason, attempts) in &poison {
         let task = client.get(&format!("/api/v1/tasks/{task_id}")).await?.json;
         let last = &task["errors"][usize::try_from(*attempts)? - 1];
-        assert_eq!((task["state"].as_str(), last["reason"].as_str()), (Some("buried"), Some(*reason)), "{task}");
+        assert_eq!((task["state"].as_str(), last["reason"].as_str()), (Some("dead"), Some(*reason)), "{task}");
     }
     let done = client.get(&format!("/api/v1/tasks/{}", good.json["task_id"].as_str().unwrap_or_default())).await?;
-    assert_eq!(done.json["state"], "processed");
+    assert_eq!(done.json["state"], "completed");
     let atomic = "SELECT count(*) FROM events WHERE event_name = 'good' AND processed";
     assert_eq!(world.number(atomic).await?, 100, "a batch is processed whole or not at all");
     let stats = client.get("/api/v1/events/status/unprocessed").await?.json;
@@ -277,7 +275,7 @@ async fn poison_tasks_hurt_only_themselves() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_schedulers_each_tick_is_fired_once_though_the_leader_is_paused() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     sqlx::raw_sql(
         "CREATE TABLE fired (name text, tick timestamptz, term bigint);
          CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -312,7 +310,7 @@ async fn of_two_schedulers_each_tick_is_fired_once_though_the_leader_is_paused()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_stopped_under_load_fail_no_request_and_use_up_no_attempt() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let mut api = Process::start(&world, "api", &["--drain-delay", "8s"]).await?;
     let mut worker = Process::start(&world, "worker", &["--drain-timeout", "1s"]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use pulse_tests::{Client, Process, World, token};
+use pulse_tests::{Client, Process, TestEnv, token};
 use serde_json::json;
 
 const CANARY: &str = "canary-4f1c9e";
@@ -11,10 +11,10 @@ const ADDRESS: &str = "203.0.113.77";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_payload_token_or_address_is_logged() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let verbose = ["--log", "debug"];
     let api = Process::start(&world, "api", &verbose).await?;
-    let worker = Process::start(&world, "worker", &["--log", "debug", "--event-retry-delay", "0.1"]).await?;
+    let worker = Process::start(&world, "worker", &["--log", "debug", "--retry-base", "0.1"]).await?;
     let scheduler = Process::start(&world, "scheduler", &verbose).await?;
     let client = api.client("ada");
     for name in ["good", "fail", "panic", "constraint", "invalid"] {

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Process, World, eventually, load, report};
+use pulse_tests::{Process, TestEnv, eventually, load, report};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::Instant;
 
 const SOON: Duration = Duration::from_secs(15);
 const MINUTE: Duration = Duration::from_secs(60);
-const PROCESSED: &str = "pulse_tasks_settled_total{outcome=\"processed\"}";
+const COMPLETED: &str = "pulse_tasks_settled_total{outcome=\"completed\"}";
 
 #[expect(clippy::print_stderr, reason = "whoever runs this wants to see the figures")]
 fn tell(figures: &str) {
@@ -19,7 +19,7 @@ fn tell(figures: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_minute_without_redis_loses_nothing_and_keeps_processing() -> anyhow::Result<()> {
-    let mut world = World::start().await?;
+    let mut world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let worker = Process::start(&world, "worker", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
@@ -41,10 +41,10 @@ async fn a_minute_without_redis_loses_nothing_and_keeps_processing() -> anyhow::
     eventually("readyz says degraded", SOON, degraded).await?;
     let (mut accepted, mut processed) = (0, 0.0);
     let first = world.number("SELECT count(*) FROM events").await?;
-    let before = worker.metric(PROCESSED).await?;
+    let before = worker.metric(COMPLETED).await?;
     while lost.elapsed() < MINUTE {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let (events, settled) = (world.number("SELECT count(*) FROM events").await?, worker.metric(PROCESSED).await?);
+        let (events, settled) = (world.number("SELECT count(*) FROM events").await?, worker.metric(COMPLETED).await?);
         assert!(events > accepted, "202s continue, {} s after Redis went", lost.elapsed().as_secs());
         assert!(settled > processed, "tasks are processed, {} s after Redis went", lost.elapsed().as_secs());
         assert!(degraded().await?, "readyz says degraded, {} s after Redis went", lost.elapsed().as_secs());
@@ -78,7 +78,7 @@ async fn a_minute_without_redis_loses_nothing_and_keeps_processing() -> anyhow::
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_was_paused_for_a_minute_cannot_settle() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _scheduler = Process::start(&world, "scheduler", &[]).await?;
     let paused = Process::start(&world, "worker", &[]).await?;
@@ -90,7 +90,7 @@ async fn a_worker_that_was_paused_for_a_minute_cannot_settle() -> anyhow::Result
     let stopped = Instant::now();
     let _other = Process::start(&world, "worker", &[]).await?;
     eventually("another worker has processed it", MINUTE, async || {
-        Ok(client.get(&path).await?.json["state"] == "processed")
+        Ok(client.get(&path).await?.json["state"] == "completed")
     })
     .await?;
     let processed = stopped.elapsed();
@@ -100,13 +100,13 @@ async fn a_worker_that_was_paused_for_a_minute_cannot_settle() -> anyhow::Result
     tokio::time::sleep(MINUTE.saturating_sub(stopped.elapsed())).await;
     paused.signal(Signal::CONT)?;
     let woken = Instant::now();
-    let stale = async || Ok(paused.metric("pulse_stale_settles_total").await? == 1.0);
+    let stale = async || Ok(paused.metric("pulse_stale_settlements_total").await? == 1.0);
     eventually("its settlement is refused, and counted", SOON, stale).await?;
     let refused = woken.elapsed();
     let after: String = sqlx::query_scalar(event).fetch_one(&world.db).await?;
     assert_eq!(before, after, "the stale worker changed the event");
     assert_eq!(world.number("SELECT count(*) FROM task_history").await?, 1);
-    assert_eq!(paused.metric(PROCESSED).await?, 0.0);
+    assert_eq!(paused.metric(COMPLETED).await?, 0.0);
     tell(&format!(
         "worker paused for {:.1} s: processed by another after {:.1} s, its own settlement refused {:.1} s after it woke",
         (woken - stopped).as_secs_f64(),

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use http::Method;
-use pulse_tests::{Process, World, eventually, pulse_output};
+use pulse_tests::{Process, TestEnv, eventually, pulse_output};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_accepted_processed_and_read_back_with_the_seeds_json() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let worker = Process::start(&world, "worker", &[]).await?;
     let client = api.client("ada");
@@ -36,15 +36,15 @@ async fn an_event_is_accepted_processed_and_read_back_with_the_seeds_json() -> a
     assert!(read["processing_error"].is_null());
 
     let task = client.get(&format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default())).await?;
-    assert_eq!((task.json["state"].as_str(), task.json["attempts"].as_i64()), (Some("processed"), Some(1)));
+    assert_eq!((task.json["state"].as_str(), task.json["attempts"].as_i64()), (Some("completed"), Some(1)));
     assert_eq!(api.client("eve").get(&path).await?.status, 404, "another user's event is not found");
-    assert_eq!(worker.metric("pulse_tasks_settled_total{outcome=\"processed\"}").await?, 1.0);
+    assert_eq!(worker.metric("pulse_tasks_settled_total{outcome=\"completed\"}").await?, 1.0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_are_read_back_with_all_their_digits() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let client = api.client("ada");
@@ -64,7 +64,7 @@ async fn numbers_are_read_back_with_all_their_digits() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_is_one_task_and_its_ids_are_in_order() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let client = api.client("ada");
@@ -96,7 +96,7 @@ async fn a_batch_is_one_task_and_its_ids_are_in_order() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_bad_item_refuses_the_batch_unless_leniency_is_preferred() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let client = api.client("ada");
     let batch = json!({"events": [{"event_name": "a", "event_type": "t"}, {"event_name": "b"}]});
@@ -113,7 +113,7 @@ async fn one_bad_item_refuses_the_batch_unless_leniency_is_preferred() -> anyhow
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_idempotency_key_stores_once_however_often_it_is_sent() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let client = std::sync::Arc::new(api.client("ada"));
     let body = json!({"event_name": "a", "event_type": "t"}).to_string();
@@ -141,13 +141,13 @@ async fn one_idempotency_key_stores_once_however_often_it_is_sent() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn migrate_plans_applies_once_and_refuses_what_is_not_approved() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let (code, output) = pulse_output(&world, &["migrate", "--plan"]).await?;
     let plan: serde_json::Value = serde_json::from_str(output.lines().next().unwrap_or_default())?;
     assert_eq!((code, plan["pending"].as_array().map(Vec::len)), (0, Some(0)), "{output}");
     assert_eq!(pulse_output(&world, &["migrate", "--expect-plan", "abc"]).await?.0, 23);
-    assert_eq!(pulse_output(&world, &["migrate", "--ingest", "other/one"]).await?.0, 24);
-    assert_eq!(pulse_output(&world, &["migrate", "--ingest", "other/one", "--take-over"]).await?.0, 0);
+    assert_eq!(pulse_output(&world, &["migrate", "--instance", "other/one"]).await?.0, 24);
+    assert_eq!(pulse_output(&world, &["migrate", "--instance", "other/one", "--take-over"]).await?.0, 0);
     sqlx::query("UPDATE pulse_migrations SET checksum = 'x'").execute(&world.db).await?;
     assert_eq!(pulse_output(&world, &["migrate"]).await?.0, 20);
     Ok(())

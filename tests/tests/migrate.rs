@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use pulse_tests::{World, pulse_output};
+use pulse_tests::{TestEnv, pulse_output};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::Instant;
 
-async fn migrate(world: &World, more: &[&str]) -> anyhow::Result<(i32, String)> {
+async fn migrate(world: &TestEnv, more: &[&str]) -> anyhow::Result<(i32, String)> {
     let mut args = vec!["migrate"];
     args.extend(more);
     let (code, output) = pulse_output(world, &args).await?;
@@ -16,7 +16,7 @@ async fn migrate(world: &World, more: &[&str]) -> anyhow::Result<(i32, String)> 
     Ok((code, told.unwrap_or_default().to_owned()))
 }
 
-async fn plan(world: &World, more: &[&str]) -> anyhow::Result<Value> {
+async fn plan(world: &TestEnv, more: &[&str]) -> anyhow::Result<Value> {
     let mut args = vec!["--plan"];
     args.extend(more);
     let (code, plan) = migrate(world, &args).await?;
@@ -24,7 +24,7 @@ async fn plan(world: &World, more: &[&str]) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(&plan)?)
 }
 
-async fn execute(world: &World, sql: &str) -> anyhow::Result<()> {
+async fn execute(world: &TestEnv, sql: &str) -> anyhow::Result<()> {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&world.db).await?;
     Ok(())
 }
@@ -34,7 +34,7 @@ const FORGET: &str = "DELETE FROM pulse_migrations WHERE version = (SELECT max(v
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approved_plan_fits_no_other_image_and_no_other_schema() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     execute(&world, FORGET).await?;
     let one = plan(&world, &["--image", "example.com/pulse:1"]).await?;
     let other = plan(&world, &["--image", "example.com/pulse:2"]).await?;
@@ -51,7 +51,7 @@ async fn an_approved_plan_fits_no_other_image_and_no_other_schema() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_left_in_a_file_that_fits_a_termination_message() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let file = world.file("result.json");
     let (code, _) = migrate(&world, &["--result-file", &file.display().to_string()]).await?;
     let text = std::fs::read_to_string(&file)?;
@@ -67,7 +67,7 @@ async fn a_result_is_left_in_a_file_that_fits_a_termination_message() -> anyhow:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_refusal_has_its_code_and_says_what_to_do() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let newer = |additive: bool| {
         format!(
             "INSERT INTO pulse_migrations (version, name, checksum, additive) VALUES (99990101000000, 'newer', '\\x00', {additive})"
@@ -81,27 +81,27 @@ async fn every_refusal_has_its_code_and_says_what_to_do() -> anyhow::Result<()> 
     assert!(code == 22 && told.contains("deploy the newer version"), "{code}: {told}");
     execute(&world, "DELETE FROM pulse_migrations WHERE name = 'newer'").await?;
 
-    let (code, told) = migrate(&world, &["--ingest", "shop/other"]).await?;
+    let (code, told) = migrate(&world, &["--instance", "shop/other"]).await?;
     assert!(code == 24 && told.contains("`dev`") && told.contains("--take-over"), "{code}: {told}");
-    assert_eq!(migrate(&world, &["--ingest", "shop/other", "--take-over"]).await?.0, 0);
+    assert_eq!(migrate(&world, &["--instance", "shop/other", "--take-over"]).await?.0, 0);
 
     execute(
         &world,
         "UPDATE pulse_migrations SET checksum = '\\x00' WHERE version = (SELECT min(version) FROM pulse_migrations)",
     )
     .await?;
-    let (code, told) = migrate(&world, &["--ingest", "shop/other"]).await?;
+    let (code, told) = migrate(&world, &["--instance", "shop/other"]).await?;
     assert!(code == 20 && told.contains("restore the file"), "{code}: {told}");
 
     execute(&world, "ALTER DATABASE pulse SET synchronous_commit = off").await?;
-    let (code, told) = migrate(&world, &["--ingest", "shop/other"]).await?;
+    let (code, told) = migrate(&world, &["--instance", "shop/other"]).await?;
     assert!(code == 25 && told.contains("synchronous_commit"), "{code}: {told}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_takes_too_long_gives_up_and_says_so() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let mut other = PgConnection::connect(&world.database_url).await?;
     // What a migration of another process holds: "pulse" in ASCII.
     sqlx::query("SELECT pg_advisory_lock(x'70756c7365'::bigint)").execute(&mut other).await?;

@@ -12,7 +12,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use pulse_tests::cluster::{Node, Reach, image};
-use pulse_tests::{Client, SECRET, World, binary, eventually, run};
+use pulse_tests::{Client, SECRET, TestEnv, binary, eventually, run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ async fn our_image_runs_as_a_job_and_as_a_deployment_that_scales() -> anyhow::Re
     let archive = image(&binary(), "pulse", "under-test").await?;
     let node = Node::start().await?;
     node.load_image(&archive).await?;
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let reach = Reach::open(&world).await?;
     let service = json!({ "metadata": { "name": "data" }, "spec": { "clusterIP": "None" } });
     create::<Service>(&node, service).await?;

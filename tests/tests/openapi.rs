@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Process, World, python_tool, run, token};
+use pulse_tests::{Process, TestEnv, python_tool, run, token};
 use tokio::process::Command;
 
 const SCHEMATHESIS: &str = "4.32.5";
@@ -12,7 +12,7 @@ const BUDGET: &str = "45";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fuzzer_finds_no_server_error_and_no_undocumented_status() -> anyhow::Result<()> {
     let tool = python_tool("schemathesis", SCHEMATHESIS).await?;
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let mut command = Command::new(tool);

@@ -4,13 +4,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ListParams, PostParams};
-use pulse_tests::operator::{Bench, SOON};
+use pulse_tests::operator::{OperatorEnv, SOON};
 use pulse_tests::{Client, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_becomes_ready_after_its_migration() -> anyhow::Result<()> {
-    let bench = Bench::start("ready").await?;
+    let bench = OperatorEnv::start("ready").await?;
     let operator = bench.operator(&[]).await?;
     bench.create("main", json!({})).await?;
     bench.reaches("main", "Reconciling", "True/WaitingForReference").await?;
@@ -57,7 +57,7 @@ async fn an_object_becomes_ready_after_its_migration() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_migration_leaves_the_old_version_managed() -> anyhow::Result<()> {
-    let bench = Bench::start("upgrade").await?;
+    let bench = OperatorEnv::start("upgrade").await?;
     let _operator = bench.operator(&[]).await?;
     bench.secrets("redis://127.0.0.1:1").await?;
     bench.installed("main", json!({})).await?;
@@ -83,7 +83,7 @@ async fn a_broken_migration_leaves_the_old_version_managed() -> anyhow::Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_elses_deployment_is_not_touched() -> anyhow::Result<()> {
-    let bench = Bench::start("conflict").await?;
+    let bench = OperatorEnv::start("conflict").await?;
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": { "name": "main-api" },
         "spec": {
@@ -104,7 +104,7 @@ async fn somebody_elses_deployment_is_not_touched() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pod_gets_the_operators_pull_secrets() -> anyhow::Result<()> {
-    let bench = Bench::start("pull").await?;
+    let bench = OperatorEnv::start("pull").await?;
     let _operator = bench.operator(&["--pull-secret", "mirror", "--pull-secret", "own"]).await?;
     bench.secrets("redis://127.0.0.1:1").await?;
     bench.installed("main", json!({ "image": { "pullSecrets": [{ "name": "own" }] } })).await?;

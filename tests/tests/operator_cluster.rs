@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
 use kube::api::{ListParams, PostParams};
-use pulse_tests::operator::{Bench, OperatorProcess};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess};
 use serde_json::{Value, json};
 
 /// Binds a role to the operator's service account.
@@ -18,7 +18,8 @@ fn binding(role_kind: &str, namespace: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_of_one_name_in_two_namespaces_do_not_meet() -> anyhow::Result<()> {
-    let (home, one, other) = (Bench::start("home").await?, Bench::start("one").await?, Bench::start("other").await?);
+    let (home, one, other) =
+        (OperatorEnv::start("home").await?, OperatorEnv::start("one").await?, OperatorEnv::start("other").await?);
     let account = home.plane.service_account(&home.namespace, "pulse-operator").await?;
     let params = PostParams::default();
     Api::<ClusterRole>::all(home.client.clone()).create(&params, &pulse_operator::rbac::cluster_role()).await?;

@@ -11,7 +11,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DeleteParams, ListParams};
 use pulse_tests::cluster::{Call, Fault};
 use pulse_tests::eventually;
-use pulse_tests::operator::{Bench, OperatorProcess, SOON};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, SOON};
 use pulse_tests::snapshot::difference;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ const CRASHES: usize = 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_between_any_two_writes_changes_nothing_in_the_end() -> anyhow::Result<()> {
     let started = Instant::now();
-    let bench = Bench::start("undisturbed").await?;
+    let bench = OperatorEnv::start("undisturbed").await?;
     let _operator = bench.operator(&[]).await?;
     bench.served(live(&bench)).await?;
     let expected = bench.snapshot().await?;
@@ -42,7 +42,7 @@ async fn a_crash_between_any_two_writes_changes_nothing_in_the_end() -> anyhow::
 
 /// A life whose operator is killed once so many writes were done; whether it came to that.
 async fn crash(after: usize, expected: &[String]) -> anyhow::Result<bool> {
-    let bench = Bench::start("crash").await?;
+    let bench = OperatorEnv::start("crash").await?;
     let seen = Arc::new(AtomicUsize::new(0));
     let freeze = move |call: &Call| is_write(call) && seen.fetch_add(1, Ordering::Relaxed) >= after;
     let frozen = bench.proxy.inject(freeze, Fault::Hang);
@@ -79,7 +79,7 @@ async fn crash(after: usize, expected: &[String]) -> anyhow::Result<bool> {
 }
 
 /// Created, migrated, scaled, upgraded.
-async fn live(bench: &Bench) -> anyhow::Result<()> {
+async fn live(bench: &OperatorEnv) -> anyhow::Result<()> {
     bench.secrets("redis://127.0.0.1:1").await?;
     bench.create("main", json!({})).await?;
     let within = SOON * 2;
@@ -96,13 +96,13 @@ async fn live(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// Deleted: nothing comes back.
-async fn die(bench: &Bench) -> anyhow::Result<()> {
-    bench.ingests().delete("main", &DeleteParams::default()).await?;
+async fn die(bench: &OperatorEnv) -> anyhow::Result<()> {
+    bench.instances().delete("main", &DeleteParams::default()).await?;
     bench.collect_garbage().await?;
     // Whoever has looked at this one has looked at the other.
     bench.create("later", json!({})).await?;
     bench.settles("later", SOON * 2).await?;
-    bench.ingests().delete("later", &DeleteParams::default()).await?;
+    bench.instances().delete("later", &DeleteParams::default()).await?;
     bench.collect_garbage().await?;
     let left = async || Ok(bench.snapshot().await?.is_empty());
     eventually("nothing is left", Duration::from_secs(5), left).await

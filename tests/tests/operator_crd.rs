@@ -2,17 +2,17 @@
 
 use anyhow::Context;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use pulse_tests::operator::{Bench, merge, minimal};
+use pulse_tests::operator::{OperatorEnv, merge, minimal};
 use pulse_tests::repository;
 use serde_json::{Value, json};
 
 /// What the API server would store, or why it refuses. Unknown fields are refused, as `kubectl` has it.
-async fn dry(bench: &Bench, name: &str, changes: &Value) -> anyhow::Result<Result<Value, String>> {
+async fn dry(bench: &OperatorEnv, name: &str, changes: &Value) -> anyhow::Result<Result<Value, String>> {
     let mut object = minimal(name)?;
     merge(&mut object["spec"], changes);
     let object: DynamicObject = serde_json::from_value(object)?;
     let params = PostParams { dry_run: true, ..PostParams::default() };
-    Ok(match bench.ingests().create(&params, &object).await {
+    Ok(match bench.instances().create(&params, &object).await {
         Ok(stored) => Ok(stored.data),
         Err(kube::Error::Api(status)) => Err(status.message.clone()),
         Err(error) => return Err(error.into()),
@@ -21,7 +21,7 @@ async fn dry(bench: &Bench, name: &str, changes: &Value) -> anyhow::Result<Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::Result<()> {
-    let bench = Bench::start("rules").await?;
+    let bench = OperatorEnv::start("rules").await?;
     let digest = format!("sha256:{}", "a".repeat(64));
     let key = |length: usize| format!("{}/{}", "p".repeat(253), "k".repeat(length - 254));
     // Right, wrong, and what the answer says.
@@ -132,7 +132,7 @@ async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_default_is_in_the_schema() -> anyhow::Result<()> {
-    let bench = Bench::start("defaults").await?;
+    let bench = OperatorEnv::start("defaults").await?;
     let stored = dry(&bench, "main", &json!({})).await?.map_err(anyhow::Error::msg)?;
     let spec: pulse_operator::crd::PulseIngestSpec = serde_json::from_value(stored["spec"].clone())?;
     let bare: pulse_operator::crd::PulseIngestSpec = serde_json::from_value(minimal("main")?["spec"].clone())?;
@@ -156,14 +156,14 @@ async fn every_default_is_in_the_schema() -> anyhow::Result<()> {
     assert_eq!(scaling["target"], json!({"backlogPerWorker": 100, "drainSeconds": 60}));
     assert_eq!(
         scaling["behavior"]["scaleDown"],
-        json!({"windowSeconds": 120, "percent": 50, "workers": 2, "periodSeconds": 60})
+        json!({"stabilizationWindowSeconds": 120, "percent": 50, "workers": 2, "periodSeconds": 60})
     );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_null_is_a_default_or_hands_off() -> anyhow::Result<()> {
-    let bench = Bench::start("nulls").await?;
+    let bench = OperatorEnv::start("nulls").await?;
     let stored = dry(&bench, "main", &json!({"api": {"replicas": null}})).await?.map_err(anyhow::Error::msg)?;
     assert_eq!(stored["spec"]["api"]["replicas"], Value::Null, "somebody else scales it");
     assert!(stored["spec"]["api"].as_object().is_some_and(|api| api.contains_key("replicas")));
@@ -192,19 +192,19 @@ async fn a_null_is_a_default_or_hands_off() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misspelt_field_is_refused_with_its_name() -> anyhow::Result<()> {
-    let bench = Bench::start("strict").await?;
+    let bench = OperatorEnv::start("strict").await?;
     let mut object = minimal("main")?;
     object["spec"]["workers"]["replcas"] = json!(3);
     let params =
         PatchParams { field_validation: Some(kube::api::ValidationDirective::Strict), ..PatchParams::apply("test") };
-    let refused = bench.ingests().patch("main", &params, &Patch::Apply(&object)).await;
+    let refused = bench.instances().patch("main", &params, &Patch::Apply(&object)).await;
     assert!(refused.is_err_and(|error| error.to_string().contains("replcas")));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_samples_and_the_definition_are_applied_as_they_are() -> anyhow::Result<()> {
-    let bench = Bench::start("samples").await?;
+    let bench = OperatorEnv::start("samples").await?;
     for sample in ["minimal", "production", "external-scaling", "cnpg-valkey"] {
         let path = repository().join(format!("manifests/samples/{sample}.yaml"));
         let path = path.to_str().context("a path")?;

@@ -5,12 +5,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use pulse_tests::eventually;
-use pulse_tests::operator::{Bench, SOON};
+use pulse_tests::operator::{OperatorEnv, SOON};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_needs_no_operator() -> anyhow::Result<()> {
-    let bench = Bench::with_controllers("deletion").await?;
+    let bench = OperatorEnv::with_controllers("deletion").await?;
     let operator = bench.operator(&[]).await?;
     bench.secrets("redis://127.0.0.1:1").await?;
     bench.create("main", json!({})).await?;
@@ -18,18 +18,18 @@ async fn a_deletion_needs_no_operator() -> anyhow::Result<()> {
     let exists = async || Ok(bench.all::<Deployment>().list(&ListParams::default()).await?.items.len() == 3);
     eventually("the Deployments exist", SOON, exists).await?;
     assert_eq!(operator.stop().await?, 0);
-    bench.ingests().delete("main", &DeleteParams::default()).await?;
+    bench.instances().delete("main", &DeleteParams::default()).await?;
     let gone = async || {
-        let ingests = bench.ingests().list(&ListParams::default()).await?.items.len();
+        let instances = bench.instances().list(&ListParams::default()).await?.items.len();
         let deployments = bench.all::<Deployment>().list(&ListParams::default()).await?.items.len();
-        Ok(ingests + deployments == 0)
+        Ok(instances + deployments == 0)
     };
     eventually("all is gone", SOON * 2, gone).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_ends_with_all_that_is_in_it() -> anyhow::Result<()> {
-    let bench = Bench::with_controllers("ending").await?;
+    let bench = OperatorEnv::with_controllers("ending").await?;
     let _operator = bench.operator(&[]).await?;
     bench.secrets("redis://127.0.0.1:1").await?;
     bench.create("main", json!({})).await?;

@@ -8,13 +8,13 @@ use kube::Api;
 use kube::api::PostParams;
 use pulse_tests::binary;
 use pulse_tests::cluster::{Access, program};
-use pulse_tests::operator::Bench;
+use pulse_tests::operator::OperatorEnv;
 use pulse_tests::repository;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// The kubeconfig of a person who works in the bench's namespace.
-async fn person(bench: &Bench, folder: &std::path::Path) -> anyhow::Result<Access> {
+async fn person(bench: &OperatorEnv, folder: &std::path::Path) -> anyhow::Result<Access> {
     let path = folder.join("kubeconfig");
     std::fs::copy(bench.plane.admin().kubeconfig(), &path)?;
     let access = Access::read(path).await?;
@@ -37,7 +37,7 @@ fn failed(answer: &Value) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kubernetes_commands_of_readme_work() -> anyhow::Result<()> {
-    let bench = Bench::start("readme").await?;
+    let bench = OperatorEnv::start("readme").await?;
     let folder = tempfile::tempdir()?;
     let person = person(&bench, folder.path()).await?;
     let _operator = bench.operator(&[]).await?;
@@ -65,7 +65,7 @@ async fn the_kubernetes_commands_of_readme_work() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preflight_names_what_is_missing_with_its_fix() -> anyhow::Result<()> {
-    let bench = Bench::start("preflight").await?;
+    let bench = OperatorEnv::start("preflight").await?;
     let (output, answer) = check(bench.plane.admin(), &bench.namespace).await?;
     assert_eq!((output.status.code(), failed(&answer)), (Some(0), vec![]), "{answer}");
 
@@ -97,7 +97,7 @@ async fn a_preflight_names_what_is_missing_with_its_fix() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_is_away_is_told() -> anyhow::Result<()> {
-    let bench = Bench::start("away").await?;
+    let bench = OperatorEnv::start("away").await?;
     let _outage = bench.proxy.outage();
     let (output, answer) = check(bench.proxy.access(), &bench.namespace).await?;
     assert_eq!(output.status.code(), Some(25));

@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use pulse_tests::cluster::{Call, Fault};
-use pulse_tests::operator::{Bench, OperatorProcess, SOON};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, SOON};
 use pulse_tests::snapshot::difference;
 use pulse_tests::{Client, eventually};
 use serde_json::json;
@@ -19,7 +19,7 @@ const REDIS: &str = "redis://127.0.0.1:1";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_that_are_five_seconds_late_make_no_second_job() -> anyhow::Result<()> {
-    let bench = Bench::start("stale").await?;
+    let bench = OperatorEnv::start("stale").await?;
     let _late = bench.proxy.inject(|call| call.verb == "watch", Fault::Stale(Duration::from_secs(5)));
     let _operator = bench.operator(&[]).await?;
     bench.secrets(REDIS).await?;
@@ -47,7 +47,7 @@ async fn watches_that_are_five_seconds_late_make_no_second_job() -> anyhow::Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_watch_missed_or_told_twice_is_made_good() -> anyhow::Result<()> {
-    let bench = Bench::start("missed").await?;
+    let bench = OperatorEnv::start("missed").await?;
     let _operator = bench.operator(&[]).await?;
     bench.secrets(REDIS).await?;
     let life = async {
@@ -92,7 +92,7 @@ async fn what_a_watch_missed_or_told_twice_is_made_good() -> anyhow::Result<()> 
 async fn random_faults_leave_nothing_behind() -> anyhow::Result<()> {
     const OBJECTS: usize = 5;
     let wanted = if cfg!(feature = "long") { 10_000 } else { 200 };
-    let bench = Bench::start("random").await?;
+    let bench = OperatorEnv::start("random").await?;
     bench.secrets(REDIS).await?;
     let kinds = [Fault::Answer(500), Fault::Answer(429), Fault::Close, Fault::LoseAnswer, Fault::Answer(409)];
     let faults: Vec<_> = kinds
@@ -165,7 +165,7 @@ async fn random_faults_leave_nothing_behind() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_cannot_be_served_holds_up_no_other() -> anyhow::Result<()> {
-    let bench = Bench::start("blocked").await?;
+    let bench = OperatorEnv::start("blocked").await?;
     let operator = bench.operator(&[]).await?;
     bench.secrets(REDIS).await?;
     bench.secret("hanging", "uri", "postgres://x").await?;
@@ -199,7 +199,7 @@ async fn an_object_that_cannot_be_served_holds_up_no_other() -> anyhow::Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_hears_nothing_is_not_live() -> anyhow::Result<()> {
-    let bench = Bench::start("deaf").await?;
+    let bench = OperatorEnv::start("deaf").await?;
     let operator = bench.operator(&[]).await?;
     bench.secrets(REDIS).await?;
     bench.served(bench.installed_by_itself("main")).await?;
@@ -216,7 +216,7 @@ async fn an_operator_that_hears_nothing_is_not_live() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_writer_does_not_start_a_war() -> anyhow::Result<()> {
     const EDITS: usize = 40;
-    let bench = Bench::start("war").await?;
+    let bench = OperatorEnv::start("war").await?;
     let _operator = bench.operator(&[]).await?;
     bench.secrets(REDIS).await?;
     let life = async {
@@ -232,7 +232,7 @@ async fn a_second_writer_does_not_start_a_war() -> anyhow::Result<()> {
             let selector = json!({ "spec": { "selector": { "app.kubernetes.io/component": "nobody" } } });
             bench.all::<Service>().patch("main-api", &params, &Patch::Merge(&selector)).await?;
             let status = json!({ "status": { "observedGeneration": 99, "workers": { "ready": edit } } });
-            bench.ingests().patch_status("main", &params, &Patch::Merge(&status)).await?;
+            bench.instances().patch_status("main", &params, &Patch::Merge(&status)).await?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let stopped = Instant::now();
@@ -250,19 +250,19 @@ async fn a_second_writer_does_not_start_a_war() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_is_gone_is_forgotten() -> anyhow::Result<()> {
-    let bench = Bench::start("forgotten").await?;
+    let bench = OperatorEnv::start("forgotten").await?;
     let operator = bench.operator(&[]).await?;
     bench.secrets(REDIS).await?;
     bench.served(bench.installed_by_itself("main")).await?;
     let told = async || Ok(Client::new(&operator.admin, "").get("/metrics").await?.text.contains("name=\"main\""));
     eventually("its numbers are told", SOON, told).await?;
-    bench.ingests().delete("main", &DeleteParams::default()).await?;
+    bench.instances().delete("main", &DeleteParams::default()).await?;
     bench.collect_garbage().await?;
     eventually("nothing is told of it any more", SOON, async || Ok(!told().await?)).await
 }
 
 /// How long it takes from a change of `api.replicas` until the Deployment has it.
-async fn scaled(bench: &Bench, deployment: &str, replicas: i32) -> anyhow::Result<Duration> {
+async fn scaled(bench: &OperatorEnv, deployment: &str, replicas: i32) -> anyhow::Result<Duration> {
     let name = deployment.split('-').next().unwrap_or_default();
     let started = Instant::now();
     bench.change(name, json!({ "api": { "replicas": replicas } })).await?;

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use pulse_tests::cluster::Proxy;
-use pulse_tests::operator::{Bench, OperatorProcess, SOON};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, SOON};
 use pulse_tests::{Client, eventually};
 use rustix::process::Signal;
 use serde_json::json;
@@ -106,14 +106,14 @@ struct Party {
 
 /// One that leads, and one that is ready to.
 struct Pair {
-    bench: Bench,
+    bench: OperatorEnv,
     first: Party,
     second: Party,
 }
 
 impl Pair {
     async fn start(prefix: &str) -> anyhow::Result<Self> {
-        let bench = Bench::start(prefix).await?;
+        let bench = OperatorEnv::start(prefix).await?;
         bench.secrets("redis://127.0.0.1:1").await?;
         let first = Party::start(&bench).await?;
         first.leads().await?;
@@ -124,7 +124,7 @@ impl Pair {
 }
 
 impl Party {
-    async fn start(bench: &Bench) -> anyhow::Result<Self> {
+    async fn start(bench: &OperatorEnv) -> anyhow::Result<Self> {
         let proxy = Proxy::start(bench.plane.admin()).await?;
         Ok(Self { process: bench.operator_as(proxy.access(), &[]).await?, proxy })
     }
@@ -161,7 +161,7 @@ fn takeover(how: &str, since: Instant) {
 }
 
 /// Whoever leads does this.
-async fn scale(bench: &Bench, replicas: i32) -> anyhow::Result<()> {
+async fn scale(bench: &OperatorEnv, replicas: i32) -> anyhow::Result<()> {
     bench.change("main", json!({ "api": { "replicas": replicas } })).await?;
     let scaled = async || Ok(bench.replicas("main-api").await? == replicas);
     eventually(&format!("the API has {replicas} replicas"), SOON, scaled).await

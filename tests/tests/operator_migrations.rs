@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use pulse_tests::eventually;
-use pulse_tests::operator::{Bench, MIGRATED, OperatorProcess, SOON};
+use pulse_tests::operator::{MIGRATED, OperatorEnv, OperatorProcess, SOON};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,31 +144,31 @@ async fn a_running_job_is_waited_for() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(prefix: &str) -> anyhow::Result<(Bench, OperatorProcess)> {
-    let bench = Bench::start(prefix).await?;
+async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess)> {
+    let bench = OperatorEnv::start(prefix).await?;
     bench.secrets("redis://127.0.0.1:1").await?;
     let operator = bench.operator(&[]).await?;
     Ok((bench, operator))
 }
 
 /// Waits until the operator has looked at the object anew.
-async fn looked_at_again(bench: &Bench, name: &str) -> anyhow::Result<()> {
-    let ingests = bench.ingests();
+async fn looked_at_again(bench: &OperatorEnv, name: &str) -> anyhow::Result<()> {
+    let instances = bench.instances();
     let change = json!({ "spec": { "tasks": { "timeoutSeconds": 301 } } });
-    ingests.patch(name, &PatchParams::default(), &Patch::Merge(&change)).await?;
+    instances.patch(name, &PatchParams::default(), &Patch::Merge(&change)).await?;
     let observed = async || {
-        let object = ingests.get(name).await?;
+        let object = instances.get(name).await?;
         Ok(object.data["status"]["observedGeneration"] == json!(object.metadata.generation))
     };
     eventually("the object is looked at", SOON, observed).await
 }
 
-async fn jobs(bench: &Bench) -> anyhow::Result<Vec<String>> {
+async fn jobs(bench: &OperatorEnv) -> anyhow::Result<Vec<String>> {
     Ok(bench.all::<Job>().list(&ListParams::default()).await?.iter().map(ResourceExt::name_any).collect())
 }
 
 /// Waits until a Job is to be kept for so many seconds more.
-async fn expires(bench: &Bench, job: &str, seconds: i32) -> anyhow::Result<()> {
+async fn expires(bench: &OperatorEnv, job: &str, seconds: i32) -> anyhow::Result<()> {
     let kept = async || {
         let spec = bench.all::<Job>().get(job).await?.spec;
         Ok(spec.and_then(|spec| spec.ttl_seconds_after_finished) == Some(seconds))
@@ -177,7 +177,7 @@ async fn expires(bench: &Bench, job: &str, seconds: i32) -> anyhow::Result<()> {
 }
 
 /// Deletes a Job with its pods, as the end of its time or a person would.
-async fn remove(bench: &Bench, job: &str) -> anyhow::Result<()> {
+async fn remove(bench: &OperatorEnv, job: &str) -> anyhow::Result<()> {
     bench.all::<Job>().delete(job, &DeleteParams::background()).await?;
     let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
     bench.all::<Pod>().delete_collection(&DeleteParams::background().grace_period(0), &of_job).await?;

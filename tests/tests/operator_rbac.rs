@@ -11,7 +11,7 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use pulse_tests::cluster::{Call, Fault, Proxy};
-use pulse_tests::operator::{Bench, SOON};
+use pulse_tests::operator::{OperatorEnv, SOON};
 use pulse_tests::{Client, eventually};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -21,7 +21,7 @@ type Rights = BTreeSet<String>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_uses_its_rights_and_needs_no_others() -> anyhow::Result<()> {
-    let bench = Bench::start("rights").await?;
+    let bench = OperatorEnv::start("rights").await?;
     let account = bench.plane.service_account(&bench.namespace, "operator").await?;
     let role = pulse_operator::rbac::role(true);
     let granted = rights(role.rules.as_deref().unwrap_or_default());
@@ -52,7 +52,7 @@ async fn the_operator_uses_its_rights_and_needs_no_others() -> anyhow::Result<()
     let admin = Client::new(&operator.admin, "");
     let leads = async || Ok(admin.get("/metrics").await?.text.contains("\npulse_operator_leader 1"));
     eventually("it leads", SOON, leads).await?;
-    bench.ingests().delete("main", &DeleteParams::default()).await?;
+    bench.instances().delete("main", &DeleteParams::default()).await?;
     assert_eq!(operator.stop().await?, 0);
 
     let log = proxy.log();
@@ -67,7 +67,7 @@ async fn the_operator_uses_its_rights_and_needs_no_others() -> anyhow::Result<()
 }
 
 /// From nothing through all that may happen to an object.
-async fn live(bench: &Bench) -> anyhow::Result<()> {
+async fn live(bench: &OperatorEnv) -> anyhow::Result<()> {
     bench.create("main", json!({ "workers": { "replicas": 3 } })).await?;
     bench.reaches("main", "Reconciling", "True/WaitingForReference").await?;
     bench.secrets("redis://127.0.0.1:1").await?;
@@ -105,7 +105,7 @@ async fn live(bench: &Bench) -> anyhow::Result<()> {
     eventually("the Service is back", SOON, back).await
 }
 
-async fn drift<K>(bench: &Bench) -> anyhow::Result<()>
+async fn drift<K>(bench: &OperatorEnv) -> anyhow::Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kube::api::{DynamicObject, ListParams};
-use pulse_tests::operator::{Bench, OperatorProcess, is_settled};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, is_settled};
 use pulse_tests::queue::TestQueue;
 use pulse_tests::{Client, eventually};
 use serde_json::json;
@@ -19,7 +19,7 @@ const MEMORY_MIB: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_objects_are_seen_soon_and_then_left_alone() -> anyhow::Result<()> {
-    let bench = Bench::start("many").await?;
+    let bench = OperatorEnv::start("many").await?;
     let queue = TestQueue::start(&format!("{}/o0", bench.namespace)).await?;
     bench.secrets(&queue.url).await?;
     let started = Instant::now();
@@ -70,7 +70,7 @@ async fn many_objects_are_seen_soon_and_then_left_alone() -> anyhow::Result<()> 
 
 /// Waits until all objects are so.
 async fn all(
-    bench: &Bench,
+    bench: &OperatorEnv,
     operator: &OperatorProcess,
     what: &str,
     is_so: impl Fn(&DynamicObject) -> bool,
@@ -82,7 +82,7 @@ async fn all(
     println!("{} rounds after {:.1?}", reconciles(operator).await?, started.elapsed());
     let reached = async || {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let objects = bench.ingests().list(&ListParams::default()).await?;
+        let objects = bench.instances().list(&ListParams::default()).await?;
         let reached = objects.iter().filter(|object| is_so(object)).count();
         anyhow::ensure!(reached == OBJECTS, "{reached} of {OBJECTS} are {what}");
         Ok(true)
@@ -93,7 +93,7 @@ async fn all(
 }
 
 /// What the operator wrote, but for its Lease.
-fn writes(bench: &Bench, user: &str) -> anyhow::Result<Vec<String>> {
+fn writes(bench: &OperatorEnv, user: &str) -> anyhow::Result<Vec<String>> {
     let mut events = bench.plane.audit(user)?;
     events.retain(|event| {
         let verb = event["verb"].as_str().unwrap_or_default();

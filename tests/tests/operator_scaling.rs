@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
-use pulse_tests::operator::{Bench, OperatorProcess, SOON};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, SOON};
 use pulse_tests::queue::TestQueue;
 use pulse_tests::{Client, eventually};
 use rustix::process::Signal;
@@ -41,7 +41,8 @@ async fn the_backlog_moves_the_workers_and_every_step_is_explained() -> anyhow::
     assert_eq!((count("ScaledUp"), count("ScaledDown")), (2, 1), "{events:?}");
     let metrics = Client::new(&operator.admin, "").get("/metrics").await?.text;
     for (direction, times) in [("up", 2), ("down", 1)] {
-        let line = format!("pulse_operator_decisions_total{{direction=\"{direction}\",law=\"Backlog\"}} {times}");
+        let line =
+            format!("pulse_operator_decisions_total{{direction=\"{direction}\",reason=\"BacklogTarget\"}} {times}");
         assert!(metrics.contains(&line), "{line}");
     }
     Ok(())
@@ -218,8 +219,8 @@ async fn a_paused_object_only_says_what_it_would_do() -> anyhow::Result<()> {
     bench.served(body).await
 }
 
-async fn start(prefix: &str) -> anyhow::Result<(Bench, OperatorProcess, TestQueue)> {
-    let bench = Bench::start(prefix).await?;
+async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess, TestQueue)> {
+    let bench = OperatorEnv::start(prefix).await?;
     let queue = TestQueue::start(&format!("{}/main", bench.namespace)).await?;
     bench.secrets(&queue.url).await?;
     let operator = bench.operator(&[]).await?;
@@ -228,20 +229,20 @@ async fn start(prefix: &str) -> anyhow::Result<(Bench, OperatorProcess, TestQueu
 
 /// Ten tasks per worker, and no window.
 fn scaling(least: u32, most: u32) -> Value {
-    let at_once = json!({ "windowSeconds": 0, "percent": 1000, "workers": 1000, "periodSeconds": 1 });
+    let at_once = json!({ "stabilizationWindowSeconds": 0, "percent": 1000, "workers": 1000, "periodSeconds": 1 });
     json!({
         "minReplicas": least, "maxReplicas": most, "idleSeconds": 10, "target": { "backlogPerWorker": 10 },
         "behavior": { "tolerancePercent": 0, "scaleUp": at_once, "scaleDown": at_once },
     })
 }
 
-async fn install(bench: &Bench, autoscaling: Value) -> anyhow::Result<()> {
+async fn install(bench: &OperatorEnv, autoscaling: Value) -> anyhow::Result<()> {
     bench.create("main", json!({ "workers": { "autoscaling": autoscaling } })).await?;
     bench.settles("main", SOON).await?;
     bench.reaches("main", "QueueReachable", "True/SampleOk").await
 }
 
-async fn workers(bench: &Bench, wanted: i32) -> anyhow::Result<()> {
+async fn workers(bench: &OperatorEnv, wanted: i32) -> anyhow::Result<()> {
     let reached = async || Ok(bench.replicas("main-worker").await? == wanted);
     let result = eventually(&format!("there are {wanted} workers"), SOON, reached).await;
     match result {
@@ -250,7 +251,7 @@ async fn workers(bench: &Bench, wanted: i32) -> anyhow::Result<()> {
     }
 }
 
-async fn all_replicas(bench: &Bench, wanted: [i32; 3]) -> anyhow::Result<()> {
+async fn all_replicas(bench: &OperatorEnv, wanted: [i32; 3]) -> anyhow::Result<()> {
     let reached = async || {
         let [api, worker, scheduler] = ["main-api", "main-worker", "main-scheduler"];
         let now = [bench.replicas(api).await?, bench.replicas(worker).await?, bench.replicas(scheduler).await?];
@@ -259,7 +260,7 @@ async fn all_replicas(bench: &Bench, wanted: [i32; 3]) -> anyhow::Result<()> {
     eventually(&format!("api, worker and scheduler have {wanted:?}"), SOON, reached).await
 }
 
-async fn decided(bench: &Bench, from: i32, to: i32) -> anyhow::Result<()> {
+async fn decided(bench: &OperatorEnv, from: i32, to: i32) -> anyhow::Result<()> {
     let told = async || {
         let decision = bench.status("main").await?["autoscaling"]["lastDecision"].clone();
         Ok(decision["from"] == from && decision["to"] == to && decision["message"].is_string())
@@ -267,7 +268,7 @@ async fn decided(bench: &Bench, from: i32, to: i32) -> anyhow::Result<()> {
     eventually(&format!("the decision from {from} to {to} is told"), SOON, told).await
 }
 
-async fn noticed(bench: &Bench, fault: &str, reason: &str) -> anyhow::Result<()> {
+async fn noticed(bench: &OperatorEnv, fault: &str, reason: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     bench.reaches("main", "QueueReachable", reason).await?;
     println!("{fault}: {reason} after {:.2?}", started.elapsed());
@@ -277,14 +278,14 @@ async fn noticed(bench: &Bench, fault: &str, reason: &str) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn held(bench: &Bench, fault: &str) -> anyhow::Result<()> {
+async fn held(bench: &OperatorEnv, fault: &str) -> anyhow::Result<()> {
     bench.reaches("main", "ScalingActive", "False/MetricsUnavailable").await?;
     let now = bench.replicas("main-worker").await?;
     anyhow::ensure!(now == 4, "{fault}: {now} workers");
     Ok(())
 }
 
-async fn recovered(bench: &Bench, fault: &str) -> anyhow::Result<()> {
+async fn recovered(bench: &OperatorEnv, fault: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     bench.reaches("main", "QueueReachable", "True/SampleOk").await?;
     println!("{fault}: over after {:.2?}", started.elapsed());
@@ -295,6 +296,6 @@ async fn recovered(bench: &Bench, fault: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn scale_writes(bench: &Bench) -> usize {
+fn scale_writes(bench: &OperatorEnv) -> usize {
     bench.proxy.count(|logged| logged.call.resource == "deployments/scale" && logged.call.name == "main-worker")
 }

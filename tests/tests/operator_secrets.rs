@@ -9,7 +9,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use pulse_tests::cluster::Fault;
-use pulse_tests::operator::{Bench, OperatorProcess, SOON};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, SOON};
 use pulse_tests::{Client, TlsServers, ca_of_nobody, eventually};
 use serde_json::json;
 
@@ -80,7 +80,7 @@ async fn a_ca_is_waited_for_and_a_new_one_rolls_who_connects_and_migrates_nothin
 #[tokio::test(flavor = "multi_thread")]
 async fn the_queue_is_read_over_tls_by_the_ca_that_the_object_names() -> anyhow::Result<()> {
     let servers = TlsServers::start().await?;
-    let bench = Bench::start("tls").await?;
+    let bench = OperatorEnv::start("tls").await?;
     bench.secrets(&servers.redis_url("localhost")).await?;
     bench.secret("main-redis-ca", "ca.crt", &servers.ca).await?;
     let _operator = bench.operator(&[]).await?;
@@ -171,7 +171,7 @@ async fn no_value_of_a_secret_is_shown_anywhere() -> anyhow::Result<()> {
     let mut shown = vec![
         operator.output()?,
         Client::new(&operator.admin, "").get("/metrics").await?.text,
-        serde_json::to_string(&bench.ingests().list(&ListParams::default()).await?.items)?,
+        serde_json::to_string(&bench.instances().list(&ListParams::default()).await?.items)?,
     ];
     macro_rules! list {
         ($($kind:ty),*) => {
@@ -188,22 +188,22 @@ async fn no_value_of_a_secret_is_shown_anywhere() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(prefix: &str) -> anyhow::Result<(Bench, OperatorProcess)> {
-    let bench = Bench::start(prefix).await?;
+async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess)> {
+    let bench = OperatorEnv::start(prefix).await?;
     bench.secrets(REDIS).await?;
     let operator = bench.operator(&[]).await?;
     Ok((bench, operator))
 }
 
 /// Waits until every Secret was read twice more: whatever follows from the first reading has begun.
-async fn read_again(bench: &Bench) -> anyhow::Result<()> {
+async fn read_again(bench: &OperatorEnv) -> anyhow::Result<()> {
     let reads = || bench.proxy.count(|logged| logged.call.verb == "get" && logged.call.name == "main-auth");
     let before = reads();
     eventually("the Secrets are read", SOON, async || Ok(reads() >= before + 2)).await
 }
 
 /// Each Deployment's pod template, as text.
-async fn templates(bench: &Bench) -> anyhow::Result<BTreeMap<String, String>> {
+async fn templates(bench: &OperatorEnv) -> anyhow::Result<BTreeMap<String, String>> {
     let deployments = bench.all::<Deployment>().list(&ListParams::default()).await?;
     let template = |deployment: &Deployment| {
         Ok((deployment.name_any(), serde_json::to_string(&deployment.spec.as_ref().map(|spec| &spec.template))?))
@@ -216,6 +216,6 @@ fn rolled<'a>(before: &'a BTreeMap<String, String>, after: &BTreeMap<String, Str
     before.iter().filter(|(name, template)| after.get(*name) != Some(template)).map(|(name, _)| name.as_str()).collect()
 }
 
-async fn rolled_since<'a>(bench: &Bench, before: &'a BTreeMap<String, String>) -> anyhow::Result<Vec<&'a str>> {
+async fn rolled_since<'a>(bench: &OperatorEnv, before: &'a BTreeMap<String, String>) -> anyhow::Result<Vec<&'a str>> {
     Ok(rolled(before, &templates(bench).await?))
 }

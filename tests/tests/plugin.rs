@@ -6,14 +6,14 @@ use anyhow::Context;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PostParams;
 use pulse_tests::cluster::{Access, ControlPlane, program};
-use pulse_tests::operator::{Bench, MIGRATED, OperatorProcess, SOON};
+use pulse_tests::operator::{MIGRATED, OperatorEnv, OperatorProcess, SOON};
 use pulse_tests::{binary, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 /// A person with the plugin on the PATH.
-struct Person {
+struct KubectlUser {
     access: Access,
     namespace: String,
     path: TempDir,
@@ -27,8 +27,8 @@ struct Answer {
     error: String,
 }
 
-impl Person {
-    fn new(bench: &Bench, access: &Access) -> anyhow::Result<Self> {
+impl KubectlUser {
+    fn new(bench: &OperatorEnv, access: &Access) -> anyhow::Result<Self> {
         let path = tempfile::tempdir()?;
         std::os::unix::fs::symlink(binary(), path.path().join("kubectl-pulse"))?;
         Ok(Self { access: access.clone(), namespace: bench.namespace.clone(), path })
@@ -69,11 +69,11 @@ async fn answer(mut command: Command) -> anyhow::Result<Answer> {
     Ok(Answer { code: output.status.code(), out: text(output.stdout), error: text(output.stderr) })
 }
 
-async fn start(prefix: &str) -> anyhow::Result<(Bench, Person, OperatorProcess)> {
-    let bench = Bench::start(prefix).await?;
+async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, KubectlUser, OperatorProcess)> {
+    let bench = OperatorEnv::start(prefix).await?;
     bench.secrets("redis://127.0.0.1:1").await?;
     let operator = bench.operator(&[]).await?;
-    let person = Person::new(&bench, bench.plane.admin())?;
+    let person = KubectlUser::new(&bench, bench.plane.admin())?;
     Ok((bench, person, operator))
 }
 
@@ -249,7 +249,7 @@ async fn whoever_may_only_get_the_object_is_told_which_rights_the_rest_needs() -
         "subjects": [{ "kind": "ServiceAccount", "name": "reader", "namespace": bench.namespace }],
     }))?;
     bench.all::<RoleBinding>().create(&PostParams::default(), &binding).await?;
-    let reader = Person::new(&bench, &account)?;
+    let reader = KubectlUser::new(&bench, &account)?;
     let needs = |what: &str| format!("forbidden: needs {what} in namespace {}", bench.namespace);
 
     let text = reader.good(&["status", "main"]).await?;
@@ -290,11 +290,11 @@ async fn a_person_is_told_what_is_wrong_with_the_name_the_cluster_or_the_kubecon
     contains_all(&answered.error, &["no cluster", "KUBECONFIG"]);
     {
         let _outage = bench.proxy.outage();
-        let away = Person::new(&bench, bench.proxy.access())?;
+        let away = KubectlUser::new(&bench, bench.proxy.access())?;
         contains_all(&away.refused(&["status", "orders"]).await?, &["the API server cannot be reached"]);
     }
     let empty = ControlPlane::start().await?;
-    let there = Person::new(&bench, empty.admin())?;
+    let there = KubectlUser::new(&bench, empty.admin())?;
     for args in [&["status", "orders"][..], &["status"], &["pause", "orders"]] {
         contains_all(&there.refused(args).await?, &["PulseIngest is not installed", "pulse crd | kubectl apply"]);
     }

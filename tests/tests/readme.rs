@@ -1,7 +1,7 @@
 //! README's commands work as they are printed, and its code is built.
 
 use anyhow::Context;
-use pulse_tests::{Process, World, token};
+use pulse_tests::{Process, TestEnv, token};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -14,13 +14,13 @@ fn commands(readme: &str) -> Vec<String> {
 #[test]
 fn the_step_of_readme_is_the_example_that_is_built() {
     let readme = include_str!("../../README.md");
-    let example = include_str!("../../crates/pulse/examples/my_step.rs");
-    assert!(readme.contains(&format!("```rust\n{example}```")), "README differs from examples/my_step.rs");
+    let example = include_str!("../../crates/pulse/examples/my_processor.rs");
+    assert!(readme.contains(&format!("```rust\n{example}```")), "README differs from examples/my_processor.rs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_curl_command_of_readme_works() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))?;

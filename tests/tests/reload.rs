@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_tests::{Process, World, binary, eventually};
+use pulse_tests::{Process, TestEnv, binary, eventually};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// Where builds are put, in a folder of its own.
-fn place(world: &World, role: &str) -> anyhow::Result<PathBuf> {
+fn place(world: &TestEnv, role: &str) -> anyhow::Result<PathBuf> {
     let folder = world.file(&format!("{role}-builds"));
     fs::create_dir(&folder)?;
     Ok(folder.join("pulse"))
@@ -51,7 +51,7 @@ fn event(name: &str) -> serde_json::Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_goes_on_as_a_newer_build_in_the_same_process() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let mut roles = Vec::new();
     for role in ["api", "worker", "scheduler"] {
         let file = place(&world, role)?;
@@ -86,7 +86,7 @@ async fn a_role_goes_on_as_a_newer_build_in_the_same_process() -> anyhow::Result
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_cannot_be_started_changes_nothing() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let file = place(&world, "api")?;
     let api = Process::start(&world, "api", &["--dev-reload", file.to_str().context("a path")?]).await?;
     let whole = fs::read(binary())?;
@@ -107,7 +107,7 @@ async fn a_build_that_cannot_be_started_changes_nothing() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_starts_beside_a_newer_build_is_that_build() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let file = place(&world, "api")?;
     put(&file)?;
     let flag = ["--dev-reload", file.to_str().context("a path")?];
@@ -120,7 +120,7 @@ async fn a_role_that_starts_beside_a_newer_build_is_that_build() -> anyhow::Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_role_that_is_about_to_go_on() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let file = place(&world, "worker")?;
     let mut worker = Process::start(&world, "worker", &["--dev-reload", file.to_str().context("a path")?]).await?;
@@ -131,6 +131,6 @@ async fn a_signal_ends_a_role_that_is_about_to_go_on() -> anyhow::Result<()> {
     let draining = async || Ok(fs::read_to_string(&worker.log)?.contains("to go on as a newer build"));
     eventually("the worker drains", SOON, draining).await?;
     assert_eq!(worker.stop().await?, 0);
-    assert_eq!(world.number("SELECT count(*) FROM task_history WHERE outcome = 'processed'").await?, 1);
+    assert_eq!(world.number("SELECT count(*) FROM task_history WHERE outcome = 'completed'").await?, 1);
     Ok(())
 }

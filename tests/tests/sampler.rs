@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use pulse::datastores::{DataDir, Redis, RedisConfig};
 use pulse_operator::crd::{AutoscalingPause, Behavior, Target};
 use pulse_operator::scaling::{
-    History, Key, Law, Policy, Sample, SampleError, SampleTarget, Samplers, Server, Workers, plan_workers,
+    History, Key, Policy, RedisServer, Sample, SampleError, SampleTarget, Samplers, ScalingReason, Workers,
+    plan_workers,
 };
 use pulse_queue::{Gauges, Queue, QueueConfig};
 use pulse_tests::send_signal;
@@ -32,8 +33,8 @@ fn config(data: &DataDir) -> RedisConfig {
     RedisConfig::in_dir(data.path().join("redis"))
 }
 
-fn server(url: &str) -> Server {
-    Server { url: url.to_owned(), ca: None }
+fn server(url: &str) -> RedisServer {
+    RedisServer { url: url.to_owned(), ca: None }
 }
 
 fn key(name: &str) -> Key {
@@ -54,7 +55,7 @@ impl Scene {
     }
 
     fn target(&self, name: &str) -> SampleTarget {
-        SampleTarget { ingest: format!("shop/{name}"), server: server(&self.url), key: key(name) }
+        SampleTarget { instance: format!("shop/{name}"), server: server(&self.url), key: key(name) }
     }
 
     /// The first sample of this ingest, from now on, that is as the test wants; and how long it took.
@@ -92,7 +93,8 @@ impl Scene {
     }
 
     async fn publish(&self, gauges: &Gauges) -> anyhow::Result<()> {
-        let queue = Queue::connect_lazy(&QueueConfig { url: self.url.clone(), ca: None, ingest: "shop/main".into() })?;
+        let queue =
+            Queue::connect_lazy(&QueueConfig { url: self.url.clone(), ca: None, instance: "shop/main".into() })?;
         Ok(queue.publish_gauges(gauges).await?)
     }
 
@@ -104,8 +106,8 @@ impl Scene {
 fn gauges() -> Gauges {
     Gauges {
         at_ms: Timestamp::now().as_millisecond(),
-        owed: 3,
-        due_unqueued: 1,
+        unsettled: 3,
+        due_not_enqueued: 1,
         next_due_ms: -1,
         oldest_age_ms: 4000,
         accepted_total: 10,
@@ -234,7 +236,7 @@ async fn a_key_that_holds_something_else_is_an_error_and_not_zero() -> anyhow::R
     scene.samplers.set_targets(vec![scene.target("main"), scene.target("healthy")]);
     scene.sample("main", |sample| sample.gauges.is_some()).await?;
     for value in ["NaN", "-1", "1e3", ""] {
-        scene.redis(&["HSET", "pulse:{shop/main}:gauges", "due_unqueued", value]).await?;
+        scene.redis(&["HSET", "pulse:{shop/main}:gauges", "due_not_enqueued", value]).await?;
         let (sample, _) = scene.sample("main", has_error(SampleError::WrongType)).await?;
         assert_eq!((lengths(&sample), sample.gauges), (Some((4, 0)), None), "{value:?}: the rest is known");
         scene.publish(&gauges()).await?;
@@ -297,12 +299,12 @@ async fn no_worker_goes_whatever_happens_to_redis() -> anyhow::Result<()> {
         decision
     };
     let (sample, _) = scene.sample("main", is_fine).await?;
-    assert_eq!(follow(&sample).law, Law::Backlog);
+    assert_eq!(follow(&sample).reason, ScalingReason::BacklogTarget);
 
     scene.redis(&["FLUSHALL"]).await?;
     for look in 1..=4 {
         let (sample, _) = scene.sample("main", |sample| lengths(sample) == Some((0, 0))).await?;
-        assert_eq!(follow(&sample).law == Law::Unknown, look >= 3, "what was known before counts twice");
+        assert_eq!(follow(&sample).reason == ScalingReason::Unknown, look >= 3, "what was known before counts twice");
     }
     scene.publish(&gauges()).await?;
     let (sample, _) = scene.sample("main", |sample| sample.gauges.is_some()).await?;

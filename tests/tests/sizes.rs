@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Client, Process, World};
+use pulse_tests::{Client, Process, TestEnv};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -17,7 +17,7 @@ async fn post_batches(client: &Client, batches: usize, events: usize) -> anyhow:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_is_bounded_by_its_events() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     post_batches(&api.client("ada"), 60, 100).await?;
     let _worker = Process::start(&world, "worker", &["--concurrency", "64"]).await?;
@@ -34,7 +34,7 @@ async fn a_claim_is_bounded_by_its_events() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_and_settlements_that_are_too_much_at_once_become_smaller() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     post_batches(&api.client("ada"), 40, 1).await?;
     sqlx::raw_sql(
@@ -52,6 +52,6 @@ async fn claims_and_settlements_that_are_too_much_at_once_become_smaller() -> an
     .await?;
     let _worker = Process::start(&world, "worker", &["--concurrency", "64"]).await?;
     world.settled(SOON).await?;
-    assert_eq!(world.number("SELECT count(*) FROM task_history WHERE outcome = 'processed'").await?, 40);
+    assert_eq!(world.number("SELECT count(*) FROM task_history WHERE outcome = 'completed'").await?, 40);
     Ok(())
 }

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Process, World, eventually};
+use pulse_tests::{Process, TestEnv, eventually};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(15);
 
 /// A published gauge; an error while there is none.
-async fn gauge(world: &World, field: &str) -> anyhow::Result<i64> {
+async fn gauge(world: &TestEnv, field: &str) -> anyhow::Result<i64> {
     let mut connection = redis::Client::open(world.redis_url.as_str())?.get_multiplexed_async_connection().await?;
     Ok(redis::cmd("HGET").arg("pulse:{dev}:gauges").arg(field).query_async(&mut connection).await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fast_tasks_take_time_too_and_it_is_published() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let _worker = Process::start(&world, "worker", &[]).await?;
     let client = api.client("ada");
@@ -33,7 +33,7 @@ async fn fast_tasks_take_time_too_and_it_is_published() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settled_tasks_by_busy_time_is_what_a_full_worker_does() -> anyhow::Result<()> {
-    let world = World::start().await?;
+    let world = TestEnv::start().await?;
     let api = Process::start(&world, "api", &[]).await?;
     let client = api.client("ada");
     let mut events = vec!["sleep:500"; 7];

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_operator::scaling::{Key, SampleError, SampleTarget, Samplers, Server};
-use pulse_tests::{Process, TlsServers, World, ca_of_nobody, eventually, pulse, pulse_output};
+use pulse_operator::scaling::{Key, RedisServer, SampleError, SampleTarget, Samplers};
+use pulse_tests::{Process, TestEnv, TlsServers, ca_of_nobody, eventually, pulse, pulse_output};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -75,7 +75,7 @@ async fn check_says_how_far_each_connection_can_be_trusted() -> anyhow::Result<(
 }
 
 /// Value and note of the line about the connection to one of both; all is well, whatever they say.
-async fn checked(world: &World, part: &str, more: &[&str]) -> anyhow::Result<Value> {
+async fn checked(world: &TestEnv, part: &str, more: &[&str]) -> anyhow::Result<Value> {
     let (code, output) = pulse_output(world, &[&["check", "--json"], more].concat()).await?;
     let report: Value = serde_json::from_str(output.lines().next().unwrap_or_default())?;
     assert_eq!(code, 0, "{output}");
@@ -161,7 +161,7 @@ async fn without_a_ca_the_roots_of_the_system_are_believed_or_those_of_ssl_cert_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_tls_is_not_spoken_to_in_clear() -> anyhow::Result<()> {
     let (postgres, redis) = (pulse_tests::free_port()?, pulse_tests::free_port()?);
-    let mut world = World::with_servers(
+    let mut world = TestEnv::with_servers(
         |config| config.with_port(postgres),
         |config| config.with_setting("port", &redis.to_string()),
     )
@@ -184,7 +184,7 @@ async fn a_server_without_tls_is_not_spoken_to_in_clear() -> anyhow::Result<()> 
 }
 
 /// What a role that is live and stays so says about a part of it in that state.
-async fn told_by(world: &World, role: &str, more: &[&str], part: &str, state: &str) -> anyhow::Result<String> {
+async fn told_by(world: &TestEnv, role: &str, more: &[&str], part: &str, state: &str) -> anyhow::Result<String> {
     let mut process = Process::start_unready(world, role, more).await?;
     let told = async || -> anyhow::Result<Value> {
         let checks = process.admin().get("/readyz").await?.json;
@@ -200,7 +200,7 @@ async fn told_by(world: &World, role: &str, more: &[&str], part: &str, state: &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ca_that_is_of_no_use_ends_a_role_with_what_to_do() -> anyhow::Result<()> {
-    let mut world = World::unmigrated().await?;
+    let mut world = TestEnv::unmigrated().await?;
     let file = |name: &str, text: &str| -> anyhow::Result<String> {
         let path = world.file(name).display().to_string();
         std::fs::write(&path, text)?;
@@ -249,8 +249,8 @@ async fn the_operator_reads_a_queue_over_tls_by_the_ca_of_each_object() -> anyho
     let samplers = Samplers::new(Duration::from_millis(100), sender);
     let key = |uid: &str| Key { namespace: "shop".into(), name: "main".into(), uid: uid.into() };
     let target = |uid: &str, ca: Option<String>| SampleTarget {
-        ingest: "shop/main".into(),
-        server: Server { url: servers.redis_url("localhost"), ca: ca.map(String::into_bytes) },
+        instance: "shop/main".into(),
+        server: RedisServer { url: servers.redis_url("localhost"), ca: ca.map(String::into_bytes) },
         key: key(uid),
     };
     samplers.set_targets(vec![

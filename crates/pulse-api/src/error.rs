@@ -52,7 +52,7 @@ pub(crate) fn bad_cursor(error: CursorError) -> Problem {
 /// A failed operation of the store.
 pub(crate) fn store_failed(error: StoreError) -> Problem {
     match &error {
-        StoreError::Unavailable(_) | StoreError::Locked(_) | StoreError::TooMuch(_) => Problem::unavailable(
+        StoreError::Unavailable(_) | StoreError::Locked(_) | StoreError::StatementLimit(_) => Problem::unavailable(
             "the database is not available: send the request again, with an Idempotency-Key if it posts events",
         ),
         StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => {

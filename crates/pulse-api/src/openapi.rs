@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, Object, ObjectBuilder, OpenApi as OpenApiD
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
 use crate::routes::documented;
-use crate::wire::{BatchAccepted, ErrorDocument, EventAccepted, ProblemDocument, Status, Verdict, WarningDocument};
+use crate::wire::{BatchAccepted, ErrorDocument, EventAccepted, ItemResult, ProblemDocument, Status, WarningDocument};
 
 /// The OpenAPI document of all routes.
 pub fn openapi() -> OpenApiDocument {
@@ -27,7 +27,7 @@ pub fn openapi() -> OpenApiDocument {
                        PostgreSQL. Tasks run at least once; their effect in PostgreSQL happens exactly once.",
     ),
     components(schemas(
-        BatchAccepted, EventAccepted, ErrorDocument, ProblemDocument, Verdict, WarningDocument, Status
+        BatchAccepted, EventAccepted, ErrorDocument, ProblemDocument, ItemResult, WarningDocument, Status
     )),
     tags(
         (name = "events", description = "What you post."),

@@ -13,4 +13,4 @@ mod task;
 pub use event::{EVENT_FIELDS, Event, FieldError, Limits, Location, NewEvent, Warning, parse_event};
 pub use json::{JsonError, check_text, repair};
 pub use retry::RetryPolicy;
-pub use task::{Attempt, Claimed, FailureReason, TaskKind, processed_properties};
+pub use task::{Attempt, ClaimedTask, FailureReason, TaskKind, processed_properties};

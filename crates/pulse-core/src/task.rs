@@ -35,7 +35,7 @@ impl fmt::Display for TaskKind {
 
 /// A task under lease, with its events.
 #[derive(Debug, Clone)]
-pub struct Claimed {
+pub struct ClaimedTask {
     /// The task's id.
     pub id: Uuid,
     /// How many events it was accepted with; fewer in `events` means that they are gone.
@@ -47,7 +47,7 @@ pub struct Claimed {
     /// How many attempts it may take.
     pub max_attempts: u32,
     /// The fence: only the holder of the newest one can settle.
-    pub lease_no: i64,
+    pub fencing_token: i64,
     /// The lease before ended by itself, and nobody noticed until now: that worker went away in the middle.
     pub crashed: bool,
     /// When it was accepted.

@@ -40,17 +40,17 @@ pub struct Check {
 }
 
 /// Looks at some parts.
-pub type Probe = Arc<dyn Fn() -> BoxFuture<'static, Vec<Check>> + Send + Sync>;
+pub type ProbeCheck = Arc<dyn Fn() -> BoxFuture<'static, Vec<Check>> + Send + Sync>;
 
 #[derive(Clone)]
 struct Admin {
     registry: Arc<Registry>,
-    live: Probe,
-    ready: Probe,
+    live: ProbeCheck,
+    ready: ProbeCheck,
 }
 
 /// The routes of the admin port. `/livez` fails when a restart helps, `/readyz` when requests should go elsewhere.
-pub fn admin_router(registry: Arc<Registry>, live: Probe, ready: Probe) -> Router {
+pub fn admin_router(registry: Arc<Registry>, live: ProbeCheck, ready: ProbeCheck) -> Router {
     Router::new()
         .route("/livez", get(async |State(admin): State<Admin>| probe(admin.live).await))
         .route("/readyz", get(async |State(admin): State<Admin>| probe(admin.ready).await))
@@ -59,12 +59,12 @@ pub fn admin_router(registry: Arc<Registry>, live: Probe, ready: Probe) -> Route
 }
 
 #[derive(Serialize)]
-struct Report {
+struct ProbeReport {
     status: Status,
     checks: Vec<Check>,
 }
 
-async fn probe(probe: Probe) -> Response {
+async fn probe(probe: ProbeCheck) -> Response {
     let checks = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| {
         vec![Check {
             name: "probe",
@@ -74,7 +74,7 @@ async fn probe(probe: Probe) -> Response {
     });
     let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);
     let code = if status == Status::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (code, Json(Report { status, checks })).into_response()
+    (code, Json(ProbeReport { status, checks })).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

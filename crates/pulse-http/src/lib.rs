@@ -19,7 +19,7 @@ mod request_id;
 mod server;
 mod trace_context;
 
-pub use admin::{Check, Probe, Status, admin_router};
+pub use admin::{Check, ProbeCheck, Status, admin_router};
 pub use auth::{AuthConfig, AuthConfigError, Claims, IssueError, KeySource, Scope, Scopes, Verifier, issue};
 pub use body::WireBody;
 pub use front::{ContinueTrace, TraceParent, layered};

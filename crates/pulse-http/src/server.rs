@@ -61,7 +61,7 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
 
     let accepting = async {
         loop {
-            // Room first: what we have no room for stays in the kernel's queue.
+            // Capacity first: what we have no room for stays in the kernel's queue.
             let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, _)) => drop(connections.spawn(server.clone().connection(stream, permit))),

@@ -17,9 +17,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::compare::{Memory, at_places, contains, hash};
+use crate::compare::{AppliedCache, contains, hash, project};
 use crate::crd::{PendingChange, PulseIngest};
-use crate::desired::Resources;
+use crate::desired::ChildObjects;
 use crate::names::{self, APPLIED, MANAGER, REVISION, Role, SCALER};
 use crate::observe::Observed;
 
@@ -43,7 +43,7 @@ pub(crate) enum ApplyError {
         name: String,
     },
     /// The API server refused or is away.
-    #[error("{verb} {kind} {name}: {}", brief(.source))]
+    #[error("{verb} {kind} {name}: {}", api_message(.source))]
     Api {
         /// What we tried.
         verb: &'static str,
@@ -74,7 +74,7 @@ pub(crate) struct Applier<'a> {
     /// Whose objects.
     pub cr: &'a PulseIngest,
     /// What was applied before.
-    pub memory: &'a Memory,
+    pub memory: &'a AppliedCache,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -87,12 +87,12 @@ impl Applier<'_> {
     /// The first thing that failed. What was done stays, and is in `done`; the next round goes on.
     pub(crate) async fn apply(
         &self,
-        resources: Resources,
+        resources: ChildObjects,
         observed: &Observed,
         initial: impl Fn(Role) -> i32,
         done: &mut Applied,
     ) -> Result<(), ApplyError> {
-        let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources;
+        let ChildObjects { service_accounts, migration, services, disruption_budgets, deployments } = resources;
         let mut before_pods = Ok(());
         for object in service_accounts {
             let live = observed.service_accounts.get(&object.name_any()).map(AsRef::as_ref);
@@ -196,7 +196,7 @@ impl Applier<'_> {
             return Ok(None);
         }
         let live_text = serde_json::to_value(live).unwrap_or_default();
-        let found = at_places(&live_text, &text);
+        let found = project(&live_text, &text);
         if same && (contains(&live_text, &text) || self.memory.knows(&key, &hash, &found)) {
             self.memory.remember(key, &hash, version, &found);
             return Ok(None);
@@ -219,7 +219,7 @@ impl Applier<'_> {
         if same && now != version {
             done.drifted.push(format!("{} {name}", K::kind(&())));
         }
-        let result = at_places(&serde_json::to_value(&applied).unwrap_or_default(), &text);
+        let result = project(&serde_json::to_value(&applied).unwrap_or_default(), &text);
         self.memory.remember(key, &hash, now, &result);
         Ok(Some(applied))
     }
@@ -325,7 +325,7 @@ fn same_revision(live: &Deployment, wanted: &Deployment) -> bool {
 }
 
 /// What the API server says, without the whole answer.
-pub(crate) fn brief(error: &kube::Error) -> String {
+pub(crate) fn api_message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         other => other.to_string(),

@@ -1,4 +1,4 @@
-//! What we made, by the ingest that it belongs to: a round costs what its own object has, however many others there are.
+//! What we made, by the owner that it belongs to: a round costs what its own object has, however many others there are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -81,22 +81,22 @@ impl<K: Resource<DynamicType = ()>> Filler<K> {
 }
 
 fn insert<K: Resource<DynamicType = ()>>(objects: &mut Objects<K>, object: K) -> Option<ObjectRef<PulseIngest>> {
-    let ingest = ingest(&object)?;
-    objects.entry(ingest.clone()).or_default().insert(object.name_any(), Arc::new(object));
-    Some(ingest)
+    let owner = owner_of(&object)?;
+    objects.entry(owner.clone()).or_default().insert(object.name_any(), Arc::new(object));
+    Some(owner)
 }
 
 fn remove<K: Resource<DynamicType = ()>>(objects: &mut Objects<K>, object: &K) -> Option<ObjectRef<PulseIngest>> {
-    let ingest = ingest(object)?;
-    let of_ingest = objects.get_mut(&ingest)?;
-    of_ingest.remove(&object.name_any());
-    if of_ingest.is_empty() {
-        objects.remove(&ingest);
+    let owner = owner_of(object)?;
+    let of_owner = objects.get_mut(&owner)?;
+    of_owner.remove(&object.name_any());
+    if of_owner.is_empty() {
+        objects.remove(&owner);
     }
-    Some(ingest)
+    Some(owner)
 }
 
-fn ingest<K: Resource<DynamicType = ()>>(object: &K) -> Option<ObjectRef<PulseIngest>> {
+fn owner_of<K: Resource<DynamicType = ()>>(object: &K) -> Option<ObjectRef<PulseIngest>> {
     let instance = object.labels().get("app.kubernetes.io/instance")?;
     Some(ObjectRef::new(instance).within(&object.namespace()?))
 }
@@ -116,8 +116,8 @@ mod tests {
 
     fn names(filler: &Filler<Pod>, instance: &str) -> Vec<String> {
         let objects = filler.cache.0.objects.read().expect("nobody panics here");
-        let ingest = ObjectRef::new(instance).within("here");
-        objects.get(&ingest).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+        let owner = ObjectRef::new(instance).within("here");
+        objects.get(&owner).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 /// What was applied to the objects of one ingest, and what came of it.
 #[derive(Default)]
-pub(crate) struct Memory(Mutex<HashMap<String, Known>>);
+pub(crate) struct AppliedCache(Mutex<HashMap<String, Known>>);
 
 struct Known {
     /// Of what was applied.
@@ -19,7 +19,7 @@ struct Known {
     result: String,
 }
 
-impl Memory {
+impl AppliedCache {
     /// Whether this version is known to be as it should be.
     pub(crate) fn is(&self, key: &str, hash: &str, version: &str) -> bool {
         self.lock().get(key).is_some_and(|known| known.hash == hash && known.version == version)
@@ -41,14 +41,14 @@ impl Memory {
 }
 
 /// What `live` has where `wanted` has something.
-pub(crate) fn at_places(live: &Value, wanted: &Value) -> Value {
+pub(crate) fn project(live: &Value, wanted: &Value) -> Value {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().filter_map(|(name, value)| Some((name.clone(), at_places(live.get(name)?, value)))).collect()
+            wanted.iter().filter_map(|(name, value)| Some((name.clone(), project(live.get(name)?, value)))).collect()
         }
         (Value::Array(live), Value::Array(wanted)) if wanted.iter().all(|item| item["name"].is_string()) => {
             let found = |item: &Value| live.iter().find(|found| found["name"] == item["name"]).cloned();
-            wanted.iter().map(|item| found(item).map_or(Value::Null, |found| at_places(&found, item))).collect()
+            wanted.iter().map(|item| found(item).map_or(Value::Null, |found| project(&found, item))).collect()
         }
         (live, _) => live.clone(),
     }
@@ -118,10 +118,10 @@ mod tests {
             })
         };
         assert!(!contains(&live("1", 1), &wanted));
-        let memory = Memory::default();
-        memory.remember("key".into(), "hash", "1".into(), &at_places(&live("1", 1), &wanted));
-        assert!(memory.knows("key", "hash", &at_places(&live("1", 2), &wanted)));
-        assert!(!memory.knows("key", "hash", &at_places(&live("2", 1), &wanted)));
-        assert!(!memory.knows("key", "other", &at_places(&live("1", 1), &wanted)));
+        let memory = AppliedCache::default();
+        memory.remember("key".into(), "hash", "1".into(), &project(&live("1", 1), &wanted));
+        assert!(memory.knows("key", "hash", &project(&live("1", 2), &wanted)));
+        assert!(!memory.knows("key", "hash", &project(&live("2", 1), &wanted)));
+        assert!(!memory.knows("key", "other", &project(&live("1", 1), &wanted)));
     }
 }

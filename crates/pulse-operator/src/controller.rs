@@ -1,4 +1,4 @@
-//! One round: observe → validate → plan → desired → apply → status.
+//! One reconcile_object: observe → validate → plan → desired → apply → status.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use crate::apply::{Applied, Applier, ApplyError, brief};
+use crate::apply::{Applied, Applier, ApplyError, api_message};
 use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec};
 use crate::desired::{self, Inputs};
 use crate::events;
+use crate::memory::{ApplyBackoff, ObjectMemory, jittered};
 use crate::metrics::OperatorMetrics;
 use crate::names::{self, Role};
 use crate::observe::{self, Caches, Observed};
-use crate::plan::{self, Plan};
-use crate::remembered::{Held, Remembered, jittered};
-use crate::scaling::{Key, Policy, SampleTarget, Samplers, Server};
-use crate::secrets::{DigestKey, Hidden, Reading};
-use crate::status::{self, Findings, Obstacle};
+use crate::plan::{self, ReconcilePlan};
+use crate::scaling::{Key, Policy, RedisServer, SampleTarget, Samplers};
+use crate::secrets::{DigestKey, Hidden, SecretRead};
+use crate::status::{self, Findings, ReconcileError};
 use crate::workers;
 
 /// The field manager of the status.
 const STATUS_MANAGER: &str = "pulse-operator-status";
-/// A round that takes longer is given up: the object must not be stuck with it.
-const ROUND_DEADLINE: Duration = Duration::from_secs(60);
+/// A reconcile_object that takes longer is given up: the object must not be stuck with it.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What an API that somebody else scales starts with.
 const FIRST_API_REPLICAS: i32 = 2;
 
@@ -43,7 +43,7 @@ pub struct Intervals {
     pub missing: Duration,
     /// Between two samples of the queue.
     pub poll: Duration,
-    /// The first and the longest wait after a failed round.
+    /// The first and the longest wait after a failed reconcile_object.
     pub backoff: (Duration, Duration),
 }
 
@@ -59,7 +59,7 @@ impl Default for Intervals {
 }
 
 /// Every object that was looked at.
-type Objects = HashMap<Key, Arc<tokio::sync::Mutex<Remembered>>>;
+type Objects = HashMap<Key, Arc<tokio::sync::Mutex<ObjectMemory>>>;
 
 impl Intervals {
     /// How long to wait after one more than so many failures in a row.
@@ -69,7 +69,7 @@ impl Intervals {
     }
 }
 
-/// What every round needs.
+/// What every reconcile_object needs.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) caches: Caches,
@@ -83,7 +83,7 @@ pub(crate) struct Context {
     pub(crate) objects: Mutex<Objects>,
 }
 
-/// Runs one round; what goes wrong is in the status and in the log, and decides when the next round comes.
+/// Runs one reconcile_object; what goes wrong is in the status and in the log, and decides when the next reconcile_object comes.
 pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
     let started = Instant::now();
     if cr.metadata.deletion_timestamp.is_some() {
@@ -92,9 +92,9 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
     }
     let remembered = context.remembered(key(&cr));
     let mut remembered = remembered.lock().await;
-    let result = match tokio::time::timeout(ROUND_DEADLINE, round(&cr, &context, &mut remembered)).await {
+    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_object(&cr, &context, &mut remembered)).await {
         Ok(result) => result,
-        Err(_) => Err(RoundError::TooLong),
+        Err(_) => Err(ReconcileAborted::TooLong),
     };
     let (label, next) = match result {
         Ok(next) => {
@@ -102,8 +102,8 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
             ("ok", next)
         }
         Err(error) => {
-            let object = names::ingest(&cr);
-            tracing::warn!(object, %error, "a round failed");
+            let object = names::instance_id(&cr);
+            tracing::warn!(object, %error, "a reconcile_object failed");
             remembered.failures += 1;
             ("error", context.intervals.after(remembered.failures - 1))
         }
@@ -113,14 +113,18 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
 }
 
 #[derive(Debug, thiserror::Error)]
-enum RoundError {
-    #[error("the status was not written: {}", brief(.0))]
+enum ReconcileAborted {
+    #[error("the status was not written: {}", api_message(.0))]
     Status(kube::Error),
-    #[error("it took longer than {} s", ROUND_DEADLINE.as_secs())]
+    #[error("it took longer than {} s", RECONCILE_TIMEOUT.as_secs())]
     TooLong,
 }
 
-async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered) -> Result<Duration, RoundError> {
+async fn reconcile_object(
+    cr: &PulseIngest,
+    context: &Context,
+    remembered: &mut ObjectMemory,
+) -> Result<Duration, ReconcileAborted> {
     let mut cr = cr.clone();
     cr.spec.image.add_pull_secrets(&context.pull_secrets);
     if let Some((version, status)) = &remembered.written
@@ -137,7 +141,7 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     // plan, desired: no client.
     let plan = plan::plan(&cr, &observed, &context.digest_key, now);
     let missing_for = remembered.missing_for(&plan);
-    sample_from_now_on(&cr, &observed, context);
+    register_sample_target(&cr, &observed, context);
     let sample = context.samplers.latest(&key(&cr));
     let migrating = plan.migration.waiting.is_some();
     let workers = &mut remembered.workers;
@@ -166,10 +170,10 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
     let mut scaled = None;
     if let Some(decided) = &decided {
         let workers = &mut remembered.workers;
-        match workers::carry_out(&applier, decided, workers, &context.metrics, &mut applied, now).await {
+        match workers::apply_scaling(&applier, decided, workers, &context.metrics, &mut applied, now).await {
             Ok(changed) => scaled = changed,
             // The next sample decides anew.
-            Err(error) => obstacle = obstacle.or(Some(Obstacle::Error(error.to_string()))),
+            Err(error) => obstacle = obstacle.or(Some(ReconcileError::Error(error.to_string()))),
         }
     }
 
@@ -188,8 +192,8 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
         now,
     };
     let status = status::status(findings);
-    let mut told = events::edges(&cr.status.clone().unwrap_or_default(), &status);
-    told.extend(events::drift(&applied.drifted));
+    let mut changes = events::edges(&cr.status.clone().unwrap_or_default(), &status);
+    changes.extend(events::drift(&applied.drifted));
     context.metrics.observe(
         &cr.namespace().unwrap_or_default(),
         &cr.name_any(),
@@ -198,19 +202,19 @@ async fn round(cr: &PulseIngest, context: &Context, remembered: &mut Remembered)
         status.autoscaling.as_ref().and_then(|scaling| scaling.backlog),
     );
     write_status(&cr, context, remembered, status).await?;
-    // What could not be written is found again, and told then.
-    events::publish(&context.recorder, &cr, told).await;
+    // What could not be written is found again, and changes then.
+    events::publish(&context.recorder, &cr, changes).await;
     let waits = !plan.missing.is_empty() || !plan.unreadable.is_empty();
     let next = if waits { context.intervals.missing } else { context.intervals.secrets };
-    let again = remembered.held.as_ref().map(Held::remaining);
+    let again = remembered.held.as_ref().map(ApplyBackoff::remaining);
     let next = again.map_or(next, |again| again.min(next));
-    let wake = decided.and_then(|decided| until_wake(decided.decision.next_wake?, now));
+    let wake = decided.and_then(|decided| time_until_wake(decided.decision.next_wake?, now));
     Ok(wake.map_or(next, |wake| wake.min(next)))
 }
 
 /// How long until a retry falls due that nobody is there for. One that is due already and woke nobody is held by a
 /// pause or a bound: looking again at once would not help.
-fn until_wake(wake: Timestamp, now: Timestamp) -> Option<Duration> {
+fn time_until_wake(wake: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(wake.duration_since(now)).ok().filter(|wait| !wait.is_zero())
 }
 
@@ -219,22 +223,22 @@ fn key(cr: &PulseIngest) -> Key {
 }
 
 /// Has the queue sampled, once its address is known. An address that cannot be read now is still the last one.
-fn sample_from_now_on(cr: &PulseIngest, observed: &Observed, context: &Context) {
+fn register_sample_target(cr: &PulseIngest, observed: &Observed, context: &Context) {
     let RedisSpec { url_secret_ref, ca_secret_ref } = &cr.spec.redis;
-    let found = |key| observed.secrets.get(key).and_then(Reading::found).map(Hidden::reveal);
+    let found = |key| observed.secrets.get(key).and_then(SecretRead::found).map(Hidden::reveal);
     let Some(url) = found(url_secret_ref).and_then(|url| std::str::from_utf8(url).ok()) else { return };
     let ca = ca_secret_ref.as_ref().map(|key| found(key).map(<[u8]>::to_vec));
     if ca != Some(None) {
-        let server = Server { url: url.trim().to_owned(), ca: ca.flatten() };
-        context.samplers.add(SampleTarget { ingest: names::ingest(cr), server, key: key(cr) });
+        let server = RedisServer { url: url.trim().to_owned(), ca: ca.flatten() };
+        context.samplers.add(SampleTarget { instance: names::instance_id(cr), server, key: key(cr) });
     }
 }
 
 async fn apply(
     applier: &Applier<'_>,
-    resources: desired::Resources,
+    resources: desired::ChildObjects,
     observed: &Observed,
-    plan: &Plan,
+    plan: &ReconcilePlan,
     applied: &mut Applied,
 ) -> Result<(), ApplyError> {
     let poll = jiff::SignedDuration::ZERO;
@@ -250,7 +254,7 @@ async fn apply(
 }
 
 /// How many pods a Deployment should have, where that follows from the spec and is not as it has it.
-pub(crate) fn other_number(cr: &PulseIngest, role: Role, deployment: &Deployment) -> Option<i32> {
+pub(crate) fn replica_mismatch(cr: &PulseIngest, role: Role, deployment: &Deployment) -> Option<i32> {
     let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     // Nobody scales up from zero: an API that somebody else scales was stopped by us, and is started again by us.
     let started = (role == Role::Api && seen == Some(0)).then_some(FIRST_API_REPLICAS);
@@ -260,7 +264,7 @@ pub(crate) fn other_number(cr: &PulseIngest, role: Role, deployment: &Deployment
 /// The numbers of pods that follow from the spec.
 async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut Applied) -> Result<(), ApplyError> {
     for (role, deployment) in &observed.deployments {
-        let Some(wanted) = other_number(applier.cr, *role, deployment) else { continue };
+        let Some(wanted) = replica_mismatch(applier.cr, *role, deployment) else { continue };
         let name = deployment.name_any();
         applied.changes.push(crate::crd::PendingChange {
             object: format!("Deployment {name}"),
@@ -283,8 +287,8 @@ async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut Applied
 async fn secrets(
     cr: &PulseIngest,
     context: &Context,
-    remembered: &mut Remembered,
-) -> std::collections::BTreeMap<crate::crd::SecretKey, Reading> {
+    remembered: &mut ObjectMemory,
+) -> std::collections::BTreeMap<crate::crd::SecretKey, SecretRead> {
     if let Some((at, generation, readings)) = &remembered.secrets {
         let complete = readings.values().all(|reading| reading.found().is_some());
         let patience = if complete { context.intervals.secrets } else { context.intervals.missing };
@@ -301,9 +305,9 @@ async fn secrets(
 async fn write_status(
     cr: &PulseIngest,
     context: &Context,
-    remembered: &mut Remembered,
+    remembered: &mut ObjectMemory,
     status: PulseIngestStatus,
-) -> Result<(), RoundError> {
+) -> Result<(), ReconcileAborted> {
     if cr.status.as_ref() == Some(&status) {
         return Ok(());
     }
@@ -323,7 +327,7 @@ async fn write_status(
         }
         // It was deleted meanwhile.
         Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
-        Err(error) => Err(RoundError::Status(error)),
+        Err(error) => Err(ReconcileAborted::Status(error)),
     }
 }
 
@@ -333,7 +337,7 @@ fn version_of(cr: &PulseIngest) -> u64 {
 }
 
 impl Context {
-    fn remembered(&self, key: Key) -> Arc<tokio::sync::Mutex<Remembered>> {
+    fn remembered(&self, key: Key) -> Arc<tokio::sync::Mutex<ObjectMemory>> {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(remembered) = objects.get(&key) {
             return remembered.clone();
@@ -364,9 +368,9 @@ mod tests {
     #[test]
     fn a_wake_that_is_past_is_not_looked_at_again_at_once() {
         let at = |second| Timestamp::from_second(second).expect("valid");
-        assert_eq!(until_wake(at(70), at(60)), Some(Duration::from_secs(10)));
-        assert_eq!(until_wake(at(60), at(60)), None);
-        assert_eq!(until_wake(at(50), at(60)), None);
+        assert_eq!(time_until_wake(at(70), at(60)), Some(Duration::from_secs(10)));
+        assert_eq!(time_until_wake(at(60), at(60)), None);
+        assert_eq!(time_until_wake(at(50), at(60)), None);
     }
 
     #[test]

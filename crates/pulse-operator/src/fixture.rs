@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::crd::PulseIngest;
 
 /// An object as the API server stores it, with changes to its spec.
-pub(crate) fn ingest(changes: Value) -> PulseIngest {
+pub(crate) fn pulse_ingest(changes: Value) -> PulseIngest {
     let mut object = json!({
         "apiVersion": "pulseboard.dev/v1alpha1",
         "kind": "PulseIngest",

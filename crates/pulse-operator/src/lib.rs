@@ -17,6 +17,7 @@ mod events;
 #[cfg(test)]
 mod fixture;
 mod lease;
+mod memory;
 mod metrics;
 pub mod migration;
 pub mod names;
@@ -28,7 +29,6 @@ mod pods;
 mod preflight;
 mod progress;
 pub mod rbac;
-mod remembered;
 pub mod revision;
 pub mod scaling;
 pub mod secrets;

@@ -43,7 +43,7 @@ struct ResultLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
     direction: &'static str,
-    law: String,
+    reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,9 +91,9 @@ impl OperatorMetrics {
         self.duration.observe(seconds);
     }
 
-    pub(crate) fn decided(&self, from: i32, to: i32, law: &str) {
+    pub(crate) fn decided(&self, from: i32, to: i32, reason: &str) {
         let direction = if to > from { "up" } else { "down" };
-        self.decisions.get_or_create(&DecisionLabels { direction, law: law.to_owned() }).inc();
+        self.decisions.get_or_create(&DecisionLabels { direction, reason: reason.to_owned() }).inc();
     }
 
     pub(crate) fn observe(&self, namespace: &str, name: &str, desired: i32, ready: i32, backlog: Option<i64>) {

@@ -64,7 +64,7 @@ struct JobResult {
 }
 
 /// How a Job is.
-enum Outcome {
+enum JobOutcome {
     /// There is none of that name.
     Absent,
     /// It runs; a pod may have trouble to start.
@@ -108,7 +108,7 @@ pub fn plan(
         return waiting(known, "PlanNeedsApproval", message, true);
     }
     let outcome = outcome(&request.name, jobs, job_pods);
-    if matches!(outcome, Outcome::Absent)
+    if matches!(outcome, JobOutcome::Absent)
         && let Some(other) = jobs.iter().find(|job| is_running(job))
     {
         let status = MigrationsStatus { state: MigrationState::Running, ..known };
@@ -166,7 +166,7 @@ fn advance(
     cr: &PulseIngest,
     request: JobRequest,
     after: String,
-    outcome: Outcome,
+    outcome: JobOutcome,
     known: MigrationsStatus,
     now: Timestamp,
 ) -> Migration {
@@ -186,27 +186,28 @@ fn advance(
         ahead: None,
     };
     let finished_at = known.finished_at.clone().filter(|_| ours).unwrap_or(Time(now));
-    if ours && known.state == MigrationState::Planned && matches!(outcome, Outcome::Absent | Outcome::Running(_)) {
+    if ours && known.state == MigrationState::Planned && matches!(outcome, JobOutcome::Absent | JobOutcome::Running(_))
+    {
         // By hand: look again, and say the same until the answer is another.
         let message = known.message.clone();
-        let create = matches!(outcome, Outcome::Absent).then_some(request);
+        let create = matches!(outcome, JobOutcome::Absent).then_some(request);
         return Migration { create, ..waiting(known, "ManualMigrationNeeded", message, true) };
     }
     let verb = if kind == JobKind::Plan { "planning" } else { "migrating" };
     match outcome {
-        Outcome::Absent => {
+        JobOutcome::Absent => {
             let message = format!("{verb} with Job {}", request.name);
             Migration { create: Some(request), ..waiting(status, running(kind), message, false) }
         }
-        Outcome::Running(None) => {
+        JobOutcome::Running(None) => {
             let message = format!("{verb} with Job {}", request.name);
             waiting(status, running(kind), message, false)
         }
-        Outcome::Running(Some(trouble)) => {
+        JobOutcome::Running(Some(trouble)) => {
             let message = format!("the pod of Job {} does not start: {trouble}", request.name);
             waiting(status, "MigrationPodNotStarting", message, false)
         }
-        Outcome::Failed { exit_code, message } => {
+        JobOutcome::Failed { exit_code, message } => {
             status.state = MigrationState::Failed;
             status.exit_code = exit_code;
             status.message = message;
@@ -216,7 +217,7 @@ fn advance(
             let keep = if last { KEEP_SECONDS } else { AGAIN_SECONDS };
             Migration { expire: vec![(request.name, keep)], ..waiting(status, "MigrationFailed", text, last) }
         }
-        Outcome::Succeeded(result) => {
+        JobOutcome::Succeeded(result) => {
             status.finished_at = Some(finished_at);
             status.ahead = result.as_ref().map(|result| result.ahead).filter(|ahead| *ahead > 0);
             status.schema_version = result.as_ref().map(|result| result.newest).or(status.schema_version);
@@ -308,10 +309,10 @@ fn ended(job: &Job) -> Option<(&str, String)> {
     ended.next().map(|condition| (condition.type_.as_str(), condition.message.clone().unwrap_or_default()))
 }
 
-fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> Outcome {
-    let Some(job) = jobs.iter().find(|job| job.name_any() == name) else { return Outcome::Absent };
+fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> JobOutcome {
+    let Some(job) = jobs.iter().find(|job| job.name_any() == name) else { return JobOutcome::Absent };
     if job.metadata.deletion_timestamp.is_some() {
-        return Outcome::Running(None);
+        return JobOutcome::Running(None);
     }
     let mut pods: Vec<&Arc<Pod>> = job_pods
         .iter()
@@ -321,15 +322,15 @@ fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> Outcome {
     let last = pods.iter().rev().find_map(|pod| terminated(pod));
     if last.is_none() && !pods.is_empty() && ended(job).is_some() {
         // Its pod has ended too, but the watch of pods is behind the one of Jobs.
-        return Outcome::Running(None);
+        return JobOutcome::Running(None);
     }
     match ended(job) {
-        None => Outcome::Running(pods.iter().rev().find_map(|pod| pods::trouble(pod))),
+        None => JobOutcome::Running(pods.iter().rev().find_map(|pod| pods::trouble(pod))),
         Some(("Complete", _)) => {
             let text = last.and_then(|state| state.message.clone());
-            Outcome::Succeeded(text.and_then(|text| serde_json::from_str(&text).ok()))
+            JobOutcome::Succeeded(text.and_then(|text| serde_json::from_str(&text).ok()))
         }
-        Some((_, message)) => Outcome::Failed {
+        Some((_, message)) => JobOutcome::Failed {
             exit_code: last.map(|state| state.exit_code),
             message: last.and_then(|state| state.message.clone()).map_or(message, |text| last_line(&text)),
         },

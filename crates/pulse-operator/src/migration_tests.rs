@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::ingest;
+use crate::fixture::pulse_ingest;
 use crate::revision;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -50,7 +50,7 @@ fn reason(migration: &Migration) -> &str {
 
 #[test]
 fn a_new_object_gets_a_job_and_waits_for_it() {
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     let first = step(&mut cr, &[], &[]);
     let name = first.create.clone().expect("a Job").name;
     assert!(name.starts_with("main-migrate-") && name.len() == "main-migrate-".len() + 10);
@@ -66,7 +66,7 @@ fn a_new_object_gets_a_job_and_waits_for_it() {
 
 #[test]
 fn a_job_that_vanished_runs_again_unless_its_result_is_known() {
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
     assert_eq!(step(&mut cr, &[], &[]).create.map(|job| job.name), Some(name.clone()), "gone without a result");
     let (jobs, pods) = ended(&name, 0, NOTHING);
@@ -78,7 +78,7 @@ fn a_job_that_vanished_runs_again_unless_its_result_is_known() {
 #[test]
 fn exit_codes_that_no_retry_can_change_stop_it_and_others_run_again() {
     for code in 20..=25 {
-        let mut cr = ingest(json!({}));
+        let mut cr = pulse_ingest(json!({}));
         let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
         let (jobs, pods) = ended(&name, code, "{\"a log line\"}\nnot migrated: because");
         let failed = step(&mut cr, &jobs, &pods);
@@ -87,7 +87,7 @@ fn exit_codes_that_no_retry_can_change_stop_it_and_others_run_again() {
         let later = step(&mut cr, &[], &[]);
         assert_eq!((later.create.is_none(), reason(&later)), (true, "MigrationFailed"), "{code} stays");
     }
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
     let (jobs, pods) = ended(&name, 1, "not migrated: PostgreSQL is away");
     let failed = step(&mut cr, &jobs, &pods);
@@ -98,7 +98,7 @@ fn exit_codes_that_no_retry_can_change_stop_it_and_others_run_again() {
 
 #[test]
 fn a_result_is_told_once_and_the_same() {
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
     let (jobs, pods) = ended(&name, 1, "not migrated: away");
     let first = step(&mut cr, &jobs, &pods);
@@ -109,7 +109,7 @@ fn a_result_is_told_once_and_the_same() {
 
 #[test]
 fn changed_inputs_are_a_new_job_and_wait_for_the_running_one() {
-    let name = |changes: Value| step(&mut ingest(changes), &[], &[]).create.expect("a Job").name;
+    let name = |changes: Value| step(&mut pulse_ingest(changes), &[], &[]).create.expect("a Job").name;
     let first = name(json!({}));
     assert_eq!(first, name(json!({ "api": { "replicas": 9 } })), "other fields are no inputs");
     let changes = [
@@ -121,14 +121,14 @@ fn changed_inputs_are_a_new_job_and_wait_for_the_running_one() {
     for changes in changes {
         assert_ne!(first, name(changes.clone()), "{changes}");
     }
-    let mut cr = ingest(json!({ "image": { "tag": "2" } }));
+    let mut cr = pulse_ingest(json!({ "image": { "tag": "2" } }));
     let waits = step(&mut cr, &running(&first), &[]);
     assert_eq!((waits.create.is_none(), reason(&waits)), (true, "MigrationRunning"));
 }
 
 #[test]
 fn a_plan_waits_for_its_own_hash() {
-    let mut cr = ingest(policy("Plan"));
+    let mut cr = pulse_ingest(policy("Plan"));
     let job = step(&mut cr, &[], &[]).create.expect("a Job");
     assert_eq!(job.args, ["migrate", "--plan"]);
     let (jobs, pods) = ended(&job.name, 0, PLANNED);
@@ -153,7 +153,7 @@ fn a_plan_waits_for_its_own_hash() {
 
 #[test]
 fn a_plan_that_was_approved_once_approves_no_other_image_and_may_be_made_again() {
-    let mut cr = ingest(policy("Plan"));
+    let mut cr = pulse_ingest(policy("Plan"));
     let planning = step(&mut cr, &[], &[]).create.expect("a Job");
     let (mut jobs, mut pods) = ended(&planning.name, 0, PLANNED);
     step(&mut cr, &jobs, &pods);
@@ -179,7 +179,7 @@ fn a_plan_that_was_approved_once_approves_no_other_image_and_may_be_made_again()
 
 #[test]
 fn a_version_that_comes_back_is_held_against_the_schema_as_it_is_now() {
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     let first = step(&mut cr, &[], &[]).create.expect("a Job").name;
     let (mut jobs, mut pods) = ended(&first, 0, NOTHING);
     assert!(step(&mut cr, &jobs, &pods).done);
@@ -206,7 +206,7 @@ fn a_version_that_comes_back_is_held_against_the_schema_as_it_is_now() {
 
 #[test]
 fn a_result_is_waited_for_and_is_of_our_container() {
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
     let (jobs, pods) = ended(&name, 0, NOTHING);
     let late: Pod = serde_json::from_value(json!({ "metadata": pods[0].metadata })).unwrap();
@@ -222,7 +222,7 @@ fn a_result_is_waited_for_and_is_of_our_container() {
 
 #[test]
 fn by_hand_means_looking_again_until_nothing_is_pending() {
-    let mut cr = ingest(policy("Manual"));
+    let mut cr = pulse_ingest(policy("Manual"));
     let job = step(&mut cr, &[], &[]).create.expect("a Job");
     let (jobs, pods) = ended(&job.name, 0, PLANNED);
     let planned = step(&mut cr, &jobs, &pods);
@@ -241,7 +241,7 @@ fn by_hand_means_looking_again_until_nothing_is_pending() {
 
 #[test]
 fn a_plan_whose_pod_is_gone_is_made_again() {
-    let mut cr = ingest(policy("Plan"));
+    let mut cr = pulse_ingest(policy("Plan"));
     let job = step(&mut cr, &[], &[]).create.expect("a Job");
     let (jobs, _) = ended(&job.name, 0, PLANNED);
     let lost = step(&mut cr, &jobs, &[]);
@@ -250,7 +250,7 @@ fn a_plan_whose_pod_is_gone_is_made_again() {
 
 #[test]
 fn a_pod_that_does_not_start_is_told() {
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
     let pod = json!({
         "metadata": { "name": name, "labels": { "batch.kubernetes.io/job-name": name } },
@@ -266,7 +266,7 @@ fn a_pod_that_does_not_start_is_told() {
 
 #[test]
 fn an_unreadable_url_changes_nothing_of_what_runs() {
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     let wanted = revision::desired(&cr.spec);
     let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
     let (jobs, pods) = ended(&name, 0, NOTHING);

@@ -116,7 +116,7 @@ pub fn is_of_former(metadata: &ObjectMeta, cr: &PulseIngest) -> bool {
 }
 
 /// `<namespace>/<name>`: whose database and Redis keys they are.
-pub fn ingest(cr: &PulseIngest) -> String {
+pub fn instance_id(cr: &PulseIngest) -> String {
     format!("{}/{}", cr.namespace().unwrap_or_default(), cr.name_any())
 }
 
@@ -133,11 +133,11 @@ pub fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::ingest;
+    use crate::fixture::pulse_ingest;
 
     #[test]
     fn an_object_is_ours_of_a_former_one_or_of_somebody_else() {
-        let cr = ingest(serde_json::json!({}));
+        let cr = pulse_ingest(serde_json::json!({}));
         let ours = metadata(&cr, child(&cr, "api"), "api");
         let mut former = ours.clone();
         former.owner_references.as_mut().expect("an owner")[0].uid = "another".into();

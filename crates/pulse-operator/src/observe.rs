@@ -10,17 +10,17 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use crate::apply::brief;
+use crate::apply::api_message;
 use crate::cache::Cache;
 use crate::crd::{PulseIngest, SecretKey};
 use crate::names::{self, Role};
-use crate::secrets::{Hidden, Reading};
+use crate::secrets::{Hidden, SecretRead};
 
 /// The caches of everything that we made, by label.
 #[derive(Clone)]
 pub struct Caches {
     /// The objects themselves.
-    pub ingests: Store<PulseIngest>,
+    pub objects: Store<PulseIngest>,
     /// Deployments of ours.
     pub deployments: Cache<Deployment>,
     /// Jobs of ours.
@@ -68,7 +68,7 @@ pub struct Observed {
     /// By role.
     pub pods: BTreeMap<Role, Vec<Arc<Pod>>>,
     /// What came of reading each Secret that is referred to.
-    pub secrets: BTreeMap<SecretKey, Reading>,
+    pub secrets: BTreeMap<SecretKey, SecretRead>,
 }
 
 impl Caches {
@@ -130,7 +130,7 @@ pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
 }
 
 /// Reads Secrets with `client`; only a definite "not found" is missing.
-pub async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, Reading> {
+pub async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, SecretRead> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &cr.namespace().unwrap_or_default());
     let mut read: BTreeMap<String, Result<Option<Secret>, kube::Error>> = BTreeMap::new();
     let mut readings = BTreeMap::new();
@@ -140,11 +140,13 @@ pub async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, R
         }
         let reading = match read.get(&key.name) {
             Some(Ok(Some(secret))) => match secret.data.as_ref().and_then(|data| data.get(&key.key)) {
-                Some(value) => Reading::Found(Hidden::new(value.0.clone())),
-                None => Reading::Missing(format!("Secret {} has no key {}", key.name, key.key)),
+                Some(value) => SecretRead::Found(Hidden::new(value.0.clone())),
+                None => SecretRead::Missing(format!("Secret {} has no key {}", key.name, key.key)),
             },
-            Some(Ok(None)) => Reading::Missing(format!("Secret {} does not exist", key.name)),
-            Some(Err(error)) => Reading::Unreadable(format!("Secret {} cannot be read: {}", key.name, brief(error))),
+            Some(Ok(None)) => SecretRead::Missing(format!("Secret {} does not exist", key.name)),
+            Some(Err(error)) => {
+                SecretRead::Unreadable(format!("Secret {} cannot be read: {}", key.name, api_message(error)))
+            }
             None => continue,
         };
         readings.insert(key, reading);

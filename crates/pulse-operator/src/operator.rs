@@ -1,4 +1,4 @@
-//! The process: watches, leadership, and rounds for as long as we lead.
+//! The process: watches, leadership, and reconciles for as long as we lead.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ use crate::watches::Watches;
 const CONCURRENCY: u16 = 16;
 /// Changes of one object within this time are looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// How long the last rounds may take at the end.
+/// How long the last reconciles may take at the end.
 const DRAIN: Duration = Duration::from_secs(20);
 /// The Secret that holds the key of digests, in our own namespace.
 pub(crate) const DIGEST_SECRET: &str = "pulse-operator-digest-key";
@@ -159,7 +159,7 @@ impl Operator {
         let guarded = make(Arc::new(move || leads.remaining())).map_err(OperatorError::Client)?;
         let (trigger, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
-        tokio::spawn(look_when_sampled(samples, trigger.clone()));
+        tokio::spawn(reconcile_on_sample(samples, trigger.clone()));
         let watches = Watches {
             client: always.clone(),
             namespace: config.namespace.clone(),
@@ -208,7 +208,7 @@ impl Operator {
             objects: Mutex::new(HashMap::new()),
         });
         let ended = CancellationToken::new();
-        let mut rounds = tokio::spawn(rounds(caches, triggered, context, ended.clone()));
+        let mut reconciles = tokio::spawn(reconciles(caches, triggered, context, ended.clone()));
         let lost = tokio::select! {
             _ = &mut renewing => true,
             () = shutdown.cancelled() => false,
@@ -217,12 +217,12 @@ impl Operator {
         ended.cancel();
         if lost {
             // What is on its way is given up at once: somebody else may lead soon.
-            rounds.abort();
+            reconciles.abort();
             return Err(OperatorError::LostLead);
         }
-        if tokio::time::timeout(DRAIN, &mut rounds).await.is_err() {
-            tracing::warn!("the last rounds did not end in time");
-            rounds.abort();
+        if tokio::time::timeout(DRAIN, &mut reconciles).await.is_err() {
+            tracing::warn!("the last reconciles did not end in time");
+            reconciles.abort();
         }
         released.cancel();
         if let Ok(mut elector) = renewing.await {
@@ -232,13 +232,13 @@ impl Operator {
     }
 }
 
-async fn rounds(
+async fn reconciles(
     caches: Caches,
     triggered: tokio::sync::mpsc::UnboundedReceiver<ObjectRef<PulseIngest>>,
     context: Arc<Context>,
     ended: CancellationToken,
 ) {
-    let all: Vec<_> = caches.ingests.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect();
+    let all: Vec<_> = caches.objects.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect();
     let later =
         futures_util::stream::unfold(triggered, async |mut triggered| Some((triggered.recv().await?, triggered)));
     let queue = futures_util::stream::iter(all)
@@ -251,7 +251,7 @@ async fn rounds(
         |object, context| Box::pin(reconcile(object, context)),
         never,
         context.clone(),
-        caches.ingests.clone(),
+        caches.objects.clone(),
         queue.map(|item| item.map(Request)),
         settings,
     );
@@ -269,7 +269,7 @@ async fn discard<T>(triggered: &mut tokio::sync::mpsc::UnboundedReceiver<T>) {
     std::future::pending().await
 }
 
-async fn look_when_sampled(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: crate::watches::Trigger) {
+async fn reconcile_on_sample(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: crate::watches::Trigger) {
     while let Some(Key { namespace, name, uid: _ }) = samples.recv().await {
         // Nobody listens only at the end.
         let _ = trigger.send(ObjectRef::new(&name).within(&namespace));
@@ -286,10 +286,10 @@ impl From<Request> for kube::runtime::controller::ReconcileRequest<PulseIngest> 
 }
 
 async fn synced(caches: &Caches) {
-    let Caches { ingests, deployments, jobs, pods, services, service_accounts, disruption_budgets } = caches;
+    let Caches { objects, deployments, jobs, pods, services, service_accounts, disruption_budgets } = caches;
     // An error means that its watch has ended, and then so have we.
     let _ = tokio::join!(
-        ingests.wait_until_ready(),
+        objects.wait_until_ready(),
         deployments.wait_until_ready(),
         jobs.wait_until_ready(),
         pods.wait_until_ready(),

@@ -9,11 +9,11 @@ use crate::migration::{self, Migration};
 use crate::names::{Role, SECRETS};
 use crate::observe::Observed;
 use crate::revision;
-use crate::secrets::{DigestKey, Reading};
+use crate::secrets::{DigestKey, SecretRead};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct ReconcilePlan {
     /// What is asked for.
     pub wanted: Revision,
     /// What runs from now on; none before the first migration.
@@ -29,9 +29,9 @@ pub struct Plan {
 }
 
 /// Decides.
-pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timestamp) -> Plan {
+pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timestamp) -> ReconcilePlan {
     let wanted = revision::desired(&cr.spec);
-    let found = |key: &SecretKey| observed.secrets.get(key).and_then(Reading::found);
+    let found = |key: &SecretKey| observed.secrets.get(key).and_then(SecretRead::found);
     // Without the CA a Job's pod would not start, and the Job would have to end before there is another.
     let ca_is_there = cr.spec.database.ca_secret_ref.as_ref().is_none_or(|key| found(key).is_some());
     let url = found(&wanted.database_url_secret_ref).filter(|_| ca_is_there);
@@ -49,12 +49,12 @@ pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timesta
     let mut unreadable = Vec::new();
     for reading in observed.secrets.values() {
         match reading {
-            Reading::Found(_) => {}
-            Reading::Missing(why) => missing.push(why.clone()),
-            Reading::Unreadable(why) => unreadable.push(why.clone()),
+            SecretRead::Found(_) => {}
+            SecretRead::Missing(why) => missing.push(why.clone()),
+            SecretRead::Unreadable(why) => unreadable.push(why.clone()),
         }
     }
-    Plan { wanted, active, migration, secrets, missing, unreadable }
+    ReconcilePlan { wanted, active, migration, secrets, missing, unreadable }
 }
 
 /// What runs: as the status says, or as the Deployments say if the status was lost.

@@ -7,12 +7,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 
-use crate::apply::brief;
+use crate::apply::api_message;
 use crate::crd::{PulseIngest, crd};
 use crate::observe;
 use crate::operator::{Kubernetes, OperatorError};
 use crate::rbac;
-use crate::secrets::Reading;
+use crate::secrets::SecretRead;
 
 /// The oldest minor version that we support.
 const OLDEST_MINOR: u32 = 33;
@@ -67,7 +67,9 @@ async fn version(client: &Client) -> Finding {
                 Finding::bad(name, version.git_version, format!("upgrade the cluster to 1.{OLDEST_MINOR} or newer"))
             }
         }
-        Err(error) => Finding::bad(name, "unreachable", format!("check KUBECONFIG and the network: {}", brief(&error))),
+        Err(error) => {
+            Finding::bad(name, "unreachable", format!("check KUBECONFIG and the network: {}", api_message(&error)))
+        }
     }
 }
 
@@ -95,7 +97,7 @@ async fn definition(client: &Client) -> Finding {
         Ok(None) => Finding::bad(name, "not installed", fix),
         // Nobody needs this right but for this line.
         Err(kube::Error::Api(status)) if status.is_forbidden() => Finding::good(name, "not readable with these rights"),
-        Err(error) => Finding::bad(name, "unknown", brief(&error)),
+        Err(error) => Finding::bad(name, "unknown", api_message(&error)),
     }
 }
 
@@ -109,7 +111,7 @@ async fn pod_security(client: &Client, namespace: &str) -> Finding {
         }
         Ok(None) => Finding::bad(name, "does not exist", format!("kubectl create namespace {namespace}")),
         Err(kube::Error::Api(status)) if status.is_forbidden() => Finding::good(name, "not readable with these rights"),
-        Err(error) => Finding::bad(name, "unknown", brief(&error)),
+        Err(error) => Finding::bad(name, "unknown", api_message(&error)),
     }
 }
 
@@ -128,7 +130,7 @@ async fn rights(client: &Client, namespace: &str) -> Vec<Finding> {
             match may(client, attributes).await {
                 Ok(true) => {}
                 Ok(false) => missing.push(what.trim_end_matches('.').to_owned()),
-                Err(error) => return vec![Finding::bad("rights", "unknown", brief(&error))],
+                Err(error) => return vec![Finding::bad("rights", "unknown", api_message(&error))],
             }
         }
     }
@@ -175,22 +177,22 @@ async fn may(client: &Client, attributes: ResourceAttributes) -> Result<bool, ku
 }
 
 async fn references(client: &Client, namespace: &str) -> Vec<Finding> {
-    let ingests: Api<PulseIngest> = Api::namespaced(client.clone(), namespace);
-    let Ok(list) = ingests.list(&ListParams::default()).await else {
+    let objects: Api<PulseIngest> = Api::namespaced(client.clone(), namespace);
+    let Ok(list) = objects.list(&ListParams::default()).await else {
         // Without the definition there are none; without the right, the line above says so.
         return Vec::new();
     };
     let mut findings = Vec::new();
-    for ingest in list {
-        let name = format!("PulseIngest {}", ingest.name_any());
+    for owner in list {
+        let name = format!("PulseIngest {}", owner.name_any());
         let mut bad = Vec::new();
-        for (key, reading) in observe::secrets(client, &ingest).await {
+        for (key, reading) in observe::secrets(client, &owner).await {
             let create =
                 format!("kubectl -n {namespace} create secret generic {} --from-literal={}=…", key.name, key.key);
             match reading {
-                Reading::Found(_) => {}
-                Reading::Missing(why) => bad.push(Finding::bad(&name, why, create)),
-                Reading::Unreadable(why) => bad.push(Finding::bad(&name, why, "allow the operator to get Secrets")),
+                SecretRead::Found(_) => {}
+                SecretRead::Missing(why) => bad.push(Finding::bad(&name, why, create)),
+                SecretRead::Unreadable(why) => bad.push(Finding::bad(&name, why, "allow the operator to get Secrets")),
             }
         }
         if bad.is_empty() {

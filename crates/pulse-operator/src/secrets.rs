@@ -29,7 +29,7 @@ impl fmt::Debug for Hidden {
 
 /// What came of reading a key of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
+pub enum SecretRead {
     /// Its value.
     Found(Hidden),
     /// The API server says that it is not there: a sentence for the status.
@@ -38,7 +38,7 @@ pub enum Reading {
     Unreadable(String),
 }
 
-impl Reading {
+impl SecretRead {
     /// The value, if it was read.
     pub fn found(&self) -> Option<&Hidden> {
         match self {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_value_is_never_printed() {
-        let reading = Reading::Found(Hidden::new(b"canary".to_vec()));
+        let reading = SecretRead::Found(Hidden::new(b"canary".to_vec()));
         assert!(!format!("{reading:?} {:?}", DigestKey::new(b"canary".to_vec())).contains("canary"));
     }
 }

@@ -15,7 +15,7 @@ use crate::desired;
 use crate::migration::Waiting;
 use crate::names::{self, Role};
 use crate::observe::Observed;
-use crate::plan::Plan;
+use crate::plan::ReconcilePlan;
 use crate::pods;
 
 /// How long a reference may be missing before somebody has to look.
@@ -23,7 +23,7 @@ pub const REFERENCE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A condition before it has times.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub struct ConditionState {
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
     /// A word.
@@ -32,7 +32,7 @@ pub struct State {
     pub message: String,
 }
 
-impl State {
+impl ConditionState {
     /// Puts one together.
     pub fn new(status: &'static str, reason: &str, message: impl Into<String>) -> Self {
         Self { status, reason: reason.to_owned(), message: message.into() }
@@ -51,12 +51,12 @@ pub struct ScalingReport {
     /// For the status.
     pub status: Option<AutoscalingStatus>,
     /// `QueueReachable`, `ScalingActive`, `ScalingLimited`, `BacklogWithinTarget`.
-    pub conditions: Vec<(&'static str, State)>,
+    pub conditions: Vec<(&'static str, ConditionState)>,
 }
 
 /// What kept the round from doing all that it wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Obstacle {
+pub enum ReconcileError {
     /// An object of that name belongs to somebody else.
     NameConflict(String),
     /// Anything that may pass by itself.
@@ -70,11 +70,11 @@ pub struct Findings<'a> {
     /// What there is.
     pub observed: &'a Observed,
     /// What was decided.
-    pub plan: &'a Plan,
+    pub plan: &'a ReconcilePlan,
     /// How the number of workers came about.
     pub scaling: ScalingReport,
     /// What went wrong.
-    pub obstacle: Option<Obstacle>,
+    pub obstacle: Option<ReconcileError>,
     /// For how long a reference has been missing.
     pub missing_for: Option<Duration>,
     /// What waits.
@@ -119,48 +119,50 @@ pub fn status(findings: Findings<'_>) -> PulseIngestStatus {
 fn core_states(
     cr: &PulseIngest,
     observed: &Observed,
-    plan: &Plan,
-    obstacle: Option<&Obstacle>,
+    plan: &ReconcilePlan,
+    obstacle: Option<&ReconcileError>,
     missing_for: Option<Duration>,
     pending: &[PendingChange],
-) -> Vec<(&'static str, State)> {
+) -> Vec<(&'static str, ConditionState)> {
     let available = available(cr, observed);
     let migrated = migrated(plan);
     let rollout = rollout(cr, observed);
     // Why it is not ready, and whether time alone may help.
-    let problem: Option<(State, bool)> = first([
+    let problem: Option<(ConditionState, bool)> = first([
         obstacle.map(|obstacle| match obstacle {
-            Obstacle::NameConflict(message) => (State::new("False", "NameConflict", message), true),
-            Obstacle::Error(message) => (State::new("False", "ReconcileFailed", message), false),
+            ReconcileError::NameConflict(message) => (ConditionState::new("False", "NameConflict", message), true),
+            ReconcileError::Error(message) => (ConditionState::new("False", "ReconcileFailed", message), false),
         }),
         (!plan.missing.is_empty()).then(|| {
             let late = missing_for.is_some_and(|time| time >= REFERENCE_PATIENCE);
             let reason = if late { "ReferenceMissing" } else { "WaitingForReference" };
-            (State::new("False", reason, plan.missing.join("; ")), late)
+            (ConditionState::new("False", reason, plan.missing.join("; ")), late)
         }),
-        plan.migration
-            .waiting
-            .as_ref()
-            .map(|waiting| (State::new("False", waiting.reason, waiting_message(plan, waiting)), waiting.needs_human)),
-        (cr.spec.paused && !pending.is_empty())
-            .then(|| (State::new("False", "Paused", format!("paused with {} changes pending", pending.len())), false)),
+        plan.migration.waiting.as_ref().map(|waiting| {
+            (ConditionState::new("False", waiting.reason, waiting_message(plan, waiting)), waiting.needs_human)
+        }),
+        (cr.spec.paused && !pending.is_empty()).then(|| {
+            (ConditionState::new("False", "Paused", format!("paused with {} changes pending", pending.len())), false)
+        }),
         match rollout {
             Rollout::Done => None,
-            Rollout::Going(message) => Some((State::new("False", "RolloutInProgress", message), false)),
-            Rollout::Stuck(message) => Some((State::new("False", "RolloutStuck", message), true)),
+            Rollout::Going(message) => Some((ConditionState::new("False", "RolloutInProgress", message), false)),
+            Rollout::Stuck(message) => Some((ConditionState::new("False", "RolloutStuck", message), true)),
         },
     ]);
     let ready = match &problem {
         Some((state, _)) => state.clone(),
-        None if cr.spec.paused => State::new("True", "Paused", "paused, and as the spec says"),
-        None if cr.spec.stopped => State::new("True", "Stopped", "every role is at zero, as the spec says"),
-        None => State::new("True", "AsExpected", format!("version {} runs", plan.wanted.version)),
+        None if cr.spec.paused => ConditionState::new("True", "Paused", "paused, and as the spec says"),
+        None if cr.spec.stopped => ConditionState::new("True", "Stopped", "every role is at zero, as the spec says"),
+        None => ConditionState::new("True", "AsExpected", format!("version {} runs", plan.wanted.version)),
     };
     let mut states = vec![("Ready", ready), ("Available", available), ("Migrated", migrated)];
     match problem {
-        Some((state, true)) => states.push(("Stalled", State { status: "True", ..state })),
+        Some((state, true)) => states.push(("Stalled", ConditionState { status: "True", ..state })),
         // While it is paused, nothing goes on.
-        Some((state, false)) if !cr.spec.paused => states.push(("Reconciling", State { status: "True", ..state })),
+        Some((state, false)) if !cr.spec.paused => {
+            states.push(("Reconciling", ConditionState { status: "True", ..state }))
+        }
         _ => {}
     }
     states
@@ -170,32 +172,34 @@ fn first<T, const N: usize>(options: [Option<T>; N]) -> Option<T> {
     options.into_iter().flatten().next()
 }
 
-fn available(cr: &PulseIngest, observed: &Observed) -> State {
+fn available(cr: &PulseIngest, observed: &Observed) -> ConditionState {
     let ready = role_status(observed, Role::Api).ready;
     if ready > 0 {
-        return State::new("True", "MinimumAvailable", "at least one API pod is ready");
+        return ConditionState::new("True", "MinimumAvailable", "at least one API pod is ready");
     }
     let reason = if cr.spec.stopped { "Stopped" } else { "NoApiPods" };
     let trouble = observed.pods.get(&Role::Api).into_iter().flatten().find_map(|pod| pods::trouble(pod));
-    State::new("False", reason, trouble.unwrap_or_else(|| "no API pod is ready".into()))
+    ConditionState::new("False", reason, trouble.unwrap_or_else(|| "no API pod is ready".into()))
 }
 
-fn migrated(plan: &Plan) -> State {
+fn migrated(plan: &ReconcilePlan) -> ConditionState {
     match &plan.migration.waiting {
-        Some(waiting) => State::new("False", waiting.reason, waiting_message(plan, waiting)),
+        Some(waiting) => ConditionState::new("False", waiting.reason, waiting_message(plan, waiting)),
         None => match plan.migration.status.ahead {
-            Some(ahead) => State::new(
+            Some(ahead) => ConditionState::new(
                 "True",
                 "SchemaAheadCompatible",
                 format!("the schema has {ahead} newer migrations, all of them additive"),
             ),
-            None => State::new("True", "UpToDate", format!("the schema is as {} needs it", plan.wanted.version)),
+            None => {
+                ConditionState::new("True", "UpToDate", format!("the schema is as {} needs it", plan.wanted.version))
+            }
         },
     }
 }
 
 /// With why a Secret cannot be read, if that is what is waited for: a missing right passes by no waiting.
-fn waiting_message(plan: &Plan, waiting: &Waiting) -> String {
+fn waiting_message(plan: &ReconcilePlan, waiting: &Waiting) -> String {
     match plan.unreadable.as_slice() {
         unreadable if waiting.reason == "WaitingForReference" && !unreadable.is_empty() => unreadable.join("; "),
         _ => waiting.message.clone(),
@@ -283,8 +287,14 @@ fn workers_status(cr: &PulseIngest, observed: &Observed) -> WorkersStatus {
 }
 
 /// Keeps the time of the last change of `status`.
-fn condition(name: &str, state: State, old: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
-    let State { status, reason, message } = state;
+fn condition(
+    name: &str,
+    state: ConditionState,
+    old: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let ConditionState { status, reason, message } = state;
     let before = old.iter().find(|condition| condition.type_ == name && condition.status == status);
     Condition {
         type_: name.to_owned(),

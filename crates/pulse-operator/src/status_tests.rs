@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::ingest;
+use crate::fixture::pulse_ingest;
 
 /// A Deployment of three ready pods, with changes.
 fn deployment(changes: Value) -> Deployment {
@@ -29,7 +29,7 @@ fn a_number_of_pods_that_is_not_as_the_spec_says_is_going_on() {
         deployments: Role::ALL.map(|role| (role, std::sync::Arc::new(deployment(json!({}))))).into(),
         ..Observed::default()
     };
-    let message = |changes| match rollout(&ingest(changes), &observed) {
+    let message = |changes| match rollout(&pulse_ingest(changes), &observed) {
         Rollout::Going(message) => message,
         other => panic!("{other:?}"),
     };
@@ -39,13 +39,16 @@ fn a_number_of_pods_that_is_not_as_the_spec_says_is_going_on() {
 
 #[test]
 fn what_waits_for_the_end_of_a_pause_does_not_run_yet() {
-    let mut cr = ingest(json!({ "paused": true }));
+    let mut cr = pulse_ingest(json!({ "paused": true }));
     let wanted = crate::revision::desired(&cr.spec);
     let runs = crate::crd::Revision { hash: "before".into(), ..wanted.clone() };
     cr.status.get_or_insert_default().active_revision = Some(runs.clone());
     let observed = Observed::default();
     let key = crate::secrets::DigestKey::new(vec![7]);
-    let plan = Plan { active: Some(wanted.clone()), ..crate::plan::plan(&cr, &observed, &key, Timestamp::UNIX_EPOCH) };
+    let plan = ReconcilePlan {
+        active: Some(wanted.clone()),
+        ..crate::plan::plan(&cr, &observed, &key, Timestamp::UNIX_EPOCH)
+    };
     let active = |cr: &PulseIngest| {
         let findings = Findings {
             cr,
@@ -66,11 +69,11 @@ fn what_waits_for_the_end_of_a_pause_does_not_run_yet() {
 
 #[test]
 fn a_secret_that_cannot_be_read_is_told_with_its_reason() {
-    let cr = ingest(json!({}));
+    let cr = pulse_ingest(json!({}));
     let key = crate::secrets::DigestKey::new(vec![7]);
-    let unreadable = crate::secrets::Reading::Unreadable("forbidden".into());
+    let unreadable = crate::secrets::SecretRead::Unreadable("forbidden".into());
     let observed =
         Observed { secrets: [(cr.spec.database.url_secret_ref.clone(), unreadable)].into(), ..Observed::default() };
     let plan = crate::plan::plan(&cr, &observed, &key, Timestamp::UNIX_EPOCH);
-    assert_eq!(migrated(&plan), State::new("False", "WaitingForReference", "forbidden"));
+    assert_eq!(migrated(&plan), ConditionState::new("False", "WaitingForReference", "forbidden"));
 }

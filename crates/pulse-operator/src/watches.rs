@@ -1,4 +1,4 @@
-//! The watches: one task per kind fills a cache and says which ingest to look at.
+//! The watches: one task per kind fills a cache and says which owner to look at.
 //!
 //! Each has its own back-off, so that one that fails holds up no other. A watch is renewed every `timeout` seconds; one
 //! that makes no progress for twice that long makes the operator not live.
@@ -27,7 +27,7 @@ use crate::progress::WatchProgress;
 /// Objects of one page of a list: a long page is held twice while it is read.
 const PAGE: u32 = 100;
 
-/// Says which ingest to look at.
+/// Says which owner to look at.
 pub(crate) type Trigger = UnboundedSender<ObjectRef<PulseIngest>>;
 
 /// A kind that is watched.
@@ -68,7 +68,7 @@ impl Watches {
     /// Starts them all.
     pub(crate) fn start(&self) -> Caches {
         Caches {
-            ingests: self.ingests(),
+            objects: self.objects(),
             deployments: self.children(|_| {}),
             // Of Jobs and pods only what they came to is read: what they are made of would be most of our memory.
             jobs: self.children(|job: &mut Job| {
@@ -94,7 +94,7 @@ impl Watches {
     }
 
     /// Told only of changes to the spec, the annotations or the deletion: our own status would call us for ever.
-    fn ingests(&self) -> Store<PulseIngest> {
+    fn objects(&self) -> Store<PulseIngest> {
         let (reader, mut writer) = store::<PulseIngest>();
         let mut known: HashMap<ObjectRef<PulseIngest>, Version> = HashMap::new();
         let mut listed = Vec::new();
@@ -159,9 +159,9 @@ impl Watches {
                 match event {
                     Ok(event) => {
                         progress.turned(&kind);
-                        for ingest in take(event) {
+                        for owner in take(event) {
                             // Nobody listens only at the end.
-                            let _ = trigger.send(ingest);
+                            let _ = trigger.send(owner);
                         }
                     }
                     Err(error) => tracing::warn!(kind, %error, "a watch failed and starts again"),

@@ -14,8 +14,10 @@ use crate::metrics::OperatorMetrics;
 use crate::names::{DELETION_COST, Role};
 use crate::observe::Observed;
 use crate::pods;
-use crate::scaling::{Decision, History, Law, Limit, Policy, Sample, WorkerPod, Workers, choose_victims, plan_workers};
-use crate::status::{ScalingReport, State, find, is_rolling};
+use crate::scaling::{
+    Decision, History, Limit, Policy, Sample, ScalingReason, WorkerPod, Workers, choose_victims, plan_workers,
+};
+use crate::status::{ConditionState, ScalingReport, find, is_rolling};
 
 /// Live numbers in the status are this old at most, and at least: each is a write.
 const REFRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -26,7 +28,7 @@ const CONDITIONS: [&str; 4] = ["QueueReachable", "ScalingActive", "ScalingLimite
 
 /// What is remembered of an object's workers.
 #[derive(Default)]
-pub(crate) struct Remembered {
+pub(crate) struct ScalingMemory {
     history: Option<History>,
     /// The newest sample that was looked at.
     seen: Option<Timestamp>,
@@ -50,7 +52,7 @@ pub(crate) fn decide(
     sample: Option<&Sample>,
     migrating: bool,
     poll: Duration,
-    remembered: &mut Remembered,
+    remembered: &mut ScalingMemory,
     now: Timestamp,
 ) -> Option<Decided> {
     let poll = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
@@ -90,10 +92,10 @@ fn worker(pod: &Pod) -> WorkerPod {
 }
 
 /// Carries a decision out; returns the numbers before and after if they differ.
-pub(crate) async fn carry_out(
+pub(crate) async fn apply_scaling(
     applier: &Applier<'_>,
     decided: &Decided,
-    remembered: &mut Remembered,
+    remembered: &mut ScalingMemory,
     metrics: &OperatorMetrics,
     applied: &mut Applied,
     now: Timestamp,
@@ -132,8 +134,8 @@ pub(crate) async fn carry_out(
         return Ok(None);
     }
     history.decided(now, from, decision);
-    metrics.decided(from.cast_signed(), to.cast_signed(), decision.law.name());
-    tracing::info!(object = crate::names::ingest(applier.cr), from, to, why = decision.message, "workers scaled");
+    metrics.decided(from.cast_signed(), to.cast_signed(), decision.reason.name());
+    tracing::info!(object = crate::names::instance_id(applier.cr), from, to, why = decision.message, "workers scaled");
     Ok(Some((from, to)))
 }
 
@@ -142,14 +144,14 @@ pub(crate) fn report(
     cr: &PulseIngest,
     decided: Option<&Decided>,
     scaled: Option<(u32, u32)>,
-    remembered: &mut Remembered,
+    remembered: &mut ScalingMemory,
     now: Timestamp,
 ) -> ScalingReport {
     let (Some(Decided { policy, workers, decision }), Some(history)) = (decided, &remembered.history) else {
         return ScalingReport::default();
     };
     let is_starting = remembered.seen.is_none() && history.sure_for(now) <= policy.poll * PATIENCE;
-    if let Some(told) = told_before(cr).filter(|_| is_starting && scaled.is_none()) {
+    if let Some(told) = previous_decision(cr).filter(|_| is_starting && scaled.is_none()) {
         return told;
     }
     let old = cr.status.as_ref().and_then(|status| status.autoscaling.clone()).unwrap_or_default();
@@ -167,8 +169,8 @@ pub(crate) fn report(
         }
         None => {
             let last = newer(remembered.scaled.clone(), old.last_decision);
-            let changed = last.as_ref().is_none_or(|last| last.law != decision.law.name());
-            let told = changed && refresh && decision.law != Law::Fixed;
+            let changed = last.as_ref().is_none_or(|last| last.reason != decision.reason.name());
+            let told = changed && refresh && decision.reason != ScalingReason::Fixed;
             if told { Some(record(workers.replicas)) } else { last }
         }
     };
@@ -195,10 +197,10 @@ pub(crate) fn report(
 }
 
 /// What was said before we started: with no sample yet, there is nothing to add.
-fn told_before(cr: &PulseIngest) -> Option<ScalingReport> {
+fn previous_decision(cr: &PulseIngest) -> Option<ScalingReport> {
     let status = cr.status.as_ref()?;
     let autoscaling = status.autoscaling.clone().filter(|before| before.mode == mode(cr))?;
-    let condition = |name| find(&status.conditions, name).map(|before| (name, State::of(before)));
+    let condition = |name| find(&status.conditions, name).map(|before| (name, ConditionState::of(before)));
     Some(ScalingReport {
         status: Some(autoscaling),
         conditions: CONDITIONS.into_iter().map(condition).collect::<Option<_>>()?,
@@ -221,28 +223,32 @@ fn mode(cr: &PulseIngest) -> &'static str {
     }
 }
 
-fn reachable(history: &History, sampled: bool) -> State {
+fn reachable(history: &History, sampled: bool) -> ConditionState {
     match history.error() {
-        Some(error) => State::new("False", error.reason(), "the queue cannot be read; what is unknown is not zero"),
-        None if !sampled => State::new("Unknown", "NotSampled", "no sample was taken yet"),
-        None => State::new("True", "SampleOk", "the queue answers"),
+        Some(error) => {
+            ConditionState::new("False", error.reason(), "the queue cannot be read; what is unknown is not zero")
+        }
+        None if !sampled => ConditionState::new("Unknown", "NotSampled", "no sample was taken yet"),
+        None => ConditionState::new("True", "SampleOk", "the queue answers"),
     }
 }
 
-fn active(cr: &PulseIngest, policy: &Policy, decision: &Decision) -> State {
+fn active(cr: &PulseIngest, policy: &Policy, decision: &Decision) -> ConditionState {
     if cr.spec.stopped {
-        return State::new("False", "Stopped", "every role is at zero, as the spec says");
+        return ConditionState::new("False", "Stopped", "every role is at zero, as the spec says");
     }
     match mode(cr) {
-        "External" => State::new("False", "External", "somebody else scales, by workers.replicas"),
-        "Fixed" => State::new("False", "Fixed", "workers.replicas says how many"),
-        _ if decision.law == Law::Unknown => State::new(
+        "External" => ConditionState::new("False", "External", "somebody else scales, by workers.replicas"),
+        "Fixed" => ConditionState::new("False", "Fixed", "workers.replicas says how many"),
+        _ if decision.reason == ScalingReason::Unknown => ConditionState::new(
             "False",
             "MetricsUnavailable",
             "the backlog is not known: the number of workers is held, and never lowered",
         ),
-        _ if policy.paused == AutoscalingPause::All => State::new("False", "Paused", "autoscaling.paused is All"),
-        _ => State::new("True", "ValidMetricFound", "the number of workers follows the queue"),
+        _ if policy.paused == AutoscalingPause::All => {
+            ConditionState::new("False", "Paused", "autoscaling.paused is All")
+        }
+        _ => ConditionState::new("True", "ValidMetricFound", "the number of workers follows the queue"),
     }
 }
 
@@ -260,9 +266,9 @@ fn observed_limit(decision: &Decision) -> Option<Limit> {
     })
 }
 
-fn limited(limit: Option<Limit>) -> State {
+fn limited(limit: Option<Limit>) -> ConditionState {
     let Some(limit) = limit else {
-        return State::new("False", "DesiredWithinRange", "the computed number is within its bounds");
+        return ConditionState::new("False", "DesiredWithinRange", "the computed number is within its bounds");
     };
     let message = match limit {
         Limit::TooManyReplicas => "more workers are wanted than maxReplicas",
@@ -271,17 +277,17 @@ fn limited(limit: Option<Limit>) -> State {
         Limit::DatabaseConnectionBudget => "database.maxConnectionsTotal allows no more workers",
         _ => "workers do not become ready: more of them would not either",
     };
-    State::new("True", limit.name(), message)
+    ConditionState::new("True", limit.name(), message)
 }
 
-fn within_target(policy: &Policy, decision: &Decision) -> State {
+fn within_target(policy: &Policy, decision: &Decision) -> ConditionState {
     let limit = policy.target.max_age_seconds.unwrap_or(policy.target.drain_seconds);
     match decision.inputs.oldest_age_seconds {
-        None => State::new("Unknown", "NoData", "the age of the oldest task is not known"),
+        None => ConditionState::new("Unknown", "NoData", "the age of the oldest task is not known"),
         Some(age) if age > i64::from(limit) => {
-            State::new("False", "TooOld", format!("the oldest task has waited for more than {limit} s"))
+            ConditionState::new("False", "TooOld", format!("the oldest task has waited for more than {limit} s"))
         }
-        Some(_) => State::new("True", "WithinTarget", format!("no task has waited for more than {limit} s")),
+        Some(_) => ConditionState::new("True", "WithinTarget", format!("no task has waited for more than {limit} s")),
     }
 }
 
@@ -313,7 +319,7 @@ mod tests {
             time: Time(Timestamp::from_second(second).expect("valid")),
             from: 1,
             to: 2,
-            law: "Backlog".into(),
+            reason: "Backlog".into(),
             limited_by: None,
             inputs: crate::crd::DecisionInputs::default(),
             message: String::new(),

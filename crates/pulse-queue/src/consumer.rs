@@ -5,9 +5,9 @@ use std::time::Duration;
 use redis::streams::{StreamId, StreamReadReply};
 use uuid::Uuid;
 
+use crate::connection::{ANSWER_TIMEOUT, Connection, Queue};
 use crate::error::QueueError;
 use crate::keys::{GROUP, Keys};
-use crate::link::{ANSWER_TIMEOUT, Link, Queue};
 
 /// A task id as it was read from Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Delivery {
 
 /// Reads deliveries, on a connection of its own.
 pub struct Consumer {
-    link: Link,
+    connection: Connection,
     keys: Keys,
     name: String,
     acknowledger: Acknowledger,
@@ -31,7 +31,7 @@ impl Consumer {
     /// name hides the death of the former.
     pub fn new(queue: &Queue, name: String) -> Self {
         let acknowledger = Acknowledger::new(queue, name.clone());
-        Self { link: queue.link(), keys: queue.keys.clone(), name, acknowledger }
+        Self { connection: queue.connection(), keys: queue.keys.clone(), name, acknowledger }
     }
 
     /// Waits up to `block` for deliveries, and returns at most `count` of them.
@@ -42,7 +42,7 @@ impl Consumer {
     /// # Errors
     /// [`QueueError`], after which the caller may simply call again, or turn to PostgreSQL.
     pub async fn read(&mut self, count: usize, block: Duration) -> Result<Vec<Delivery>, QueueError> {
-        if self.link.is_fresh() {
+        if self.connection.is_fresh() {
             let pending = self.read_from("0", count, None).await?;
             if !pending.is_empty() {
                 return Ok(pending);
@@ -64,9 +64,9 @@ impl Consumer {
         }
         command.arg("STREAMS").arg(&self.keys.tasks).arg(start);
         let timeout = block.unwrap_or_default() + ANSWER_TIMEOUT;
-        let reply: Option<StreamReadReply> = match self.link.query(&command, timeout).await {
+        let reply: Option<StreamReadReply> = match self.connection.query(&command, timeout).await {
             Err(QueueError::NoGroup) => {
-                create_group(&mut self.link, &self.keys).await?;
+                create_group(&mut self.connection, &self.keys).await?;
                 return Ok(Vec::new());
             }
             other => other?,
@@ -92,10 +92,10 @@ fn parse(entry: StreamId) -> Result<Delivery, String> {
 }
 
 /// Creates the stream and its group, from the first entry; not an error if somebody was faster.
-pub(crate) async fn create_group(link: &mut Link, keys: &Keys) -> Result<(), QueueError> {
+pub(crate) async fn create_group(connection: &mut Connection, keys: &Keys) -> Result<(), QueueError> {
     let mut command = redis::cmd("XGROUP");
     command.arg("CREATE").arg(&keys.tasks).arg(GROUP).arg("0").arg("MKSTREAM");
-    match link.query::<String>(&command, ANSWER_TIMEOUT).await {
+    match connection.query::<String>(&command, ANSWER_TIMEOUT).await {
         Ok(_) => tracing::info!("consumer group created"),
         Err(QueueError::Unavailable(error)) if error.code() == Some("BUSYGROUP") => {}
         Err(error) => return Err(error),
@@ -105,7 +105,7 @@ pub(crate) async fn create_group(link: &mut Link, keys: &Keys) -> Result<(), Que
 
 /// Acknowledges deliveries, on a connection of its own.
 pub struct Acknowledger {
-    link: Link,
+    connection: Connection,
     keys: Keys,
     name: String,
 }
@@ -113,7 +113,7 @@ pub struct Acknowledger {
 impl Acknowledger {
     /// For the consumer with this name.
     pub fn new(queue: &Queue, name: String) -> Self {
-        Self { link: queue.link(), keys: queue.keys.clone(), name }
+        Self { connection: queue.connection(), keys: queue.keys.clone(), name }
     }
 
     /// Acknowledges and deletes entries, together. After the commit in PostgreSQL, never before.
@@ -128,7 +128,7 @@ impl Acknowledger {
         pipeline.atomic();
         pipeline.cmd("XACK").arg(&self.keys.tasks).arg(GROUP).arg(entry_ids).ignore();
         pipeline.cmd("XDEL").arg(&self.keys.tasks).arg(entry_ids).ignore();
-        self.link.query_pipeline(&pipeline).await
+        self.connection.query_pipeline(&pipeline).await
     }
 
     /// Tells Redis that we are still at work on these entries: their idle time starts again, so nobody takes them over.
@@ -141,6 +141,6 @@ impl Acknowledger {
         }
         let mut command = redis::cmd("XCLAIM");
         command.arg(&self.keys.tasks).arg(GROUP).arg(&self.name).arg(0).arg(entry_ids).arg("JUSTID");
-        self.link.query::<Vec<String>>(&command, ANSWER_TIMEOUT).await.map(drop)
+        self.connection.query::<Vec<String>>(&command, ANSWER_TIMEOUT).await.map(drop)
     }
 }

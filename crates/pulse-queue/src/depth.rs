@@ -2,9 +2,9 @@
 
 use redis::streams::StreamInfoGroupsReply;
 
+use crate::connection::{ANSWER_TIMEOUT, Queue};
 use crate::error::QueueError;
 use crate::keys::GROUP;
-use crate::link::{ANSWER_TIMEOUT, Queue};
 
 /// What Redis knows of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +31,13 @@ impl Depth {
 pub struct Gauges {
     /// When it was read, in milliseconds since 1970 by PostgreSQL's clock. Older than 10 s is *unknown*, never zero.
     pub at_ms: i64,
-    /// Every owed task.
-    pub owed: i64,
+    /// Every unsettled task.
+    pub unsettled: i64,
     /// Due, and not in the stream.
-    pub due_unqueued: i64,
+    pub due_not_enqueued: i64,
     /// Milliseconds until the next retry is due; −1 if none waits.
     pub next_due_ms: i64,
-    /// Age of the oldest owed task, in milliseconds.
+    /// Age of the oldest unsettled task, in milliseconds.
     pub oldest_age_ms: i64,
     /// Tasks accepted, ever.
     pub accepted_total: i64,
@@ -53,18 +53,18 @@ impl Queue {
     /// # Errors
     /// [`QueueError`]: the depth is unknown, which is not zero.
     pub async fn depth(&self) -> Result<Depth, QueueError> {
-        let mut link = self.link();
+        let mut connection = self.connection();
         let mut pipeline = redis::pipe();
         pipeline.cmd("XLEN").arg(&self.keys.tasks);
         pipeline.cmd("TIME");
         pipeline.cmd("EXISTS").arg(&self.keys.tasks);
-        let (length, (seconds, micros), exists): (u64, (i64, i64), bool) = link.query_pipeline(&pipeline).await?;
+        let (length, (seconds, micros), exists): (u64, (i64, i64), bool) = connection.query_pipeline(&pipeline).await?;
         let mut depth =
             Depth { length, in_flight: 0, delivered_until_ms: 0, redis_now_ms: seconds * 1000 + micros / 1000 };
         if exists {
             let mut command = redis::cmd("XINFO");
             command.arg("GROUPS").arg(&self.keys.tasks);
-            let reply: StreamInfoGroupsReply = link.query(&command, ANSWER_TIMEOUT).await?;
+            let reply: StreamInfoGroupsReply = connection.query(&command, ANSWER_TIMEOUT).await?;
             if let Some(group) = reply.groups.into_iter().find(|group| group.name == GROUP) {
                 depth.in_flight = group.pending as u64;
                 depth.delivered_until_ms = milliseconds(&group.last_delivered_id);
@@ -80,8 +80,8 @@ impl Queue {
     pub async fn publish_gauges(&self, gauges: &Gauges) -> Result<(), QueueError> {
         let Gauges {
             at_ms,
-            owed,
-            due_unqueued,
+            unsettled,
+            due_not_enqueued,
             next_due_ms,
             oldest_age_ms,
             accepted_total,
@@ -92,8 +92,8 @@ impl Queue {
         command.arg(&self.keys.gauges);
         for (field, value) in [
             ("at_ms", at_ms),
-            ("owed", owed),
-            ("due_unqueued", due_unqueued),
+            ("unsettled", unsettled),
+            ("due_not_enqueued", due_not_enqueued),
             ("next_due_ms", next_due_ms),
             ("oldest_age_ms", oldest_age_ms),
             ("accepted_total", accepted_total),
@@ -102,7 +102,7 @@ impl Queue {
         ] {
             command.arg(field).arg(value);
         }
-        self.link().query::<u64>(&command, ANSWER_TIMEOUT).await.map(drop)
+        self.connection().query::<u64>(&command, ANSWER_TIMEOUT).await.map(drop)
     }
 }
 

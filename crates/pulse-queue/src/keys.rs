@@ -1,11 +1,11 @@
 //! Every key in Redis, built in one place.
 //!
-//! One hash tag per ingest, `pulse:{<ingest>}:…`, so that all of them live in one slot of a Redis Cluster.
+//! One hash tag per instance, `pulse:{<instance>}:…`, so that all of them live in one slot of a Redis Cluster.
 
 /// The consumer group: all workers.
 pub(crate) const GROUP: &str = "workers";
 
-/// The keys of one ingest.
+/// The keys of one instance.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     /// The stream of task ids.
@@ -15,8 +15,8 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    pub(crate) fn new(ingest: &str) -> Self {
-        Self { tasks: format!("pulse:{{{ingest}}}:tasks"), gauges: format!("pulse:{{{ingest}}}:gauges") }
+    pub(crate) fn new(instance: &str) -> Self {
+        Self { tasks: format!("pulse:{{{instance}}}:tasks"), gauges: format!("pulse:{{{instance}}}:gauges") }
     }
 }
 

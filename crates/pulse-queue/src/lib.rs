@@ -8,19 +8,19 @@
 //! which Valkey has too. The stream is never trimmed. Delivery may repeat or fail to happen; the claim in PostgreSQL and
 //! the sweep make up for both.
 
+mod connection;
 mod consumer;
 mod depth;
 mod error;
 mod keys;
-mod link;
-mod probe;
 mod publisher;
+mod snapshot;
 mod upkeep;
 
+pub use connection::{Queue, QueueConfig};
 pub use consumer::{Acknowledger, Consumer, Delivery};
 pub use depth::{Depth, Gauges};
 pub use error::QueueError;
-pub use link::{Queue, QueueConfig};
-pub use probe::{Fault, Probe, Snapshot};
 pub use publisher::{Entry, Publisher};
+pub use snapshot::{Fault, Snapshot, SnapshotReader};
 pub use upkeep::{Reaped, RedisSettings};

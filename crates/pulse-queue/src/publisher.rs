@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::connection::{Connection, Queue};
 use crate::error::QueueError;
 use crate::keys::Keys;
-use crate::link::{Link, Queue};
 
 /// Entries of one round trip.
 const PIPELINE: usize = 500;
@@ -41,7 +41,7 @@ impl Publisher {
     pub fn start(queue: &Queue, capacity: usize, dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
         let (entries, receiver) = mpsc::channel(capacity);
         let dropped: Dropped = Arc::new(dropped);
-        tokio::spawn(publish_all(queue.link(), queue.keys.clone(), receiver, dropped.clone()));
+        tokio::spawn(publish_all(queue.connection(), queue.keys.clone(), receiver, dropped.clone()));
         Self { entries, dropped }
     }
 
@@ -53,16 +53,16 @@ impl Publisher {
     }
 }
 
-async fn publish_all(mut link: Link, keys: Keys, mut receiver: mpsc::Receiver<Entry>, dropped: Dropped) {
+async fn publish_all(mut connection: Connection, keys: Keys, mut receiver: mpsc::Receiver<Entry>, dropped: Dropped) {
     let mut entries = Vec::with_capacity(PIPELINE);
     let mut paused_until: Option<Instant> = None;
     while receiver.recv_many(&mut entries, PIPELINE).await > 0 {
         if paused_until.is_none_or(|until| until <= Instant::now()) {
-            let was_open = !link.is_fresh();
-            let published = match publish(&mut link, &keys, &entries).await {
+            let was_open = !connection.is_fresh();
+            let published = match publish(&mut connection, &keys, &entries).await {
                 // It broke while nobody used it, and Redis may long be back. An entry that comes twice does no harm.
-                Err(QueueError::Unavailable(_)) if was_open && link.is_fresh() => {
-                    publish(&mut link, &keys, &entries).await
+                Err(QueueError::Unavailable(_)) if was_open && connection.is_fresh() => {
+                    publish(&mut connection, &keys, &entries).await
                 }
                 published => published,
             };
@@ -88,7 +88,7 @@ async fn publish_all(mut link: Link, keys: Keys, mut receiver: mpsc::Receiver<En
     }
 }
 
-async fn publish(link: &mut Link, keys: &Keys, entries: &[Entry]) -> Result<(), QueueError> {
+async fn publish(connection: &mut Connection, keys: &Keys, entries: &[Entry]) -> Result<(), QueueError> {
     let mut pipeline = redis::pipe();
     for Entry { task_id, traceparent } in entries {
         let mut buffer = Uuid::encode_buffer();
@@ -99,7 +99,7 @@ async fn publish(link: &mut Link, keys: &Keys, entries: &[Entry]) -> Result<(), 
         }
         command.ignore();
     }
-    link.query_pipeline::<()>(&pipeline).await
+    connection.query_pipeline::<()>(&pipeline).await
 }
 
 impl Queue {
@@ -108,9 +108,9 @@ impl Queue {
     /// # Errors
     /// [`QueueError`]; some of the entries may have been added all the same.
     pub async fn publish(&self, entries: &[Entry]) -> Result<(), QueueError> {
-        let mut link = self.link();
+        let mut connection = self.connection();
         for some in entries.chunks(PIPELINE) {
-            publish(&mut link, &self.keys, some).await?;
+            publish(&mut connection, &self.keys, some).await?;
         }
         Ok(())
     }

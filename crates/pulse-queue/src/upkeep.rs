@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use redis::streams::StreamInfoConsumersReply;
 
+use crate::connection::{ANSWER_TIMEOUT, Connection, Queue};
 use crate::consumer::create_group;
 use crate::error::QueueError;
 use crate::keys::GROUP;
-use crate::link::{ANSWER_TIMEOUT, Link, Queue};
 
 /// Entries looked at in one round.
-const ROUND: usize = 1000;
+const PAGE: usize = 1000;
 /// Before every entry.
 const FIRST: &str = "0-0";
 
@@ -47,7 +47,7 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn ensure_group(&self) -> Result<(), QueueError> {
-        create_group(&mut self.link(), &self.keys).await
+        create_group(&mut self.connection(), &self.keys).await
     }
 
     /// Removes entries that nobody touched for `idle`, and consumers that have been silent for `silent` and hold none.
@@ -57,11 +57,11 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn reap(&self, idle: Duration, silent: Duration) -> Result<Reaped, QueueError> {
-        let mut link = self.link();
+        let mut connection = self.connection();
         let mut entries = 0;
         let mut start = FIRST.to_owned();
         loop {
-            let (removed, next) = self.reap_entries(&mut link, idle, &start).await?;
+            let (removed, next) = self.reap_entries(&mut connection, idle, &start).await?;
             entries += removed;
             if next == FIRST {
                 break;
@@ -70,25 +70,30 @@ impl Queue {
         }
         let mut command = redis::cmd("XINFO");
         command.arg("CONSUMERS").arg(&self.keys.tasks).arg(GROUP);
-        let reply: StreamInfoConsumersReply = link.query(&command, ANSWER_TIMEOUT).await?;
+        let reply: StreamInfoConsumersReply = connection.query(&command, ANSWER_TIMEOUT).await?;
         let mut consumers = 0;
         for consumer in reply.consumers {
             if consumer.pending == 0 && consumer.idle as u128 > silent.as_millis() {
                 let mut command = redis::cmd("XGROUP");
                 command.arg("DELCONSUMER").arg(&self.keys.tasks).arg(GROUP).arg(&consumer.name);
-                link.query::<u64>(&command, ANSWER_TIMEOUT).await?;
+                connection.query::<u64>(&command, ANSWER_TIMEOUT).await?;
                 consumers += 1;
             }
         }
         Ok(Reaped { entries, consumers })
     }
 
-    /// Removes up to [`ROUND`] stale entries from `start` on; returns how many, and where to go on: [`FIRST`] at the end.
-    async fn reap_entries(&self, link: &mut Link, idle: Duration, start: &str) -> Result<(usize, String), QueueError> {
+    /// Removes up to [`PAGE`] stale entries from `start` on; returns how many, and where to go on: [`FIRST`] at the end.
+    async fn reap_entries(
+        &self,
+        connection: &mut Connection,
+        idle: Duration,
+        start: &str,
+    ) -> Result<(usize, String), QueueError> {
         let mut command = redis::cmd("XAUTOCLAIM");
         command.arg(&self.keys.tasks).arg(GROUP).arg("reaper").arg(millis(idle)).arg(start);
-        command.arg("COUNT").arg(ROUND).arg("JUSTID");
-        let reply: Vec<redis::Value> = link.query(&command, ANSWER_TIMEOUT).await?;
+        command.arg("COUNT").arg(PAGE).arg("JUSTID");
+        let reply: Vec<redis::Value> = connection.query(&command, ANSWER_TIMEOUT).await?;
         let mut reply = reply.into_iter();
         let (Some(next), Some(ids)) = (reply.next(), reply.next()) else { return Ok((0, FIRST.to_owned())) };
         let invalid = |error: redis::ParsingError| QueueError::Unavailable(error.into());
@@ -99,7 +104,7 @@ impl Queue {
             pipeline.atomic();
             pipeline.cmd("XACK").arg(&self.keys.tasks).arg(GROUP).arg(&stale).ignore();
             pipeline.cmd("XDEL").arg(&self.keys.tasks).arg(&stale).ignore();
-            link.query_pipeline::<()>(&pipeline).await?;
+            connection.query_pipeline::<()>(&pipeline).await?;
         }
         Ok((stale.len(), next))
     }
@@ -109,19 +114,19 @@ impl Queue {
     /// # Errors
     /// [`QueueError`].
     pub async fn settings(&self) -> Result<RedisSettings, QueueError> {
-        let text: String = self.link().query(&redis::cmd("INFO"), ANSWER_TIMEOUT).await?;
+        let text: String = self.connection().query(&redis::cmd("INFO"), ANSWER_TIMEOUT).await?;
         let mut fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once(':')).collect();
         let mut field = |name| fields.remove(name).unwrap_or("unknown").trim().to_owned();
         Ok(RedisSettings { version: field("redis_version"), maxmemory_policy: field("maxmemory_policy") })
     }
 
-    /// Deletes every key of the ingest; returns how many there were. What is owed is enqueued again by the sweep, if a
+    /// Deletes every key of the instance; returns how many there were. What is owed is enqueued again by the sweep, if a
     /// scheduler runs.
     ///
     /// # Errors
     /// [`QueueError`].
     pub async fn purge(&self) -> Result<u64, QueueError> {
-        self.link().query(redis::cmd("DEL").arg(&self.keys.tasks).arg(&self.keys.gauges), ANSWER_TIMEOUT).await
+        self.connection().query(redis::cmd("DEL").arg(&self.keys.tasks).arg(&self.keys.gauges), ANSWER_TIMEOUT).await
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Job {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Sweep,
+    Requeue,
     Gauges,
     Reap,
     Partitions,
@@ -30,7 +30,7 @@ enum Kind {
 
 /// Every job. A sweep each second, so that a retry is at most that late; the gauges are *unknown* after 10 s.
 pub(crate) const JOBS: [Job; 6] = [
-    Job { name: "sweep", cron: "* * * * * *", kind: Kind::Sweep },
+    Job { name: "requeue", cron: "* * * * * *", kind: Kind::Requeue },
     Job { name: "publish_gauges", cron: "*/2 * * * * *", kind: Kind::Gauges },
     Job { name: "reap_deliveries", cron: "*/10 * * * * *", kind: Kind::Reap },
     Job { name: "create_partitions", cron: "0 0 * * * *", kind: Kind::Partitions },
@@ -39,9 +39,9 @@ pub(crate) const JOBS: [Job; 6] = [
 ];
 
 /// Tasks of one statement of the sweep.
-const SWEEP_ROUND: i64 = 5000;
+const REQUEUE_BATCH: i64 = 5000;
 /// A sweep ends after this long; the next one goes on.
-const SWEEP_TIME: Duration = Duration::from_secs(2);
+const REQUEUE_TIME_LIMIT: Duration = Duration::from_secs(2);
 /// How much the clocks of Redis and PostgreSQL may be apart after their offset was measured.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(1);
 /// A delivery that nobody touched for this long is stale: twice a worker's lease.
@@ -83,7 +83,7 @@ impl Jobs {
     /// Runs a job; a failure is told, and the next tick tries again.
     pub(crate) async fn run(&self, job: Job) {
         let result = match job.kind {
-            Kind::Sweep => self.sweep().await,
+            Kind::Requeue => self.requeue().await,
             Kind::Gauges => self.publish_gauges().await,
             Kind::Reap => self.reap().await,
             Kind::Partitions => self.store.ensure_partitions(MONTHS_AHEAD).await.map(drop).map_err(JobError::from),
@@ -100,32 +100,34 @@ impl Jobs {
         }
     }
 
-    async fn sweep(&self) -> Result<(), JobError> {
-        let buried = self.store.bury_crashed(SWEEP_ROUND).await?;
-        self.metrics.count_crashed(0, buried);
-        if buried > 0 {
-            tracing::error!(tasks = buried, "tasks buried: their workers died in every attempt");
+    async fn requeue(&self) -> Result<(), JobError> {
+        let dead = self.store.dead_letter_crashed(REQUEUE_BATCH).await?;
+        self.metrics.count_crashed(0, dead);
+        if dead > 0 {
+            tracing::error!(tasks = dead, "tasks dead: their workers died in every attempt");
         }
         let depth = self.queue.depth().await?;
         let Horizon { lost_before, delivered_until } = horizon(&depth, self.store.now().await?, self.lost_after);
         let started = Instant::now();
         loop {
-            let owed = self.store.sweep(lost_before, delivered_until, SWEEP_ROUND).await?;
-            if owed.is_empty() {
+            let tasks = self.store.requeue(lost_before, delivered_until, REQUEUE_BATCH).await?;
+            if tasks.is_empty() {
                 return Ok(());
             }
-            self.metrics.count_crashed(owed.iter().filter(|owed| owed.crashed).count() as u64, 0);
-            let full = owed.len() as i64 >= SWEEP_ROUND;
-            let ids: Vec<_> = owed.iter().map(|owed| owed.task_id).collect();
-            let entries: Vec<Entry> =
-                owed.into_iter().map(|owed| Entry { task_id: owed.task_id, traceparent: owed.traceparent }).collect();
+            self.metrics.count_crashed(tasks.iter().filter(|tasks| tasks.crashed).count() as u64, 0);
+            let full = tasks.len() as i64 >= REQUEUE_BATCH;
+            let ids: Vec<_> = tasks.iter().map(|tasks| tasks.task_id).collect();
+            let entries: Vec<Entry> = tasks
+                .into_iter()
+                .map(|tasks| Entry { task_id: tasks.task_id, traceparent: tasks.traceparent })
+                .collect();
             if let Err(error) = self.queue.publish(&entries).await {
                 self.store.unmark_enqueued(&ids).await?;
                 return Err(error.into());
             }
             self.metrics.requeued.inc_by(ids.len() as u64);
             tracing::debug!(tasks = ids.len(), "enqueued again");
-            if !full || started.elapsed() > SWEEP_TIME {
+            if !full || started.elapsed() > REQUEUE_TIME_LIMIT {
                 return Ok(());
             }
         }
@@ -136,13 +138,13 @@ impl Jobs {
         let backlog = self.store.backlog().await?;
         let depth = self.queue.depth().await;
         let undelivered = depth.as_ref().map_or(0, |depth| i64::try_from(depth.undelivered()).unwrap_or(i64::MAX));
-        let due_unqueued = (backlog.due - undelivered).max(0);
-        self.metrics.observe(&backlog, depth.as_ref().ok(), due_unqueued);
+        let due_not_enqueued = (backlog.due - undelivered).max(0);
+        self.metrics.observe(&backlog, depth.as_ref().ok(), due_not_enqueued);
         depth?;
         let gauges = Gauges {
             at_ms: now.timestamp_millis(),
-            owed: backlog.owed,
-            due_unqueued,
+            unsettled: backlog.unsettled,
+            due_not_enqueued,
             next_due_ms: backlog.next_due_ms.unwrap_or(-1),
             oldest_age_ms: (backlog.oldest_age_seconds * 1000.0) as i64,
             accepted_total: backlog.accepted_total,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use croner::Cron;
 use pulse_queue::Queue;
-use pulse_store::{Leadership, Store, StoreError};
+use pulse_store::{LeaderLease, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::{SchedulerMetrics, TaskCounters};
@@ -42,19 +42,18 @@ pub struct SchedulerConfig {
 #[derive(Clone)]
 pub struct SchedulerHealth {
     start: Instant,
-    last_round_ms: Arc<AtomicU64>,
+    last_run_ms: Arc<AtomicU64>,
 }
 
 impl SchedulerHealth {
     fn turned(&self) {
-        self.last_round_ms
-            .store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_run_ms.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Why the scheduler is not live, if it is not.
     pub fn problem(&self) -> Option<String> {
         let silent =
-            self.start.elapsed().saturating_sub(Duration::from_millis(self.last_round_ms.load(Ordering::Relaxed)));
+            self.start.elapsed().saturating_sub(Duration::from_millis(self.last_run_ms.load(Ordering::Relaxed)));
         (silent > STALLED_AFTER).then(|| format!("has not looked at its schedules for {} s", silent.as_secs()))
     }
 }
@@ -69,8 +68,8 @@ pub struct Scheduler {
 }
 
 /// The schedules while we lead.
-struct Led {
-    leadership: Leadership,
+struct Leader {
+    lease: LeaderLease,
     renewed: Instant,
     timetable: Vec<Timed>,
     /// PostgreSQL's clock and ours, read together.
@@ -83,7 +82,7 @@ struct Timed {
     last_tick: DateTime<Utc>,
 }
 
-impl Led {
+impl Leader {
     /// PostgreSQL's time, without asking.
     fn now(&self) -> DateTime<Utc> {
         let (read, at) = self.clock;
@@ -94,7 +93,7 @@ impl Led {
 impl Scheduler {
     /// Puts a scheduler together.
     pub fn new(config: SchedulerConfig, store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
-        let health = SchedulerHealth { start: Instant::now(), last_round_ms: Arc::default() };
+        let health = SchedulerHealth { start: Instant::now(), last_run_ms: Arc::default() };
         let jobs = Jobs::new(store.clone(), queue, config.lost_after, metrics.clone());
         Self { config, store, jobs, metrics, health }
     }
@@ -106,45 +105,45 @@ impl Scheduler {
 
     /// Runs until `shutdown`, then gives the lease up.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut led: Option<Led> = None;
+        let mut leader: Option<Leader> = None;
         while !shutdown.is_cancelled() {
             self.health.turned();
-            let pause = match self.round(&mut led).await {
+            let pause = match self.run_once(&mut leader).await {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot schedule");
-                    led = None;
+                    leader = None;
                     Duration::from_secs(1)
                 }
             };
-            self.metrics.leader.set(i64::from(led.is_some()));
+            self.metrics.leader.set(i64::from(leader.is_some()));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = shutdown.cancelled() => {}
             }
         }
-        if let Some(Led { leadership, .. }) = led
-            && let Err(error) = self.store.resign(&leadership).await
+        if let Some(Leader { lease, .. }) = leader
+            && let Err(error) = self.store.resign(&lease).await
         {
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot resign: the lease ends by itself");
         }
     }
 
     /// Leads if possible, and fires what is due; returns how long nothing will be.
-    async fn round(&self, led: &mut Option<Led>) -> Result<Duration, StoreError> {
+    async fn run_once(&self, leader: &mut Option<Leader>) -> Result<Duration, StoreError> {
         let mut next = Duration::from_secs(1);
         for place in 0..JOBS.len() {
             // Before each job: the ones before it may have taken longer than the lease lasts.
-            self.renew(led).await?;
-            let Some(current) = led else { return Ok(self.config.lease / 4) };
+            self.renew(leader).await?;
+            let Some(current) = leader else { return Ok(self.config.lease / 4) };
             let now = current.now();
             let Some(Timed { job, cron, last_tick }) = current.timetable.get_mut(place) else { continue };
             let tick = cron.find_previous_occurrence(&now, true).unwrap_or(*last_tick);
             if tick > *last_tick {
                 *last_tick = tick;
-                if !self.store.fire(job.name, tick, &current.leadership).await? {
-                    // Another leader fired it, or our lease ended: find out in the next round.
-                    *led = None;
+                if !self.store.fire(job.name, tick, &current.lease).await? {
+                    // Another leader fired it, or our lease ended: find out in the next run_once.
+                    *leader = None;
                     return Ok(Duration::ZERO);
                 }
                 self.jobs.run(*job).await;
@@ -155,34 +154,33 @@ impl Scheduler {
         Ok(next)
     }
 
-    /// Takes the lead, or renews it when a third of the lease is over; without it, `led` is none.
-    async fn renew(&self, led: &mut Option<Led>) -> Result<(), StoreError> {
-        if led.as_ref().is_some_and(|led| led.renewed.elapsed() <= self.config.lease / 3) {
+    /// Takes the lead, or renews it when a third of the lease is over; without it, `leader` is none.
+    async fn renew(&self, leader: &mut Option<Leader>) -> Result<(), StoreError> {
+        if leader.as_ref().is_some_and(|leader| leader.renewed.elapsed() <= self.config.lease / 3) {
             return Ok(());
         }
         let renewed = Instant::now();
-        let Some((leadership, now)) = self.store.lead(LEASE, &self.config.name, self.config.lease).await? else {
-            if led.take().is_some() {
+        let Some((lease, now)) = self.store.lead(LEASE, &self.config.name, self.config.lease).await? else {
+            if leader.take().is_some() {
                 tracing::warn!("lost the lead");
             }
             return Ok(());
         };
-        match led {
-            Some(led) if led.leadership == leadership && led.timetable.iter().all(|timed| timed.last_tick <= now) => {
-                led.renewed = renewed;
-                led.clock = (now, Instant::now());
+        match leader {
+            Some(leader) if leader.lease == lease && leader.timetable.iter().all(|timed| timed.last_tick <= now) => {
+                leader.renewed = renewed;
+                leader.clock = (now, Instant::now());
             }
             _ => {
-                tracing::info!(term = leadership.term, "leading");
-                *led = Some(self.take_over(leadership, renewed).await?);
+                tracing::info!(term = lease.term, "leading");
+                *leader = Some(self.take_over(lease, renewed).await?);
             }
         }
         Ok(())
     }
 
-    async fn take_over(&self, leadership: Leadership, renewed: Instant) -> Result<Led, StoreError> {
-        let rows: Vec<(&str, &str)> = JOBS.iter().map(|job| (job.name, job.cron)).collect();
-        self.store.register_schedules(&rows).await?;
+    async fn take_over(&self, lease: LeaderLease, renewed: Instant) -> Result<Leader, StoreError> {
+        self.store.register_schedules(&JOBS.map(|job| job.name)).await?;
         let (schedules, now) = self.store.schedules().await?;
         let clock = (now, Instant::now());
         let timetable = JOBS
@@ -193,6 +191,6 @@ impl Scheduler {
                 Some(Timed { job: *job, cron, last_tick })
             })
             .collect();
-        Ok(Led { leadership, renewed, timetable, clock })
+        Ok(Leader { lease, renewed, timetable, clock })
     }
 }

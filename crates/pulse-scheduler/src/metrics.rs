@@ -33,10 +33,10 @@ impl SchedulerMetrics {
     pub fn register(registry: &mut Registry, settled: TaskCounters, retries: TaskCounters) -> Self {
         let metrics = Self { settled, retries, ..Self::default() };
         metrics.count_crashed(0, 0);
-        registry.register("pulse_queue_backlog", "Tasks that are owed or given up, by part", metrics.backlog.clone());
+        registry.register("pulse_queue_backlog", "Tasks that are tasks or given up, by part", metrics.backlog.clone());
         registry.register(
             "pulse_queue_oldest_age_seconds",
-            "Age of the oldest owed task",
+            "Age of the oldest tasks task",
             metrics.oldest_age_seconds.clone(),
         );
         registry.register(
@@ -44,25 +44,25 @@ impl SchedulerMetrics {
             "Events that no monthly partition foresaw; must be 0",
             metrics.default_partition_rows.clone(),
         );
-        registry.register("pulse_sweeps_requeued", "Tasks that the sweep enqueued again", metrics.requeued.clone());
+        registry.register("pulse_tasks_requeued", "Tasks that the sweep enqueued again", metrics.requeued.clone());
         registry.register("pulse_scheduler_leader", "1 while this scheduler leads", metrics.leader.clone());
         metrics
     }
 
     /// Counts attempts that ended because their workers went away.
-    pub(crate) fn count_crashed(&self, retried: u64, buried: u64) {
+    pub(crate) fn count_crashed(&self, retried: u64, dead: u64) {
         self.retries.get_or_create(&[("reason", "crash")]).inc_by(retried);
-        self.settled.get_or_create(&[("outcome", "buried")]).inc_by(buried);
+        self.settled.get_or_create(&[("outcome", "dead")]).inc_by(dead);
     }
 
-    pub(crate) fn observe(&self, backlog: &Backlog, depth: Option<&Depth>, due_unqueued: i64) {
+    pub(crate) fn observe(&self, backlog: &Backlog, depth: Option<&Depth>, due_not_enqueued: i64) {
         let in_stream = |value: fn(&Depth) -> u64| depth.map(|depth| i64::try_from(value(depth)).unwrap_or(i64::MAX));
         for (part, tasks) in [
             ("undelivered", in_stream(Depth::undelivered)),
             ("in_flight", in_stream(|depth| depth.in_flight)),
-            ("due_unqueued", Some(due_unqueued)),
+            ("due_not_enqueued", Some(due_not_enqueued)),
             ("delayed", Some(backlog.delayed)),
-            ("buried", Some(backlog.buried)),
+            ("dead", Some(backlog.dead)),
         ] {
             match tasks {
                 Some(tasks) => drop(self.backlog.get_or_create(&PartLabel { part }).set(tasks)),

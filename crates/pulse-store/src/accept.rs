@@ -1,6 +1,6 @@
 //! Accept: events and their task, committed together before anybody hears of them.
 //!
-//! *Group commit*: while a lane's commit is in flight, the next requests gather in the channel; then they go in one
+//! *Group commit*: while a connection's commit is in flight, the next requests gather in the channel; then they go in one
 //! statement. There is no timer, so an idle server adds no latency. Every caller waits for its own COMMIT. If PostgreSQL
 //! refuses a group, its members go one by one, so that a bad row hurts only its sender. If the connection is lost, the
 //! outcome is unknown: the caller hears [`StoreError::Unavailable`], and nothing is ever sent twice by us.
@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::connection::{Lane, Store};
+use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
 use crate::idempotency::{self, KeyConflict, NewKey};
 
@@ -21,7 +21,7 @@ use crate::idempotency::{self, KeyConflict, NewKey};
 #[derive(Debug, Clone)]
 pub struct AcceptConfig {
     /// Connections that commit side by side.
-    pub lanes: usize,
+    pub connections: usize,
     /// A group takes no further request from this many events on.
     pub group_events: usize,
     /// Requests that may wait; one more is refused.
@@ -84,7 +84,7 @@ pub enum AcceptError {
     Store(#[from] StoreError),
 }
 
-/// The way in. Cheap to clone; its lanes end when the last clone is dropped.
+/// The way in. Cheap to clone; its connections end when the last clone is dropped.
 #[derive(Clone)]
 pub struct Acceptor {
     requests: mpsc::Sender<Request>,
@@ -96,13 +96,13 @@ struct Request {
 }
 
 impl Acceptor {
-    /// Starts the lanes on the current tokio runtime.
+    /// Starts the connections on the current tokio runtime.
     pub fn start(store: &Store, config: AcceptConfig) -> Self {
         let (requests, receiver) = mpsc::channel(config.queue);
         let receiver = Arc::new(Mutex::new(receiver));
-        for number in 0..config.lanes {
+        for number in 0..config.connections {
             let writer = format!("{}/accept-{number}", config.writer);
-            tokio::spawn(run_lane(store.lane(), receiver.clone(), config.group_events, writer));
+            tokio::spawn(run_committer(store.connection(), receiver.clone(), config.group_events, writer));
         }
         Self { requests }
     }
@@ -120,15 +120,20 @@ impl Acceptor {
     }
 }
 
-async fn run_lane(mut lane: Lane, requests: Arc<Mutex<mpsc::Receiver<Request>>>, group_events: usize, writer: String) {
+async fn run_committer(
+    mut connection: DedicatedConnection,
+    requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+    group_events: usize,
+    writer: String,
+) {
     loop {
-        // One lane gathers at a time; the others commit meanwhile.
+        // One connection gathers at a time; the others commit meanwhile.
         let group = gather(&mut *requests.lock().await, group_events).await;
         if group.is_empty() {
             return;
         }
         let (tasks, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|request| (request.task, request.reply)).unzip();
-        for (reply, result) in replies.into_iter().zip(commit_group(&mut lane, &tasks, &writer).await) {
+        for (reply, result) in replies.into_iter().zip(commit_group(&mut connection, &tasks, &writer).await) {
             // Nobody waits: the client hung up, and what was committed stays.
             let _ = reply.send(result);
         }
@@ -149,13 +154,17 @@ async fn gather(requests: &mut mpsc::Receiver<Request>, group_events: usize) -> 
     group
 }
 
-async fn commit_group(lane: &mut Lane, tasks: &[NewTask], writer: &str) -> Vec<Result<Acceptance, AcceptError>> {
-    match commit(lane, tasks, writer).await {
+async fn commit_group(
+    connection: &mut DedicatedConnection,
+    tasks: &[NewTask],
+    writer: &str,
+) -> Vec<Result<Acceptance, AcceptError>> {
+    match commit(connection, tasks, writer).await {
         Ok(results) => results,
         Err(error) if error.may_be_split() && tasks.len() > 1 => {
             let mut results = Vec::with_capacity(tasks.len());
             for task in tasks {
-                match commit(lane, std::slice::from_ref(task), writer).await {
+                match commit(connection, std::slice::from_ref(task), writer).await {
                     Ok(alone) => results.extend(alone),
                     Err(error) => results.push(Err(refusal(task, error))),
                 }
@@ -186,16 +195,16 @@ fn lost(message: &str) -> StoreError {
 
 /// One transaction for all of `tasks`; a single statement, which is its own transaction, unless there are keys.
 async fn commit(
-    lane: &mut Lane,
+    connection: &mut DedicatedConnection,
     tasks: &[NewTask],
     writer: &str,
 ) -> Result<Vec<Result<Acceptance, AcceptError>>, StoreError> {
     if tasks.iter().all(|task| task.key.is_none()) {
         let all: Vec<&NewTask> = tasks.iter().collect();
-        let ids = lane.run(async |connection| insert(connection, &all, writer).await).await?;
+        let ids = connection.run(async |connection| insert(connection, &all, writer).await).await?;
         return Ok(ids.into_iter().map(|event_ids| Ok(Acceptance::Accepted { event_ids })).collect());
     }
-    lane.run(async |connection| idempotency::commit_with_keys(connection, tasks, writer).await).await
+    connection.run(async |connection| idempotency::commit_with_keys(connection, tasks, writer).await).await
 }
 
 /// Inserts events, tasks and the running total; returns the event ids of each task, in order.
@@ -205,9 +214,9 @@ pub(crate) async fn insert(
     writer: &str,
 ) -> Result<Vec<Vec<i64>>, StoreError> {
     let mut events = EventColumns::default();
-    let mut owed = TaskColumns::default();
+    let mut new_tasks = TaskColumns::default();
     for task in tasks {
-        owed.push(task);
+        new_tasks.push(task);
         for event in &task.events {
             events.push(task, event);
         }
@@ -226,7 +235,7 @@ pub(crate) async fn insert(
             RETURNING id, task_id
         ), grouped AS (
             SELECT task_id, array_agg(id ORDER BY id) AS event_ids FROM new_events GROUP BY task_id
-        ), owed AS (
+        ), new_tasks AS (
             INSERT INTO tasks (id, kind, user_id, max_attempts, traceparent, request_id, event_ids)
             SELECT id, kind, user_id, max_attempts, traceparent, request_id, grouped.event_ids
             FROM unnest($11::uuid[], $12::text[], $13::bigint[], $14::int[], $15::text[], $16::text[])
@@ -249,12 +258,12 @@ pub(crate) async fn insert(
         &events.ip_address as &[Option<&str>],
         &events.user_agent as &[Option<&str>],
         &events.event_timestamp as &[Option<DateTime<Utc>>],
-        &owed.id,
-        &owed.kind as &[&str],
-        &owed.user_id,
-        &owed.max_attempts,
-        &owed.traceparent as &[Option<&str>],
-        &owed.request_id as &[Option<&str>],
+        &new_tasks.id,
+        &new_tasks.kind as &[&str],
+        &new_tasks.user_id,
+        &new_tasks.max_attempts,
+        &new_tasks.traceparent as &[Option<&str>],
+        &new_tasks.request_id as &[Option<&str>],
         writer,
     )
     .fetch_all(connection)

@@ -6,22 +6,22 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pulse_core::{Claimed, Event};
+use pulse_core::{ClaimedTask, Event};
 use uuid::Uuid;
 
-use crate::connection::{Lane, Store};
+use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
 
 /// Claims on a connection of its own.
 ///
-/// A lane keeps one plan for ever, and it may be made while `tasks` was last recorded as empty: any index looks equally
+/// A connection keeps one plan for ever, and it may be made while `tasks` was last recorded as empty: any index looks equally
 /// cheap then, and with a backlog a walk over all of `tasks_run_at` or `tasks_pkey` takes seconds. So every statement
 /// that knows its ids says `id = ANY (…)`, also beside a join, and hides `run_at` from its index by adding nothing to
 /// it. The events of a task are one short range of either index of one partition, whichever looks cheaper: they were
 /// inserted together, with ids in their order. Looked up one by one, each would be sought among all events of its user
 /// that were accepted at the same time.
 pub struct Claimer {
-    lane: Lane,
+    connection: DedicatedConnection,
     worker: String,
     lease: Duration,
 }
@@ -32,7 +32,7 @@ struct Row {
     event_count: i32,
     attempts: i32,
     max_attempts: i32,
-    lease_no: i64,
+    fencing_token: i64,
     crashed: bool,
     created_at: DateTime<Utc>,
     traceparent: Option<String>,
@@ -48,10 +48,10 @@ struct Row {
 impl Claimer {
     /// Claims in the name of `worker`, for `lease` at a time.
     pub fn new(store: &Store, worker: String, lease: Duration) -> Self {
-        Self { lane: store.lane(), worker, lease }
+        Self { connection: store.connection(), worker, lease }
     }
 
-    /// Claims those of `ids` that are due and not leased, by id, until they have `most_events` events together; at least
+    /// Claims those of `ids` that are due and not leased, by id, until they have `max_events` events together; at least
     /// one, however large it is.
     ///
     /// Unless that many came back, a task that did not is done, leased by somebody else, or due later: forget its
@@ -59,11 +59,11 @@ impl Claimer {
     ///
     /// # Errors
     /// [`StoreError`]; the tasks may be leased to us all the same, until the lease ends.
-    pub async fn claim(&mut self, ids: &[Uuid], most_events: usize) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn claim(&mut self, ids: &[Uuid], max_events: usize) -> Result<Vec<ClaimedTask>, StoreError> {
         let (worker, lease) = (self.worker.as_str(), self.lease.as_secs_f64());
-        let most_events = i64::try_from(most_events.max(1)).unwrap_or(i64::MAX);
+        let max_events = i64::try_from(max_events.max(1)).unwrap_or(i64::MAX);
         let rows = self
-            .lane
+            .connection
             .run(async |connection| {
                 let rows = sqlx::query_as!(
                     Row,
@@ -76,13 +76,13 @@ impl Claimer {
                     ), sized AS (
                         SELECT id, sum(size) OVER (ORDER BY id) - size AS events_before FROM due
                     ), claimed AS (
-                        UPDATE tasks SET attempts = attempts + 1, lease_no = lease_no + 1, worker = $2,
+                        UPDATE tasks SET attempts = attempts + 1, fencing_token = fencing_token + 1, worker = $2,
                                          started_at = now(), lease_until = now() + make_interval(secs => $3)
                         WHERE tasks.id = ANY (ARRAY(SELECT id FROM sized WHERE events_before < $4))
                         RETURNING tasks.*
                     )
                     SELECT claimed.id AS "id!", cardinality(event_ids) AS "event_count!", attempts AS "attempts!",
-                           max_attempts AS "max_attempts!", lease_no AS "lease_no!",
+                           max_attempts AS "max_attempts!", fencing_token AS "fencing_token!",
                            claimed.id = ANY (ARRAY(SELECT id FROM due WHERE crashed)) AS "crashed!", claimed.created_at AS "created_at!",
                            traceparent, request_id, claimed.user_id AS "user_id!", events.id AS "event_id?",
                            event_name AS "event_name?", event_type AS "event_type?", payload::text AS "payload?",
@@ -96,7 +96,7 @@ impl Claimer {
                     ids,
                     worker,
                     lease,
-                    most_events,
+                    max_events,
                 )
                 .fetch_all(connection)
                 .await?;
@@ -111,10 +111,10 @@ impl Claimer {
     ///
     /// # Errors
     /// As [`Claimer::claim`].
-    pub async fn claim_due(&mut self, limit: usize, most_events: usize) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn claim_due(&mut self, limit: usize, max_events: usize) -> Result<Vec<ClaimedTask>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = self
-            .lane
+            .connection
             .run(async |connection| {
                 let due = sqlx::query_scalar!(
                     "SELECT id FROM tasks
@@ -127,7 +127,7 @@ impl Claimer {
                 Ok(due)
             })
             .await?;
-        if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due, most_events).await }
+        if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due, max_events).await }
     }
 
     /// Extends the leases that are still ours; returns those task ids.
@@ -137,14 +137,14 @@ impl Claimer {
     /// # Errors
     /// [`StoreError`].
     pub async fn extend(&mut self, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
-        let (ids, lease_nos): (Vec<Uuid>, Vec<i64>) = held.iter().copied().unzip();
+        let (ids, fencing_tokens): (Vec<Uuid>, Vec<i64>) = held.iter().copied().unzip();
         let lease = self.lease.as_secs_f64();
-        self.lane
+        self.connection
             .run(async |connection| {
                 let extended = sqlx::query_scalar!(
                     "WITH ours AS (
-                         SELECT tasks.id FROM tasks JOIN unnest($1::uuid[], $2::bigint[]) AS held (id, lease_no)
-                                              ON tasks.id = held.id AND tasks.lease_no = held.lease_no
+                         SELECT tasks.id FROM tasks JOIN unnest($1::uuid[], $2::bigint[]) AS held (id, fencing_token)
+                                              ON tasks.id = held.id AND tasks.fencing_token = held.fencing_token
                          WHERE tasks.id = ANY ($1) AND tasks.lease_until IS NOT NULL
                          FOR UPDATE OF tasks SKIP LOCKED
                      )
@@ -152,7 +152,7 @@ impl Claimer {
                      WHERE tasks.id = ANY (ARRAY(SELECT id FROM ours))
                      RETURNING tasks.id",
                     &ids,
-                    &lease_nos,
+                    &fencing_tokens,
                     lease,
                 )
                 .fetch_all(connection)
@@ -164,18 +164,18 @@ impl Claimer {
 }
 
 /// Puts the rows of a task, which follow each other, together.
-fn group(rows: Vec<Row>) -> Vec<Claimed> {
-    let mut tasks: Vec<Claimed> = Vec::new();
+fn group(rows: Vec<Row>) -> Vec<ClaimedTask> {
+    let mut tasks: Vec<ClaimedTask> = Vec::new();
     let mut places: HashMap<Uuid, usize> = HashMap::new();
     for row in rows {
         let place = *places.entry(row.id).or_insert_with(|| {
-            tasks.push(Claimed {
+            tasks.push(ClaimedTask {
                 id: row.id,
                 event_count: usize::try_from(row.event_count).unwrap_or(0),
                 events: Vec::new(),
                 attempt: u32::try_from(row.attempts).unwrap_or(u32::MAX),
                 max_attempts: u32::try_from(row.max_attempts).unwrap_or(u32::MAX),
-                lease_no: row.lease_no,
+                fencing_token: row.fencing_token,
                 crashed: row.crashed,
                 created_at: row.created_at,
                 traceparent: row.traceparent,

@@ -1,6 +1,6 @@
-//! How we connect: a pool for reads, and *lanes*, one long-lived connection each, for the hot statements.
+//! How we connect: a pool for reads, and *connections*, one long-lived connection each, for the hot statements.
 //!
-//! A lane spares the hot path the pool's check-in and check-out, each a round trip; it reconnects by itself.
+//! A connection spares the hot path the pool's check-in and check-out, each a round trip; it reconnects by itself.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub struct StoreConfig {
     /// Whom to believe beside the system's roots. With it, the server's certificate and name are checked, unless the
     /// URL says `sslmode=verify-ca`.
     pub ca: Option<CaBundle>,
-    /// The most connections of the pool; lanes come on top.
+    /// The most connections of the pool; connections come on top.
     pub max_connections: u32,
     /// Shown in `pg_stat_activity`.
     pub application_name: String,
@@ -39,7 +39,7 @@ pub struct StoreConfig {
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: PgPool,
-    lane_options: PgConnectOptions,
+    dedicated_options: PgConnectOptions,
 }
 
 impl Store {
@@ -68,22 +68,22 @@ impl Store {
             .connect_lazy_with(reads);
         // The hot statements look rows up by key in partitions whose statistics lag behind: one plan, made once,
         // and never a scan, whatever the planner believes of a table that was empty a minute ago.
-        let lane_options = options.options([
+        let dedicated_options = options.options([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
         ]);
-        Ok(Self { pool, lane_options })
+        Ok(Self { pool, dedicated_options })
     }
 
     pub(crate) fn options(&self) -> &PgConnectOptions {
-        &self.lane_options
+        &self.dedicated_options
     }
 
     /// A connection of its own for hot statements.
-    pub(crate) fn lane(&self) -> Lane {
-        Lane { options: self.lane_options.clone(), connection: None }
+    pub(crate) fn connection(&self) -> DedicatedConnection {
+        DedicatedConnection { options: self.dedicated_options.clone(), connection: None }
     }
 
     /// Whether PostgreSQL answers.
@@ -102,13 +102,13 @@ impl Store {
 }
 
 /// One long-lived connection.
-pub(crate) struct Lane {
+pub(crate) struct DedicatedConnection {
     options: PgConnectOptions,
     /// And when it was last used.
     connection: Option<(PgConnection, Instant)>,
 }
 
-impl Lane {
+impl DedicatedConnection {
     /// Runs `work` on the connection, connecting first if need be. A connection that may be broken is dropped,
     /// which makes PostgreSQL roll back what it held.
     pub(crate) async fn run<T>(

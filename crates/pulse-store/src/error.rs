@@ -14,7 +14,7 @@ pub enum StoreError {
     Locked(#[source] SqlxError),
     /// The statement took too long, or more memory than there is, and was rolled back: less of it at once may succeed.
     #[error("the statement was too much at once")]
-    TooMuch(#[source] SqlxError),
+    StatementLimit(#[source] SqlxError),
     /// A constraint or a data type refused the values: the same values fail again.
     #[error("PostgreSQL refused the values{}", constraint.as_ref().map(|name| format!(" (constraint {name})")).unwrap_or_default())]
     Refused {
@@ -42,7 +42,7 @@ impl StoreError {
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Unexpected(_) => true,
-            Self::Locked(_) | Self::TooMuch(_) | Self::Refused { .. } => false,
+            Self::Locked(_) | Self::StatementLimit(_) | Self::Refused { .. } => false,
         }
     }
 
@@ -93,7 +93,7 @@ fn classify(code: String, constraint: Option<String>, source: SqlxError) -> Stor
         // Deadlocks and lock time-outs are certain roll-backs.
         (_, "40P01" | "55P03") => StoreError::Locked(source),
         // 57014: out of time. 53200: out of memory. 54: beyond a limit of the program.
-        (_, "57014" | "53200") | ("54", _) => StoreError::TooMuch(source),
+        (_, "57014" | "53200") | ("54", _) => StoreError::StatementLimit(source),
         // 42P01: no schema yet. 25006: a standby, in the middle of a failover.
         (_, "42P01" | "25006") | ("08" | "3D" | "40" | "53" | "57" | "58", _) => StoreError::Unavailable(source),
         // P0: raised by a trigger, which is as final as a constraint.

@@ -61,7 +61,7 @@ pub enum PageStart {
 /// How many of a user's events still wait. All figures count events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnprocessedEvents {
-    /// Owed or buried.
+    /// RequeuedTask or buried.
     pub unprocessed: i64,
     /// Buried.
     pub failed: i64,
@@ -158,7 +158,7 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         let failed = sqlx::query_scalar!(
-            r#"SELECT coalesce(sum(cardinality(event_ids)), 0) AS "failed!" FROM buried_tasks WHERE user_id = $1"#,
+            r#"SELECT coalesce(sum(cardinality(event_ids)), 0) AS "failed!" FROM dead_tasks WHERE user_id = $1"#,
             user_id,
         )
         .fetch_one(&self.pool)

@@ -6,23 +6,23 @@ use crate::error::StoreError;
 /// The backlog as PostgreSQL sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backlog {
-    /// Every owed task.
-    pub owed: i64,
+    /// Every unsettled task.
+    pub unsettled: i64,
     /// Due now and not leased: in the stream, or waiting for the sweep.
     pub due: i64,
     /// Due now, and Redis has not been told of this run.
-    pub due_unqueued: i64,
+    pub due_not_enqueued: i64,
     /// Waiting for its retry.
     pub delayed: i64,
     /// Given up.
-    pub buried: i64,
+    pub dead: i64,
     /// Milliseconds until the next retry is due.
     pub next_due_ms: Option<i64>,
-    /// Age of the oldest owed task.
+    /// Age of the oldest unsettled task.
     pub oldest_age_seconds: f64,
     /// Tasks accepted, ever.
     pub accepted_total: i64,
-    /// Tasks that workers finished or buried, ever.
+    /// Tasks that workers finished or dead, ever.
     pub settled_total: i64,
     /// Time of fully busy workers, ever, in milliseconds: `settled_total` divided by it is what one of them can do.
     /// Two workers of which half is in use count as one; see pulse-worker's `busy.rs`.
@@ -40,18 +40,18 @@ impl Store {
         let backlog = sqlx::query_as!(
             Backlog,
             r#"
-            SELECT owed.owed AS "owed!", owed.due AS "due!", owed.due_unqueued AS "due_unqueued!", owed.delayed AS "delayed!",
-                   (SELECT count(*) FROM buried_tasks) AS "buried!", owed.next_due_ms,
-                   coalesce(owed.oldest_age_seconds, 0) AS "oldest_age_seconds!",
+            SELECT counts.unsettled AS "unsettled!", counts.due AS "due!", counts.due_not_enqueued AS "due_not_enqueued!", counts.delayed AS "delayed!",
+                   (SELECT count(*) FROM dead_tasks) AS "dead!", counts.next_due_ms,
+                   coalesce(counts.oldest_age_seconds, 0) AS "oldest_age_seconds!",
                    totals.accepted AS "accepted_total!", totals.settled AS "settled_total!", totals.busy_ms AS "busy_worker_ms!",
                    (SELECT count(*) FROM events_default) AS "default_partition_rows!"
-            FROM (SELECT count(*) AS owed,
+            FROM (SELECT count(*) AS unsettled,
                          count(*) FILTER (WHERE run_at <= now() AND (lease_until IS NULL OR lease_until < now())) AS due,
-                         count(*) FILTER (WHERE run_at <= now() AND enqueued_at IS NULL AND lease_until IS NULL) AS due_unqueued,
+                         count(*) FILTER (WHERE run_at <= now() AND enqueued_at IS NULL AND lease_until IS NULL) AS due_not_enqueued,
                          count(*) FILTER (WHERE run_at > now()) AS delayed,
                          (extract(epoch FROM min(run_at) FILTER (WHERE run_at > now()) - now()) * 1000)::bigint AS next_due_ms,
                          extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
-                  FROM tasks) AS owed,
+                  FROM tasks) AS counts,
                  (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(settled), 0)::bigint AS settled,
                          div(coalesce(sum(busy_us), 0), 1000)::bigint AS busy_ms
                   FROM throughput) AS totals

@@ -1,4 +1,4 @@
--- Our record of what was migrated; made before the first migration.
+-- Which migrations were applied, and which instance owns the database. Created before the first migration.
 CREATE TABLE IF NOT EXISTS pulse_migrations (
     version    bigint      PRIMARY KEY,
     name       text        NOT NULL,
@@ -7,6 +7,6 @@ CREATE TABLE IF NOT EXISTS pulse_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE TABLE IF NOT EXISTS pulse_database (
-    one    boolean PRIMARY KEY DEFAULT true CHECK (one),
-    ingest text    NOT NULL
+    one      boolean PRIMARY KEY DEFAULT true CHECK (one),
+    instance text    NOT NULL
 );

@@ -22,7 +22,7 @@ const LOCK: i64 = 0x70_756c_7365;
 
 /// What `migrate` would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Plan {
+pub struct MigrationPlan {
     /// The newest applied version; 0 for an empty database.
     pub current: i64,
     /// What would be applied, in order.
@@ -32,7 +32,7 @@ pub struct Plan {
     /// Applied migrations that this binary does not know, and may run on.
     pub ahead: usize,
     /// Who the database belongs to, if anybody.
-    pub ingest: Option<String>,
+    pub instance: Option<String>,
 }
 
 /// A migration that was not applied yet.
@@ -52,14 +52,14 @@ pub struct PendingMigration {
 #[derive(Debug, Clone)]
 pub struct MigrateConfig {
     /// Who the database is for.
-    pub ingest: String,
+    pub instance: String,
     /// Names the binary in the plan's hash: its version or image.
     pub binary: String,
     /// Refuse any other plan.
     pub expect_plan: Option<String>,
     /// Apply migrations that are not additive.
     pub allow_destructive: bool,
-    /// Take a database over that belongs to another ingest.
+    /// Take a database over that belongs to another instance.
     pub take_over: bool,
 }
 
@@ -92,9 +92,11 @@ pub enum MigrateError {
         /// What would be done.
         actual: String,
     },
-    /// The database belongs to another ingest.
-    #[error("the database belongs to the ingest `{owner}`: use another database, or rename its owner with --take-over")]
-    OtherIngest {
+    /// The database belongs to another instance.
+    #[error(
+        "the database belongs to the instance `{owner}`: use another database, or rename its owner with --take-over"
+    )]
+    OtherInstance {
         /// Its owner.
         owner: String,
     },
@@ -141,17 +143,17 @@ impl Store {
     ///
     /// # Errors
     /// [`MigrateError::Checksum`], [`MigrateError::SchemaAhead`] or [`MigrateError::Store`].
-    pub async fn plan_migration(&self, binary: &str) -> Result<Plan, MigrateError> {
+    pub async fn plan_migration(&self, binary: &str) -> Result<MigrationPlan, MigrateError> {
         let mut connection = self.pool.acquire().await?;
-        let (applied, ingest) = read_ledger(&mut connection).await?;
-        plan(&applied, ingest, binary)
+        let (applied, instance) = read_ledger(&mut connection).await?;
+        plan(&applied, instance, binary)
     }
 
     /// Applies what is pending; returns the plan that was carried out.
     ///
     /// # Errors
     /// [`MigrateError`].
-    pub async fn migrate(&self, config: &MigrateConfig) -> Result<Plan, MigrateError> {
+    pub async fn migrate(&self, config: &MigrateConfig) -> Result<MigrationPlan, MigrateError> {
         // Migrations may take longer than a request, and the connection's settings are not for anybody else.
         let mut connection = self.pool.acquire().await?.detach();
         // No lock time-out at first: another migration is at work, and it will end.
@@ -172,8 +174,8 @@ impl Store {
     /// [`StoreError`].
     pub async fn schema_problem(&self) -> Result<Option<String>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let (applied, ingest) = read_ledger(&mut connection).await?;
-        Ok(match plan(&applied, ingest, "") {
+        let (applied, instance) = read_ledger(&mut connection).await?;
+        Ok(match plan(&applied, instance, "") {
             Ok(plan) if plan.pending.is_empty() => None,
             Ok(plan) => Some(format!("{} migrations are pending: run `pulse migrate`", plan.pending.len())),
             Err(error) => Some(error.to_string()),
@@ -192,11 +194,11 @@ async fn read_ledger(connection: &mut PgConnection) -> Result<(Vec<Applied>, Opt
     let applied = sqlx::query_as!(Applied, "SELECT version, checksum, additive FROM pulse_migrations ORDER BY version")
         .fetch_all(&mut *connection)
         .await?;
-    let ingest = sqlx::query_scalar!("SELECT ingest FROM pulse_database").fetch_optional(connection).await?;
-    Ok((applied, ingest))
+    let instance = sqlx::query_scalar!("SELECT instance FROM pulse_database").fetch_optional(connection).await?;
+    Ok((applied, instance))
 }
 
-fn plan(applied: &[Applied], ingest: Option<String>, binary: &str) -> Result<Plan, MigrateError> {
+fn plan(applied: &[Applied], instance: Option<String>, binary: &str) -> Result<MigrationPlan, MigrateError> {
     for done in applied {
         match MIGRATOR.iter().find(|known| known.version == done.version) {
             Some(known) if known.checksum.as_ref() != done.checksum.as_slice() => {
@@ -224,16 +226,16 @@ fn plan(applied: &[Applied], ingest: Option<String>, binary: &str) -> Result<Pla
         hash.update(format!("{} {}\n", migration.version, migration.checksum));
     }
     let hash = hex(&hash.finalize());
-    Ok(Plan { current, pending, hash, ahead, ingest })
+    Ok(MigrationPlan { current, pending, hash, ahead, instance })
 }
 
-async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -> Result<Plan, MigrateError> {
+async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -> Result<MigrationPlan, MigrateError> {
     sqlx::raw_sql(include_str!("ledger.sql")).execute(&mut *connection).await?;
-    let (applied, ingest) = read_ledger(connection).await?;
-    let plan = plan(&applied, ingest, &config.binary)?;
-    match &plan.ingest {
-        Some(owner) if *owner != config.ingest && !config.take_over => {
-            return Err(MigrateError::OtherIngest { owner: owner.clone() });
+    let (applied, instance) = read_ledger(connection).await?;
+    let plan = plan(&applied, instance, &config.binary)?;
+    match &plan.instance {
+        Some(owner) if *owner != config.instance && !config.take_over => {
+            return Err(MigrateError::OtherInstance { owner: owner.clone() });
         }
         _ => {}
     }
@@ -246,8 +248,8 @@ async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -
         return Err(MigrateError::Destructive { version: destructive.version });
     }
     sqlx::query!(
-        "INSERT INTO pulse_database (ingest) VALUES ($1) ON CONFLICT (one) DO UPDATE SET ingest = excluded.ingest",
-        config.ingest,
+        "INSERT INTO pulse_database (instance) VALUES ($1) ON CONFLICT (one) DO UPDATE SET instance = excluded.instance",
+        config.instance,
     )
     .execute(&mut *connection)
     .await?;

@@ -12,7 +12,7 @@ use crate::error::StoreError;
 
 /// A lease that is ours until it expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leadership {
+pub struct LeaderLease {
     /// What is led.
     pub name: &'static str,
     /// Who leads.
@@ -26,8 +26,6 @@ pub struct Leadership {
 pub struct Schedule {
     /// The job.
     pub name: String,
-    /// Six cron fields, seconds first, UTC.
-    pub cron: String,
     /// The newest tick that was fired.
     pub last_tick: DateTime<Utc>,
 }
@@ -42,7 +40,7 @@ impl Store {
         name: &'static str,
         holder: &str,
         ttl: Duration,
-    ) -> Result<Option<(Leadership, DateTime<Utc>)>, StoreError> {
+    ) -> Result<Option<(LeaderLease, DateTime<Utc>)>, StoreError> {
         let held = sqlx::query!(
             r#"INSERT INTO leases AS held (name, holder, term, expires_at)
              VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3))
@@ -57,14 +55,14 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(held.map(|held| (Leadership { name, holder: holder.to_owned(), term: held.term }, held.now)))
+        Ok(held.map(|held| (LeaderLease { name, holder: holder.to_owned(), term: held.term }, held.now)))
     }
 
     /// Gives the lease up, so that the next holder need not wait for its end.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn resign(&self, leadership: &Leadership) -> Result<(), StoreError> {
+    pub async fn resign(&self, leadership: &LeaderLease) -> Result<(), StoreError> {
         sqlx::query!(
             "UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1 AND holder = $2 AND term = $3",
             leadership.name,
@@ -76,19 +74,16 @@ impl Store {
         Ok(())
     }
 
-    /// Makes sure that each job has its row. A changed cron takes effect; the newest tick stays, unless it is in the
-    /// future, because the clock was set back: then it counts as now, or the job would wait for the clock.
+    /// Adds a row for each job that has none. A last tick in the future, after the clock was set back, becomes now:
+    /// otherwise the job would not run until the clock reaches it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn register_schedules(&self, jobs: &[(&str, &str)]) -> Result<(), StoreError> {
-        let (names, crons): (Vec<&str>, Vec<&str>) = jobs.iter().copied().unzip();
+    pub async fn register_schedules(&self, jobs: &[&str]) -> Result<(), StoreError> {
         sqlx::query!(
-            "INSERT INTO schedules AS known (name, cron) SELECT * FROM unnest($1::text[], $2::text[])
-             ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, last_tick = LEAST(known.last_tick, clock_timestamp())
-             WHERE known.cron <> excluded.cron OR known.last_tick > clock_timestamp()",
-            &names as &[&str],
-            &crons as &[&str],
+            "INSERT INTO schedules AS known (name) SELECT unnest($1::text[])
+             ON CONFLICT (name) DO UPDATE SET last_tick = clock_timestamp() WHERE known.last_tick > clock_timestamp()",
+            jobs as &[&str],
         )
         .execute(&self.pool)
         .await?;
@@ -100,7 +95,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn schedules(&self) -> Result<(Vec<Schedule>, DateTime<Utc>), StoreError> {
-        let schedules = sqlx::query_as!(Schedule, "SELECT name, cron, last_tick FROM schedules ORDER BY name")
+        let schedules = sqlx::query_as!(Schedule, "SELECT name, last_tick FROM schedules ORDER BY name")
             .fetch_all(&self.pool)
             .await?;
         Ok((schedules, self.now().await?))
@@ -110,9 +105,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn fire(&self, name: &str, tick: DateTime<Utc>, leadership: &Leadership) -> Result<bool, StoreError> {
+    pub async fn fire(&self, name: &str, tick: DateTime<Utc>, leadership: &LeaderLease) -> Result<bool, StoreError> {
         let fired = sqlx::query!(
-            "UPDATE schedules SET last_tick = $2, fired_by = $4, term = $5
+            "UPDATE schedules SET last_tick = $2
              WHERE name = $1 AND last_tick < $2
                AND EXISTS (SELECT FROM leases WHERE leases.name = $3 AND holder = $4 AND leases.term = $5
                                                     AND expires_at > clock_timestamp())",

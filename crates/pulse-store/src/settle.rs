@@ -10,7 +10,7 @@ use pulse_core::{Attempt, FailureReason};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::connection::{Lane, Store};
+use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
 
 /// What became of one claimed task.
@@ -19,18 +19,18 @@ pub struct Settlement {
     /// The task.
     pub task_id: Uuid,
     /// The lease number that it was claimed with.
-    pub lease_no: i64,
+    pub fencing_token: i64,
     /// What became of it.
-    pub verdict: Verdict,
+    pub outcome: Outcome,
 }
 
 /// What becomes of a task.
 #[derive(Debug, Clone)]
-pub enum Verdict {
+pub enum Outcome {
     /// Done: the effects on all of its events.
-    Processed(Vec<Effect>),
+    Completed(Vec<Effect>),
     /// Its events are gone, because their user was deleted.
-    Gone,
+    Orphaned,
     /// Run again after `delay`.
     Retry {
         /// From now, by PostgreSQL's clock.
@@ -39,7 +39,7 @@ pub enum Verdict {
         attempt: Attempt,
     },
     /// Given up: kept for replay.
-    Bury(Attempt),
+    DeadLetter(Attempt),
     /// Handed back untouched, without using up the attempt: the worker is draining.
     Release,
 }
@@ -57,7 +57,7 @@ pub struct Effect {
 
 /// Settles on a connection of its own.
 pub struct Settler {
-    lane: Lane,
+    connection: DedicatedConnection,
     writer: String,
     /// Busy time that is not in the running totals yet.
     unreported: Duration,
@@ -66,10 +66,10 @@ pub struct Settler {
 impl Settler {
     /// Counts in the running totals under `writer`, which is unique to this settler.
     pub fn new(store: &Store, writer: String) -> Self {
-        Self { lane: store.lane(), writer, unreported: Duration::ZERO }
+        Self { connection: store.connection(), writer, unreported: Duration::ZERO }
     }
 
-    /// Settles all of `settlements`, one transaction per kind of verdict, until one fails; returns the tasks that were
+    /// Settles all of `settlements`, one transaction per kind of outcome, until one fails; returns the tasks that were
     /// still ours and are settled, also when a later kind failed.
     ///
     /// `busy` is the worker's busy time since the last call; it goes into the running totals with the first transaction
@@ -85,30 +85,30 @@ impl Settler {
     }
 
     async fn settle_kinds(&mut self, settlements: &[Settlement], settled: &mut Vec<Uuid>) -> Result<(), StoreError> {
-        let mut finished = Finished::default();
-        let mut retried = Ended::default();
-        let mut buried = Ended::default();
-        let mut released = Ended::default();
+        let mut completed = CompletedColumns::default();
+        let mut retried = AttemptColumns::default();
+        let mut dead = AttemptColumns::default();
+        let mut released = AttemptColumns::default();
         for settlement in settlements {
-            match &settlement.verdict {
-                Verdict::Processed(effects) => finished.push(settlement, effects),
-                Verdict::Gone => {
-                    finished.push(settlement, &[]);
-                    finished.gone.push(settlement.task_id);
+            match &settlement.outcome {
+                Outcome::Completed(effects) => completed.push(settlement, effects),
+                Outcome::Orphaned => {
+                    completed.push(settlement, &[]);
+                    completed.orphaned.push(settlement.task_id);
                 }
-                Verdict::Retry { delay, attempt } => retried.push(settlement, *delay, Some(attempt)),
-                Verdict::Bury(attempt) => buried.push(settlement, Duration::ZERO, Some(attempt)),
-                Verdict::Release => released.push(settlement, Duration::ZERO, None),
+                Outcome::Retry { delay, attempt } => retried.push(settlement, *delay, Some(attempt)),
+                Outcome::DeadLetter(attempt) => dead.push(settlement, Duration::ZERO, Some(attempt)),
+                Outcome::Release => released.push(settlement, Duration::ZERO, None),
             }
         }
-        if !finished.task_id.is_empty() {
-            settled.extend(self.finish(&finished).await?);
+        if !completed.task_id.is_empty() {
+            settled.extend(self.complete(&completed).await?);
         }
         if !retried.task_id.is_empty() {
             settled.extend(self.retry(&retried).await?);
         }
-        if !buried.task_id.is_empty() {
-            settled.extend(self.bury(&buried).await?);
+        if !dead.task_id.is_empty() {
+            settled.extend(self.dead_letter(&dead).await?);
         }
         if !released.task_id.is_empty() {
             settled.extend(self.release(&released).await?);
@@ -116,19 +116,19 @@ impl Settler {
         Ok(())
     }
 
-    /// `IN (…) IS TRUE` is looked up in a hash; without `IS TRUE` it is a join, which on a lane compares each with each.
-    async fn finish(&mut self, finished: &Finished<'_>) -> Result<Vec<Uuid>, StoreError> {
+    /// `IN (…) IS TRUE` is looked up in a hash; without `IS TRUE` it is a join, which on a connection compares each with each.
+    async fn complete(&mut self, completed: &CompletedColumns<'_>) -> Result<Vec<Uuid>, StoreError> {
         let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
         let settled = self
-            .lane
+            .connection
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
                     r#"
                     WITH settled AS (
                         DELETE FROM tasks
                         WHERE id = ANY ($1) AND lease_until IS NOT NULL
-                              AND ((id, lease_no) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[]))) IS TRUE
-                        RETURNING *, CASE WHEN id = ANY ($3::uuid[]) THEN 'gone' ELSE 'processed' END AS outcome
+                              AND ((id, fencing_token) IN (SELECT * FROM unnest($1::uuid[], $2::bigint[]))) IS TRUE
+                        RETURNING *, CASE WHEN id = ANY ($3::uuid[]) THEN 'orphaned' ELSE 'completed' END AS outcome
                     ), effects AS (
                         UPDATE events
                         SET processed = true, processed_at = now(), properties = effect.properties::jsonb,
@@ -150,13 +150,13 @@ impl Settler {
                     FROM settled
                     RETURNING id
                     "#,
-                    &finished.task_id,
-                    &finished.lease_no,
-                    &finished.gone,
-                    &finished.effect_task_id,
-                    &finished.event_id,
-                    &finished.created_at,
-                    &finished.properties as &[&str],
+                    &completed.task_id,
+                    &completed.fencing_token,
+                    &completed.orphaned,
+                    &completed.effect_task_id,
+                    &completed.event_id,
+                    &completed.created_at,
+                    &completed.properties as &[&str],
                     writer,
                     busy_us,
                 )
@@ -169,10 +169,10 @@ impl Settler {
         Ok(settled)
     }
 
-    async fn retry(&mut self, retried: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
+    async fn retry(&mut self, retried: &AttemptColumns<'_>) -> Result<Vec<Uuid>, StoreError> {
         let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
         let settled = self
-            .lane
+            .connection
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
                     "WITH counted AS (
@@ -183,12 +183,12 @@ impl Settler {
                      UPDATE tasks
                      SET lease_until = NULL, enqueued_at = NULL, run_at = now() + make_interval(secs => failed.delay),
                          errors = errors || failed.attempt
-                     FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::jsonb[]) AS failed (id, lease_no, delay, attempt)
-                     WHERE tasks.id = ANY ($1) AND tasks.id = failed.id AND tasks.lease_no = failed.lease_no
+                     FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::jsonb[]) AS failed (id, fencing_token, delay, attempt)
+                     WHERE tasks.id = ANY ($1) AND tasks.id = failed.id AND tasks.fencing_token = failed.fencing_token
                            AND tasks.lease_until IS NOT NULL
                      RETURNING tasks.id",
                     &retried.task_id,
-                    &retried.lease_no,
+                    &retried.fencing_token,
                     &retried.delay,
                     &retried.attempts() as &[Json<&Attempt>],
                     writer,
@@ -203,20 +203,20 @@ impl Settler {
         Ok(settled)
     }
 
-    async fn bury(&mut self, buried: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
-        let reasons: Vec<&str> = buried.attempt.iter().map(|attempt| attempt.reason.as_str()).collect();
+    async fn dead_letter(&mut self, dead: &AttemptColumns<'_>) -> Result<Vec<Uuid>, StoreError> {
+        let reasons: Vec<&str> = dead.attempt.iter().map(|attempt| attempt.reason.as_str()).collect();
         let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
         let settled = self
-            .lane
+            .connection
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
                     "WITH dead AS (
                          DELETE FROM tasks
-                         USING unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[]) AS failed (id, lease_no, reason, attempt)
-                         WHERE tasks.id = ANY ($1) AND tasks.id = failed.id AND tasks.lease_no = failed.lease_no
+                         USING unnest($1::uuid[], $2::bigint[], $3::text[], $4::jsonb[]) AS failed (id, fencing_token, reason, attempt)
+                         WHERE tasks.id = ANY ($1) AND tasks.id = failed.id AND tasks.fencing_token = failed.fencing_token
                                AND tasks.lease_until IS NOT NULL
                          RETURNING tasks.*, failed.reason, failed.attempt
-                     ), told AS (
+                     ), marked AS (
                          UPDATE events SET processing_error = dead.attempt ->> 'error'
                          FROM dead
                          WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
@@ -227,16 +227,16 @@ impl Settler {
                          SET settled = throughput.settled + excluded.settled,
                              busy_us = throughput.busy_us + excluded.busy_us, updated_at = now()
                      )
-                     INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
-                                               lease_no, worker, reason, errors, traceparent, request_id)
+                     INSERT INTO dead_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
+                                               fencing_token, worker, reason, errors, traceparent, request_id)
                      SELECT id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
-                            lease_no, worker, reason, errors || attempt, traceparent, request_id
+                            fencing_token, worker, reason, errors || attempt, traceparent, request_id
                      FROM dead
                      RETURNING id",
-                    &buried.task_id,
-                    &buried.lease_no,
+                    &dead.task_id,
+                    &dead.fencing_token,
                     &reasons as &[&str],
-                    &buried.attempts() as &[Json<&Attempt>],
+                    &dead.attempts() as &[Json<&Attempt>],
                     writer,
                     busy_us,
                 )
@@ -249,17 +249,17 @@ impl Settler {
         Ok(settled)
     }
 
-    async fn release(&mut self, released: &Ended<'_>) -> Result<Vec<Uuid>, StoreError> {
-        self.lane
+    async fn release(&mut self, released: &AttemptColumns<'_>) -> Result<Vec<Uuid>, StoreError> {
+        self.connection
             .run(async |connection| {
                 let settled = sqlx::query_scalar!(
                     "UPDATE tasks SET lease_until = NULL, enqueued_at = NULL, attempts = attempts - 1
-                     FROM unnest($1::uuid[], $2::bigint[]) AS released (id, lease_no)
-                     WHERE tasks.id = ANY ($1) AND tasks.id = released.id AND tasks.lease_no = released.lease_no
+                     FROM unnest($1::uuid[], $2::bigint[]) AS released (id, fencing_token)
+                     WHERE tasks.id = ANY ($1) AND tasks.id = released.id AND tasks.fencing_token = released.fencing_token
                            AND tasks.lease_until IS NOT NULL
                      RETURNING tasks.id",
                     &released.task_id,
-                    &released.lease_no,
+                    &released.fencing_token,
                 )
                 .fetch_all(connection)
                 .await?;
@@ -275,20 +275,20 @@ fn microseconds(duration: Duration) -> i64 {
 
 /// The columns of tasks that are done, and of the effects on their events.
 #[derive(Default)]
-struct Finished<'a> {
+struct CompletedColumns<'a> {
     task_id: Vec<Uuid>,
-    lease_no: Vec<i64>,
-    gone: Vec<Uuid>,
+    fencing_token: Vec<i64>,
+    orphaned: Vec<Uuid>,
     effect_task_id: Vec<Uuid>,
     event_id: Vec<i64>,
     created_at: Vec<DateTime<Utc>>,
     properties: Vec<&'a str>,
 }
 
-impl<'a> Finished<'a> {
+impl<'a> CompletedColumns<'a> {
     fn push(&mut self, settlement: &Settlement, effects: &'a [Effect]) {
         self.task_id.push(settlement.task_id);
-        self.lease_no.push(settlement.lease_no);
+        self.fencing_token.push(settlement.fencing_token);
         for Effect { event_id, created_at, properties } in effects {
             self.effect_task_id.push(settlement.task_id);
             self.event_id.push(*event_id);
@@ -300,17 +300,17 @@ impl<'a> Finished<'a> {
 
 /// The columns of tasks whose attempt ended without effects.
 #[derive(Default)]
-struct Ended<'a> {
+struct AttemptColumns<'a> {
     task_id: Vec<Uuid>,
-    lease_no: Vec<i64>,
+    fencing_token: Vec<i64>,
     delay: Vec<f64>,
     attempt: Vec<&'a Attempt>,
 }
 
-impl<'a> Ended<'a> {
+impl<'a> AttemptColumns<'a> {
     fn push(&mut self, settlement: &Settlement, delay: Duration, attempt: Option<&'a Attempt>) {
         self.task_id.push(settlement.task_id);
-        self.lease_no.push(settlement.lease_no);
+        self.fencing_token.push(settlement.fencing_token);
         self.delay.push(delay.as_secs_f64());
         self.attempt.extend(attempt);
     }
@@ -325,22 +325,22 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn bury_crashed(&self, limit: i64) -> Result<u64, StoreError> {
-        let buried = sqlx::query!(
+    pub async fn dead_letter_crashed(&self, limit: i64) -> Result<u64, StoreError> {
+        let dead = sqlx::query!(
             r#"WITH dead AS (
                  DELETE FROM tasks WHERE id = ANY (ARRAY(
                      SELECT id FROM tasks WHERE attempts >= max_attempts AND lease_until < now()
                      ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED))
                  RETURNING *
-             ), told AS (
+             ), marked AS (
                  UPDATE events SET processing_error = $3
                  FROM dead
                  WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
                        AND events.user_id = dead.user_id
              )
-             INSERT INTO buried_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
-                                       lease_no, worker, reason, errors, traceparent, request_id)
-             SELECT id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at, lease_no, worker, $2,
+             INSERT INTO dead_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
+                                       fencing_token, worker, reason, errors, traceparent, request_id)
+             SELECT id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at, fencing_token, worker, $2,
                     errors || jsonb_build_object('attempt', attempts, 'at', now(), 'reason', $2::text, 'error', $3::text),
                     traceparent, request_id
              FROM dead"#,
@@ -350,6 +350,6 @@ impl Store {
         )
         .execute(&self.pool)
         .await?;
-        Ok(buried.rows_affected())
+        Ok(dead.rows_affected())
     }
 }

@@ -44,7 +44,7 @@ pub struct TaskStatus {
 
 /// A buried task, for a list.
 #[derive(Debug, Clone, Serialize)]
-pub struct BuriedTask {
+pub struct DeadTask {
     /// The task.
     pub id: Uuid,
     /// Whose.
@@ -60,12 +60,12 @@ pub struct BuriedTask {
     /// Attempts begun.
     pub attempts: i32,
     /// Since when.
-    pub buried_at: DateTime<Utc>,
+    pub dead_at: DateTime<Utc>,
 }
 
 /// Which buried tasks; at least one of the two is given, or everything is meant.
 #[derive(Debug, Clone, Default)]
-pub struct BuriedFilter {
+pub struct DeadTaskFilter {
     /// Exactly these.
     pub ids: Option<Vec<Uuid>>,
     /// With this reason.
@@ -82,16 +82,16 @@ impl Store {
             TaskStatus,
             r#"
             SELECT id AS "id!", kind AS "kind!",
-                   CASE WHEN lease_until IS NOT NULL THEN 'running' WHEN attempts > 0 THEN 'retrying' ELSE 'queued' END AS "state!",
+                   CASE WHEN lease_until IS NOT NULL THEN 'running' WHEN attempts > 0 THEN 'retrying' ELSE 'pending' END AS "state!",
                    event_ids AS "event_ids!", attempts AS "attempts!", max_attempts,
                    errors AS "errors!: Json<Vec<Attempt>>", created_at AS "created_at!", started_at,
                    NULL::timestamptz AS settled_at,
                    CASE WHEN lease_until IS NULL THEN run_at END AS next_run_at, worker, traceparent, request_id
             FROM tasks WHERE id = $2 AND user_id = $1
             UNION ALL
-            SELECT id, kind, 'buried', event_ids, attempts, max_attempts, errors, created_at, started_at, buried_at,
+            SELECT id, kind, 'dead', event_ids, attempts, max_attempts, errors, created_at, started_at, dead_at,
                    NULL, worker, traceparent, request_id
-            FROM buried_tasks WHERE id = $2 AND user_id = $1
+            FROM dead_tasks WHERE id = $2 AND user_id = $1
             UNION ALL
             SELECT id, kind, outcome, event_ids, attempts, NULL, errors, created_at, started_at, settled_at,
                    NULL, worker, traceparent, request_id
@@ -110,13 +110,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn list_buried(&self, filter: &BuriedFilter, limit: i64) -> Result<Vec<BuriedTask>, StoreError> {
+    pub async fn list_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<Vec<DeadTask>, StoreError> {
         let tasks = sqlx::query_as!(
-            BuriedTask,
-            r#"SELECT id, user_id, kind, reason, errors -> -1 ->> 'error' AS error, event_ids, attempts, buried_at
-               FROM buried_tasks
+            DeadTask,
+            r#"SELECT id, user_id, kind, reason, errors -> -1 ->> 'error' AS error, event_ids, attempts, dead_at
+               FROM dead_tasks
                WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
-               ORDER BY buried_at DESC, id DESC LIMIT $3"#,
+               ORDER BY dead_at DESC, id DESC LIMIT $3"#,
             filter.ids.as_deref(),
             filter.reason.as_deref(),
             limit,
@@ -131,18 +131,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn retry_buried(&self, filter: &BuriedFilter, limit: i64) -> Result<u64, StoreError> {
+    pub async fn retry_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
         let retried = sqlx::query!(
             "WITH chosen AS (
-                 DELETE FROM buried_tasks WHERE id = ANY (ARRAY(
-                     SELECT id FROM buried_tasks
+                 DELETE FROM dead_tasks WHERE id = ANY (ARRAY(
+                     SELECT id FROM dead_tasks
                      WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
-                     ORDER BY buried_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
+                     ORDER BY dead_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
                  RETURNING *
              )
-             INSERT INTO tasks (id, kind, user_id, event_ids, created_at, max_attempts, enqueued_at, lease_no, errors,
+             INSERT INTO tasks (id, kind, user_id, event_ids, created_at, max_attempts, enqueued_at, fencing_token, errors,
                                 traceparent, request_id)
-             SELECT id, kind, user_id, event_ids, created_at, max_attempts, NULL, lease_no, errors, traceparent, request_id
+             SELECT id, kind, user_id, event_ids, created_at, max_attempts, NULL, fencing_token, errors, traceparent, request_id
              FROM chosen",
             filter.ids.as_deref(),
             filter.reason.as_deref(),
@@ -157,13 +157,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn cancel_buried(&self, filter: &BuriedFilter, limit: i64) -> Result<u64, StoreError> {
+    pub async fn cancel_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
         let cancelled = sqlx::query!(
             "WITH chosen AS (
-                 DELETE FROM buried_tasks WHERE id = ANY (ARRAY(
-                     SELECT id FROM buried_tasks
+                 DELETE FROM dead_tasks WHERE id = ANY (ARRAY(
+                     SELECT id FROM dead_tasks
                      WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
-                     ORDER BY buried_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
+                     ORDER BY dead_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
                  RETURNING *
              )
              INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, started_at,

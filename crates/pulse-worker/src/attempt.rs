@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use pulse_core::{Attempt, Claimed, FailureReason, RetryPolicy};
-use pulse_store::{Effect, Verdict};
+use pulse_core::{Attempt, ClaimedTask, FailureReason, RetryPolicy};
+use pulse_store::{Effect, Outcome};
 
 use crate::processor::{ProcessError, Processor};
 
@@ -20,11 +20,11 @@ const LONGEST_ERROR: usize = 1000;
 /// # Errors
 /// Why the attempt failed.
 pub(crate) async fn run(
-    task: &Claimed,
+    task: &ClaimedTask,
     processor: &dyn Processor,
     timeout: Duration,
 ) -> Result<Vec<Effect>, ProcessError> {
-    let steps = async {
+    let processors = async {
         let mut effects = Vec::with_capacity(task.events.len());
         for event in &task.events {
             let properties = processor
@@ -35,7 +35,7 @@ pub(crate) async fn run(
         }
         Ok(effects)
     };
-    match tokio::time::timeout(timeout, AssertUnwindSafe(steps).catch_unwind()).await {
+    match tokio::time::timeout(timeout, AssertUnwindSafe(processors).catch_unwind()).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(ProcessError { reason: FailureReason::Panic, message: panic_message(&*panic) }),
         Err(_) => Err(timed_out(timeout)),
@@ -60,14 +60,14 @@ pub(crate) fn failed(
     retry: &RetryPolicy,
     now: DateTime<Utc>,
     random: f64,
-) -> Verdict {
+) -> Outcome {
     let ProcessError { reason, message } = error;
     let attempt =
         Attempt { attempt: attempt_no, at: now, reason, error: message.chars().take(LONGEST_ERROR).collect() };
     if reason.is_retryable() && attempt_no < max_attempts {
-        Verdict::Retry { delay: retry.delay(attempt_no, random), attempt }
+        Outcome::Retry { delay: retry.delay(attempt_no, random), attempt }
     } else {
-        Verdict::Bury(attempt)
+        Outcome::DeadLetter(attempt)
     }
 }
 
@@ -82,10 +82,10 @@ mod tests {
     const RETRY: RetryPolicy = RetryPolicy { base_seconds: 2.0, cap: Duration::from_secs(60), jitter_percent: 0.0 };
 
     /// Does what the event's name says.
-    struct Obedient;
+    struct ScriptedProcessor;
 
     #[async_trait]
-    impl Processor for Obedient {
+    impl Processor for ScriptedProcessor {
         async fn process(&self, event: &Event) -> Result<String, ProcessError> {
             match event.event_name.as_str() {
                 "panic" => panic!("as told"),
@@ -96,7 +96,7 @@ mod tests {
         }
     }
 
-    fn task(names: &[&str]) -> Claimed {
+    fn task(names: &[&str]) -> ClaimedTask {
         let time = DateTime::UNIX_EPOCH;
         let events = names.iter().zip(1..).map(|(name, id)| Event {
             id,
@@ -107,13 +107,13 @@ mod tests {
             event_timestamp: time,
             created_at: time,
         });
-        Claimed {
+        ClaimedTask {
             id: Uuid::nil(),
             event_count: names.len(),
             events: events.collect(),
             attempt: 1,
             max_attempts: 3,
-            lease_no: 1,
+            fencing_token: 1,
             crashed: false,
             created_at: time,
             traceparent: None,
@@ -122,14 +122,15 @@ mod tests {
     }
 
     async fn reason(names: &[&str]) -> FailureReason {
-        run(&task(names), &Obedient, Duration::from_millis(20)).await.expect_err("fails").reason
+        run(&task(names), &ScriptedProcessor, Duration::from_millis(20)).await.expect_err("fails").reason
     }
 
     #[tokio::test]
     async fn all_events_of_a_task_succeed_or_none() {
-        let effects = run(&task(&["a", "b"]), &Obedient, Duration::from_secs(5)).await.expect("succeeds");
+        let effects = run(&task(&["a", "b"]), &ScriptedProcessor, Duration::from_secs(5)).await.expect("succeeds");
         assert_eq!(effects.iter().map(|effect| effect.event_id).collect::<Vec<_>>(), [1, 2]);
-        let error = run(&task(&["a", "invalid", "b"]), &Obedient, Duration::from_secs(5)).await.expect_err("fails");
+        let error =
+            run(&task(&["a", "invalid", "b"]), &ScriptedProcessor, Duration::from_secs(5)).await.expect_err("fails");
         assert_eq!(error, ProcessError::invalid_payload("event 2: bad"));
     }
 
@@ -141,10 +142,10 @@ mod tests {
 
     #[test]
     fn a_task_is_retried_while_attempts_are_left_and_can_help() {
-        let verdict = |attempt, error| failed(attempt, 3, error, &RETRY, DateTime::UNIX_EPOCH, 0.5);
+        let outcome = |attempt, error| failed(attempt, 3, error, &RETRY, DateTime::UNIX_EPOCH, 0.5);
         let two_seconds = Duration::from_secs(2);
-        assert!(matches!(verdict(1, ProcessError::failed("x")), Verdict::Retry { delay, .. } if delay == two_seconds));
-        assert!(matches!(verdict(3, ProcessError::failed("x")), Verdict::Bury(_)));
-        assert!(matches!(verdict(1, ProcessError::invalid_payload("x")), Verdict::Bury(_)));
+        assert!(matches!(outcome(1, ProcessError::failed("x")), Outcome::Retry { delay, .. } if delay == two_seconds));
+        assert!(matches!(outcome(3, ProcessError::failed("x")), Outcome::DeadLetter(_)));
+        assert!(matches!(outcome(1, ProcessError::invalid_payload("x")), Outcome::DeadLetter(_)));
     }
 }

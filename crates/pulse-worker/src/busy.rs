@@ -2,13 +2,13 @@
 //!
 //! The operator takes `settled / busy time` for what one more worker can do. At each moment the share in use is
 //!
-//! * 1 while a claim or a settlement is under way: each has one lane, and fast tasks are bound by them;
-//! * else the running steps divided by the slots: slow tasks are bound by them.
+//! * 1 while a claim or a settlement is under way: each has one statement, and fast tasks are bound by them;
+//! * else the running processors divided by the slots: slow tasks are bound by them.
 //!
 //! So a worker that cannot do more counts its whole time, whatever it is short of. One that could do more counts a part
-//! of it: exactly, where steps are slow; too much, where they are fast and claims are small, because a claim of one task
+//! of it: exactly, where processors are slow; too much, where they are fast and claims are small, because a claim of one task
 //! takes nearly as long as one of a hundred. That errs towards workers that are there already, never beyond them.
-//! It is neither the time of steps (fast ones would take none) nor the time in which anything was held (a worker with
+//! It is neither the time of processors (fast ones would take none) nor the time in which anything was in_flight (a worker with
 //! one slow task in sixteen slots would count as full).
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,8 +20,8 @@ pub(crate) struct Busy(Arc<Mutex<State>>);
 
 struct State {
     slots: usize,
-    steps: usize,
-    lanes: usize,
+    processors: usize,
+    statements: usize,
     /// The share in use is the same since then.
     since: Instant,
     /// Not taken yet.
@@ -36,18 +36,19 @@ pub(crate) struct InUse {
 
 impl Busy {
     pub(crate) fn new(slots: usize) -> Self {
-        let state = State { slots: slots.max(1), steps: 0, lanes: 0, since: Instant::now(), sum: Duration::ZERO };
+        let state =
+            State { slots: slots.max(1), processors: 0, statements: 0, since: Instant::now(), sum: Duration::ZERO };
         Self(Arc::new(Mutex::new(state)))
     }
 
     /// A step runs.
     pub(crate) fn step(&self) -> InUse {
-        self.begin(|state| &mut state.steps)
+        self.begin(|state| &mut state.processors)
     }
 
     /// A claim or a settlement is under way.
-    pub(crate) fn lane(&self) -> InUse {
-        self.begin(|state| &mut state.lanes)
+    pub(crate) fn statement(&self) -> InUse {
+        self.begin(|state| &mut state.statements)
     }
 
     /// The busy time that nobody took yet.
@@ -81,7 +82,7 @@ impl Drop for InUse {
 
 impl State {
     fn advance(&mut self, now: Instant) {
-        let share = if self.lanes > 0 { 1.0 } else { (self.steps as f64 / self.slots as f64).min(1.0) };
+        let share = if self.statements > 0 { 1.0 } else { (self.processors as f64 / self.slots as f64).min(1.0) };
         self.sum += now.saturating_duration_since(self.since).mul_f64(share);
         self.since = self.since.max(now);
     }
@@ -94,9 +95,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// The busy time of ten seconds with so much in use, of four slots.
-    fn of_ten_seconds(steps: usize, lanes: usize) -> Duration {
+    fn of_ten_seconds(processors: usize, statements: usize) -> Duration {
         let since = Instant::now();
-        let mut state = State { slots: 4, steps, lanes, since, sum: Duration::ZERO };
+        let mut state = State { slots: 4, processors, statements, since, sum: Duration::ZERO };
         state.advance(since + 4 * SECOND);
         state.advance(since + 3 * SECOND); // read before the other one, and late at the lock
         state.advance(since + 10 * SECOND);
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn microseconds_add_up() {
         let since = Instant::now();
-        let mut state = State { slots: 1, steps: 1, lanes: 0, since, sum: Duration::ZERO };
+        let mut state = State { slots: 1, processors: 1, statements: 0, since, sum: Duration::ZERO };
         for n in 1..=3000 {
             state.advance(since + Duration::from_micros(n));
         }
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn what_ended_is_not_in_use_and_what_was_taken_is_gone() {
         let busy = Busy::new(1);
-        drop((busy.step(), busy.lane()));
+        drop((busy.step(), busy.statement()));
         busy.take();
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(busy.take(), Duration::ZERO);

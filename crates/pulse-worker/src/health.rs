@@ -44,17 +44,17 @@ impl WorkerHealth {
     }
 
     /// Watches an attempt until the end of its step.
-    pub(crate) fn watch(&self, id: Uuid, lease_no: i64) -> Watched {
-        Watched { health: self.clone(), attempt: (id, lease_no) }
+    pub(crate) fn watch(&self, id: Uuid, fencing_token: i64) -> Watched {
+        Watched { health: self.clone(), attempt: (id, fencing_token) }
     }
 
     /// The attempt's step does not yield. To be called before the attempt is ended, so that its end comes after.
-    pub(crate) fn set_stuck(&self, id: Uuid, lease_no: i64, stuck: bool) {
+    pub(crate) fn set_stuck(&self, id: Uuid, fencing_token: i64, stuck: bool) {
         let mut attempts = self.stuck();
         if stuck {
-            attempts.insert((id, lease_no));
+            attempts.insert((id, fencing_token));
         } else {
-            attempts.remove(&(id, lease_no));
+            attempts.remove(&(id, fencing_token));
         }
     }
 
@@ -74,7 +74,7 @@ impl WorkerHealth {
             self.0.start.elapsed().saturating_sub(Duration::from_millis(self.0.last_poll_ms.load(Ordering::Relaxed)));
         let stuck = self.stuck().len();
         if stuck > 0 {
-            return Some(format!("{stuck} steps run past their time-out without yielding: restart to end them"));
+            return Some(format!("{stuck} processors run past their time-out without yielding: restart to end them"));
         }
         (silent > STALLED_AFTER).then(|| format!("has not looked for work for {} s", silent.as_secs()))
     }
@@ -87,8 +87,8 @@ impl WorkerHealth {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let (id, lease_no) = self.attempt;
-        self.health.set_stuck(id, lease_no, false);
+        let (id, fencing_token) = self.attempt;
+        self.health.set_stuck(id, fencing_token, false);
     }
 }
 

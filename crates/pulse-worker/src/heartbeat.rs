@@ -1,4 +1,4 @@
-//! Keeping what we hold: leases are extended, idle times in Redis start again, and steps that never yield are given up.
+//! Keeping what we hold: leases are extended, idle times in Redis start again, and processors that never yield are given up.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use pulse_store::{Claimer, Settlement};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::held::{Held, HeldTask};
+use crate::in_flight::{InFlight, InFlightTask};
 use crate::{WorkerConfig, WorkerHealth, attempt};
 
 /// How much longer than its time-out a step may take to end.
@@ -16,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Heartbeat {
     pub(crate) claimer: Claimer,
     pub(crate) acknowledger: Acknowledger,
-    pub(crate) held: Held,
+    pub(crate) in_flight: InFlight,
     pub(crate) settlements: mpsc::UnboundedSender<Settlement>,
     pub(crate) health: WorkerHealth,
     pub(crate) config: WorkerConfig,
@@ -40,16 +40,16 @@ impl Heartbeat {
 
     async fn extend(&mut self, beat: Duration) {
         // A young claim needs no extension yet; most tasks are settled before their first.
-        let old: Vec<(Uuid, HeldTask)> =
-            self.held.all().into_iter().filter(|(_, task)| task.claimed.elapsed() > beat / 2).collect();
+        let old: Vec<(Uuid, InFlightTask)> =
+            self.in_flight.all().into_iter().filter(|(_, task)| task.claimed.elapsed() > beat / 2).collect();
         if old.is_empty() {
             return;
         }
-        let leases: Vec<(Uuid, i64)> = old.iter().map(|(id, task)| (*id, task.lease_no)).collect();
+        let leases: Vec<(Uuid, i64)> = old.iter().map(|(id, task)| (*id, task.fencing_token)).collect();
         match self.claimer.extend(&leases).await {
             Ok(extended) if extended.len() < leases.len() => {
                 // Settled in the meantime, or lost: whoever settles finds out.
-                tracing::debug!(held = leases.len(), extended = extended.len(), "some leases were not extended");
+                tracing::debug!(in_flight = leases.len(), extended = extended.len(), "some leases were not extended");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot extend leases"),
@@ -63,17 +63,17 @@ impl Heartbeat {
     /// A step that still runs after its time-out does not yield, so it cannot be dropped: the task goes on without it,
     /// and the worker says that it wants a restart.
     fn give_up_stuck(&self) {
-        for (task_id, task) in self.held.overdue(self.config.timeout + GRACE) {
-            self.health.set_stuck(task_id, task.lease_no, true);
-            if !self.held.end(task_id, task.lease_no) {
-                self.health.set_stuck(task_id, task.lease_no, false);
+        for (task_id, task) in self.in_flight.overdue(self.config.timeout + GRACE) {
+            self.health.set_stuck(task_id, task.fencing_token, true);
+            if !self.in_flight.end(task_id, task.fencing_token) {
+                self.health.set_stuck(task_id, task.fencing_token, false);
                 continue;
             }
             tracing::error!(%task_id, attempt = task.attempt, "the step does not yield: giving the attempt up");
             let error = attempt::timed_out(self.config.timeout);
             let (now, random) = (chrono::Utc::now(), rand::random());
-            let verdict = attempt::failed(task.attempt, task.max_attempts, error, &self.config.retry, now, random);
-            let _ = self.settlements.send(Settlement { task_id, lease_no: task.lease_no, verdict });
+            let outcome = attempt::failed(task.attempt, task.max_attempts, error, &self.config.retry, now, random);
+            let _ = self.settlements.send(Settlement { task_id, fencing_token: task.fencing_token, outcome });
         }
     }
 }

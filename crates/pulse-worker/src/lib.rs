@@ -1,24 +1,24 @@
 //! The worker: claims tasks, runs the processing step, settles.
 //!
 //! ```text
-//! Redis ──deliveries──► intake ──claimed──► attempts (own threads) ──settlements──► settle ──► PostgreSQL, then XACK
+//! Redis ──deliveries──► fetcher ──claimed──► attempts (own threads) ──settlements──► settle ──► PostgreSQL, then XACK
 //!                         ▲                                                           │
-//! PostgreSQL (fallback) ──┘          heartbeat: extends leases, finds stuck steps     └──► room for more
+//! PostgreSQL (fallback) ──┘          heartbeat: extends leases, finds stuck processors     └──► capacity for more
 //! ```
 //!
-//! * A task is claimed before it runs and settled after; both go in micro-batches. How many tasks are held depends on how
-//!   fast they run: as many as the threads finish within [`HORIZON`], so that fast tasks share round trips and a slow
+//! * A task is claimed before it runs and settled after; both go in micro-batches. How many tasks are in_flight depends on how
+//!   fast they run: as many as the threads finish within [`PREFETCH_HORIZON`], so that fast tasks share round trips and a slow
 //!   one does not make others wait.
 //! * The step runs on a runtime of its own, so that whatever it does, leases are extended and results settled.
 //! * Draining: no new claims, what runs may end; what does not is released without using up its attempt. It ends
-//!   [`HAND_BACK`] after its time-out, also if PostgreSQL does not.
+//!   [`RELEASE_TIMEOUT`] after its time-out, also if PostgreSQL does not.
 
 mod attempt;
 mod busy;
+mod fetcher;
 mod health;
 mod heartbeat;
-mod held;
-mod intake;
+mod in_flight;
 mod metrics;
 mod processor;
 mod settling;
@@ -27,9 +27,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pulse_core::{Claimed, RetryPolicy};
+use pulse_core::{ClaimedTask, RetryPolicy};
 use pulse_queue::{Acknowledger, Queue};
-use pulse_store::{Settlement, Store, Verdict};
+use pulse_store::{Outcome, Settlement, Store};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -41,18 +41,18 @@ pub use metrics::{TaskCounters, WorkerMetrics};
 pub use processor::{Normalize, ProcessError, Processor};
 
 use crate::busy::Busy;
-use crate::held::{Held, HeldTask, Progress};
+use crate::in_flight::{InFlight, InFlightTask, Progress};
 
-/// Tasks are held for this long ahead.
-pub const HORIZON: Duration = Duration::from_millis(100);
+/// Tasks are in_flight for this long ahead.
+pub const PREFETCH_HORIZON: Duration = Duration::from_millis(100);
 /// How long handing back what did not end may take, beyond the drain time-out.
-const HAND_BACK: Duration = Duration::from_secs(5);
-/// The most tasks held at once, and the most of one claim or settlement.
-const MOST_HELD: usize = 256;
-/// No more tasks are taken while so many events are held, to bound the memory that large batches take.
-const MOST_HELD_EVENTS: usize = 2 * MOST_CLAIMED_EVENTS;
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most tasks in_flight at once, and the most of one claim or settlement.
+const MAX_IN_FLIGHT_TASKS: usize = 256;
+/// No more tasks are taken while so many events are in_flight, to bound the memory that large batches take.
+const MAX_IN_FLIGHT_EVENTS: usize = 2 * MAX_CLAIM_EVENTS;
 /// A claim takes no further task from this many events on, so that neither side sends or keeps too much at once.
-const MOST_CLAIMED_EVENTS: usize = 2000;
+const MAX_CLAIM_EVENTS: usize = 2000;
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -100,11 +100,11 @@ impl Worker {
         self.health.clone()
     }
 
-    /// Works until `shutdown`, then drains. Returns when everything it held is settled or released, or when PostgreSQL is
+    /// Works until `shutdown`, then drains. Returns when everything it in_flight is settled or released, or when PostgreSQL is
     /// away for longer than the drain may take.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { config, store, queue, processor, metrics, health } = self;
-        let steps = match tokio::runtime::Builder::new_multi_thread()
+        let processors = match tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.concurrency.clamp(2, 64))
             .thread_name("step")
             .enable_all()
@@ -116,46 +116,47 @@ impl Worker {
                 return;
             }
         };
-        let held = Held::default();
+        let in_flight = InFlight::default();
         let (settlements, receiver) = mpsc::unbounded_channel();
-        let pace = Pace::new(config.concurrency);
+        let prefetch = PrefetchLimit::new(config.concurrency);
         let busy = Busy::new(config.concurrency);
-        let attempts = Attempts {
-            runtime: steps.handle().clone(),
+        let executor = Executor {
+            runtime: processors.handle().clone(),
             slots: Arc::new(Semaphore::new(config.concurrency)),
             processor,
             settlements: settlements.clone(),
-            held: held.clone(),
+            in_flight: in_flight.clone(),
             metrics: metrics.clone(),
-            pace: pace.clone(),
+            prefetch: prefetch.clone(),
             busy: busy.clone(),
             health: health.clone(),
             config: Arc::new(config.clone()),
         };
-        let settling = settling::Settling::new(&config, &store, &queue, held.clone(), metrics.clone(), busy.clone());
+        let settling =
+            settling::Settling::new(&config, &store, &queue, in_flight.clone(), metrics.clone(), busy.clone());
         let stop_settling = CancellationToken::new();
         let mut settling = tokio::spawn(settling.run(receiver, stop_settling.clone()));
         let heartbeat = heartbeat::Heartbeat {
             claimer: pulse_store::Claimer::new(&store, config.name.clone(), config.lease),
             acknowledger: Acknowledger::new(&queue, config.name.clone()),
-            held: held.clone(),
+            in_flight: in_flight.clone(),
             settlements: settlements.clone(),
             health: health.clone(),
             config: config.clone(),
         };
         let heartbeat = tokio::spawn(heartbeat.run());
-        let mut intake = intake::Intake::new(&attempts, &store, &queue);
+        let mut fetcher = fetcher::Fetcher::new(&executor, &store, &queue);
         let begun = async {
             shutdown.cancelled().await;
             tokio::time::Instant::now()
         };
         let give_up = async {
             shutdown.cancelled().await;
-            tokio::time::sleep(config.drain_timeout + HAND_BACK).await;
+            tokio::time::sleep(config.drain_timeout + RELEASE_TIMEOUT).await;
         };
         let taking = async {
             tokio::select! {
-                () = intake.run(&attempts, &shutdown) => {}
+                () = fetcher.run(&executor, &shutdown) => {}
                 // PostgreSQL does not answer to a claim.
                 () = give_up => {}
             }
@@ -163,80 +164,92 @@ impl Worker {
         let (begun, ()) = tokio::join!(begun, taking);
         let deadline = begun + config.drain_timeout;
 
-        tracing::info!(held = held.len(), "draining");
+        tracing::info!(in_flight = in_flight.len(), "draining");
         // First what has not started: another worker can begin it while we wait for the rest.
-        release(&held, &settlements, |task| task.progress == Progress::Waiting);
-        held.emptied(deadline).await;
-        release(&held, &settlements, |_| true);
+        release(&in_flight, &settlements, |task| task.progress == Progress::Waiting);
+        in_flight.emptied(deadline).await;
+        release(&in_flight, &settlements, |_| true);
         heartbeat.abort();
-        drop((attempts, settlements));
-        steps.shutdown_background();
+        drop((executor, settlements));
+        processors.shutdown_background();
         // Told to stop, because a step that never yields keeps its sender for ever.
         stop_settling.cancel();
-        if tokio::time::timeout_at(deadline + HAND_BACK, &mut settling).await.is_err() {
+        if tokio::time::timeout_at(deadline + RELEASE_TIMEOUT, &mut settling).await.is_err() {
             settling.abort();
-            tracing::warn!(held = held.len(), "PostgreSQL is away: what is held runs again when its leases end");
+            tracing::warn!(
+                in_flight = in_flight.len(),
+                "PostgreSQL is away: what is in_flight runs again when its leases end"
+            );
         }
     }
 }
 
-/// Hands back those of our tasks that have no verdict yet.
-fn release(held: &Held, settlements: &mpsc::UnboundedSender<Settlement>, which: impl Fn(&HeldTask) -> bool) {
-    for (task_id, task) in held.all() {
-        if !which(&task) || !held.end(task_id, task.lease_no) {
+/// Hands back those of our tasks that have no outcome yet.
+fn release(
+    in_flight: &InFlight,
+    settlements: &mpsc::UnboundedSender<Settlement>,
+    which: impl Fn(&InFlightTask) -> bool,
+) {
+    for (task_id, task) in in_flight.all() {
+        if !which(&task) || !in_flight.end(task_id, task.fencing_token) {
             continue;
         }
         if let Some(abort) = &task.abort {
             abort.abort();
         }
-        let _ = settlements.send(Settlement { task_id, lease_no: task.lease_no, verdict: Verdict::Release });
+        let _ = settlements.send(Settlement { task_id, fencing_token: task.fencing_token, outcome: Outcome::Release });
     }
 }
 
-/// Starts attempts on the threads of the steps.
-struct Attempts {
+/// Starts attempts on the threads of the processors.
+struct Executor {
     runtime: Handle,
     slots: Arc<Semaphore>,
     processor: Arc<dyn Processor>,
     settlements: mpsc::UnboundedSender<Settlement>,
-    held: Held,
+    in_flight: InFlight,
     metrics: WorkerMetrics,
-    pace: Pace,
+    prefetch: PrefetchLimit,
     busy: Busy,
     health: WorkerHealth,
     config: Arc<WorkerConfig>,
 }
 
-impl Attempts {
-    fn start(&self, task: Claimed) {
-        let (id, lease_no) = (task.id, task.lease_no);
+impl Executor {
+    fn start(&self, task: ClaimedTask) {
+        let (id, fencing_token) = (task.id, task.fencing_token);
         let abort = self.runtime.spawn(self.attempt(task)).abort_handle();
-        self.held.set_abort(id, lease_no, abort);
+        self.in_flight.set_abort(id, fencing_token, abort);
     }
 
-    fn attempt(&self, task: Claimed) -> impl Future<Output = ()> + use<> {
+    fn attempt(&self, task: ClaimedTask) -> impl Future<Output = ()> + use<> {
         let span = tracing::info_span!("process_task", task_id = %task.id, attempt = task.attempt, request_id = task.request_id, trace_id = Empty);
         if let Some(traceparent) = &task.traceparent {
             (self.config.link_trace)(&span, traceparent);
         }
         let (slots, processor, settlements) = (self.slots.clone(), self.processor.clone(), self.settlements.clone());
-        let (held, metrics, pace, busy, config) =
-            (self.held.clone(), self.metrics.clone(), self.pace.clone(), self.busy.clone(), self.config.clone());
+        let (in_flight, metrics, prefetch, busy, config) = (
+            self.in_flight.clone(),
+            self.metrics.clone(),
+            self.prefetch.clone(),
+            self.busy.clone(),
+            self.config.clone(),
+        );
         let health = self.health.clone();
         async move {
             let Ok(_slot) = slots.acquire().await else { return };
-            if !held.begin(task.id, task.lease_no) {
+            if !in_flight.begin(task.id, task.fencing_token) {
                 return;
             }
             // Dropped at the end, whatever the end is: a step that was given up as stuck is not stuck any more.
-            let _watched = health.watch(task.id, task.lease_no);
+            let _watched = health.watch(task.id, task.fencing_token);
             let running = busy.step();
             let started = Instant::now();
-            let verdict = if task.events.len() < task.event_count {
-                Verdict::Gone
+            let outcome = if task.events.len() < task.event_count {
+                Outcome::Orphaned
             } else {
                 match attempt::run(&task, &*processor, config.timeout).await {
-                    Ok(effects) => Verdict::Processed(effects),
+                    Ok(effects) => Outcome::Completed(effects),
                     Err(error) => {
                         let (now, random) = (chrono::Utc::now(), rand::random());
                         attempt::failed(task.attempt, task.max_attempts, error, &config.retry, now, random)
@@ -246,26 +259,26 @@ impl Attempts {
             drop(running);
             let took = started.elapsed();
             metrics.processing_seconds.observe(took.as_secs_f64());
-            pace.took(took);
-            if held.end(task.id, task.lease_no) {
-                let _ = settlements.send(Settlement { task_id: task.id, lease_no: task.lease_no, verdict });
+            prefetch.took(took);
+            if in_flight.end(task.id, task.fencing_token) {
+                let _ = settlements.send(Settlement { task_id: task.id, fencing_token: task.fencing_token, outcome });
             }
         }
         .instrument(span)
     }
 }
 
-/// How many tasks to hold: as many as the steps finish within [`HORIZON`].
+/// How many tasks to hold: as many as the processors finish within [`PREFETCH_HORIZON`].
 #[derive(Clone)]
-struct Pace {
+struct PrefetchLimit {
     concurrency: usize,
     average_us: Arc<AtomicU64>,
 }
 
-impl Pace {
-    /// Starts careful: nothing is known of the tasks, so none is held that could not run at once.
+impl PrefetchLimit {
+    /// Starts careful: nothing is known of the tasks, so none is in_flight that could not run at once.
     fn new(concurrency: usize) -> Self {
-        let horizon = u64::try_from(HORIZON.as_micros()).unwrap_or(u64::MAX);
+        let horizon = u64::try_from(PREFETCH_HORIZON.as_micros()).unwrap_or(u64::MAX);
         Self { concurrency, average_us: Arc::new(AtomicU64::new(horizon)) }
     }
 
@@ -277,9 +290,9 @@ impl Pace {
     }
 
     fn limit(&self) -> usize {
-        let horizon = u64::try_from(HORIZON.as_micros()).unwrap_or(u64::MAX);
+        let horizon = u64::try_from(PREFETCH_HORIZON.as_micros()).unwrap_or(u64::MAX);
         let each = usize::try_from(horizon / self.average_us.load(Ordering::Relaxed).max(1)).unwrap_or(usize::MAX);
-        self.concurrency.saturating_mul(each).clamp(self.concurrency, MOST_HELD.max(self.concurrency))
+        self.concurrency.saturating_mul(each).clamp(self.concurrency, MAX_IN_FLIGHT_TASKS.max(self.concurrency))
     }
 }
 
@@ -289,17 +302,17 @@ mod tests {
 
     #[test]
     fn fast_tasks_are_held_by_the_hundred_and_slow_ones_by_the_slot() {
-        let pace = Pace::new(16);
-        assert_eq!(pace.limit(), 16);
+        let prefetch = PrefetchLimit::new(16);
+        assert_eq!(prefetch.limit(), 16);
         for _ in 0..300 {
-            pace.took(Duration::from_micros(50));
+            prefetch.took(Duration::from_micros(50));
         }
-        assert_eq!(pace.limit(), MOST_HELD);
-        pace.took(Duration::from_secs(10));
-        assert_eq!(pace.limit(), 16);
+        assert_eq!(prefetch.limit(), MAX_IN_FLIGHT_TASKS);
+        prefetch.took(Duration::from_secs(10));
+        assert_eq!(prefetch.limit(), 16);
         for _ in 0..300 {
-            pace.took(Duration::from_micros(50));
+            prefetch.took(Duration::from_micros(50));
         }
-        assert_eq!(pace.limit(), MOST_HELD);
+        assert_eq!(prefetch.limit(), MAX_IN_FLIGHT_TASKS);
     }
 }

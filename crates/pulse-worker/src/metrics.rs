@@ -17,8 +17,8 @@ pub struct WorkerMetrics {
     retries: TaskCounters,
     pub(crate) processing_seconds: Histogram,
     pub(crate) event_age_seconds: Histogram,
-    pub(crate) stale_settles: Counter,
-    pub(crate) held: Gauge,
+    pub(crate) stale_settlements: Counter,
+    pub(crate) in_flight: Gauge,
 }
 
 impl WorkerMetrics {
@@ -30,8 +30,8 @@ impl WorkerMetrics {
             retries,
             processing_seconds: Histogram::new(seconds),
             event_age_seconds: Histogram::new(seconds),
-            stale_settles: Counter::default(),
-            held: Gauge::default(),
+            stale_settlements: Counter::default(),
+            in_flight: Gauge::default(),
         };
         registry.register(
             "pulse_task_processing_seconds",
@@ -44,13 +44,17 @@ impl WorkerMetrics {
             metrics.event_age_seconds.clone(),
         );
         registry.register(
-            "pulse_stale_settles",
+            "pulse_stale_settlements",
             "Settlements refused because the lease was lost to somebody else",
-            metrics.stale_settles.clone(),
+            metrics.stale_settlements.clone(),
         );
-        registry.register("pulse_worker_held_tasks", "Tasks claimed and not settled yet", metrics.held.clone());
+        registry.register(
+            "pulse_worker_in_flight_tasks",
+            "Tasks claimed and not settled yet",
+            metrics.in_flight.clone(),
+        );
         // Every label value exists from the start, so that a rate over the first failure is not lost.
-        for outcome in ["processed", "gone", "retry", "buried", "released"] {
+        for outcome in ["completed", "orphaned", "retried", "dead", "released"] {
             drop(metrics.settled.get_or_create(&[("outcome", outcome)]));
         }
         for reason in FailureReason::ALL {

@@ -8,7 +8,7 @@ use pulse_core::{Event, FailureReason, processed_properties};
 /// A task runs at least once, so a step may see an event again, also while an older attempt that lost its lease is
 /// still at it. What it returns is stored exactly once; what it does elsewhere should be keyed by the event's id.
 ///
-/// Steps run on threads of their own: a slow or endless one delays other steps, never the leases. The future is dropped
+/// Steps run on threads of their own: a slow or endless one delays other processors, never the leases. The future is dropped
 /// when the task's time is up.
 #[async_trait]
 pub trait Processor: Send + Sync + 'static {

@@ -5,27 +5,27 @@ use std::time::Duration;
 
 use pulse_core::{FailureReason, RetryPolicy};
 use pulse_queue::{Acknowledger, Queue};
-use pulse_store::{Settlement, Settler, Store, StoreError, Verdict};
+use pulse_store::{Outcome, Settlement, Settler, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::busy::Busy;
-use crate::held::{Held, HeldTask};
+use crate::in_flight::{InFlight, InFlightTask};
 use crate::metrics::WorkerMetrics;
 use crate::processor::ProcessError;
-use crate::{MOST_HELD, WorkerConfig, attempt};
+use crate::{MAX_IN_FLIGHT_TASKS, WorkerConfig, attempt};
 
 /// Between two tries while PostgreSQL is away.
 const RETRY: Duration = Duration::from_millis(200);
 /// The most bytes of properties in one statement: PostgreSQL takes them within its time-out.
-const MOST_BYTES: usize = 8 * 1024 * 1024;
+const MAX_STATEMENT_BYTES: usize = 8 * 1024 * 1024;
 
 pub(crate) struct Settling {
     settler: Settler,
     acknowledger: Acknowledger,
-    held: Held,
+    in_flight: InFlight,
     metrics: WorkerMetrics,
     busy: Busy,
     retry: RetryPolicy,
@@ -38,14 +38,14 @@ impl Settling {
         config: &WorkerConfig,
         store: &Store,
         queue: &Queue,
-        held: Held,
+        in_flight: InFlight,
         metrics: WorkerMetrics,
         busy: Busy,
     ) -> Self {
         Self {
             settler: Settler::new(store, format!("{}/settle", config.name)),
             acknowledger: Acknowledger::new(queue, config.name.clone()),
-            held,
+            in_flight,
             metrics,
             busy,
             retry: config.retry.clone(),
@@ -58,7 +58,7 @@ impl Settling {
         let mut settlements = Vec::new();
         loop {
             let received = tokio::select! {
-                received = receiver.recv_many(&mut settlements, MOST_HELD) => received,
+                received = receiver.recv_many(&mut settlements, MAX_IN_FLIGHT_TASKS) => received,
                 () = stop.cancelled(), if !receiver.is_closed() => {
                     receiver.close();
                     continue;
@@ -72,16 +72,16 @@ impl Settling {
     }
 
     async fn settle_received(&mut self, mut settlements: Vec<Settlement>) {
-        // What is not held any more was forgotten, or is ours anew under another lease.
-        let mut held: HashMap<Uuid, HeldTask> = HashMap::with_capacity(settlements.len());
+        // What is not in_flight any more was forgotten, or is ours anew under another lease.
+        let mut in_flight: HashMap<Uuid, InFlightTask> = HashMap::with_capacity(settlements.len());
         settlements.retain(|settlement| {
-            let Some(task) = self.held.get(settlement.task_id, settlement.lease_no) else { return false };
-            held.insert(settlement.task_id, task).is_none()
+            let Some(task) = self.in_flight.get(settlement.task_id, settlement.fencing_token) else { return false };
+            in_flight.insert(settlement.task_id, task).is_none()
         });
-        self.settle(settlements, &held).await;
+        self.settle(settlements, &in_flight).await;
         // Also what was stale or could not be settled: somebody else has it, or the sweep rings again.
-        let entries: Vec<String> = held.values().filter_map(|task| task.entry_id.clone()).collect();
-        let acknowledging = self.busy.lane();
+        let entries: Vec<String> = in_flight.values().filter_map(|task| task.entry_id.clone()).collect();
+        let acknowledging = self.busy.statement();
         if let Err(error) = self.acknowledger.acknowledge(&entries).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
@@ -89,26 +89,26 @@ impl Settling {
             );
         }
         drop(acknowledging);
-        self.held.remove(held.into_iter().map(|(id, task)| (id, task.lease_no)));
+        self.in_flight.remove(in_flight.into_iter().map(|(id, task)| (id, task.fencing_token)));
     }
 
     /// Settles all, in groups or, if PostgreSQL refuses one, in halves, down to the one that it refuses.
     ///
     /// Only that one has failed. What an absent PostgreSQL kept us from settling is no failure of the task: its lease
     /// ends, and it runs again.
-    async fn settle(&mut self, settlements: Vec<Settlement>, held: &HashMap<Uuid, HeldTask>) {
-        let mut patience = Patience { until: Instant::now() + self.patience, outcome_unknown: false };
+    async fn settle(&mut self, settlements: Vec<Settlement>, in_flight: &HashMap<Uuid, InFlightTask>) {
+        let mut patience = SettleDeadline { until: Instant::now() + self.patience, outcome_unknown: false };
         let mut parts = groups(settlements);
         while let Some(part) = parts.pop() {
-            match self.settle_part(part, held, &mut patience).await {
+            match self.settle_part(part, in_flight, &mut patience).await {
                 Ok(()) => {}
                 Err((mut left, error)) if left.len() > 1 && is_about_the_values(&error) => {
                     let right = left.split_off(left.len() / 2);
                     parts.extend([right, left]);
                 }
                 Err((left, error @ (StoreError::Refused { .. } | StoreError::Unexpected(_)))) => {
-                    let failed = left.iter().map(|settlement| self.refused(settlement, held, &error)).collect();
-                    if let Err((left, error)) = self.settle_part(failed, held, &mut patience).await {
+                    let failed = left.iter().map(|settlement| self.refused(settlement, in_flight, &error)).collect();
+                    if let Err((left, error)) = self.settle_part(failed, in_flight, &mut patience).await {
                         forget(&left, &error);
                     }
                 }
@@ -124,17 +124,17 @@ impl Settling {
     async fn settle_part(
         &mut self,
         mut part: Vec<Settlement>,
-        held: &HashMap<Uuid, HeldTask>,
-        patience: &mut Patience,
+        in_flight: &HashMap<Uuid, InFlightTask>,
+        patience: &mut SettleDeadline,
     ) -> Result<(), (Vec<Settlement>, StoreError)> {
         let mut is_first = true;
         loop {
-            let settling = self.busy.lane();
+            let settling = self.busy.statement();
             let (settled, result) = self.settler.settle(&part, self.busy.take()).await;
             drop(settling);
             let settled: HashSet<Uuid> = settled.into_iter().collect();
             for settlement in part.extract_if(.., |settlement| settled.contains(&settlement.task_id)) {
-                self.count_settled(&settlement, held);
+                self.count_settled(&settlement, in_flight);
             }
             let Err(error) = result else {
                 self.count_stale(&part, patience);
@@ -143,7 +143,7 @@ impl Settling {
             patience.outcome_unknown |= matches!(error, StoreError::Unavailable(_) | StoreError::Unexpected(_));
             let may_pass = match error {
                 StoreError::Unavailable(_) | StoreError::Locked(_) => true,
-                StoreError::TooMuch(_) => part.len() == 1,
+                StoreError::StatementLimit(_) => part.len() == 1,
                 StoreError::Refused { .. } | StoreError::Unexpected(_) => false,
             };
             if !may_pass || Instant::now() >= patience.until {
@@ -156,44 +156,49 @@ impl Settling {
         }
     }
 
-    fn refused(&self, settlement: &Settlement, held: &HashMap<Uuid, HeldTask>, error: &StoreError) -> Settlement {
+    fn refused(
+        &self,
+        settlement: &Settlement,
+        in_flight: &HashMap<Uuid, InFlightTask>,
+        error: &StoreError,
+    ) -> Settlement {
         let (attempt, max_attempts) =
-            held.get(&settlement.task_id).map_or((1, 1), |task| (task.attempt, task.max_attempts));
+            in_flight.get(&settlement.task_id).map_or((1, 1), |task| (task.attempt, task.max_attempts));
         let error = ProcessError { reason: FailureReason::Constraint, message: error.to_string() };
-        let verdict = attempt::failed(attempt, max_attempts, error, &self.retry, chrono::Utc::now(), rand::random());
-        Settlement { verdict, ..settlement.clone() }
+        let outcome = attempt::failed(attempt, max_attempts, error, &self.retry, chrono::Utc::now(), rand::random());
+        Settlement { outcome, ..settlement.clone() }
     }
 
-    fn count_stale(&self, part: &[Settlement], patience: &Patience) {
-        for Settlement { task_id, lease_no, .. } in part {
+    fn count_stale(&self, part: &[Settlement], patience: &SettleDeadline) {
+        for Settlement { task_id, fencing_token, .. } in part {
             // After an unknown outcome, "not found" may be our own success.
             if !patience.outcome_unknown {
-                self.metrics.stale_settles.inc();
-                tracing::warn!(%task_id, lease_no, "settlement refused: the lease was lost");
+                self.metrics.stale_settlements.inc();
+                tracing::warn!(%task_id, fencing_token, "settlement refused: the lease was lost");
             }
         }
     }
 
-    fn count_settled(&self, settlement: &Settlement, held: &HashMap<Uuid, HeldTask>) {
-        let Settlement { task_id, verdict, .. } = settlement;
-        match verdict {
-            Verdict::Processed(_) => {
-                self.metrics.count_settled("processed");
-                if let Some(task) = held.get(task_id) {
+    fn count_settled(&self, settlement: &Settlement, in_flight: &HashMap<Uuid, InFlightTask>) {
+        let Settlement { task_id, outcome, .. } = settlement;
+        match outcome {
+            Outcome::Completed(_) => {
+                self.metrics.count_settled("completed");
+                if let Some(task) = in_flight.get(task_id) {
                     let age = (chrono::Utc::now() - task.created_at).as_seconds_f64().max(0.0);
                     self.metrics.event_age_seconds.observe(age);
                 }
             }
-            Verdict::Gone => self.metrics.count_settled("gone"),
-            Verdict::Release => self.metrics.count_settled("released"),
-            Verdict::Retry { delay, attempt } => {
-                self.metrics.count_settled("retry");
+            Outcome::Orphaned => self.metrics.count_settled("orphaned"),
+            Outcome::Release => self.metrics.count_settled("released"),
+            Outcome::Retry { delay, attempt } => {
+                self.metrics.count_settled("retried");
                 self.metrics.count_retry(attempt.reason);
                 let (reason, error) = (attempt.reason.as_str(), &attempt.error);
                 tracing::warn!(%task_id, attempt = attempt.attempt, reason, error, ?delay, "attempt failed: trying again");
             }
-            Verdict::Bury(attempt) => {
-                self.metrics.count_settled("buried");
+            Outcome::DeadLetter(attempt) => {
+                self.metrics.count_settled("dead");
                 let (reason, error) = (attempt.reason.as_str(), &attempt.error);
                 tracing::error!(%task_id, attempt = attempt.attempt, reason, error, "task buried: see `pulse tasks list`");
             }
@@ -202,24 +207,24 @@ impl Settling {
 }
 
 /// How long to try, together for all that was received together.
-struct Patience {
+struct SettleDeadline {
     until: Instant,
     /// A statement may have been committed without our knowing.
     outcome_unknown: bool,
 }
 
-/// Cuts settlements into groups of at most [`MOST_BYTES`] of properties, or of one settlement.
+/// Cuts settlements into groups of at most [`MAX_STATEMENT_BYTES`] of properties, or of one settlement.
 fn groups(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
     let mut groups: Vec<Vec<Settlement>> = Vec::new();
     let mut bytes = 0;
     for settlement in settlements {
-        let size = match &settlement.verdict {
-            Verdict::Processed(effects) => effects.iter().map(|effect| effect.properties.len()).sum(),
-            Verdict::Gone | Verdict::Retry { .. } | Verdict::Bury(_) | Verdict::Release => 0,
+        let size = match &settlement.outcome {
+            Outcome::Completed(effects) => effects.iter().map(|effect| effect.properties.len()).sum(),
+            Outcome::Orphaned | Outcome::Retry { .. } | Outcome::DeadLetter(_) | Outcome::Release => 0,
         };
         bytes += size;
         match groups.last_mut() {
-            Some(group) if bytes <= MOST_BYTES => group.push(settlement),
+            Some(group) if bytes <= MAX_STATEMENT_BYTES => group.push(settlement),
             _ => {
                 bytes = size;
                 groups.push(vec![settlement]);
@@ -232,7 +237,7 @@ fn groups(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
 /// Whether a part of a group may succeed where the group fails.
 fn is_about_the_values(error: &StoreError) -> bool {
     match error {
-        StoreError::Refused { .. } | StoreError::Unexpected(_) | StoreError::TooMuch(_) => true,
+        StoreError::Refused { .. } | StoreError::Unexpected(_) | StoreError::StatementLimit(_) => true,
         StoreError::Unavailable(_) | StoreError::Locked(_) => false,
     }
 }
@@ -256,14 +261,14 @@ mod tests {
 
     fn settlement(bytes: usize) -> Settlement {
         let effect = Effect { event_id: 1, created_at: chrono::DateTime::UNIX_EPOCH, properties: "x".repeat(bytes) };
-        let verdict = Verdict::Processed(vec![effect]);
-        Settlement { task_id: Uuid::nil(), lease_no: 1, verdict }
+        let outcome = Outcome::Completed(vec![effect]);
+        Settlement { task_id: Uuid::nil(), fencing_token: 1, outcome }
     }
 
     #[test]
     fn a_group_holds_no_more_bytes_than_one_statement_should() {
-        let half = MOST_BYTES / 2;
-        let sizes = [half, half, 1, MOST_BYTES + 1, 1];
+        let half = MAX_STATEMENT_BYTES / 2;
+        let sizes = [half, half, 1, MAX_STATEMENT_BYTES + 1, 1];
         let lengths: Vec<usize> = groups(sizes.map(settlement).into()).iter().map(Vec::len).collect();
         assert_eq!(lengths, [2, 1, 1, 1]);
     }
@@ -272,7 +277,7 @@ mod tests {
     async fn it_ends_when_told_to_though_somebody_could_still_send() {
         let url = "postgres://nobody@127.0.0.1:1/none".to_owned();
         let store = StoreConfig { url, ca: None, max_connections: 1, application_name: "test".into() };
-        let queue = QueueConfig { url: "redis://127.0.0.1:1".into(), ca: None, ingest: "test".into() };
+        let queue = QueueConfig { url: "redis://127.0.0.1:1".into(), ca: None, instance: "test".into() };
         let config = WorkerConfig {
             name: "test".into(),
             concurrency: 1,
@@ -289,7 +294,7 @@ mod tests {
         );
         let store = Store::connect_lazy(&store).expect("a valid URL");
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
-        let settling = Settling::new(&config, &store, &queue, Held::default(), metrics, Busy::new(1));
+        let settling = Settling::new(&config, &store, &queue, InFlight::default(), metrics, Busy::new(1));
         let (sender, receiver) = mpsc::unbounded_channel();
         sender.send(settlement(1)).expect("the receiver is open");
         let stop = CancellationToken::new();

@@ -58,10 +58,10 @@ impl LogArgs {
 
 /// Whose data it is.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct IngestArgs {
-    /// The ingest that database and Redis keys belong to: <namespace>/<name>, or any name outside a cluster
-    #[arg(long, env = "PULSE_INGEST", default_value = "dev")]
-    pub(crate) ingest: String,
+pub(crate) struct InstanceArgs {
+    /// The instance that database and Redis keys belong to: <namespace>/<name>, or any name outside a cluster
+    #[arg(long, env = "PULSE_INSTANCE", default_value = "dev")]
+    pub(crate) instance: String,
 }
 
 /// PostgreSQL.
@@ -100,10 +100,10 @@ pub(crate) struct RedisArgs {
 }
 
 impl RedisArgs {
-    pub(crate) fn connect(self, ingest: &str) -> anyhow::Result<Queue> {
+    pub(crate) fn connect(self, instance: &str) -> anyhow::Result<Queue> {
         let Self { redis_url: url, redis_ca_file } = self;
         let ca = read_ca("--redis-ca-file", redis_ca_file)?;
-        Ok(Queue::connect_lazy(&QueueConfig { url, ca, ingest: ingest.to_owned() })?)
+        Ok(Queue::connect_lazy(&QueueConfig { url, ca, instance: instance.to_owned() })?)
     }
 }
 
@@ -214,8 +214,8 @@ impl ServerArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AttemptArgs {
     /// How many attempts a task may take before it is buried
-    #[arg(long, env = "PULSE_EVENT_MAX_RETRIES", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=100))]
-    pub(crate) event_max_retries: i32,
+    #[arg(long, env = "PULSE_MAX_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub(crate) max_attempts: i32,
 }
 
 /// How tasks are processed.
@@ -225,17 +225,17 @@ pub(crate) struct ProcessingArgs {
     #[arg(long, env = "PULSE_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) concurrency: u16,
     /// How long an attempt may take
-    #[arg(long, env = "PULSE_EVENT_PROCESSING_TIMEOUT", default_value = "300s", value_parser = duration)]
-    pub(crate) event_processing_timeout: Duration,
+    #[arg(long, env = "PULSE_TASK_TIMEOUT", default_value = "300s", value_parser = duration)]
+    pub(crate) task_timeout: Duration,
     /// The base of the retry delay, in seconds: 2 waits 2 s after the first failed attempt, 4 s after the second
-    #[arg(long, env = "PULSE_EVENT_RETRY_DELAY", default_value_t = 2.0)]
-    pub(crate) event_retry_delay: f64,
+    #[arg(long, env = "PULSE_RETRY_BASE", default_value_t = 2.0)]
+    pub(crate) retry_base: f64,
     /// The longest retry delay
-    #[arg(long, env = "PULSE_EVENT_RETRY_CAP", default_value = "1h", value_parser = duration)]
-    pub(crate) event_retry_cap: Duration,
+    #[arg(long, env = "PULSE_RETRY_CAP", default_value = "1h", value_parser = duration)]
+    pub(crate) retry_cap: Duration,
     /// How far a retry delay may stray, in percent, either way
-    #[arg(long, env = "PULSE_EVENT_RETRY_JITTER", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
-    pub(crate) event_retry_jitter: u8,
+    #[arg(long, env = "PULSE_RETRY_JITTER", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) retry_jitter: u8,
     /// After SIGTERM, how long running tasks may go on; what then still runs is released without using up its attempt
     #[arg(long, env = "PULSE_DRAIN_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
@@ -243,11 +243,7 @@ pub(crate) struct ProcessingArgs {
 
 impl ProcessingArgs {
     pub(crate) fn retry(&self) -> RetryPolicy {
-        RetryPolicy {
-            base_seconds: self.event_retry_delay,
-            cap: self.event_retry_cap,
-            jitter_percent: f64::from(self.event_retry_jitter),
-        }
+        RetryPolicy { base_seconds: self.retry_base, cap: self.retry_cap, jitter_percent: f64::from(self.retry_jitter) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `pulse`: chooses a role, reads flags and environment, starts telemetry, and stops well.
 //!
 //! The binary is [`run`] with the built-in processing step. A team with a step of its own makes a binary of its own, as
-//! `examples/my_step.rs` does, and has every role and command; all that it needs is here.
+//! `examples/my_processor.rs` does, and has every role and command; all that it needs is here.
 
 mod args;
 mod cli;

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::load::connection::Connection;
 use crate::load::ledger::Ledger;
-pub use crate::load::report::Report;
+pub use crate::load::report::LoadReport;
 use crate::load::report::Tally;
 
 /// How long an answer may take.
@@ -57,7 +57,7 @@ pub struct LoadConfig {
 }
 
 /// Which request is next, and when.
-struct Plan {
+struct Pacing {
     start: Instant,
     end: Instant,
     /// Seconds between two requests; none without a rate.
@@ -65,7 +65,7 @@ struct Plan {
     next: AtomicU64,
 }
 
-impl Plan {
+impl Pacing {
     /// When the next request is due; none after the end.
     fn take(&self) -> Option<Instant> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -81,7 +81,7 @@ impl Plan {
 ///
 /// # Errors
 /// If the URL is not valid or the ledger cannot be written; failed requests are counted, not errors.
-pub async fn run(config: LoadConfig, shutdown: CancellationToken) -> anyhow::Result<Report> {
+pub async fn run(config: LoadConfig, shutdown: CancellationToken) -> anyhow::Result<LoadReport> {
     let LoadConfig { url, token, rate, connections, duration, batch, event_name, payload_bytes, ledger, progress } =
         config;
     anyhow::ensure!(rate.is_none_or(|rate| rate > 0.0), "the rate should be greater than 0");
@@ -92,7 +92,7 @@ pub async fn run(config: LoadConfig, shutdown: CancellationToken) -> anyhow::Res
     let (ledger, writing) = Ledger::open(ledger)?;
     let start = Instant::now();
     let interval = rate.map(|rate| batch as f64 / rate);
-    let plan = Arc::new(Plan { start, end: start + duration, interval, next: AtomicU64::new(0) });
+    let plan = Arc::new(Pacing { start, end: start + duration, interval, next: AtomicU64::new(0) });
     let done = Arc::new(AtomicU64::new(0));
 
     let mut posting = tokio::task::JoinSet::new();
@@ -117,10 +117,16 @@ pub async fn run(config: LoadConfig, shutdown: CancellationToken) -> anyhow::Res
     if let Some(bar) = bar {
         bar.await?;
     }
-    Ok(Report::new(tally, rate, took))
+    Ok(LoadReport::new(tally, rate, took))
 }
 
-async fn post(mut connection: Connection, plan: Arc<Plan>, ledger: Ledger, done: Arc<AtomicU64>, events: u64) -> Tally {
+async fn post(
+    mut connection: Connection,
+    plan: Arc<Pacing>,
+    ledger: Ledger,
+    done: Arc<AtomicU64>,
+    events: u64,
+) -> Tally {
     let mut tally = Tally::default();
     while let Some(due) = plan.take() {
         tokio::time::sleep_until(due).await;
@@ -177,7 +183,7 @@ mod tests {
     fn a_plan_ends_on_time_and_keeps_its_rate() {
         let start = Instant::now();
         let interval = Some(0.01);
-        let plan = Plan { start, end: start + Duration::from_secs(1), interval, next: AtomicU64::new(0) };
+        let plan = Pacing { start, end: start + Duration::from_secs(1), interval, next: AtomicU64::new(0) };
         let due: Vec<Instant> = std::iter::from_fn(|| plan.take()).collect();
         assert_eq!(due.len(), 100);
         assert_eq!(due[50], start + Duration::from_millis(500));

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use pulse_http::{Check, HttpMetrics, Probe, ServerConfig, Status};
+use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, Status};
 use pulse_queue::Queue;
 use pulse_scheduler::{Scheduler, SchedulerConfig, SchedulerMetrics};
 use pulse_store::Store;
@@ -25,7 +25,7 @@ use crate::telemetry;
 const LEASE: Duration = Duration::from_secs(30);
 
 /// `<host or pod name>.<boot id>`: never used again.
-pub(crate) fn boot_name() -> String {
+pub(crate) fn process_name() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let boot = Uuid::new_v4().simple().to_string();
     format!("{}.{}", if host.is_empty() { "pulse" } else { &host }, &boot[..12])
@@ -51,7 +51,7 @@ impl TaskMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let Self { settled, retries } = Self::default();
         registry.register("pulse_tasks_settled", "Tasks settled, by outcome", settled.clone());
-        registry.register("pulse_task_retries", "Attempts that failed and are retried, by reason", retries.clone());
+        registry.register("pulse_task_retries", "Executor that failed and are retried, by reason", retries.clone());
         Self { settled, retries }
     }
 }
@@ -65,9 +65,9 @@ pub(crate) fn worker(
     TaskMetrics { settled, retries }: TaskMetrics,
 ) -> Worker {
     let config = WorkerConfig {
-        name: boot_name(),
+        name: process_name(),
         concurrency: usize::from(args.concurrency),
-        timeout: args.event_processing_timeout,
+        timeout: args.task_timeout,
         retry: args.retry(),
         lease: LEASE,
         drain_timeout: args.drain_timeout,
@@ -83,7 +83,7 @@ pub(crate) fn scheduler(
     TaskMetrics { settled, retries }: TaskMetrics,
 ) -> Scheduler {
     let config =
-        SchedulerConfig { name: boot_name(), lease: Duration::from_secs(10), lost_after: Duration::from_secs(10) };
+        SchedulerConfig { name: process_name(), lease: Duration::from_secs(10), lost_after: Duration::from_secs(10) };
     Scheduler::new(config, store, queue, SchedulerMetrics::register(registry, settled, retries))
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn scheduler(
 pub(crate) type Problem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// Live unless one of the roles of this process has a problem.
-pub(crate) fn live_probe(roles: Vec<(&'static str, Problem)>) -> Probe {
+pub(crate) fn live_probe(roles: Vec<(&'static str, Problem)>) -> ProbeCheck {
     Arc::new(move || {
         let checks = roles.iter().map(|(name, problem)| match problem() {
             None => check(name, Status::Ok, String::new()),
@@ -104,7 +104,7 @@ pub(crate) fn live_probe(roles: Vec<(&'static str, Problem)>) -> Probe {
 
 /// Ready if PostgreSQL answers with a schema that we know, and we are not draining. Without Redis, or with one that may
 /// evict keys, the role is degraded: slower, and nothing is lost.
-pub(crate) fn ready_probe(store: Store, queue: Queue, draining: CancellationToken) -> Probe {
+pub(crate) fn ready_probe(store: Store, queue: Queue, draining: CancellationToken) -> ProbeCheck {
     Arc::new(move || {
         let (store, queue, draining) = (store.clone(), queue.clone(), draining.clone());
         let checks: BoxFuture<'static, Vec<Check>> = Box::pin(async move {
@@ -146,12 +146,12 @@ fn check(name: &'static str, status: Status, detail: String) -> Check {
 /// Probes and metrics, on their own listener: they answer while the role is busy or draining.
 pub(crate) struct Admin {
     listener: TcpListener,
-    live: Probe,
-    ready: Probe,
+    live: ProbeCheck,
+    ready: ProbeCheck,
 }
 
 impl Admin {
-    pub(crate) fn new(listener: TcpListener, live: Probe, ready: Probe) -> Self {
+    pub(crate) fn new(listener: TcpListener, live: ProbeCheck, ready: ProbeCheck) -> Self {
         Self { listener, live, ready }
     }
 
@@ -177,7 +177,7 @@ impl Admin {
 }
 
 /// A role of its own process, without its work.
-pub(crate) struct Role {
+pub(crate) struct RoleProcess {
     pub(crate) name: &'static str,
     pub(crate) store: Store,
     pub(crate) queue: Queue,
@@ -187,7 +187,7 @@ pub(crate) struct Role {
     pub(crate) problem: Problem,
 }
 
-impl Role {
+impl RoleProcess {
     /// Serves the admin port, waits for a schema that we know, and does `work`, which ends after `shutdown`.
     ///
     /// A role that waits or drains is live: a restart would help with neither.

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OnceCell, oneshot};
 
 use super::access::{Access, Credentials};
 use super::args;
-use super::server::{Folder, Server};
+use super::server::{ClusterProcess, Folder};
 use super::tools::program;
 use crate::pki::Authority;
 use crate::process::free_port;
@@ -29,9 +29,9 @@ const TRIES: usize = 3;
 /// A running API server with its etcd.
 pub struct ControlPlane {
     // In the order of dropping: whoever writes ends first, then its folder goes.
-    controllers: Mutex<Option<Server>>,
-    api_server: Mutex<Option<Server>>,
-    etcd: Server,
+    controllers: Mutex<Option<ClusterProcess>>,
+    api_server: Mutex<Option<ClusterProcess>>,
+    etcd: ClusterProcess,
     authority: Authority,
     admin: Access,
     api_args: Vec<String>,
@@ -87,7 +87,7 @@ impl ControlPlane {
         let authority = Authority::new()?;
         let (client_port, peer_port, port) = (free_port()?, free_port()?, free_port()?);
         let etcd_args = args::etcd(&folder, client_port, peer_port);
-        let etcd = Server::start("etcd", &program("etcd").await?, &etcd_args, folder.path())?;
+        let etcd = ClusterProcess::start("etcd", &program("etcd").await?, &etcd_args, folder.path())?;
         let api_args = args::api_server(&folder, &authority, client_port, port)?;
         let url = format!("https://127.0.0.1:{port}");
         let admin = authority.client("admin", Some("system:masters"))?;
@@ -156,10 +156,10 @@ impl ControlPlane {
         Ok(())
     }
 
-    async fn spawn(&self, name: &'static str, args: Vec<String>) -> anyhow::Result<Server> {
+    async fn spawn(&self, name: &'static str, args: Vec<String>) -> anyhow::Result<ClusterProcess> {
         let program = program(name).await?;
         let folder = self.folder.path().to_owned();
-        self.runtime.spawn(async move { Server::start(name, &program, &args, &folder) }).await?
+        self.runtime.spawn(async move { ClusterProcess::start(name, &program, &args, &folder) }).await?
     }
 
     /// The way in as somebody who may do everything.

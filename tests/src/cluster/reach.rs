@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::node::Node;
-use crate::World;
+use crate::TestEnv;
 
 /// Where pods find a test's servers, for as long as this is kept.
 pub struct Reach {
@@ -26,7 +26,7 @@ impl Reach {
     ///
     /// # Errors
     /// If there is no node.
-    pub async fn open(world: &World) -> anyhow::Result<Self> {
+    pub async fn open(world: &TestEnv) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (_, folder) = world.database_url.split_once("host=").context("PostgreSQL has a socket")?;
         let postgres = forward(&mut tasks, PathBuf::from(folder).join(".s.PGSQL.5432")).await?;

@@ -15,13 +15,13 @@ use tokio::time::Instant;
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running server, ended by SIGKILL: after SIGTERM an API server stays as long as somebody watches.
-pub(super) struct Server {
+pub(super) struct ClusterProcess {
     name: &'static str,
     child: Child,
     log: PathBuf,
 }
 
-impl Server {
+impl ClusterProcess {
     /// Starts a program that stays in the foreground; what it prints goes to `<name>.log` in `folder`.
     ///
     /// The kernel ends it with the *thread* that calls this, so that must be one that lives as long as the server.

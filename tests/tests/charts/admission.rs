@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use pulse_operator::crd::PulseIngest;
 use pulse_operator::desired::{Inputs, JobKind, JobRequest, resources};
-use pulse_tests::operator::Bench;
+use pulse_tests::operator::OperatorEnv;
 use pulse_tests::repository;
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ fn is_of_others(object: &Value) -> bool {
 }
 
 /// Whether a namespace that enforces `restricted` would admit it.
-async fn admit(bench: &Bench, mut spec: Value) -> anyhow::Result<()> {
+async fn admit(bench: &OperatorEnv, mut spec: Value) -> anyhow::Result<()> {
     // These would have to exist.
     for named in ["serviceAccount", "serviceAccountName", "priorityClassName"] {
         spec.as_object_mut().context("a spec")?.remove(named);
@@ -74,7 +74,7 @@ async fn admit(bench: &Bench, mut spec: Value) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pod_is_restricted_those_of_the_operator_too() -> anyhow::Result<()> {
-    let bench = Bench::start("restricted").await?;
+    let bench = OperatorEnv::start("restricted").await?;
     let label = json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
     let namespaces: Api<Namespace> = Api::all(bench.client.clone());
     namespaces.patch(&bench.namespace, &PatchParams::default(), &Patch::Merge(&label)).await?;
@@ -88,14 +88,14 @@ async fn every_pod_is_restricted_those_of_the_operator_too() -> anyhow::Result<(
     for manifest in manifests()? {
         all.extend(objects_in(&manifest)?);
     }
-    let ingests: Vec<Value> = of_kind(&all, "PulseIngest").cloned().collect();
-    for ingest in &ingests {
+    let instances: Vec<Value> = of_kind(&all, "PulseIngest").cloned().collect();
+    for ingest in &instances {
         let made = of_operator(ingest)?;
         assert_eq!(made.len(), 4, "three roles and a migration");
         all.extend(made);
     }
     let pods = pods(&all);
-    assert!(pods.len() > 4 * ingests.len(), "pods of the charts too");
+    assert!(pods.len() > 4 * instances.len(), "pods of the charts too");
     for (name, spec) in pods {
         admit(&bench, spec).await.with_context(|| name)?;
     }
@@ -103,7 +103,7 @@ async fn every_pod_is_restricted_those_of_the_operator_too() -> anyhow::Result<(
 }
 
 /// Has the API server say what it would do with objects.
-async fn would_apply(bench: &Bench, objects: &[Value]) -> anyhow::Result<String> {
+async fn would_apply(bench: &OperatorEnv, objects: &[Value]) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("objects.yaml");
     // JSON is YAML. Of a List, kubectl would check the fields itself.
@@ -115,7 +115,7 @@ async fn would_apply(bench: &Bench, objects: &[Value]) -> anyhow::Result<String>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_rendered_is_accepted_by_a_strict_api_server() -> anyhow::Result<()> {
-    let bench = Bench::start("rendered").await?;
+    let bench = OperatorEnv::start("rendered").await?;
     for case in Case::all()? {
         let mut rendered = case.objects().await?;
         rendered.retain(|object| !is_of_others(object));
@@ -126,7 +126,7 @@ async fn everything_rendered_is_accepted_by_a_strict_api_server() -> anyhow::Res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_manifest_is_accepted_in_any_namespace() -> anyhow::Result<()> {
-    let bench = Bench::start("manifests").await?;
+    let bench = OperatorEnv::start("manifests").await?;
     for manifest in manifests()? {
         let mut objects = objects_in(&manifest)?;
         objects.retain(|object| !is_of_others(object));
@@ -140,7 +140,7 @@ async fn every_manifest_is_accepted_in_any_namespace() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_line_of_what_is_generated_applies_it() -> anyhow::Result<()> {
-    let bench = Bench::start("first-line").await?;
+    let bench = OperatorEnv::start("first-line").await?;
     for namespace in ["pulse-system", "pulse-dev"] {
         bench.plane.admin().kubectl(&["create", "namespace", namespace]).await?;
     }
@@ -164,7 +164,7 @@ async fn the_first_line_of_what_is_generated_applies_it() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misspelt_field_of_an_object_is_refused_with_its_name() -> anyhow::Result<()> {
-    let bench = Bench::start("misspelt").await?;
+    let bench = OperatorEnv::start("misspelt").await?;
     // What `spec` passes on, the chart does not know.
     for (path, value) in [("spec.workers.replcas", "3"), ("spec.wrkers", "3")] {
         let text = Helm::Four.template(INGEST, &["--set", &format!("{path}={value}")]).await?;
@@ -176,7 +176,7 @@ async fn a_misspelt_field_of_an_object_is_refused_with_its_name() -> anyhow::Res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_object_that_an_install_prints_can_be_pasted() -> anyhow::Result<()> {
-    let bench = Bench::start("notes").await?;
+    let bench = OperatorEnv::start("notes").await?;
     let (kubeconfig, chart) = (bench.plane.admin().kubeconfig(), format!("charts/{OPERATOR}"));
     for helm in Helm::BOTH {
         // The definition is there, and not Helm's.

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::Api;
 use pulse_tests::cluster::{Access, ControlPlane};
-use pulse_tests::operator::{Bench, SOON};
+use pulse_tests::operator::{OperatorEnv, SOON};
 use pulse_tests::{eventually, repository};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -160,7 +160,7 @@ async fn an_ingest_is_installed_and_scaled_by_others_without_a_conflict() -> any
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_one_namespace_an_operator_lives_on_the_rights_of_its_release() -> anyhow::Result<()> {
-    let bench = Bench::start("narrow").await?;
+    let bench = OperatorEnv::start("narrow").await?;
     let namespace = bench.namespace.as_str();
     let chart = format!("charts/{OPERATOR}");
     let narrow = "watch.scope=namespace,crds.enabled=false";

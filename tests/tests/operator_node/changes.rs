@@ -7,11 +7,11 @@ use pulse_tests::operator::OperatorProcess;
 use pulse_tests::{Client, token};
 use serde_json::json;
 
-use crate::site::Site;
+use crate::site::NodeEnv;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_concerns_a_pod_restarts_it() -> anyhow::Result<()> {
-    let site = Site::start("changes").await?;
+    let site = NodeEnv::start("changes").await?;
     let operator = site.operator()?;
     site.apply(json!({})).await?;
     site.wait_for("Ready").await?;
@@ -21,7 +21,7 @@ async fn only_what_concerns_a_pod_restarts_it() -> anyhow::Result<()> {
     somebody_else_scales(&site, &operator).await
 }
 
-async fn a_secret_rolls_the_roles_that_use_it(site: &Site) -> anyhow::Result<()> {
+async fn a_secret_rolls_the_roles_that_use_it(site: &NodeEnv) -> anyhow::Result<()> {
     let before = site.uids().await?;
     site.secret("main-auth", "secret", "another-secret-for-tests-of-32-bytes-or-more").await?;
     let rolled = async || {
@@ -39,7 +39,7 @@ async fn a_secret_rolls_the_roles_that_use_it(site: &Site) -> anyhow::Result<()>
 }
 
 async fn a_restart_of_the_operator_changes_nothing(
-    site: &Site,
+    site: &NodeEnv,
     operator: OperatorProcess,
 ) -> anyhow::Result<OperatorProcess> {
     let generations = async || {
@@ -55,7 +55,7 @@ async fn a_restart_of_the_operator_changes_nothing(
     Ok(operator)
 }
 
-async fn somebody_else_scales(site: &Site, operator: &OperatorProcess) -> anyhow::Result<()> {
+async fn somebody_else_scales(site: &NodeEnv, operator: &OperatorProcess) -> anyhow::Result<()> {
     site.change(json!({ "workers": { "autoscaling": { "mode": "External", "maxReplicas": 10 } } })).await?;
     site.kubectl(&["scale", "pi/main", "--replicas=3"]).await?;
     let three = async || Ok(site.deployment("worker").await?.1 == 3);
@@ -78,7 +78,7 @@ async fn somebody_else_scales(site: &Site, operator: &OperatorProcess) -> anyhow
 
 /// HorizontalPodAutoscalers, of the object's workers and of the API's Deployment. They need no metrics to hold a least
 /// number.
-async fn autoscalers_scale(site: &Site) -> anyhow::Result<()> {
+async fn autoscalers_scale(site: &NodeEnv) -> anyhow::Result<()> {
     for (api_version, kind, name) in
         [("pulseboard.dev/v1alpha1", "PulseIngest", "main"), ("apps/v1", "Deployment", "main-api")]
     {

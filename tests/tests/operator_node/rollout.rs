@@ -10,14 +10,14 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::site::Site;
+use crate::site::NodeEnv;
 
 /// What `pulse load` posts while pods are replaced: for a few seconds each time, with connections that stay.
 const LOAD: [&str; 6] = ["--rate", "200", "--connections", "32", "--duration", "8s"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ingest_runs_is_upgraded_without_a_failed_request_and_goes() -> anyhow::Result<()> {
-    let site = Site::start("rollout").await?;
+    let site = NodeEnv::start("rollout").await?;
     let _operator = site.operator()?;
     site.apply(json!({})).await?;
     site.wait_for("Migrated").await?;
@@ -36,7 +36,7 @@ async fn an_ingest_runs_is_upgraded_without_a_failed_request_and_goes() -> anyho
 }
 
 /// A new tag: first its Job, then its pods, and all the while every request is answered.
-async fn upgrade(site: &Site, tag: &str) -> anyhow::Result<()> {
+async fn upgrade(site: &NodeEnv, tag: &str) -> anyhow::Result<()> {
     let rolled = AtomicBool::new(false);
     let posting = async {
         let (mut accepted, mut refused) = (0, Vec::new());
@@ -68,7 +68,7 @@ async fn upgrade(site: &Site, tag: &str) -> anyhow::Result<()> {
 }
 
 /// Whether the API's Deployment has the image; if so, a Job with it has ended well.
-async fn gated(site: &Site, tag: &str) -> anyhow::Result<bool> {
+async fn gated(site: &NodeEnv, tag: &str) -> anyhow::Result<bool> {
     let (_, _, image) = site.deployment("api").await?;
     if image != format!("localhost/pulse:{tag}") {
         return Ok(false);
@@ -81,7 +81,7 @@ async fn gated(site: &Site, tag: &str) -> anyhow::Result<bool> {
 }
 
 /// Whether every pod has the image, also those that are going.
-async fn only(site: &Site, tag: &str) -> anyhow::Result<bool> {
+async fn only(site: &NodeEnv, tag: &str) -> anyhow::Result<bool> {
     let managed =
         ListParams::default().labels("app.kubernetes.io/instance=main,app.kubernetes.io/component!=migration");
     let pods = site.all::<Pod>().list(&managed).await?.items;
@@ -90,7 +90,7 @@ async fn only(site: &Site, tag: &str) -> anyhow::Result<bool> {
 }
 
 /// A migration that cannot be: the old version stays, and is scaled. Once the cause is gone, the new one comes.
-async fn fail_to_upgrade(site: &Site, tag: &str) -> anyhow::Result<()> {
+async fn fail_to_upgrade(site: &NodeEnv, tag: &str) -> anyhow::Result<()> {
     let ours = format!("{}/main", site.namespace);
     give_database_to(site, "somebody/else").await?;
     let before = site.uids().await?;
@@ -116,14 +116,14 @@ async fn fail_to_upgrade(site: &Site, tag: &str) -> anyhow::Result<()> {
     site.wait_for("Ready").await
 }
 
-async fn give_database_to(site: &Site, ingest: &str) -> anyhow::Result<()> {
+async fn give_database_to(site: &NodeEnv, ingest: &str) -> anyhow::Result<()> {
     sqlx::query("UPDATE pulse_database SET ingest = $1").bind(ingest).execute(&site.world.db).await?;
     Ok(())
 }
 
 /// How many objects of the ingest are left.
-async fn left(site: &Site) -> anyhow::Result<usize> {
-    async fn count<K>(site: &Site) -> anyhow::Result<usize>
+async fn left(site: &NodeEnv) -> anyhow::Result<usize> {
+    async fn count<K>(site: &NodeEnv) -> anyhow::Result<usize>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
             + Clone

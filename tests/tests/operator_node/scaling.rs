@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::site::{SOON, Site};
+use crate::site::{NodeEnv, SOON};
 use crate::watching::Watch;
 
 /// 500 batches of 100 events, each batch a task of 4 s.
@@ -30,11 +30,11 @@ const BURST: [&str; 12] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_follow_the_queue_up_and_down_to_none() -> anyhow::Result<()> {
-    let mut site = Site::start("scaling").await?;
+    let mut site = NodeEnv::start("scaling").await?;
     let _operator = site.operator()?;
     let behavior = json!({
-        "scaleUp": { "windowSeconds": 0, "percent": 100, "workers": 1, "periodSeconds": 3 },
-        "scaleDown": { "windowSeconds": 10, "percent": 10, "workers": 2, "periodSeconds": 4 },
+        "scaleUp": { "stabilizationWindowSeconds": 0, "percent": 100, "workers": 1, "periodSeconds": 3 },
+        "scaleDown": { "stabilizationWindowSeconds": 10, "percent": 10, "workers": 2, "periodSeconds": 4 },
     });
     let target = json!({ "backlogPerWorker": 100, "drainSeconds": 10 });
     site.apply(json!({ "workers": { "autoscaling": {
@@ -74,7 +74,7 @@ async fn workers_follow_the_queue_up_and_down_to_none() -> anyhow::Result<()> {
 }
 
 /// Redis ends in the middle of it and forgets everything. Nobody takes that for an empty queue.
-async fn lose_redis(site: &mut Site) -> anyhow::Result<()> {
+async fn lose_redis(site: &mut NodeEnv) -> anyhow::Result<()> {
     let left = site.world.number("SELECT count(*) FROM tasks").await?;
     assert!(left > 100, "{left} tasks are left: too few to lose");
     site.world.lose_redis().await?;
@@ -87,7 +87,7 @@ async fn lose_redis(site: &mut Site) -> anyhow::Result<()> {
 }
 
 /// One long task, and many workers without one: they go, the one that has it stays, and it is not tried twice.
-async fn whoever_works_stays(site: &Site, watch: &Watch) -> anyhow::Result<()> {
+async fn whoever_works_stays(site: &NodeEnv, watch: &Watch) -> anyhow::Result<()> {
     let start = Instant::now();
     let task = site.post("sleep:45000").await?;
     let holder = async || -> anyhow::Result<String> {
@@ -120,7 +120,7 @@ fn is_one_hill(path: &[i32]) -> bool {
 }
 
 /// An Event for each change of the number, and none besides.
-async fn each_change_is_told(site: &Site, watch: &Watch) -> anyhow::Result<()> {
+async fn each_change_is_told(site: &NodeEnv, watch: &Watch) -> anyhow::Result<()> {
     let told = async || {
         let changes = watch.replicas();
         let mut expected: BTreeMap<(String, String), i32> = BTreeMap::new();

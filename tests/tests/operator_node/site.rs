@@ -11,7 +11,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use pulse_tests::cluster::{Node, Reach, image};
 use pulse_tests::operator::{OperatorProcess, define, merge, minimal};
-use pulse_tests::{Client, SECRET, World, binary, eventually, pulse_output, token};
+use pulse_tests::{Client, SECRET, TestEnv, binary, eventually, pulse_output, token};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -40,9 +40,9 @@ async fn node() -> anyhow::Result<&'static Node> {
 }
 
 /// A namespace of the node with an operator of its own.
-pub(crate) struct Site {
+pub(crate) struct NodeEnv {
     /// The servers.
-    pub(crate) world: World,
+    pub(crate) world: TestEnv,
     /// The namespace.
     pub(crate) namespace: String,
     node: &'static Node,
@@ -51,12 +51,12 @@ pub(crate) struct Site {
     _alone: MutexGuard<'static, ()>,
 }
 
-impl Site {
+impl NodeEnv {
     /// Makes a namespace with the Secrets that `manifests/samples/minimal.yaml` names. Nobody migrates the database.
     pub(crate) async fn start(namespace: &str) -> anyhow::Result<Self> {
         let alone = ALONE.lock().await;
         let node = node().await?;
-        let world = World::unmigrated().await?;
+        let world = TestEnv::unmigrated().await?;
         let reach = Reach::open(&world).await?;
         let client = node.admin().client()?;
         let restricted: Namespace = serde_json::from_value(json!({ "metadata": {
@@ -219,7 +219,7 @@ impl Site {
 
     /// Waits until a task is processed.
     pub(crate) async fn processed(&self, task: &str) -> anyhow::Result<()> {
-        let sql = format!("SELECT count(*) FROM task_history WHERE id = '{task}' AND outcome = 'processed'");
+        let sql = format!("SELECT count(*) FROM task_history WHERE id = '{task}' AND outcome = 'completed'");
         self.soon("the task is processed", async || Ok(self.world.number(&sql).await? == 1)).await
     }
 }

@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 use redis::Value;
 use tokio::task::JoinSet;
 
-use crate::site::Site;
+use crate::site::NodeEnv;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
@@ -44,7 +44,7 @@ struct Look {
 
 impl Watch {
     /// Begins.
-    pub(crate) fn start(site: &Site) -> anyhow::Result<Self> {
+    pub(crate) fn start(site: &NodeEnv) -> anyhow::Result<Self> {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let mut tasks = JoinSet::new();
         tasks.spawn(replicas(site.all(), seen.clone()));

@@ -66,7 +66,7 @@ pub(crate) struct BatchAccepted {
     /// What became of each item, in the order of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub results: Option<Vec<Verdict>>,
+    pub results: Option<Vec<ItemResult>>,
 }
 
 impl BatchAccepted {
@@ -81,7 +81,7 @@ impl BatchAccepted {
             warnings,
             accepted: lenient.is_some().then_some(event_ids.len()),
             rejected,
-            results: lenient.map(|lenient| lenient.verdicts(&event_ids)),
+            results: lenient.map(|lenient| lenient.item_results(&event_ids)),
             event_ids,
         }
     }
@@ -90,7 +90,7 @@ impl BatchAccepted {
 /// What became of one item of a batch.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
-pub(crate) enum Verdict {
+pub(crate) enum ItemResult {
     /// It is committed.
     Accepted {
         /// Which item, from 0.
@@ -143,13 +143,13 @@ pub(crate) struct Lenient {
 }
 
 impl Lenient {
-    /// The verdicts on all items, in order.
-    fn verdicts(self, event_ids: &[i64]) -> Vec<Verdict> {
+    /// The item_results on all items, in order.
+    fn item_results(self, event_ids: &[i64]) -> Vec<ItemResult> {
         let (mut bad, mut ids) = (self.rejected.into_iter().peekable(), event_ids.iter());
         (0..self.items)
             .filter_map(|index| match bad.next_if(|(bad, _)| *bad == index) {
-                Some((index, errors)) => Some(Verdict::Rejected { index, errors }),
-                None => ids.next().map(|&event_id| Verdict::Accepted { index, event_id }),
+                Some((index, errors)) => Some(ItemResult::Rejected { index, errors }),
+                None => ids.next().map(|&event_id| ItemResult::Accepted { index, event_id }),
             })
             .collect()
     }

@@ -8,7 +8,7 @@ mod event;
 mod problem;
 mod task;
 
-pub(crate) use accepted::{BatchAccepted, EventAccepted, Extras, Lenient, Status, Verdict, WarningDocument};
+pub(crate) use accepted::{BatchAccepted, EventAccepted, Extras, ItemResult, Lenient, Status, WarningDocument};
 pub(crate) use event::{BatchDocument, EventAnswer, EventDocument, EventPage, UnprocessedAnswer};
 pub(crate) use problem::{ErrorDocument, ProblemDocument};
 pub(crate) use task::TaskAnswer;

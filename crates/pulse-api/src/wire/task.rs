@@ -66,13 +66,13 @@ pub(crate) enum TaskKindDocument {
 #[schema(as = TaskState, rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes the states of pulse_store::TaskStatus")]
 pub(crate) enum TaskStateDocument {
-    Queued,
+    Pending,
     Running,
     Retrying,
-    Processed,
-    Gone,
+    Completed,
+    Orphaned,
     Cancelled,
-    Buried,
+    Dead,
 }
 
 /// Why an attempt failed.

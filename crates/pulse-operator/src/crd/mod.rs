@@ -35,7 +35,7 @@ pub fn crd() -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
         let Some(schema) = schema else { continue };
-        forget_rust_formats(schema);
+        strip_rust_formats(schema);
         if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
             // Without a status, tools that wait take a new object for a finished one.
             status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
@@ -46,16 +46,16 @@ pub fn crd() -> CustomResourceDefinition {
 }
 
 /// Kubernetes has no unsigned formats, and warns whoever installs the definition of each. Bounds say the same.
-fn forget_rust_formats(schema: &mut JSONSchemaProps) {
+fn strip_rust_formats(schema: &mut JSONSchemaProps) {
     if schema.format.as_ref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(forget_rust_formats);
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(strip_rust_formats);
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        forget_rust_formats(items);
+        strip_rust_formats(items);
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        forget_rust_formats(values);
+        strip_rust_formats(values);
     }
 }
 

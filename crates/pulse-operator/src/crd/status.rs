@@ -130,7 +130,7 @@ pub struct LastDecision {
     pub to: i32,
     /// What won: `Backlog`, `Throughput`, `Age`, `Idle`, `Wake`, `Unknown`, `Fixed`.
     #[schemars(length(max = 32))]
-    pub law: String,
+    pub reason: String,
     /// What limited it, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

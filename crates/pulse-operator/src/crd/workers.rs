@@ -103,13 +103,13 @@ pub enum AutoscalingPause {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Target {
-    /// Law A: tasks of the backlog for each worker.
+    /// Target backlog per worker.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub backlog_per_worker: u32,
-    /// Law B, once the throughput of a worker is known: the backlog is worked off within this many seconds.
+    /// law B, once the throughput of a worker is known: the backlog is worked off within this many seconds.
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: u32,
-    /// Law C: no task should get older than this, in seconds. Not used if absent.
+    /// law C: no task should get older than this, in seconds. Not used if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub max_age_seconds: Option<u32>,
@@ -148,7 +148,7 @@ impl Default for Behavior {
 pub struct ScalingRules {
     /// The most cautious number of this many past seconds is used.
     #[schemars(range(min = 0, max = 3600))]
-    pub window_seconds: u32,
+    pub stabilization_window_seconds: u32,
     /// Of the number at the start of a period, in percent.
     #[schemars(range(min = 1, max = 1000))]
     pub percent: u32,
@@ -162,12 +162,12 @@ pub struct ScalingRules {
 
 /// As a HorizontalPodAutoscaler: no window, doubled or 4 more in 15 s.
 pub(crate) fn scale_up_rules() -> ScalingRules {
-    ScalingRules { window_seconds: 0, percent: 100, workers: 4, period_seconds: 15 }
+    ScalingRules { stabilization_window_seconds: 0, percent: 100, workers: 4, period_seconds: 15 }
 }
 
 /// Half of them, or 2, in a minute, after 2 minutes of less work.
 pub(crate) fn scale_down_rules() -> ScalingRules {
-    ScalingRules { window_seconds: 120, percent: 50, workers: 2, period_seconds: 60 }
+    ScalingRules { stabilization_window_seconds: 120, percent: 50, workers: 2, period_seconds: 60 }
 }
 
 fn one() -> u32 {

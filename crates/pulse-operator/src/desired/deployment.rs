@@ -98,7 +98,7 @@ fn strategy(role: Role) -> DeploymentStrategy {
 /// What the role is told, as its flags' variables.
 fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
     let mut env = vec![
-        pod::value("PULSE_INGEST", names::ingest(cr)),
+        pod::value("PULSE_INSTANCE", names::instance_id(cr)),
         pod::value("PULSE_LOG_FORMAT", "json"),
         pod::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
         pod::secret("PULSE_REDIS_URL", &cr.spec.redis.url_secret_ref),
@@ -116,16 +116,16 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
                 pod::value("PULSE_MAX_EVENT_DEPTH", limits.max_event_depth.to_string()),
                 pod::value("PULSE_MAX_BATCH", limits.max_batch.to_string()),
                 pod::value("PULSE_MAX_IN_FLIGHT", limits.max_in_flight.to_string()),
-                pod::value("PULSE_EVENT_MAX_RETRIES", retry.max_attempts.to_string()),
+                pod::value("PULSE_MAX_ATTEMPTS", retry.max_attempts.to_string()),
             ]);
         }
         Role::Worker => env.extend([
             pod::value("PULSE_CONCURRENCY", cr.spec.workers.concurrency.to_string()),
             pod::value("PULSE_DRAIN_TIMEOUT", format!("{}s", cr.spec.workers.drain_timeout_seconds)),
-            pod::value("PULSE_EVENT_PROCESSING_TIMEOUT", format!("{timeout_seconds}s")),
-            pod::value("PULSE_EVENT_RETRY_DELAY", retry.base_seconds.to_string()),
-            pod::value("PULSE_EVENT_RETRY_CAP", format!("{}s", retry.cap_seconds)),
-            pod::value("PULSE_EVENT_RETRY_JITTER", retry.jitter_percent.to_string()),
+            pod::value("PULSE_TASK_TIMEOUT", format!("{timeout_seconds}s")),
+            pod::value("PULSE_RETRY_BASE", retry.base_seconds.to_string()),
+            pod::value("PULSE_RETRY_CAP", format!("{}s", retry.cap_seconds)),
+            pod::value("PULSE_RETRY_JITTER", retry.jitter_percent.to_string()),
         ]),
         Role::Scheduler => {}
     }

@@ -58,7 +58,7 @@ pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Job {
     pod.resources = Some(&cr.spec.scheduler.resources);
     pod.more = Some(&placement);
     pod.env = vec![
-        pod::value("PULSE_INGEST", names::ingest(cr)),
+        pod::value("PULSE_INSTANCE", names::instance_id(cr)),
         pod::value("PULSE_LOG_FORMAT", "json"),
         pod::value("PULSE_IMAGE", &revision.image),
         pod::value("PULSE_TIME_LIMIT", format!("{}s", deadline - MARGIN_SECONDS)),

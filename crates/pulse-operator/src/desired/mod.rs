@@ -41,7 +41,7 @@ pub struct Inputs<'a> {
 
 /// Every object of an ingest, in the order in which it is applied.
 #[derive(Debug, Clone, Default)]
-pub struct Resources {
+pub struct ChildObjects {
     /// Pods cannot start without theirs.
     pub service_accounts: Vec<ServiceAccount>,
     /// Created, never changed.
@@ -56,14 +56,14 @@ pub struct Resources {
 }
 
 /// The objects that `cr` should have.
-pub fn resources(cr: &PulseIngest, inputs: &Inputs<'_>) -> Resources {
+pub fn resources(cr: &PulseIngest, inputs: &Inputs<'_>) -> ChildObjects {
     let Inputs { revision, secrets, job, dev_reload } = inputs;
     let mut components: Vec<&str> = Role::ALL.map(Role::component).to_vec();
     components.push(names::MIGRATION);
     let deployments = revision.iter().flat_map(|revision| {
         Role::ALL.map(|role| (role, deployment::deployment(cr, role, revision, secrets.get(&role), *dev_reload)))
     });
-    Resources {
+    ChildObjects {
         service_accounts: components.iter().map(|component| service_account(cr, component)).collect(),
         migration: job.map(|job| job::job(cr, job)),
         services: vec![api_service(cr)],

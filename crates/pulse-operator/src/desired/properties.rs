@@ -4,11 +4,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::ingest;
+use crate::fixture::pulse_ingest;
 use crate::observe::Observed;
 use crate::plan::plan;
 use crate::revision;
-use crate::secrets::{DigestKey, Hidden, Reading};
+use crate::secrets::{DigestKey, Hidden, SecretRead};
 
 const CANARY: &str = "canary-of-a-secret";
 
@@ -84,10 +84,10 @@ proptest! {
     #[test]
     fn every_valid_object_makes_objects_that_fit_and_show_no_secret(name in name(), changes in spec()) {
         // As the API server stores it: a null of an optional field is its absence.
-        let mut cr = ingest(changes);
+        let mut cr = pulse_ingest(changes);
         cr.metadata.name = Some(name);
         let key = DigestKey::new(vec![1; 32]);
-        let secrets = crate::observe::referenced(&cr).into_iter().map(|key| (key, Reading::Found(Hidden::new(CANARY.into()))));
+        let secrets = crate::observe::referenced(&cr).into_iter().map(|key| (key, SecretRead::Found(Hidden::new(CANARY.into()))));
         let observed = Observed { secrets: secrets.collect(), ..Observed::default() };
         let plan = plan(&cr, &observed, &key, jiff::Timestamp::UNIX_EPOCH);
         prop_assert!(plan.migration.create.is_some());

@@ -4,7 +4,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::ingest;
+use crate::fixture::pulse_ingest;
 use crate::revision;
 
 /// Everything that an object makes, by kind and name.
@@ -13,7 +13,7 @@ fn made(changes: Value) -> BTreeMap<String, Value> {
 }
 
 fn made_with(changes: Value, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
-    made_of(&ingest(changes), dev_reload)
+    made_of(&pulse_ingest(changes), dev_reload)
 }
 
 fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
@@ -26,7 +26,8 @@ fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Valu
         args: vec!["migrate".into()],
     };
     let inputs = Inputs { revision: Some(&revision), secrets, job: Some(&job), dev_reload };
-    let Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources(cr, &inputs);
+    let ChildObjects { service_accounts, migration, services, disruption_budgets, deployments } =
+        resources(cr, &inputs);
     let mut objects = BTreeMap::new();
     let mut add = |kind: &str, object: Value| {
         objects.insert(format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap()), object);
@@ -188,11 +189,11 @@ fn every_setting_becomes_a_variable_of_its_role() {
     let table = [
         (json!({"workers": {"concurrency": 3}}), "worker", "PULSE_CONCURRENCY", "3"),
         (json!({"workers": {"drainTimeoutSeconds": 7}}), "worker", "PULSE_DRAIN_TIMEOUT", "7s"),
-        (json!({"tasks": {"timeoutSeconds": 7}}), "worker", "PULSE_EVENT_PROCESSING_TIMEOUT", "7s"),
-        (json!({"tasks": {"retry": {"baseSeconds": 7}}}), "worker", "PULSE_EVENT_RETRY_DELAY", "7"),
-        (json!({"tasks": {"retry": {"capSeconds": 7}}}), "worker", "PULSE_EVENT_RETRY_CAP", "7s"),
-        (json!({"tasks": {"retry": {"jitterPercent": 7}}}), "worker", "PULSE_EVENT_RETRY_JITTER", "7"),
-        (json!({"tasks": {"retry": {"maxAttempts": 7}}}), "api", "PULSE_EVENT_MAX_RETRIES", "7"),
+        (json!({"tasks": {"timeoutSeconds": 7}}), "worker", "PULSE_TASK_TIMEOUT", "7s"),
+        (json!({"tasks": {"retry": {"baseSeconds": 7}}}), "worker", "PULSE_RETRY_BASE", "7"),
+        (json!({"tasks": {"retry": {"capSeconds": 7}}}), "worker", "PULSE_RETRY_CAP", "7s"),
+        (json!({"tasks": {"retry": {"jitterPercent": 7}}}), "worker", "PULSE_RETRY_JITTER", "7"),
+        (json!({"tasks": {"retry": {"maxAttempts": 7}}}), "api", "PULSE_MAX_ATTEMPTS", "7"),
         (json!({"api": {"limits": {"maxBodyBytes": 7777}}}), "api", "PULSE_MAX_BODY_BYTES", "7777"),
         (json!({"api": {"limits": {"maxEventBytes": 777}}}), "api", "PULSE_MAX_EVENT_BYTES", "777"),
         (json!({"api": {"limits": {"maxEventDepth": 7}}}), "api", "PULSE_MAX_EVENT_DEPTH", "7"),
@@ -225,8 +226,12 @@ fn every_setting_becomes_a_variable_of_its_role() {
         assert_eq!(env(container(&made(changes.clone()), &object), name)["value"], expected, "{changes}");
         assert_ne!(env(container(&made(json!({})), &object), name)["value"], expected, "{changes} has an effect");
     }
-    let theirs = json!({"api": {"podTemplate": {"env": [{"name": "PULSE_INGEST", "value": "theirs"}]}}});
-    assert_eq!(env(container(&made(theirs), "Deployment/main-api"), "PULSE_INGEST")["value"], "shop/main", "ours win");
+    let theirs = json!({"api": {"podTemplate": {"env": [{"name": "PULSE_INSTANCE", "value": "theirs"}]}}});
+    assert_eq!(
+        env(container(&made(theirs), "Deployment/main-api"), "PULSE_INSTANCE")["value"],
+        "shop/main",
+        "ours win"
+    );
 }
 
 #[test]
@@ -247,7 +252,7 @@ fn a_ca_is_a_file_of_every_pod_that_connects_and_of_no_other() {
     assert!(env(container(&objects, "Job/main-migrate-0123456789"), "PULSE_REDIS_CA_FILE").is_null());
     let dropped = json!({"database": {"caSecretRef": null}, "redis": {"caSecretRef": null}});
     assert_eq!(made(dropped), made(json!({})), "dropping it leaves nothing");
-    let (with, without) = (ingest(both), ingest(json!({})));
+    let (with, without) = (pulse_ingest(both), pulse_ingest(json!({})));
     assert_eq!(revision::desired(&with.spec), revision::desired(&without.spec), "no migration because of a CA");
 }
 
@@ -314,7 +319,7 @@ fn one_pod_has_no_disruption_budget() {
 
 #[test]
 fn the_longest_name_fits_everywhere() {
-    let mut cr = ingest(json!({}));
+    let mut cr = pulse_ingest(json!({}));
     cr.metadata.name = Some("n".repeat(40));
     for component in ["api", "worker", "scheduler", names::MIGRATION, "migrate-0123456789"] {
         assert!(names::child(&cr, component).len() <= 63);
@@ -372,7 +377,7 @@ const GOLDEN_KEY: [&str; 3] = ["7f3a05ce98", "db5aabd643", "6b0d695833"];
 
 #[test]
 fn every_pod_has_the_pull_secrets_of_its_object_and_then_the_operators() {
-    let mut cr = ingest(json!({"image": {"pullSecrets": [{"name": "own"}, {"name": "both"}]}}));
+    let mut cr = pulse_ingest(json!({"image": {"pullSecrets": [{"name": "own"}, {"name": "both"}]}}));
     cr.spec.image.add_pull_secrets(&["both".into(), "everywhere".into(), "everywhere".into()]);
     let objects = made_of(&cr, None);
     for object in

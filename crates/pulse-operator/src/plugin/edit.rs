@@ -40,15 +40,15 @@ impl Plugin {
     /// # Errors
     /// [`PluginError`].
     pub async fn pause(&self, name: &str, what: Pause) -> Result<String, PluginError> {
-        let ingest = self.ingest(name).await?;
+        let object = self.object(name).await?;
         match what {
-            Pause::All if ingest.spec.paused => Ok(format!("{name} is paused already")),
+            Pause::All if object.spec.paused => Ok(format!("{name} is paused already")),
             Pause::All => {
                 self.patch(name, json!({ "spec": { "paused": true } })).await?;
                 Ok(format!("{name} is paused: nothing but its status is written until `kubectl pulse resume {name}`"))
             }
             Pause::Scaling => {
-                let paused = scales(&ingest)?;
+                let paused = scales(&object)?;
                 if paused == AutoscalingPause::All {
                     return Ok(format!("the scaling of {name} is paused already"));
                 }
@@ -63,12 +63,12 @@ impl Plugin {
     /// # Errors
     /// [`PluginError`].
     pub async fn resume(&self, name: &str) -> Result<String, PluginError> {
-        let ingest = self.ingest(name).await?;
-        let held = ingest.spec.workers.autoscaling.as_ref().map(|scaling| scaling.paused);
+        let object = self.object(name).await?;
+        let held = object.spec.workers.autoscaling.as_ref().map(|scaling| scaling.paused);
         let held = held.filter(|paused| *paused != AutoscalingPause::None);
         let mut patch = json!({});
         let mut ended = Vec::new();
-        if ingest.spec.paused {
+        if object.spec.paused {
             patch["spec"]["paused"] = json!(false);
             ended.push("paused".to_owned());
         }
@@ -88,7 +88,7 @@ impl Plugin {
     /// # Errors
     /// [`PluginError::Refused`] if none does.
     pub async fn pending(&self, name: &str) -> Result<PendingPlan, PluginError> {
-        pending(&self.ingest(name).await?)
+        pending(&self.object(name).await?)
     }
 
     /// Approves the plan of this hash, if it still is the one that waits.
@@ -97,8 +97,8 @@ impl Plugin {
     /// [`PluginError::Refused`] if another one waits, or none.
     pub async fn approve(&self, name: &str, hash: &str) -> Result<(), PluginError> {
         for _ in 0..TRIES {
-            let ingest = self.ingest(name).await?;
-            let waiting = pending(&ingest)?.hash;
+            let object = self.object(name).await?;
+            let waiting = pending(&object)?.hash;
             if waiting != hash {
                 return Err(PluginError::Refused(format!(
                     "another plan waits: {waiting}; look at it with `kubectl pulse status {name}`"
@@ -106,7 +106,7 @@ impl Plugin {
             }
             let patch = json!({
                 // What was looked at is what is approved.
-                "metadata": { "resourceVersion": ingest.resource_version() },
+                "metadata": { "resourceVersion": object.resource_version() },
                 "spec": { "migrations": { "approvedPlan": hash } },
             });
             if self.patched(name, &patch).await? {
@@ -136,9 +136,9 @@ fn scaling(paused: AutoscalingPause) -> Value {
 }
 
 /// Which changes are held, where the operator decides.
-fn scales(ingest: &PulseIngest) -> Result<AutoscalingPause, PluginError> {
-    let name = ingest.name_any();
-    match &ingest.spec.workers.autoscaling {
+fn scales(object: &PulseIngest) -> Result<AutoscalingPause, PluginError> {
+    let name = object.name_any();
+    match &object.spec.workers.autoscaling {
         Some(scaling) if scaling.mode == AutoscalingMode::Internal => Ok(scaling.paused),
         Some(_) => Err(PluginError::Refused(format!("somebody else scales {name} (mode External): pause it there"))),
         None => Err(PluginError::Refused(format!(
@@ -147,11 +147,11 @@ fn scales(ingest: &PulseIngest) -> Result<AutoscalingPause, PluginError> {
     }
 }
 
-fn pending(ingest: &PulseIngest) -> Result<PendingPlan, PluginError> {
-    let name = ingest.name_any();
+fn pending(object: &PulseIngest) -> Result<PendingPlan, PluginError> {
+    let name = object.name_any();
     let refused = |why: String| Err(PluginError::Refused(why));
-    let migrations = &ingest.spec.migrations;
-    let status = ingest.status.clone().unwrap_or_default();
+    let migrations = &object.spec.migrations;
+    let status = object.status.clone().unwrap_or_default();
     if migrations.policy != MigrationPolicy::Plan {
         return refused(format!(
             "{name} has migrations.policy {:?}: only plans of policy Plan are approved",
@@ -167,7 +167,7 @@ fn pending(ingest: &PulseIngest) -> Result<PendingPlan, PluginError> {
     if migrations.approved_plan.as_ref() == Some(&hash) {
         return refused(format!("the plan of {name} is approved already: the operator carries it out"));
     }
-    if ingest.metadata.generation != Some(status.observed_generation) {
+    if object.metadata.generation != Some(status.observed_generation) {
         return refused(format!("the operator has not planned the newest spec of {name} yet: try again in a moment"));
     }
     let image = status.desired_revision.map(|revision| revision.image).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! What `kubectl pulse` asks and does for a person: with that person's rights, and past the operator.
 //!
-//! Reading (`read.rs`) is apart from what it says (`report.rs`, `preview.rs`) and from its text (`text.rs`), which are
+//! SecretRead (`read.rs`) is apart from what it says (`report.rs`, `preview.rs`) and from its text (`text.rs`), which are
 //! pure. Only the object itself has to be readable: every other part says which right it lacks.
 
 mod advice;
@@ -21,7 +21,7 @@ pub use diff::Field;
 pub use edit::{Pause, PendingPlan};
 pub use preview::{Change, Preview, Scale};
 pub use read::Section;
-pub use report::{ConditionLine, EventLine, PodLine, Report, Summary};
+pub use report::{ConditionLine, EventLine, PodLine, StatusReport, Summary};
 
 use crate::operator::OperatorError;
 

@@ -17,15 +17,15 @@ use super::diff::{self, Field};
 use super::read::{Section, owned};
 use super::{Plugin, PluginError};
 use crate::compare::hash;
-use crate::controller::other_number;
+use crate::controller::replica_mismatch;
 use crate::crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use crate::desired::{self, DEV_RELOAD, Inputs, JobKind};
 use crate::names::{APPLIED, MANAGER};
 use crate::observe::{self, ByName, Labelled, Observed};
 use crate::operator::{DIGEST_SECRET, key_of};
-use crate::plan::{self, Plan};
-use crate::scaling::Law;
-use crate::secrets::{DigestKey, Reading};
+use crate::plan::{self, ReconcilePlan};
+use crate::scaling::ScalingReason;
+use crate::secrets::{DigestKey, SecretRead};
 use crate::status::find;
 use crate::workers;
 
@@ -84,7 +84,7 @@ pub struct Scale {
 #[derive(Default)]
 pub(super) struct World {
     labelled: Labelled,
-    secrets: std::collections::BTreeMap<crate::crd::SecretKey, Reading>,
+    secrets: std::collections::BTreeMap<crate::crd::SecretKey, SecretRead>,
     key: Option<DigestKey>,
     unread: Vec<String>,
     /// Kinds that were not read.
@@ -97,7 +97,7 @@ impl Plugin {
     /// # Errors
     /// [`PluginError`] if the object cannot be read; what else cannot be read is told in `unread`.
     pub async fn preview(&self, name: &str, operator_namespace: Option<&str>) -> Result<Preview, PluginError> {
-        let cr = self.ingest(name).await?;
+        let cr = self.object(name).await?;
         let mut world = World::default();
         let which = owned(name);
         let (deployments, jobs, pods, services, service_accounts, disruption_budgets) = tokio::join!(
@@ -126,7 +126,7 @@ impl Plugin {
         let first = referenced.first().map(|key| key.name.clone()).unwrap_or_default();
         if let Err(error) = secrets.get_opt(&first).await {
             let unread = self.told::<Secret>("get", &error).to_string();
-            let unreadable = referenced.into_iter().map(|key| (key, Reading::Unreadable(unread.clone())));
+            let unreadable = referenced.into_iter().map(|key| (key, SecretRead::Unreadable(unread.clone())));
             world.secrets = unreadable.collect();
             world.unread.push(format!("{unread}: a changed Secret may restart pods"));
             return;
@@ -183,7 +183,7 @@ pub(super) fn preview(cr: &PulseIngest, mut world: World, now: Timestamp) -> Pre
     if !is_whole {
         // Without the key, what was read cannot be compared with what pods have; with the status alone, neither can Jobs.
         for reading in observed.secrets.values_mut().filter(|reading| reading.found().is_some()) {
-            *reading = Reading::Unreadable("not compared".into());
+            *reading = SecretRead::Unreadable("not compared".into());
         }
     }
     let mut plan = plan::plan(cr, &observed, &key, now);
@@ -247,7 +247,7 @@ fn running(cr: &PulseIngest) -> Option<String> {
 }
 
 /// What becomes of the schema, and the name of a Job that would be created though its exact inputs are not known.
-fn migration(cr: &PulseIngest, plan: &Plan, is_whole: bool) -> (String, Option<String>) {
+fn migration(cr: &PulseIngest, plan: &ReconcilePlan, is_whole: bool) -> (String, Option<String>) {
     let Some(waiting) = &plan.migration.waiting else { return ("the schema is there".into(), None) };
     if let Some(request) = &plan.migration.create {
         return (format!("Job {} runs `pulse {}`", request.name, request.args.join(" ")), None);
@@ -276,11 +276,11 @@ fn changes(
     cr: &PulseIngest,
     world: &World,
     observed: &Observed,
-    resources: desired::Resources,
-    plan: &Plan,
+    resources: desired::ChildObjects,
+    plan: &ReconcilePlan,
     job: Option<String>,
 ) -> Vec<Change> {
-    let desired::Resources { service_accounts, migration, services, disruption_budgets, deployments } = resources;
+    let desired::ChildObjects { service_accounts, migration, services, disruption_budgets, deployments } = resources;
     let mut changes = Vec::new();
     changes.extend(service_accounts.iter().filter_map(|wanted| change(world, wanted, &observed.service_accounts)));
     let job = migration.map(|job| job.name_any()).or(job);
@@ -298,7 +298,7 @@ fn changes(
         observed.deployments.values().map(|found| (found.name_any(), found.clone())).collect();
     changes.extend(deployments.iter().filter_map(|(_, wanted)| change(world, wanted, &live)));
     for (role, deployment) in &observed.deployments {
-        if let Some(to) = other_number(cr, *role, deployment) {
+        if let Some(to) = replica_mismatch(cr, *role, deployment) {
             let from = deployment.spec.as_ref().and_then(|spec| spec.replicas);
             let field = Field { path: "spec.replicas".into(), from: from.map(|from| json!(from)), to: Some(json!(to)) };
             let object = format!("Deployment {}", deployment.name_any());
@@ -345,12 +345,12 @@ where
 
 /// How the number of workers changes. Only the operator sees the queue: without that, a number that follows it is held.
 fn scale(cr: &PulseIngest, observed: &Observed, migrating: bool, now: Timestamp) -> Option<Scale> {
-    let remembered = &mut workers::Remembered::default();
+    let remembered = &mut workers::ScalingMemory::default();
     let decided = workers::decide(cr, observed, None, migrating, Duration::from_secs(10), remembered, now)?;
     let workers::Decided { workers, decision, .. } = decided;
     let follows = cr.spec.workers.autoscaling.as_ref().is_some_and(|scaling| scaling.mode == AutoscalingMode::Internal);
     let last = cr.status.as_ref().and_then(|status| status.autoscaling.as_ref()?.last_decision.clone());
-    let why = if follows && decision.law == Law::Unknown {
+    let why = if follows && decision.reason == ScalingReason::Unknown {
         let last = last.map(|last| format!("; its last decision was {} → {}: {}", last.from, last.to, last.message));
         format!("it follows the queue, which the operator alone reads{}", last.unwrap_or_default())
     } else {

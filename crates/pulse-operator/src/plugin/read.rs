@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Plugin, PluginError};
-use crate::apply::brief;
+use crate::apply::api_message;
 use crate::crd::PulseIngest;
 use crate::names;
 
@@ -44,7 +44,7 @@ impl<T> Section<T> {
 
 /// What a status is told from.
 pub(super) struct Seen {
-    pub(super) ingest: PulseIngest,
+    pub(super) object: PulseIngest,
     /// About the object itself.
     pub(super) events: Section<Vec<Event>>,
     /// Warnings of the whole namespace, or its first page.
@@ -55,20 +55,20 @@ pub(super) struct Seen {
 
 impl Plugin {
     pub(super) async fn see(&self, name: &str) -> Result<Seen, PluginError> {
-        let ingest = self.ingest(name).await?;
+        let object = self.object(name).await?;
         let about = format!("involvedObject.kind=PulseIngest,involvedObject.name={name}");
         let about = ListParams::default().fields(&about);
         let warnings = ListParams::default().fields("type=Warning").limit(EVENTS);
         let owned = owned(name);
         let (events, warnings, pods) = tokio::join!(self.list(&about), self.list(&warnings), self.list(&owned));
-        Ok(Seen { ingest, events, warnings, pods })
+        Ok(Seen { object, events, warnings, pods })
     }
 
     /// The object itself.
-    pub(super) async fn ingest(&self, name: &str) -> Result<PulseIngest, PluginError> {
+    pub(super) async fn object(&self, name: &str) -> Result<PulseIngest, PluginError> {
         let api = self.all::<PulseIngest>();
         match api.get(name).await {
-            Ok(ingest) => Ok(ingest),
+            Ok(object) => Ok(object),
             Err(kube::Error::Api(status)) if status.is_not_found() && status.details.is_some() => {
                 let there = api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
                 let there: Vec<String> = there.iter().map(ResourceExt::name_any).collect();
@@ -80,7 +80,7 @@ impl Plugin {
     }
 
     /// All objects: of the namespace, or of the cluster.
-    pub(super) async fn ingests(&self, everywhere: bool) -> Result<Vec<PulseIngest>, PluginError> {
+    pub(super) async fn objects(&self, everywhere: bool) -> Result<Vec<PulseIngest>, PluginError> {
         let api = if everywhere { Api::all(self.client.clone()) } else { self.all::<PulseIngest>() };
         match api.list(&ListParams::default()).await {
             Ok(list) => Ok(list.items),
@@ -120,7 +120,7 @@ impl Plugin {
             kube::Error::Api(status) if status.code == 401 => PluginError::Unauthorized(status.message.clone()),
             // A path that is not there, and not an object: nothing is named.
             kube::Error::Api(status) if status.code == 404 && status.details.is_none() => PluginError::NotInstalled,
-            kube::Error::Api(_) => PluginError::Api(brief(error)),
+            kube::Error::Api(_) => PluginError::Api(api_message(error)),
             other => PluginError::Unreachable(chain(other)),
         }
     }

@@ -22,7 +22,7 @@ const NEWEST: usize = 5;
 /// How an object is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct StatusReport {
     /// Its name.
     pub name: String,
     /// Its namespace.
@@ -125,7 +125,7 @@ impl Plugin {
     ///
     /// # Errors
     /// [`PluginError`] if the object cannot be read; what else cannot be read is told in its section.
-    pub async fn status(&self, name: &str) -> Result<Report, PluginError> {
+    pub async fn status(&self, name: &str) -> Result<StatusReport, PluginError> {
         Ok(report(&self.see(name).await?, Timestamp::now()))
     }
 
@@ -135,14 +135,14 @@ impl Plugin {
     /// [`PluginError`].
     pub async fn summaries(&self, everywhere: bool) -> Result<Vec<Summary>, PluginError> {
         let now = Timestamp::now();
-        Ok(self.ingests(everywhere).await?.iter().map(|ingest| summary(ingest, now)).collect())
+        Ok(self.objects(everywhere).await?.iter().map(|object| summary(object, now)).collect())
     }
 }
 
-pub(super) fn report(seen: &Seen, now: Timestamp) -> Report {
-    let Seen { ingest, events, warnings, pods } = seen;
-    let status = ingest.status.clone().unwrap_or_default();
-    let name = ingest.name_any();
+pub(super) fn report(seen: &Seen, now: Timestamp) -> StatusReport {
+    let Seen { object, events, warnings, pods } = seen;
+    let status = object.status.clone().unwrap_or_default();
+    let name = object.name_any();
     let conditions: Vec<ConditionLine> = status
         .conditions
         .iter()
@@ -161,14 +161,14 @@ pub(super) fn report(seen: &Seen, now: Timestamp) -> Report {
         lines.truncate(NEWEST);
         lines
     });
-    Report {
-        namespace: ingest.namespace().unwrap_or_default(),
-        age: age(ingest, now),
-        up_to_date: ingest.metadata.generation == Some(status.observed_generation),
-        paused: ingest.spec.paused,
+    StatusReport {
+        namespace: object.namespace().unwrap_or_default(),
+        age: age(object, now),
+        up_to_date: object.metadata.generation == Some(status.observed_generation),
+        paused: object.spec.paused,
         errors: errors(&conditions),
         conditions,
-        next_step: advice::next_step(ingest, &status),
+        next_step: advice::next_step(object, &status),
         api: status.api,
         scheduler: status.scheduler,
         workers: status.workers,
@@ -183,16 +183,16 @@ pub(super) fn report(seen: &Seen, now: Timestamp) -> Report {
     }
 }
 
-pub(super) fn summary(ingest: &PulseIngest, now: Timestamp) -> Summary {
-    let status = ingest.status.clone().unwrap_or_default();
+pub(super) fn summary(object: &PulseIngest, now: Timestamp) -> Summary {
+    let status = object.status.clone().unwrap_or_default();
     let ready = find(&status.conditions, "Ready");
     Summary {
-        namespace: ingest.namespace().unwrap_or_default(),
-        name: ingest.name_any(),
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
         ready: ready.map_or("Unknown", |ready| &ready.status).to_owned(),
         reason: ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
-        age: age(ingest, now),
-        next_step: advice::next_step(ingest, &status),
+        age: age(object, now),
+        next_step: advice::next_step(object, &status),
         version: status.active_revision.map(|revision| revision.version).unwrap_or_default(),
         api: status.api.summary,
         workers: status.workers.summary,
@@ -306,8 +306,8 @@ fn pod_line(pod: &Pod, now: Timestamp) -> Option<PodLine> {
     (!is_new).then(|| PodLine { name: pod.name_any(), trouble: how + &last.unwrap_or_default(), restarts })
 }
 
-fn age(ingest: &PulseIngest, now: Timestamp) -> i64 {
-    ingest.metadata.creation_timestamp.as_ref().map_or(0, |time| seconds(time.0, now))
+fn age(object: &PulseIngest, now: Timestamp) -> i64 {
+    object.metadata.creation_timestamp.as_ref().map_or(0, |time| seconds(time.0, now))
 }
 
 /// Clocks differ: never negative.

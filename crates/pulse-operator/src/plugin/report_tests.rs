@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::ingest;
+use crate::fixture::pulse_ingest;
 
 const NOW: i64 = 1_000_000;
 
@@ -10,12 +10,12 @@ fn at(ago: i64) -> String {
 }
 
 fn seen(status: Value, events: Value, warnings: Value, pods: Value) -> Seen {
-    let mut ingest = ingest(json!({}));
-    ingest.metadata.creation_timestamp = serde_json::from_value(json!(at(7200))).expect("a time");
-    ingest.status = Some(serde_json::from_value(status).expect("a status"));
+    let mut object = pulse_ingest(json!({}));
+    object.metadata.creation_timestamp = serde_json::from_value(json!(at(7200))).expect("a time");
+    object.status = Some(serde_json::from_value(status).expect("a status"));
     let read = |events| Section::Read(serde_json::from_value(events).expect("Events"));
     Seen {
-        ingest,
+        object,
         events: read(events),
         warnings: read(warnings),
         pods: Section::Read(serde_json::from_value(pods).expect("pods")),
@@ -35,7 +35,7 @@ fn event(kind: &str, name: &str, reason: &str, message: &str, ago: i64, count: i
     })
 }
 
-fn told(seen: &Seen) -> Report {
+fn told(seen: &Seen) -> StatusReport {
     report(seen, Timestamp::from_second(NOW).expect("valid"))
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::diff::Field;
 use super::preview::{Change, Preview, Scale};
 use super::read::Section;
-use super::report::{EventLine, PodLine, Report, Summary};
+use super::report::{EventLine, PodLine, StatusReport, Summary};
 use crate::crd::{MigrationState, MigrationsStatus, Revision};
 
 /// The longest value in a line, in bytes; `--json` has all of it.
@@ -52,7 +52,7 @@ pub fn summaries(all: &[Summary]) -> String {
     table("", &head, &rows)
 }
 
-impl Display for Report {
+impl Display for StatusReport {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let old = age(self.age);
         writeln!(out, "PulseIngest {}/{}, {old} old{}", self.namespace, self.name, self.remark())?;
@@ -121,7 +121,7 @@ fn value(value: Option<&Value>) -> String {
     if end < text.len() { format!("{}…", &text[..end]) } else { text }
 }
 
-impl Report {
+impl StatusReport {
     fn remark(&self) -> &'static str {
         match (self.up_to_date, self.paused) {
             (false, _) => "; the operator has not seen its newest spec yet",
@@ -170,7 +170,7 @@ impl Report {
         writeln!(out, "  mode {}, backlog {}, oldest task {oldest}", scaling.mode, known(scaling.backlog))?;
         if let Some(last) = &scaling.last_decision {
             let limit = last.limited_by.as_ref().map(|limit| format!(", limited by {limit}")).unwrap_or_default();
-            writeln!(out, "  last {} → {} by {}{limit}: {}", last.from, last.to, last.law, last.message)?;
+            writeln!(out, "  last {} → {} by {}{limit}: {}", last.from, last.to, last.reason, last.message)?;
         }
         if let Some(wake) = &scaling.next_wake_time {
             writeln!(out, "  wakes at {}", wake.0)?;

@@ -10,10 +10,10 @@ use crate::crd::{DecisionInputs, LastDecision};
 pub struct Decision {
     /// Workers from now on.
     pub replicas: u32,
-    /// Workers that the law and the bounds ask for, before windows and policies; [`super::History`] remembers it.
+    /// Workers that the reason and the bounds ask for, before windows and policies; [`super::History`] remembers it.
     pub recommended: u32,
     /// What won.
-    pub law: Law,
+    pub reason: ScalingReason,
     /// What limited it last, if anything.
     pub limited_by: Option<Limit>,
     /// All of it in a sentence.
@@ -31,7 +31,7 @@ impl Decision {
             time: Time(now),
             from: from.cast_signed(),
             to: self.replicas.cast_signed(),
-            law: self.law.name().to_owned(),
+            reason: self.reason.name().to_owned(),
             limited_by: self.limited_by.map(|limit| limit.name().to_owned()),
             inputs: self.inputs.clone(),
             message: self.message.clone(),
@@ -41,13 +41,13 @@ impl Decision {
 
 /// What won.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Law {
-    /// Law A: so many tasks of the backlog for each worker.
-    Backlog,
-    /// Law B: what drains the backlog in time, at the throughput that was measured.
-    Throughput,
-    /// Law C: a task gets too old.
-    Age,
+pub enum ScalingReason {
+    /// reason A: so many tasks of the backlog for each worker.
+    BacklogTarget,
+    /// reason B: what drains the backlog in time, at the throughput that was measured.
+    DrainTimeTarget,
+    /// reason C: a task gets too old.
+    AgeTarget,
     /// Nothing has been owed for the whole idle time.
     Idle,
     /// There is work, or soon will be, and no worker.
@@ -58,13 +58,13 @@ pub enum Law {
     Fixed,
 }
 
-impl Law {
+impl ScalingReason {
     /// Its name in status, Events and metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Backlog => "Backlog",
-            Self::Throughput => "Throughput",
-            Self::Age => "Age",
+            Self::BacklogTarget => "BacklogTarget",
+            Self::DrainTimeTarget => "DrainTimeTarget",
+            Self::AgeTarget => "AgeTarget",
             Self::Idle => "Idle",
             Self::Wake => "Wake",
             Self::Unknown => "Unknown",

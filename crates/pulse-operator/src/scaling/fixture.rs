@@ -54,11 +54,11 @@ impl Queue {
     /// All that there is to see.
     pub(super) fn whole(self, seconds: i64) -> Sample {
         let now_ms = EPOCH_MS + seconds * 1000;
-        let owed = i64::try_from(self.length).unwrap_or(i64::MAX) + i64::from(self.next_due.is_some());
+        let unsettled = i64::try_from(self.length).unwrap_or(i64::MAX) + i64::from(self.next_due.is_some());
         let gauges = Gauges {
             at_ms: now_ms,
-            owed,
-            due_unqueued: 0,
+            unsettled,
+            due_not_enqueued: 0,
             next_due_ms: self.next_due.map_or(-1, |seconds| seconds * 1000),
             oldest_age_ms: self.oldest_age * 1000,
             accepted_total: self.accepted,
@@ -159,7 +159,7 @@ impl Scene {
     }
 }
 
-/// The number, the law and the limit of a decision.
-pub(super) fn gist(decision: &Decision) -> (u32, Law, Option<Limit>) {
-    (decision.replicas, decision.law, decision.limited_by)
+/// The number, the reason and the limit of a decision.
+pub(super) fn gist(decision: &Decision) -> (u32, ScalingReason, Option<Limit>) {
+    (decision.replicas, decision.reason, decision.limited_by)
 }

@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_queue::{Depth, Gauges};
 
 use super::decision::Decision;
+use super::estimate::{Estimate, LowerBound, QueueState};
 use super::learning::{Learning, Point};
 use super::policy::Policy;
-use super::reading::{Knowledge, Part, Reading};
 use super::sample::{GAUGES_MAX_AGE, Sample, SampleError};
 
 /// So many samples in a row that did not show the backlog, and it is unknown.
@@ -22,15 +22,15 @@ const MOST_KEPT: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct History {
     /// The last sample that showed the whole backlog.
-    reading: Option<Reading>,
+    queue: Option<QueueState>,
     /// What the newest sample showed, if it did not show the whole backlog.
-    part: Option<Part>,
+    part: Option<LowerBound>,
     error: Option<SampleError>,
     newest: Option<Timestamp>,
     /// Samples in a row that did not show the whole backlog.
     misses: u32,
     gauges: Option<GaugesSeen>,
-    /// Since when nothing is owed and nothing happens.
+    /// Since when nothing is unsettled and nothing happens.
     quiet_since: Option<Timestamp>,
     /// When we last could not be sure of the past: a start, the end of an outage, another database.
     unsure_at: Timestamp,
@@ -61,7 +61,7 @@ impl History {
     /// Starts at `now`, which is the creation of the object or a start of the operator, with the live number of workers.
     pub fn new(now: Timestamp, live: u32) -> Self {
         Self {
-            reading: None,
+            queue: None,
             part: None,
             error: None,
             newest: None,
@@ -82,7 +82,7 @@ impl History {
             Some(newest) if sample.at < newest => self.rewind(sample.at),
             _ => {}
         }
-        let was_unknown = matches!(self.knowledge(sample.at, policy.poll), Knowledge::Unknown { .. });
+        let was_unknown = matches!(self.estimate(sample.at, policy.poll), Estimate::Unknown { .. });
         self.newest = Some(sample.at);
         self.error = sample.error;
         let gauges = self.fresh(sample);
@@ -94,7 +94,7 @@ impl History {
                 self.observe_whole(sample, depth, gauges, ready, policy.concurrency);
             }
             (depth, _) => {
-                self.part = depth.as_ref().map(|depth| Part { length: depth.length, in_flight: depth.in_flight });
+                self.part = depth.as_ref().map(|depth| LowerBound { length: depth.length, in_flight: depth.in_flight });
                 self.misses = self.misses.saturating_add(1);
                 if self.misses >= UNKNOWN_AFTER {
                     self.quiet_since = None;
@@ -125,7 +125,7 @@ impl History {
                 accepted: gauges.accepted_total,
                 settled: gauges.settled_total,
                 busy_ms: gauges.busy_worker_ms,
-                waiting: signed(depth.undelivered()).saturating_add(gauges.due_unqueued),
+                waiting: signed(depth.undelivered()).saturating_add(gauges.due_not_enqueued),
                 in_flight: signed(depth.in_flight),
                 ready,
             },
@@ -134,13 +134,13 @@ impl History {
         if change.reset {
             self.unsure_at = sample.at;
         }
-        let reading = Reading::new(sample.at, sample.oldest_entry_ms, depth, gauges, change.accepted);
+        let queue = QueueState::new(sample.at, sample.oldest_entry_ms, depth, gauges, change.accepted);
         // Owed, but neither in Redis, nor due, nor waiting for a retry: a worker has it though Redis lost the entry.
-        let hidden = gauges.owed > 0 && gauges.next_due_ms < 0;
+        let hidden = gauges.unsettled > 0 && gauges.next_due_ms < 0;
         let happens = change.accepted || change.settled || change.reset;
-        let is_quiet = reading.backlog == 0 && !hidden && !happens && !reading.wakes(sample.at);
+        let is_quiet = queue.backlog == 0 && !hidden && !happens && !queue.wakes(sample.at);
         self.quiet_since = is_quiet.then(|| self.quiet_since.unwrap_or(sample.at));
-        self.reading = Some(reading);
+        self.queue = Some(queue);
     }
 
     /// The sample's gauges, unless they are too old. The clocks of PostgreSQL and Redis may differ, so what counts is
@@ -186,18 +186,18 @@ impl History {
     }
 
     /// What is known at `now`, if a sample comes every `poll`.
-    pub(super) fn knowledge(&self, now: Timestamp, poll: SignedDuration) -> Knowledge {
+    pub(super) fn estimate(&self, now: Timestamp, poll: SignedDuration) -> Estimate {
         let silent_since = self.newest.unwrap_or(self.unsure_at);
         let silent = now.duration_since(silent_since) > poll * UNKNOWN_AFTER.cast_signed();
-        match self.reading {
-            _ if silent => Knowledge::Unknown { part: None },
-            _ if self.misses >= UNKNOWN_AFTER => Knowledge::Unknown { part: self.part },
-            Some(reading) if self.misses == 0 => Knowledge::Whole(reading),
-            before => Knowledge::Stale { before, part: self.part },
+        match self.queue {
+            _ if silent => Estimate::Unknown { part: None },
+            _ if self.misses >= UNKNOWN_AFTER => Estimate::Unknown { part: self.part },
+            Some(queue) if self.misses == 0 => Estimate::Whole(queue),
+            before => Estimate::Stale { before, part: self.part },
         }
     }
 
-    /// For how long nothing has been owed and nothing has happened.
+    /// For how long nothing has been unsettled and nothing has happened.
     pub(super) fn quiet_for(&self, now: Timestamp) -> Option<SignedDuration> {
         self.quiet_since.map(|since| now.duration_since(since))
     }

@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 
-use super::decision::{Law, Limit};
+use super::decision::{Limit, ScalingReason};
 use super::history::History;
-use super::laws::Wish;
 use super::policy::{Policy, Workers, seconds};
+use super::targets::Recommendation;
 use crate::crd::AutoscalingPause;
 
 /// A number of workers, and what limited it last.
@@ -22,11 +22,12 @@ impl Count {
     }
 }
 
-/// What the object's bounds and the tolerance leave of a wish.
-pub(super) fn bounded(wish: &Wish, policy: &Policy, current: u32) -> Count {
-    let count = Count { replicas: wish.count(), limited_by: None };
-    let relative = matches!(wish.law, Law::Backlog | Law::Throughput) && !wish.urgent;
-    let change = (wish.exact / f64::from(current.max(1)) - 1.0).abs();
+/// What the object's bounds and the tolerance leave of a recommendation.
+pub(super) fn bounded(recommendation: &Recommendation, policy: &Policy, current: u32) -> Count {
+    let count = Count { replicas: recommendation.count(), limited_by: None };
+    let relative = matches!(recommendation.reason, ScalingReason::BacklogTarget | ScalingReason::DrainTimeTarget)
+        && !recommendation.urgent;
+    let change = (recommendation.exact / f64::from(current.max(1)) - 1.0).abs();
     let tolerance = f64::from(policy.behavior.tolerance_percent) / 100.0;
     let count = if relative && current > 0 && change <= tolerance + 1e-9 {
         count.limit(current, Limit::Tolerance)
@@ -39,14 +40,14 @@ pub(super) fn bounded(wish: &Wish, policy: &Policy, current: u32) -> Count {
 /// What windows, policies and the state of the pods leave of a recommendation.
 pub(super) fn limited(
     recommended: Count,
-    law: Law,
+    reason: ScalingReason,
     policy: &Policy,
     history: &History,
     workers: &Workers,
     now: Timestamp,
 ) -> Count {
     let current = workers.replicas;
-    let count = if current == 0 || law == Law::Idle {
+    let count = if current == 0 || reason == ScalingReason::Idle {
         recommended
     } else {
         per_period(stabilized(recommended, policy, history, current, now), policy, history, current, now)
@@ -74,8 +75,8 @@ fn within_bounds(count: Count, policy: &Policy) -> Count {
 /// The most cautious recommendation of the windows.
 fn stabilized(count: Count, policy: &Policy, history: &History, current: u32, now: Timestamp) -> Count {
     let window = |seconds_| history.recommended(now, seconds(seconds_)).chain([count.replicas]);
-    let lowest = window(policy.behavior.scale_up.window_seconds).min().unwrap_or(count.replicas);
-    let highest = window(policy.behavior.scale_down.window_seconds).max().unwrap_or(count.replicas);
+    let lowest = window(policy.behavior.scale_up.stabilization_window_seconds).min().unwrap_or(count.replicas);
+    let highest = window(policy.behavior.scale_down.stabilization_window_seconds).max().unwrap_or(count.replicas);
     // A window does not turn one direction into the other.
     let stable = if count.replicas > current { lowest.max(current) } else { highest.min(current) };
     count.limit(stable, Limit::Stabilized)
@@ -100,7 +101,7 @@ fn share(count: u32, percent: u32) -> f64 {
     f64::from(count) * f64::from(percent) / 100.0 - 1e-9
 }
 
-/// What the state of the pods and of our knowledge forbids.
+/// What the state of the pods and of our estimate forbids.
 fn held(count: Count, policy: &Policy, history: &History, workers: &Workers, now: Timestamp) -> Count {
     let current = workers.replicas;
     if count.replicas > current && workers.failing(now) {
@@ -109,7 +110,9 @@ fn held(count: Count, policy: &Policy, history: &History, workers: &Workers, now
     if count.replicas < current && workers.rolling_out {
         return count.limit(current, Limit::RolloutInProgress);
     }
-    if count.replicas < current && history.sure_for(now) < seconds(policy.behavior.scale_down.window_seconds) {
+    if count.replicas < current
+        && history.sure_for(now) < seconds(policy.behavior.scale_down.stabilization_window_seconds)
+    {
         return count.limit(current, Limit::Stabilized);
     }
     count

@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::decision::{Decision, Law, Limit};
+use super::decision::{Decision, Limit, ScalingReason};
+use super::estimate::{Estimate, WAKE_LEAD};
 use super::history::History;
-use super::laws;
 use super::limits::{self, Count};
 use super::policy::{Policy, Workers};
-use super::reading::{Knowledge, WAKE_LEAD};
+use super::targets;
 use crate::crd::DecisionInputs;
 
 /// How many workers there should be at `now`. Tell [`History::decided`] once it is done.
@@ -19,15 +19,15 @@ pub fn plan_workers(policy: &Policy, samples: &History, observed: &Workers, now:
         return fix(fixed, policy, inputs);
     }
     let current = observed.replicas;
-    let wish = laws::wish(policy, samples, observed, now);
-    let recommended = limits::bounded(&wish, policy, current);
-    let count = limits::limited(recommended, wish.law, policy, samples, observed, now);
+    let recommendation = targets::recommend(policy, samples, observed, now);
+    let recommended = limits::bounded(&recommendation, policy, current);
+    let count = limits::limited(recommended, recommendation.reason, policy, samples, observed, now);
     Decision {
         replicas: count.replicas,
         recommended: recommended.replicas,
-        law: wish.law,
+        reason: recommendation.reason,
         limited_by: count.limited_by,
-        message: explain(&wish.why, wish.count(), count, current),
+        message: explain(&recommendation.why, recommendation.count(), count, current),
         inputs,
         next_wake: if count.replicas == 0 { next_wake(policy, samples, now) } else { None },
     }
@@ -38,7 +38,15 @@ fn fix(fixed: u32, policy: &Policy, inputs: DecisionInputs) -> Decision {
     let replicas = fixed.min(policy.ceiling());
     let limited_by = (replicas < fixed).then_some(Limit::DatabaseConnectionBudget);
     let message = explain("the object says so", fixed, Count { replicas, limited_by }, replicas);
-    Decision { replicas, recommended: replicas, law: Law::Fixed, limited_by, message, inputs, next_wake: None }
+    Decision {
+        replicas,
+        recommended: replicas,
+        reason: ScalingReason::Fixed,
+        limited_by,
+        message,
+        inputs,
+        next_wake: None,
+    }
 }
 
 fn explain(why: &str, wanted: u32, count: Count, current: u32) -> String {
@@ -54,11 +62,11 @@ fn explain(why: &str, wanted: u32, count: Count, current: u32) -> String {
 
 fn inputs(policy: &Policy, samples: &History, now: Timestamp) -> DecisionInputs {
     let rates = samples.learning();
-    let (backlog, in_flight, oldest_age) = match samples.knowledge(now, policy.poll) {
-        Knowledge::Whole(reading) | Knowledge::Stale { before: Some(reading), .. } => {
-            (Some(reading.backlog), Some(reading.in_flight), reading.oldest_age)
+    let (backlog, in_flight, oldest_age) = match samples.estimate(now, policy.poll) {
+        Estimate::Whole(queue) | Estimate::Stale { before: Some(queue), .. } => {
+            (Some(queue.backlog), Some(queue.in_flight), queue.oldest_age)
         }
-        Knowledge::Stale { before: None, part } | Knowledge::Unknown { part } => {
+        Estimate::Stale { before: None, part } | Estimate::Unknown { part } => {
             (None, part.map(|part| part.in_flight), None)
         }
     };
@@ -79,10 +87,10 @@ fn rounded(rate: f64) -> f64 {
 
 /// A little before the next retry falls due.
 fn next_wake(policy: &Policy, samples: &History, now: Timestamp) -> Option<Timestamp> {
-    let due = match samples.knowledge(now, policy.poll) {
-        Knowledge::Whole(reading) => reading.next_due,
-        Knowledge::Stale { before, .. } => before.and_then(|reading| reading.next_due),
-        Knowledge::Unknown { .. } => None,
+    let due = match samples.estimate(now, policy.poll) {
+        Estimate::Whole(queue) => queue.next_due,
+        Estimate::Stale { before, .. } => before.and_then(|queue| queue.next_due),
+        Estimate::Unknown { .. } => None,
     };
     due.map(|due| due.checked_sub(WAKE_LEAD).unwrap_or(due))
 }

@@ -15,9 +15,14 @@ fn config() -> ProptestConfig {
 }
 
 fn rules() -> impl Strategy<Value = ScalingRules> {
-    (0..600u32, 1..=1000u32, 1..=50u32, 1..=120u32).prop_map(|(window_seconds, percent, workers, period_seconds)| {
-        ScalingRules { window_seconds, percent, workers, period_seconds }
-    })
+    (0..600u32, 1..=1000u32, 1..=50u32, 1..=120u32).prop_map(
+        |(stabilization_window_seconds, percent, workers, period_seconds)| ScalingRules {
+            stabilization_window_seconds,
+            percent,
+            workers,
+            period_seconds,
+        },
+    )
 }
 
 prop_compose! {
@@ -44,17 +49,17 @@ prop_compose! {
 
 /// What a poll may find.
 #[derive(Debug, Clone, Copy)]
-enum Look {
+enum Observation {
     Whole(Queue),
-    Part(Queue),
+    LowerBound(Queue),
     Failure,
 }
 
-impl Look {
+impl Observation {
     fn sample(self, seconds: i64) -> Sample {
         match self {
             Self::Whole(queue) => queue.whole(seconds),
-            Self::Part(queue) => queue.part(seconds),
+            Self::LowerBound(queue) => queue.part(seconds),
             Self::Failure => failure(seconds),
         }
     }
@@ -71,16 +76,16 @@ prop_compose! {
     }
 }
 
-fn looks() -> impl Strategy<Value = Look> {
+fn looks() -> impl Strategy<Value = Observation> {
     prop_oneof![
-        4 => queues().prop_map(Look::Whole),
-        1 => queues().prop_map(Look::Part),
-        1 => Just(Look::Failure),
+        4 => queues().prop_map(Observation::Whole),
+        1 => queues().prop_map(Observation::LowerBound),
+        1 => Just(Observation::Failure),
     ]
 }
 
-fn unsure_looks() -> impl Strategy<Value = Look> {
-    prop_oneof![queues().prop_map(Look::Part), Just(Look::Failure)]
+fn unsure_looks() -> impl Strategy<Value = Observation> {
+    prop_oneof![queues().prop_map(Observation::LowerBound), Just(Observation::Failure)]
 }
 
 /// A scene with a past: what was found at each poll, and done.
@@ -143,7 +148,7 @@ proptest! {
         let mut scene = Scene::with(current);
         scene.policy.max = 100;
         scene.policy.behavior.tolerance_percent = tolerance;
-        scene.policy.behavior.scale_down.window_seconds = 0;
+        scene.policy.behavior.scale_down.stabilization_window_seconds = 0;
         for stray in strays {
             let exact = i64::from(current) * 100;
             let backlog = exact + exact * i64::from(tolerance) * stray / 10_000;
@@ -156,7 +161,7 @@ proptest! {
     fn a_restart_never_scales_down_inside_a_window(
         policy in policies(), live in 0..60u32, found in proptest::collection::vec(looks(), 1..12),
     ) {
-        let window = i64::from(policy.behavior.scale_down.window_seconds);
+        let window = i64::from(policy.behavior.scale_down.stabilization_window_seconds);
         let most = policy.max.min(policy.connection_limit.unwrap_or(u32::MAX));
         let mut scene = Scene { policy, ..Scene::just_started(live) };
         for look in found {
@@ -191,12 +196,12 @@ proptest! {
     ) {
         let mut scene = Scene::with(3);
         scene.policy.idle = SignedDuration::from_secs(idle);
-        scene.policy.behavior.scale_down = ScalingRules { window_seconds: 0, percent: 90, workers: 50, period_seconds: 1 };
+        scene.policy.behavior.scale_down = ScalingRules { stabilization_window_seconds: 0, percent: 90, workers: 50, period_seconds: 1 };
         let mut quiet_since = None;
-        let looks = found.into_iter().chain(std::iter::repeat_n(Look::Whole(Queue::default()), quiet));
+        let looks = found.into_iter().chain(std::iter::repeat_n(Observation::Whole(Queue::default()), quiet));
         for look in looks {
-            let is_quiet = matches!(look, Look::Whole(queue) if queue.length == 0 && queue.next_due.is_none_or(|due| due > 30));
-            let may_be = matches!(look, Look::Failure | Look::Part(_));
+            let is_quiet = matches!(look, Observation::Whole(queue) if queue.length == 0 && queue.next_due.is_none_or(|due| due > 30));
+            let may_be = matches!(look, Observation::Failure | Observation::LowerBound(_));
             if is_quiet {
                 quiet_since = quiet_since.or(Some(scene.seconds));
             } else if !may_be {

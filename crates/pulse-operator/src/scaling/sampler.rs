@@ -1,6 +1,6 @@
-//! Reads the queues: one task and one connection for each Redis, however many ingests it serves, off the reconcile path.
+//! Reads the queues: one task and one connection for each Redis, however many instances it serves, off the reconcile path.
 //!
-//! A Redis that is away or hangs delays nobody but its own ingests. Every look that fails becomes a sample too, so that
+//! A Redis that is away or hangs delays nobody but its own instances. Every look that fails becomes a sample too, so that
 //! nobody takes silence for an empty queue.
 
 use std::collections::{BTreeMap, HashMap};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_queue::{Fault, Probe, Snapshot};
+use pulse_queue::{Fault, Snapshot, SnapshotReader};
 use pulse_tls::CaBundle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::sample::{Sample, SampleError};
 use super::victims::in_flight_by_pod;
 
-/// How far an interval strays either way, so that operators and ingests do not march in step.
+/// How far an interval strays either way, so that operators and instances do not march in step.
 const JITTER: f64 = 0.1;
-/// How long more ingests are waited for before new ones are looked at.
+/// How long more instances are waited for before new ones are looked at.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// The object that a sample is about.
@@ -33,52 +33,52 @@ pub struct Key {
     pub uid: String,
 }
 
-/// An ingest whose queue is to be read.
+/// An instance whose queue is to be read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SampleTarget {
     /// Its id in Redis, `<namespace>/<name>`.
-    pub ingest: String,
+    pub instance: String,
     /// Its Redis.
-    pub server: Server,
+    pub server: RedisServer,
     /// The object.
     pub key: Key,
 }
 
 /// A Redis, and whom we believe that it is: the same one with another CA is another.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Server {
+pub struct RedisServer {
     /// Where it is; may hold a password, so it is never logged.
     pub url: String,
     /// The PEM of its CA, if it is not one of the system's; not checked yet.
     pub ca: Option<Vec<u8>>,
 }
 
-impl Server {
-    fn probe(&self) -> Result<Probe, SampleError> {
+impl RedisServer {
+    fn reader(&self) -> Result<SnapshotReader, SampleError> {
         let ca = self.ca.clone().map(CaBundle::from_pem).transpose().map_err(|_| SampleError::TlsFailed)?;
-        Probe::new(&self.url, ca.as_ref()).map_err(|error| SampleError::from(error.fault()))
+        SnapshotReader::new(&self.url, ca.as_ref()).map_err(|error| SampleError::from(error.fault()))
     }
 }
 
 /// What a task samples: the objects, and their ids in Redis.
-type Ingests = BTreeMap<Key, String>;
+type Instances = BTreeMap<Key, String>;
 
 /// The tasks that sample, and what they found. They end when it is dropped.
 pub struct Samplers {
     interval: Duration,
     sampled: mpsc::Sender<Key>,
     samples: Samples,
-    state: Mutex<State>,
+    state: Mutex<SamplerState>,
 }
 
 #[derive(Default)]
-struct State {
+struct SamplerState {
     targets: BTreeMap<Key, SampleTarget>,
-    tasks: HashMap<Server, SamplerTask>,
+    tasks: HashMap<RedisServer, SamplerTask>,
 }
 
 struct SamplerTask {
-    ingests: watch::Sender<Ingests>,
+    instances: watch::Sender<Instances>,
     task: AbortHandle,
 }
 
@@ -138,69 +138,70 @@ impl Samplers {
         self.state().tasks.len()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SamplerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply(&self, state: &mut State) {
-        let State { targets, tasks } = state;
-        let mut wanted: HashMap<&Server, Ingests> = HashMap::new();
-        for SampleTarget { ingest, server, key } in targets.values() {
-            wanted.entry(server).or_default().insert(key.clone(), ingest.clone());
+    fn apply(&self, state: &mut SamplerState) {
+        let SamplerState { targets, tasks } = state;
+        let mut wanted: HashMap<&RedisServer, Instances> = HashMap::new();
+        for SampleTarget { instance, server, key } in targets.values() {
+            wanted.entry(server).or_default().insert(key.clone(), instance.clone());
         }
         tasks.retain(|server, _| wanted.contains_key(server));
-        for (server, ingests) in wanted {
+        for (server, instances) in wanted {
             match tasks.get(server) {
                 Some(task) => {
-                    task.ingests.send_if_modified(|now| {
-                        let changes = *now != ingests;
-                        *now = ingests;
+                    task.instances.send_if_modified(|now| {
+                        let changes = *now != instances;
+                        *now = instances;
                         changes
                     });
                 }
                 None => {
-                    tasks.insert(server.clone(), self.spawn(server.clone(), ingests));
+                    tasks.insert(server.clone(), self.spawn(server.clone(), instances));
                 }
             }
         }
         self.samples.lock().retain(|key, _| targets.contains_key(key));
     }
 
-    fn spawn(&self, server: Server, ingests: Ingests) -> SamplerTask {
-        let (sender, receiver) = watch::channel(ingests);
+    fn spawn(&self, server: RedisServer, instances: Instances) -> SamplerTask {
+        let (sender, receiver) = watch::channel(instances);
         let sampler = Sampler {
             interval: self.interval,
-            ingests: receiver,
+            instances: receiver,
             samples: self.samples.clone(),
             sampled: self.sampled.clone(),
         };
-        SamplerTask { ingests: sender, task: tokio::spawn(sampler.run(server)).abort_handle() }
+        SamplerTask { instances: sender, task: tokio::spawn(sampler.run(server)).abort_handle() }
     }
 }
 
 /// What one task does for one Redis.
 struct Sampler {
     interval: Duration,
-    ingests: watch::Receiver<Ingests>,
+    instances: watch::Receiver<Instances>,
     samples: Samples,
     sampled: mpsc::Sender<Key>,
 }
 
 impl Sampler {
-    async fn run(mut self, server: Server) {
-        let mut probe = server.probe();
-        let mut looked_at = Ingests::new();
+    async fn run(mut self, server: RedisServer) {
+        let mut reader = server.reader();
+        let mut looked_at = Instances::new();
         let mut next = Instant::now();
         loop {
-            let ingests = self.ingests.borrow_and_update().clone();
+            let instances = self.instances.borrow_and_update().clone();
             let is_turn = Instant::now() >= next;
-            let is_due = |key: &Key, ingest: &String| is_turn || looked_at.get(key) != Some(ingest);
+            let is_due = |key: &Key, instance: &String| is_turn || looked_at.get(key) != Some(instance);
             // A new one need not wait, and the others need not be looked at because of it.
-            let due: Ingests = ingests.clone().into_iter().filter(|(key, ingest)| is_due(key, ingest)).collect();
-            looked_at = ingests;
+            let due: Instances =
+                instances.clone().into_iter().filter(|(key, instance)| is_due(key, instance)).collect();
+            looked_at = instances;
             if !due.is_empty() {
-                let found = match &mut probe {
-                    Ok(probe) => look(probe, &due).await,
+                let found = match &mut reader {
+                    Ok(reader) => read(reader, &due).await,
                     Err(error) => Err(*error),
                 };
                 for key in self.store(&due, found) {
@@ -214,7 +215,7 @@ impl Sampler {
             }
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
-                changed = self.ingests.changed() => {
+                changed = self.instances.changed() => {
                     if changed.is_err() {
                         return;
                     }
@@ -225,19 +226,19 @@ impl Sampler {
     }
 
     /// Stores what was found, and returns whose it is.
-    fn store(&self, ingests: &Ingests, found: Result<Vec<Snapshot>, SampleError>) -> Vec<Key> {
+    fn store(&self, instances: &Instances, found: Result<Vec<Snapshot>, SampleError>) -> Vec<Key> {
         let at = Timestamp::now();
         let found: Vec<Sample> = match found {
             Ok(snapshots) => snapshots.into_iter().map(|snapshot| sample(at, snapshot)).collect(),
-            Err(error) => ingests.keys().map(|_| Sample::failed(at, error)).collect(),
+            Err(error) => instances.keys().map(|_| Sample::failed(at, error)).collect(),
         };
         // Whoever went away while we looked is not to come back: checked under the lock that forgets them.
         let mut samples = self.samples.lock();
-        if self.ingests.has_changed().is_err() {
+        if self.instances.has_changed().is_err() {
             return Vec::new();
         }
-        let current = self.ingests.borrow();
-        let found = ingests.keys().zip(found).filter(|(key, _)| current.contains_key(key));
+        let current = self.instances.borrow();
+        let found = instances.keys().zip(found).filter(|(key, _)| current.contains_key(key));
         found
             .map(|(key, sample)| {
                 samples.insert(key.clone(), sample);
@@ -247,9 +248,9 @@ impl Sampler {
     }
 }
 
-async fn look(probe: &mut Probe, ingests: &Ingests) -> Result<Vec<Snapshot>, SampleError> {
-    let ids: Vec<String> = ingests.values().cloned().collect();
-    probe.look(&ids).await.map_err(|error| SampleError::from(error.fault()))
+async fn read(reader: &mut SnapshotReader, instances: &Instances) -> Result<Vec<Snapshot>, SampleError> {
+    let ids: Vec<String> = instances.values().cloned().collect();
+    reader.read(&ids).await.map_err(|error| SampleError::from(error.fault()))
 }
 
 fn sample(at: Timestamp, snapshot: Snapshot) -> Sample {

@@ -5,15 +5,15 @@ use super::*;
 use crate::crd::{AutoscalingPause, PulseIngestSpec, ScalingRules};
 use jiff::SignedDuration;
 
-use Law::{Age, Backlog, Fixed, Idle, Throughput, Unknown, Wake};
+use ScalingReason::{AgeTarget, BacklogTarget, DrainTimeTarget, Fixed, Idle, Unknown, Wake};
 
-fn decided(scene: &mut Scene, queue: Queue) -> (u32, Law, Option<Limit>) {
+fn decided(scene: &mut Scene, queue: Queue) -> (u32, ScalingReason, Option<Limit>) {
     gist(&scene.see(queue.whole(scene.seconds)))
 }
 
 /// Workers drain so fast that windows and policies do not show.
 fn at_once(scene: &mut Scene) {
-    let rules = ScalingRules { window_seconds: 0, percent: 1000, workers: 1000, period_seconds: 1 };
+    let rules = ScalingRules { stabilization_window_seconds: 0, percent: 1000, workers: 1000, period_seconds: 1 };
     scene.policy.behavior.scale_up = rules.clone();
     scene.policy.behavior.scale_down = rules;
 }
@@ -21,16 +21,16 @@ fn at_once(scene: &mut Scene) {
 #[test]
 fn so_many_tasks_for_each_worker() {
     for (current, backlog, expected) in [
-        (1, 100, (1, Backlog, None)),
-        (1, 101, (1, Backlog, Some(Limit::Tolerance))),
-        (1, 150, (2, Backlog, None)),
-        (5, 0, (1, Backlog, None)),
-        (5, 250, (3, Backlog, None)),
-        (10, 900, (10, Backlog, Some(Limit::Tolerance))),
-        (10, 1100, (10, Backlog, Some(Limit::Tolerance))),
-        (10, 1101, (12, Backlog, None)),
-        (10, 899, (9, Backlog, None)),
-        (10, 99_999, (20, Backlog, Some(Limit::TooManyReplicas))),
+        (1, 100, (1, BacklogTarget, None)),
+        (1, 101, (1, BacklogTarget, Some(Limit::Tolerance))),
+        (1, 150, (2, BacklogTarget, None)),
+        (5, 0, (1, BacklogTarget, None)),
+        (5, 250, (3, BacklogTarget, None)),
+        (10, 900, (10, BacklogTarget, Some(Limit::Tolerance))),
+        (10, 1100, (10, BacklogTarget, Some(Limit::Tolerance))),
+        (10, 1101, (12, BacklogTarget, None)),
+        (10, 899, (9, BacklogTarget, None)),
+        (10, 99_999, (20, BacklogTarget, Some(Limit::TooManyReplicas))),
     ] {
         let mut scene = Scene::with(current);
         at_once(&mut scene);
@@ -43,7 +43,7 @@ fn min_replicas_is_the_floor_and_says_so() {
     let mut scene = Scene::with(3);
     at_once(&mut scene);
     scene.policy.min = 2;
-    assert_eq!(decided(&mut scene, Queue::default()), (2, Backlog, Some(Limit::TooFewReplicas)));
+    assert_eq!(decided(&mut scene, Queue::default()), (2, BacklogTarget, Some(Limit::TooFewReplicas)));
 }
 
 #[test]
@@ -51,9 +51,9 @@ fn a_lower_maximum_applies_at_once_even_during_a_rollout() {
     let mut scene = Scene::with(15);
     scene.policy.max = 4;
     scene.workers.rolling_out = true;
-    assert_eq!(decided(&mut scene, Queue::of(1500)), (4, Backlog, Some(Limit::TooManyReplicas)));
+    assert_eq!(decided(&mut scene, Queue::of(1500)), (4, BacklogTarget, Some(Limit::TooManyReplicas)));
     scene.policy.paused = AutoscalingPause::All;
-    assert_eq!(decided(&mut scene, Queue::of(1500)), (15, Backlog, Some(Limit::Paused)));
+    assert_eq!(decided(&mut scene, Queue::of(1500)), (15, BacklogTarget, Some(Limit::Paused)));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_short_lull_changes_nothing() {
 #[test]
 fn an_upward_window_waits_for_more_work_to_stay() {
     let mut scene = Scene::with(2);
-    scene.policy.behavior.scale_up.window_seconds = 30;
+    scene.policy.behavior.scale_up.stabilization_window_seconds = 30;
     scene.steps(3, Queue::of(200));
     let counts: Vec<u32> = (0..4).map(|_| scene.step(Queue::of(500).whole(scene.seconds)).replicas).collect();
     assert_eq!(counts, [2, 2, 5, 5]);
@@ -111,7 +111,7 @@ fn from_zero_straight_to_the_computed_count() {
 fn the_last_worker_goes_after_the_whole_idle_time() {
     let mut scene = Scene::with(1);
     let quiet = Queue::default();
-    assert_eq!(gist(&scene.steps(30, quiet)), (1, Backlog, None), "290 s");
+    assert_eq!(gist(&scene.steps(30, quiet)), (1, BacklogTarget, None), "290 s");
     assert_eq!(gist(&scene.steps(1, quiet)), (0, Idle, None), "300 s");
 }
 
@@ -140,7 +140,7 @@ fn the_last_worker_stays_while_it_has_a_task_that_redis_forgot() {
     for _ in 0..60 {
         let mut sample = Queue::default().whole(scene.seconds);
         if let Some(gauges) = &mut sample.gauges {
-            gauges.owed = 1;
+            gauges.unsettled = 1;
         }
         assert_eq!(scene.step(sample).replicas, 1);
     }
@@ -201,8 +201,8 @@ fn two_missed_samples_use_what_was_known_and_the_third_is_unknown() {
     scene.policy.behavior.scale_up.workers = 1;
     scene.policy.behavior.scale_up.period_seconds = 10;
     scene.steps(1, Queue::of(1000));
-    assert_eq!(gist(&scene.step(failure(scene.seconds))), (4, Backlog, Some(Limit::ScaleUpLimit)));
-    assert_eq!(gist(&scene.step(failure(scene.seconds))), (8, Backlog, Some(Limit::ScaleUpLimit)));
+    assert_eq!(gist(&scene.step(failure(scene.seconds))), (4, BacklogTarget, Some(Limit::ScaleUpLimit)));
+    assert_eq!(gist(&scene.step(failure(scene.seconds))), (8, BacklogTarget, Some(Limit::ScaleUpLimit)));
     assert_eq!(gist(&scene.step(failure(scene.seconds))), (8, Unknown, None));
 }
 
@@ -233,7 +233,7 @@ fn what_redis_alone_knows_may_scale_up_but_not_down() {
     for _ in 0..100 {
         assert_eq!(gist(&scene.step(Queue::of(10).part(scene.seconds))).0, 5);
     }
-    assert_eq!(gist(&scene.step(Queue::of(900).part(scene.seconds))), (9, Backlog, None));
+    assert_eq!(gist(&scene.step(Queue::of(900).part(scene.seconds))), (9, BacklogTarget, None));
 }
 
 #[test]
@@ -279,15 +279,15 @@ fn after_an_outage_a_whole_window_passes_before_anybody_goes() {
     }
     let back = scene.seconds;
     while scene.seconds < back + 120 {
-        assert_eq!(gist(&scene.steps(1, Queue::default())), (8, Backlog, Some(Limit::Stabilized)));
+        assert_eq!(gist(&scene.steps(1, Queue::default())), (8, BacklogTarget, Some(Limit::Stabilized)));
     }
-    assert_eq!(gist(&scene.steps(1, Queue::default())), (4, Backlog, Some(Limit::ScaleDownLimit)));
+    assert_eq!(gist(&scene.steps(1, Queue::default())), (4, BacklogTarget, Some(Limit::ScaleDownLimit)));
 }
 
 #[test]
 fn another_database_holds_what_there_is_for_a_window() {
     let mut scene = Scene::with(8);
-    scene.policy.behavior.scale_down.window_seconds = 300;
+    scene.policy.behavior.scale_down.stabilization_window_seconds = 300;
     scene.steps(31, Queue { length: 100, accepted: 900, settled: 800, ..Queue::default() });
     scene.scale(8);
     let reset = scene.seconds;
@@ -315,9 +315,9 @@ fn a_rollout_lets_workers_come_but_not_go() {
     let mut scene = Scene::with(5);
     at_once(&mut scene);
     scene.workers.rolling_out = true;
-    assert_eq!(decided(&mut scene, Queue::of(100)), (5, Backlog, Some(Limit::RolloutInProgress)));
+    assert_eq!(decided(&mut scene, Queue::of(100)), (5, BacklogTarget, Some(Limit::RolloutInProgress)));
     scene.seconds += POLL;
-    assert_eq!(decided(&mut scene, Queue::of(900)), (9, Backlog, None));
+    assert_eq!(decided(&mut scene, Queue::of(900)), (9, BacklogTarget, None));
 }
 
 #[test]
@@ -330,15 +330,15 @@ fn more_workers_do_not_help_where_half_of_them_do_not_start() {
     };
     let not_ready = Some(Limit::WorkersNotReady);
     for (what, healthy, others, expected) in [
-        ("one of two crashes again and again", 1, vec![unready(0, true)], (2, Backlog, not_ready)),
-        ("one of ten does", 9, vec![unready(0, true)], (14, Backlog, Some(Limit::ScaleUpLimit))),
+        ("one of two crashes again and again", 1, vec![unready(0, true)], (2, BacklogTarget, not_ready)),
+        ("one of ten does", 9, vec![unready(0, true)], (14, BacklogTarget, Some(Limit::ScaleUpLimit))),
         (
             "one of two has been starting for 119 s",
             1,
             vec![unready(99_881, false)],
-            (6, Backlog, Some(Limit::ScaleUpLimit)),
+            (6, BacklogTarget, Some(Limit::ScaleUpLimit)),
         ),
-        ("one of two has been starting for 120 s", 1, vec![unready(99_880, false)], (2, Backlog, not_ready)),
+        ("one of two has been starting for 120 s", 1, vec![unready(99_880, false)], (2, BacklogTarget, not_ready)),
     ] {
         let mut scene = Scene::with(healthy);
         scene.workers.replicas += 1;
@@ -355,10 +355,10 @@ fn the_connections_of_the_database_limit_the_workers() {
     let mut scene = Scene::with(2);
     at_once(&mut scene);
     scene.policy.connection_limit = Some(6);
-    assert_eq!(decided(&mut scene, Queue::of(9999)), (6, Backlog, Some(Limit::DatabaseConnectionBudget)));
+    assert_eq!(decided(&mut scene, Queue::of(9999)), (6, BacklogTarget, Some(Limit::DatabaseConnectionBudget)));
     scene.seconds += POLL;
     scene.policy.max = 4;
-    assert_eq!(decided(&mut scene, Queue::of(9999)), (4, Backlog, Some(Limit::TooManyReplicas)));
+    assert_eq!(decided(&mut scene, Queue::of(9999)), (4, BacklogTarget, Some(Limit::TooManyReplicas)));
 }
 
 /// One that has learned that a worker settles 10 tasks each second.
@@ -369,7 +369,7 @@ fn experienced() -> Scene {
         let settled = window * 100;
         let queue = Queue { length: 9000, in_flight: 16, settled, accepted: settled, ..Queue::default() };
         let decision = scene.step(queue.whole(scene.seconds));
-        assert_eq!(decision.law, if window < 5 { Backlog } else { Throughput }, "window {window}");
+        assert_eq!(decision.reason, if window < 5 { BacklogTarget } else { DrainTimeTarget }, "window {window}");
     }
     scene.policy.paused = AutoscalingPause::None;
     at_once(&mut scene);
@@ -382,7 +382,7 @@ fn measured_throughput_replaces_the_guess() {
     let queue = Queue { length: 1200, in_flight: 16, settled: 600, accepted: 600, ..Queue::default() };
     let decision = scene.see(queue.whole(scene.seconds));
     // 1200 within 60 s and 10 more each second is 30/s; a worker is planned for 8/s.
-    assert_eq!(gist(&decision), (4, Throughput, None));
+    assert_eq!(gist(&decision), (4, DrainTimeTarget, None));
     assert_eq!(decision.inputs.throughput_per_worker, Some(10.0));
     assert_eq!(decision.inputs.arrivals_per_second, Some(10.0));
     assert_eq!(
@@ -403,11 +403,11 @@ fn arrivals_keep_workers_though_the_backlog_is_empty() {
 fn an_old_task_brings_half_as_many_more_and_a_too_old_one_all() {
     let old = |oldest_age| Queue { length: 100, oldest_age, ..Queue::default() };
     for (current, age, expected) in [
-        (4, 79, (1, Backlog, None)),
-        (4, 80, (6, Age, None)),
-        (1, 80, (2, Age, None)),
-        (4, 99, (6, Age, None)),
-        (4, 100, (20, Age, None)),
+        (4, 79, (1, BacklogTarget, None)),
+        (4, 80, (6, AgeTarget, None)),
+        (1, 80, (2, AgeTarget, None)),
+        (4, 99, (6, AgeTarget, None)),
+        (4, 100, (20, AgeTarget, None)),
     ] {
         let mut scene = Scene::with(current);
         at_once(&mut scene);
@@ -418,13 +418,13 @@ fn an_old_task_brings_half_as_many_more_and_a_too_old_one_all() {
 
 #[test]
 fn a_backlog_that_asks_for_no_fewer_than_a_too_old_task_is_not_held_by_the_tolerance() {
-    for (backlog, law) in [(1990, Age), (2000, Backlog), (2010, Backlog)] {
+    for (backlog, reason) in [(1990, AgeTarget), (2000, BacklogTarget), (2010, BacklogTarget)] {
         let mut scene = Scene::with(18);
         at_once(&mut scene);
         scene.policy.behavior.tolerance_percent = 20;
         scene.policy.target.max_age_seconds = Some(60);
         let (replicas, by, _) = decided(&mut scene, Queue { oldest_age: 60, ..Queue::of(backlog) });
-        assert_eq!((replicas, by), (20, law), "backlog {backlog}");
+        assert_eq!((replicas, by), (20, reason), "backlog {backlog}");
     }
 }
 
@@ -433,7 +433,7 @@ fn an_old_task_that_runs_already_brings_nobody() {
     let mut scene = Scene::with(4);
     scene.policy.target.max_age_seconds = Some(100);
     let running = Queue { length: 100, in_flight: 100, oldest_age: 500, ..Queue::default() };
-    assert_eq!(decided(&mut scene, running).1, Backlog);
+    assert_eq!(decided(&mut scene, running).1, BacklogTarget);
 }
 
 #[test]
@@ -445,7 +445,7 @@ fn an_age_that_was_spent_waiting_for_a_retry_does_not_count() {
         gauges.oldest_age_ms = 3_600_000;
     }
     let decision = scene.see(sample);
-    assert_eq!((decision.law, decision.inputs.oldest_age_seconds), (Backlog, Some(3)));
+    assert_eq!((decision.reason, decision.inputs.oldest_age_seconds), (BacklogTarget, Some(3)));
 }
 
 #[test]
@@ -454,9 +454,9 @@ fn workers_that_are_about_to_start_have_to_show_first_that_they_are_not_enough()
     scene.policy.target.max_age_seconds = Some(100);
     scene.workers.pods[0].not_ready_since = Some(at(scene.seconds - 20));
     let queue = Queue { length: 100, oldest_age: 85, ..Queue::default() };
-    assert_eq!(decided(&mut scene, queue), (4, Age, None));
+    assert_eq!(decided(&mut scene, queue), (4, AgeTarget, None));
     scene.workers.pods.remove(0);
-    assert_eq!(gist(&scene.decide()), (4, Age, None), "nor does a pod that is still to be made");
+    assert_eq!(gist(&scene.decide()), (4, AgeTarget, None), "nor does a pod that is still to be made");
 }
 
 fn spec(workers: serde_json::Value, stopped: bool) -> PulseIngestSpec {
@@ -482,7 +482,7 @@ fn without_internal_autoscaling_the_object_says_how_many() {
         (serde_json::json!({ "replicas": 2, "autoscaling": external }), false, 2, (2, Fixed, None)),
         (serde_json::json!({ "replicas": 3 }), true, 0, (0, Fixed, None)),
         (serde_json::json!({ "autoscaling": internal }), true, 0, (0, Fixed, None)),
-        (serde_json::json!({ "autoscaling": internal }), false, 1, (1, Backlog, None)),
+        (serde_json::json!({ "autoscaling": internal }), false, 1, (1, BacklogTarget, None)),
     ] {
         let policy = Policy::new(&spec(workers.clone(), stopped), poll);
         assert_eq!(policy.initial_replicas(), initial, "{workers}");
@@ -497,7 +497,7 @@ fn a_decision_is_recorded_with_all_that_led_to_it() {
     let decision = scene.see(Queue { length: 950, in_flight: 64, ..Queue::default() }.whole(scene.seconds));
     let record = decision.record(4, at(scene.seconds));
     assert_eq!(
-        (record.from, record.to, record.law.as_str(), record.limited_by.as_deref()),
+        (record.from, record.to, record.reason.as_str(), record.limited_by.as_deref()),
         (4, 8, "Backlog", Some("ScaleUpLimit"))
     );
     assert_eq!((record.inputs.backlog, record.inputs.in_flight), (Some(950), Some(64)));

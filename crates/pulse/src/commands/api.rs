@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, IngestArgs, RedisArgs, ServerArgs};
+use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs};
 use crate::reload::ReloadArgs;
-use crate::roles::{self, Role};
+use crate::roles::{self, RoleProcess};
 use crate::telemetry;
 
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ pub(crate) struct ApiArgs {
     #[arg(long, env = "PULSE_LISTEN", default_value = "0.0.0.0:8000")]
     listen: SocketAddr,
     #[command(flatten)]
-    ingest: IngestArgs,
+    instance: InstanceArgs,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(crate) struct ApiArgs {
 pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let ApiArgs {
         listen,
-        ingest,
+        instance,
         database,
         redis,
         auth,
@@ -58,11 +58,11 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
         reload: _,
     } = args;
     let store = database.connect("api")?;
-    let queue = redis.connect(&ingest.ingest)?;
+    let queue = redis.connect(&instance.instance)?;
     let mut registry = roles::registry("api");
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let listener = roles::listen(listen, "--listen").await?;
-    let role = Role { name: "api", store, queue, registry, admin_listen, problem: Arc::new(|| None) };
+    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, problem: Arc::new(|| None) };
     let gate = api.gate.clone();
     let serving = tokio::spawn(api.serve(listener, shutdown.clone()));
     role.run(shutdown, async move {
@@ -111,11 +111,11 @@ impl Api {
         let config = ApiConfig {
             limits: server.limits(),
             max_batch: server.max_batch,
-            max_attempts: attempts.event_max_retries,
+            max_attempts: attempts.max_attempts,
             auto_provision,
             cursor_key: cursor_key(&auth.key),
         };
-        let accept = AcceptConfig { lanes: 2, group_events: 128, queue: 4096, writer: roles::boot_name() };
+        let accept = AcceptConfig { connections: 2, group_events: 128, queue: 4096, writer: roles::process_name() };
         let acceptor = Acceptor::start(&store, accept);
         let metrics = ApiMetrics::register(registry);
         let dropped = metrics.dropped.clone();

@@ -9,7 +9,7 @@ use pulse_operator::{Finding, Kubernetes};
 use pulse_tls::Encryption;
 use serde::Serialize;
 
-use crate::args::{DatabaseArgs, IngestArgs, RedisArgs};
+use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
 use crate::output::{print_json, print_line};
 
 /// Something breaks the promise.
@@ -22,7 +22,7 @@ const UNSAFE: u8 = 25;
 )]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
-    ingest: IngestArgs,
+    instance: InstanceArgs,
     #[command(flatten)]
     database: Option<DatabaseArgs>,
     #[command(flatten)]
@@ -51,10 +51,10 @@ struct Line {
 }
 
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let CheckArgs { ingest, database, redis, pre, namespace, json } = args;
+    let CheckArgs { instance, database, redis, pre, namespace, json } = args;
     let lines = match (pre, database, redis) {
         (true, _, _) => kubernetes(namespace).await?,
-        (false, Some(database), Some(redis)) => servers(ingest, database, redis).await?,
+        (false, Some(database), Some(redis)) => servers(instance, database, redis).await?,
         (false, _, _) => {
             bail!("say where both are with --database-url and --redis-url, or look at Kubernetes with --pre")
         }
@@ -69,9 +69,9 @@ async fn kubernetes(namespace: Option<String>) -> anyhow::Result<Vec<Line>> {
     Ok(findings.into_iter().map(|Finding { name, value, fix }| line("kubernetes", name, value, fix)).collect())
 }
 
-async fn servers(ingest: IngestArgs, database: DatabaseArgs, redis: RedisArgs) -> anyhow::Result<Vec<Line>> {
+async fn servers(instance: InstanceArgs, database: DatabaseArgs, redis: RedisArgs) -> anyhow::Result<Vec<Line>> {
     let store = database.connect("check")?;
-    let queue = redis.connect(&ingest.ingest)?;
+    let queue = redis.connect(&instance.instance)?;
     let mut lines = Vec::new();
     if let Ok(encryption) = store.encryption().await {
         lines.push(connection(

@@ -68,8 +68,8 @@ async fn follow(client: &Client, task_id: &str) -> anyhow::Result<Value> {
     loop {
         let task = expect(client.get(&format!("/api/v1/tasks/{task_id}")).await?, 200)?;
         match task["state"].as_str() {
-            Some("processed") => return Ok(task),
-            Some("buried" | "cancelled" | "gone") => bail!("task {task_id} is {}: {}", task["state"], task["errors"]),
+            Some("completed") => return Ok(task),
+            Some("dead" | "cancelled" | "orphaned") => bail!("task {task_id} is {}: {}", task["state"], task["errors"]),
             _ if Instant::now() > deadline => bail!("task {task_id} is still {}: does a worker run?", task["state"]),
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use pulse_store::{MigrateConfig, MigrateError, Plan, Store};
+use pulse_store::{MigrateConfig, MigrateError, MigrationPlan, Store};
 use serde::Serialize;
 
-use crate::args::{DatabaseArgs, IngestArgs, duration};
+use crate::args::{DatabaseArgs, InstanceArgs, duration};
 use crate::output::{print_json, print_line};
 
 /// Exit codes that a retry cannot change; 1 is everything that it can.
@@ -17,13 +17,13 @@ const CHECKSUM: u8 = 20;
 const DESTRUCTIVE: u8 = 21;
 const SCHEMA_AHEAD: u8 = 22;
 const PLAN_CHANGED: u8 = 23;
-const OTHER_INGEST: u8 = 24;
+const OTHER_INSTANCE: u8 = 24;
 const SETTINGS_UNSAFE: u8 = 25;
 
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
     #[command(flatten)]
-    ingest: IngestArgs,
+    instance: InstanceArgs,
     #[command(flatten)]
     database: DatabaseArgs,
     /// Print what would be done, as JSON, and do nothing
@@ -35,7 +35,7 @@ pub(crate) struct MigrateArgs {
     /// Apply migrations after which an older version cannot run
     #[arg(long, env = "PULSE_ALLOW_DESTRUCTIVE")]
     allow_destructive: bool,
-    /// Take over a database that belongs to another ingest
+    /// Take over a database that belongs to another instance
     #[arg(long, env = "PULSE_TAKE_OVER")]
     take_over: bool,
     /// What the plan's hash names the binary, so that an approved plan fits no other: its version, if not given
@@ -62,7 +62,7 @@ pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
 
 async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let MigrateArgs {
-        ingest,
+        instance,
         database,
         plan,
         expect_plan,
@@ -89,7 +89,8 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(SETTINGS_UNSAFE));
         }
     }
-    let config = MigrateConfig { ingest: ingest.ingest, binary: image, expect_plan, allow_destructive, take_over };
+    let config =
+        MigrateConfig { instance: instance.instance, binary: image, expect_plan, allow_destructive, take_over };
     match store.migrate(&config).await {
         Ok(done) => {
             write_result(result_file, &done)?;
@@ -102,9 +103,9 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Migrates a database of our own.
-pub(crate) async fn bring_up_to_date(store: &Store, ingest: &str) -> anyhow::Result<(usize, i64)> {
+pub(crate) async fn bring_up_to_date(store: &Store, instance: &str) -> anyhow::Result<(usize, i64)> {
     let config = MigrateConfig {
-        ingest: ingest.to_owned(),
+        instance: instance.to_owned(),
         binary: binary().to_owned(),
         expect_plan: None,
         allow_destructive: false,
@@ -126,7 +127,7 @@ struct Summary<'a> {
     hash: &'a str,
 }
 
-fn write_result(path: Option<PathBuf>, plan: &Plan) -> anyhow::Result<()> {
+fn write_result(path: Option<PathBuf>, plan: &MigrationPlan) -> anyhow::Result<()> {
     let Some(path) = path else { return Ok(()) };
     let summary = Summary {
         current: plan.current,
@@ -151,7 +152,7 @@ fn explain(error: &MigrateError) -> anyhow::Result<ExitCode> {
         MigrateError::Destructive { .. } => DESTRUCTIVE,
         MigrateError::SchemaAhead { .. } => SCHEMA_AHEAD,
         MigrateError::PlanChanged { .. } => PLAN_CHANGED,
-        MigrateError::OtherIngest { .. } => OTHER_INGEST,
+        MigrateError::OtherInstance { .. } => OTHER_INSTANCE,
         MigrateError::Failed { .. } | MigrateError::Store(_) => 1,
     };
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();

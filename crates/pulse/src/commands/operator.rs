@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use futures_util::future::BoxFuture;
-use pulse_http::{Check, Probe, Status};
+use pulse_http::{Check, ProbeCheck, Status};
 use pulse_operator::{Intervals, Kubernetes, LeaseConfig, Operator, OperatorConfig, OperatorHealth, OperatorMetrics};
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         lease: LeaseConfig {
             namespace: operator_namespace.unwrap_or_else(|| kubernetes.namespace().to_owned()),
             name: lease_name,
-            identity: roles::boot_name(),
+            identity: roles::process_name(),
             duration: lease_duration,
             renew_deadline: lease_duration * 2 / 3,
             retry: lease_duration * 2 / 15,
@@ -103,7 +103,7 @@ fn problem(health: OperatorHealth) -> roles::Problem {
 }
 
 /// Ready if it leads, or could at once.
-fn ready_probe(health: OperatorHealth) -> Probe {
+fn ready_probe(health: OperatorHealth) -> ProbeCheck {
     Arc::new(move || {
         let check = if health.is_ready() {
             Check { name: "caches", status: Status::Ok, detail: String::new() }

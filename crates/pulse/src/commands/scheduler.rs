@@ -5,14 +5,14 @@ use std::sync::Arc;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, DatabaseArgs, IngestArgs, RedisArgs};
+use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs};
 use crate::reload::ReloadArgs;
-use crate::roles::{self, Role, TaskMetrics};
+use crate::roles::{self, RoleProcess, TaskMetrics};
 
 #[derive(Debug, Args)]
 pub(crate) struct SchedulerArgs {
     #[command(flatten)]
-    ingest: IngestArgs,
+    instance: InstanceArgs,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -24,14 +24,14 @@ pub(crate) struct SchedulerArgs {
 }
 
 pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let SchedulerArgs { ingest, database, redis, admin: AdminArgs { admin_listen }, reload: _ } = args;
+    let SchedulerArgs { instance, database, redis, admin: AdminArgs { admin_listen }, reload: _ } = args;
     let store = database.connect("scheduler")?;
-    let queue = redis.connect(&ingest.ingest)?;
+    let queue = redis.connect(&instance.instance)?;
     let mut registry = roles::registry("scheduler");
     let tasks = TaskMetrics::register(&mut registry);
     let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
     let health = scheduler.health();
     let problem = Arc::new(move || health.problem());
-    let role = Role { name: "scheduler", store, queue, registry, admin_listen, problem };
+    let role = RoleProcess { name: "scheduler", store, queue, registry, admin_listen, problem };
     role.run(shutdown.clone(), scheduler.run(shutdown)).await
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use pulse_store::{BuriedFilter, BuriedTask};
+use pulse_store::{DeadTask, DeadTaskFilter};
 use uuid::Uuid;
 
 use crate::args::DatabaseArgs;
@@ -55,13 +55,14 @@ pub(crate) async fn run(command: TasksCommand) -> anyhow::Result<()> {
         TasksCommand::List(args) => list(args).await,
         TasksCommand::Retry(args) => {
             let (filter, limit, database) = chosen(args)?;
-            let retried = database.connect("tasks")?.retry_buried(&filter, limit).await.context("failed to retry")?;
+            let retried =
+                database.connect("tasks")?.retry_dead_tasks(&filter, limit).await.context("failed to retry")?;
             print_line(&format!("{retried} tasks owed again"))
         }
         TasksCommand::Cancel(args) => {
             let (filter, limit, database) = chosen(args)?;
             let cancelled =
-                database.connect("tasks")?.cancel_buried(&filter, limit).await.context("failed to cancel")?;
+                database.connect("tasks")?.cancel_dead_tasks(&filter, limit).await.context("failed to cancel")?;
             print_line(&format!("{cancelled} tasks cancelled"))
         }
     }
@@ -69,22 +70,22 @@ pub(crate) async fn run(command: TasksCommand) -> anyhow::Result<()> {
 
 fn chosen(
     ChosenArgs { ids, all, reason, limit, database }: ChosenArgs,
-) -> anyhow::Result<(BuriedFilter, i64, DatabaseArgs)> {
+) -> anyhow::Result<(DeadTaskFilter, i64, DatabaseArgs)> {
     if ids.is_empty() && !all {
         bail!("no tasks named: give their ids, or --all");
     }
-    Ok((BuriedFilter { ids: (!all).then_some(ids), reason }, limit, database))
+    Ok((DeadTaskFilter { ids: (!all).then_some(ids), reason }, limit, database))
 }
 
 async fn list(ListArgs { reason, limit, json, database }: ListArgs) -> anyhow::Result<()> {
-    let tasks = database.connect("tasks")?.list_buried(&BuriedFilter { ids: None, reason }, limit).await?;
+    let tasks = database.connect("tasks")?.list_dead_tasks(&DeadTaskFilter { ids: None, reason }, limit).await?;
     if json {
         return tasks.iter().try_for_each(print_json);
     }
-    let row = |BuriedTask { id, user_id: _, kind, reason, error, event_ids, attempts, buried_at }: BuriedTask| {
+    let row = |DeadTask { id, user_id: _, kind, reason, error, event_ids, attempts, dead_at }: DeadTask| {
         let error = error.unwrap_or_default().chars().take(80).collect();
         let (events, attempts) = (event_ids.len().to_string(), attempts.to_string());
-        vec![id.to_string(), kind, events, reason, attempts, buried_at.to_rfc3339(), error]
+        vec![id.to_string(), kind, events, reason, attempts, dead_at.to_rfc3339(), error]
     };
     let rows: Vec<Vec<String>> = tasks.into_iter().map(row).collect();
     print_table(&["TASK", "KIND", "EVENTS", "REASON", "ATTEMPTS", "BURIED", "ERROR"], &rows)

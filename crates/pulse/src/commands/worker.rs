@@ -6,14 +6,14 @@ use clap::Args;
 use pulse_worker::Processor;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, DatabaseArgs, IngestArgs, ProcessingArgs, RedisArgs};
+use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, ProcessingArgs, RedisArgs};
 use crate::reload::ReloadArgs;
-use crate::roles::{self, Role, TaskMetrics};
+use crate::roles::{self, RoleProcess, TaskMetrics};
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
-    ingest: IngestArgs,
+    instance: InstanceArgs,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -31,14 +31,14 @@ pub(crate) async fn run(
     processor: Arc<dyn Processor>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let WorkerArgs { ingest, database, redis, processing, admin: AdminArgs { admin_listen }, reload: _ } = args;
+    let WorkerArgs { instance, database, redis, processing, admin: AdminArgs { admin_listen }, reload: _ } = args;
     let store = database.connect("worker")?;
-    let queue = redis.connect(&ingest.ingest)?;
+    let queue = redis.connect(&instance.instance)?;
     let mut registry = roles::registry("worker");
     let tasks = TaskMetrics::register(&mut registry);
     let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry, tasks);
     let health = worker.health();
     let problem = Arc::new(move || health.problem());
-    let role = Role { name: "worker", store, queue, registry, admin_listen, problem };
+    let role = RoleProcess { name: "worker", store, queue, registry, admin_listen, problem };
     role.run(shutdown.clone(), worker.run(shutdown)).await
 }

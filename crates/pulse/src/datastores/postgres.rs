@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::process::{self, Server};
+use super::process::{self, ServerProcess};
 
 const USER: &str = "pulse";
 const DEFAULT_PORT: u16 = 5432;
@@ -46,7 +46,7 @@ impl PostgresConfig {
 
 /// A running PostgreSQL server.
 pub struct Postgres {
-    server: Server,
+    server: ServerProcess,
     sockets: PathBuf,
     port: Option<u16>,
     version: String,
@@ -90,7 +90,7 @@ impl Postgres {
         for setting in ours.into_iter().chain(settings.iter().map(String::as_str)) {
             postgres.arg("-c").arg(setting);
         }
-        let mut server = Server::start("PostgreSQL", postgres, &folder.join("server.log"))?;
+        let mut server = ServerProcess::start("PostgreSQL", postgres, &folder.join("server.log"))?;
         let ready = process::find("pg_isready", std::slice::from_ref(&programs)).context(INSTALL)?;
         server
             .wait_until(async || {

@@ -1,4 +1,4 @@
-//! Server processes that die with us.
+//! ServerProcess processes that die with us.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -62,13 +62,13 @@ pub(super) async fn run(mut command: Command, what: &str) -> anyhow::Result<Stri
 }
 
 /// A running server.
-pub(super) struct Server {
+pub(super) struct ServerProcess {
     name: &'static str,
     child: Child,
     log: PathBuf,
 }
 
-impl Server {
+impl ServerProcess {
     /// Starts a command that stays in the foreground; what it prints goes to `log`.
     pub(super) fn start(name: &'static str, mut command: Command, log: &Path) -> anyhow::Result<Self> {
         let file = std::fs::File::create(log).with_context(|| format!("failed to write {}", log.display()))?;

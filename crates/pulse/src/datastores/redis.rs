@@ -6,7 +6,7 @@ use anyhow::Context;
 use rustix::process::Signal;
 use tokio::net::UnixStream;
 
-use super::process::{self, Server};
+use super::process::{self, ServerProcess};
 
 const INSTALL: &str = "Redis was not found: install it, on Debian with `apt-get install redis-server`";
 
@@ -33,7 +33,7 @@ impl RedisConfig {
 
 /// A running Redis server.
 pub struct Redis {
-    server: Server,
+    server: ServerProcess,
     socket: PathBuf,
     version: String,
 }
@@ -56,7 +56,7 @@ impl Redis {
         for (name, value) in &settings {
             redis.arg(format!("--{name}")).arg(value);
         }
-        let mut server = Server::start("Redis", redis, &folder.join("server.log"))?;
+        let mut server = ServerProcess::start("Redis", redis, &folder.join("server.log"))?;
         server.wait_until(async || UnixStream::connect(&socket).await.is_ok()).await?;
         let version = process::version(&program).await?;
         Ok(Self { server, socket, version })

@@ -47,7 +47,7 @@ impl Tally {
 
 /// What a load run measured; latencies are from when a request was due to its 202, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     /// Events per second that were to be sent; none: as many as possible.
     pub offered_per_second: Option<f64>,
     /// Events per second that were accepted.
@@ -70,7 +70,7 @@ pub struct Report {
     pub seconds: f64,
 }
 
-impl Report {
+impl LoadReport {
     pub(super) fn new(tally: Tally, rate: Option<f64>, took: Duration) -> Self {
         let Tally { latencies, events, refused } = tally;
         let quantile = |quantile| latencies.value_at_quantile(quantile) as f64 / 1000.0;
@@ -89,7 +89,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let offered =
             self.offered_per_second.map_or("as many as possible".into(), |rate| format!("{rate:.0} events/s"));
@@ -122,7 +122,7 @@ mod tests {
             tally.add(one);
         }
         tally.refused("503");
-        let report = Report::new(tally, Some(100.0), Duration::from_secs(2));
+        let report = LoadReport::new(tally, Some(100.0), Duration::from_secs(2));
         assert_eq!((report.accepted_events, report.accepted_per_second), (200, 100.0));
         assert!((49.0..51.5).contains(&report.p50_ms), "{}", report.p50_ms);
         assert!(report.to_string().ends_with("refused    503: 1"));

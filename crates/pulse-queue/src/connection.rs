@@ -1,0 +1,150 @@
+//! One connection that reconnects when it is used next.
+//!
+//! Everybody who talks to Redis has a connection of its own, because a blocking read on a shared connection makes all others
+//! wait. A command that fails drops the connection: after a time-out an old answer could be taken for a new one.
+
+use std::time::Duration;
+
+use pulse_tls::{CaBundle, Encryption};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, TlsCertificates};
+
+use crate::error::QueueError;
+use crate::keys::Keys;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For an answer that nobody waits for in the server.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How to reach Redis.
+#[derive(Clone)]
+pub struct QueueConfig {
+    /// `redis://…`, `rediss://…` for TLS, or `unix://…`; may hold a password, so it is never logged.
+    pub url: String,
+    /// Whom to believe instead of the system's roots.
+    pub ca: Option<CaBundle>,
+    /// The instance that the keys belong to, `<namespace>/<name>`.
+    pub instance: String,
+}
+
+/// Redis, the bell. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    client: Client,
+    pub(crate) keys: Keys,
+}
+
+impl Queue {
+    /// Prepares to connect; the first command does.
+    ///
+    /// # Errors
+    /// [`QueueError::Config`] or [`QueueError::Tls`]. An absent server is not an error here.
+    pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
+        let client = open(&config.url, config.ca.as_ref())?;
+        Ok(Self { client, keys: Keys::new(&config.instance) })
+    }
+
+    pub(crate) fn connection(&self) -> Connection {
+        Connection::new(self.client.clone())
+    }
+
+    /// Whether Redis answers.
+    ///
+    /// # Errors
+    /// [`QueueError`] if it does not.
+    pub async fn ping(&self) -> Result<(), QueueError> {
+        self.connection().query::<String>(&redis::cmd("PING"), ANSWER_TIMEOUT).await.map(drop)
+    }
+}
+
+impl Queue {
+    /// Whether its connections are encrypted.
+    pub fn encryption(&self) -> Encryption {
+        match self.client.get_connection_info().addr() {
+            ConnectionAddr::TcpTls { .. } => Encryption::Verified,
+            ConnectionAddr::Tcp(host, _) => Encryption::plain(host),
+            _ => Encryption::UnixSocket,
+        }
+    }
+}
+
+/// A client of a URL, which says whether there is TLS.
+pub(crate) fn open(url: &str, ca: Option<&CaBundle>) -> Result<Client, QueueError> {
+    let client = Client::open(url).map_err(QueueError::Config)?;
+    match (client.get_connection_info().addr(), ca) {
+        (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
+            Err(QueueError::Tls("#insecure is not supported: give the certificate of its CA as CA file"))
+        }
+        (ConnectionAddr::TcpTls { .. }, Some(ca)) => {
+            let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.pem().to_vec()) };
+            Client::build_with_tls(url, certificates).map_err(QueueError::Config)
+        }
+        (_, Some(_)) => Err(QueueError::Tls("a CA is given, and it asks for no TLS: write rediss://, or leave it out")),
+        (_, None) => Ok(client),
+    }
+}
+
+pub(crate) struct Connection {
+    client: Client,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl Connection {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client, connection: None }
+    }
+
+    /// Whether the next command connects first.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    pub(crate) async fn query<T: FromRedisValue>(
+        &mut self,
+        command: &redis::Cmd,
+        timeout: Duration,
+    ) -> Result<T, QueueError> {
+        self.run(timeout, async |connection| command.query_async(connection).await).await
+    }
+
+    pub(crate) async fn query_pipeline<T: FromRedisValue>(
+        &mut self,
+        pipeline: &redis::Pipeline,
+    ) -> Result<T, QueueError> {
+        self.run(ANSWER_TIMEOUT, async |connection| pipeline.query_async(connection).await).await
+    }
+
+    async fn run<T>(
+        &mut self,
+        timeout: Duration,
+        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, redis::RedisError>,
+    ) -> Result<T, QueueError> {
+        // Taken out, so that a dropped future drops the connection with the answer that is still to come.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        let result = match tokio::time::timeout(timeout, work(&mut connection)).await {
+            Ok(answer) => answer.map_err(QueueError::from),
+            Err(_) => Err(QueueError::TimedOut),
+        };
+        if !result.as_ref().is_err_and(QueueError::breaks_connection) {
+            self.connection = Some(connection);
+        }
+        result
+    }
+
+    async fn connect(&self) -> Result<MultiplexedConnection, QueueError> {
+        // The library's own time-out would end every blocking read after half a second; ours is around each command.
+        let config =
+            AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECT_TIMEOUT));
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let is_tls = matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) if !error.is_timeout() => Err(error.into()),
+            Ok(Err(_)) | Err(_) if is_tls => Err(QueueError::Handshake),
+            Ok(Err(_)) | Err(_) => Err(QueueError::TimedOut),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Sweep: find owed tasks that Redis can no longer deliver, so that they are enqueued again.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::connection::Store;
+use crate::error::StoreError;
+
+/// A task id to be told to Redis, with its trace context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequeuedTask {
+    /// The task.
+    pub task_id: Uuid,
+    /// The W3C trace context of the request that posted it.
+    pub traceparent: Option<String>,
+    /// Its lease had ended: the worker went away in the middle of an attempt.
+    pub crashed: bool,
+}
+
+impl Store {
+    /// PostgreSQL's time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await?)
+    }
+
+    /// Marks up to `limit` tasks as enqueued now, and returns them to be told to Redis:
+    ///
+    /// * due retries, which Redis has never heard of;
+    /// * expired leases;
+    /// * lost tasks: not leased, and enqueued before `lost_before`, the time up to which the stream was delivered.
+    ///
+    /// The first have an index of their own; the others were delivered once, and the stream is first in, first out,
+    /// so none of them is younger than `delivered_until`: a long backlog behind that is not looked at.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn requeue(
+        &self,
+        lost_before: DateTime<Utc>,
+        delivered_until: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<RequeuedTask>, StoreError> {
+        let requeued = sqlx::query_as!(
+            RequeuedTask,
+            r#"
+            WITH retries AS (
+                SELECT id, lease_until IS NOT NULL AS crashed FROM tasks
+                WHERE enqueued_at IS NULL AND run_at <= now() AND attempts < max_attempts
+                      AND (lease_until IS NULL OR lease_until < now())
+                ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
+            ), lost AS (
+                SELECT id, lease_until IS NOT NULL AS crashed FROM tasks
+                WHERE enqueued_at IS NOT NULL AND run_at <= LEAST($2, now()) AND attempts < max_attempts
+                      AND (lease_until < now() OR (lease_until IS NULL AND enqueued_at < $1))
+                ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
+            ), found AS (
+                SELECT * FROM retries UNION ALL SELECT * FROM lost
+            )
+            UPDATE tasks SET enqueued_at = now(), lease_until = NULL
+            FROM found WHERE tasks.id = found.id
+            RETURNING tasks.id AS task_id, traceparent, found.crashed AS "crashed!"
+            "#,
+            lost_before,
+            delivered_until,
+            limit,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(requeued)
+    }
+
+    /// Takes back the mark of tasks that Redis could not be told of, so that the next sweep finds them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unmark_enqueued(&self, ids: &[Uuid]) -> Result<(), StoreError> {
+        sqlx::query!("UPDATE tasks SET enqueued_at = NULL WHERE id = ANY ($1) AND lease_until IS NULL", ids)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
