@@ -1,9 +1,9 @@
-//! Accept: events and their task, committed together before anybody hears of them.
+//! Accept: commits events and their task together.
 //!
-//! *Group commit*: while a connection's commit is in flight, the next requests gather in the channel; then they go in one
-//! statement. There is no timer, so an idle server adds no latency. Every caller waits for its own COMMIT. If PostgreSQL
-//! refuses a group, its members go one by one, so that a bad row hurts only its sender. If the connection is lost, the
-//! outcome is unknown: the caller hears [`StoreError::Unavailable`], and nothing is ever sent twice by us.
+//! *Group commit*: while a commit is in flight, the next requests wait in a channel and then go into one statement. There
+//! is no timer, so an idle server adds no latency. A caller gets its answer after the COMMIT. If PostgreSQL refuses a
+//! group, its members are committed one by one, so that a bad row affects only its sender. If the connection is lost, the
+//! outcome is unknown: the caller gets [`StoreError::Unavailable`], and no statement is sent twice.
 
 use std::sync::Arc;
 
@@ -17,66 +17,66 @@ use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
 use crate::idempotency::{self, KeyConflict, NewKey};
 
-/// How requests are grouped.
+/// Settings of the group commit.
 #[derive(Debug, Clone)]
 pub struct AcceptConfig {
-    /// Connections that commit side by side.
+    /// Number of dedicated connections that commit in parallel.
     pub connections: usize,
-    /// A group takes no further request from this many events on.
+    /// A group is complete once it has this many events.
     pub group_events: usize,
-    /// Requests that may wait; one more is refused.
+    /// Maximum number of waiting requests; further ones fail with [`AcceptError::Overloaded`].
     pub queue: usize,
-    /// Names the writer in the running totals: unique to this process.
+    /// Name of this process in the running totals. Must be unique.
     pub writer: String,
 }
 
-/// A task to be accepted with its events.
+/// A task to accept, with its events.
 #[derive(Debug)]
 pub struct NewTask {
     /// A UUIDv7.
     pub id: Uuid,
-    /// Who posts.
+    /// Owner of the events.
     pub user_id: i64,
-    /// One event or a batch.
+    /// Whether the client posted one event or a batch.
     pub kind: TaskKind,
-    /// In the order of the request; never empty.
+    /// In the order of the request. Must not be empty.
     pub events: Vec<NewEvent>,
-    /// How many attempts the task may take.
+    /// Maximum number of attempts.
     pub max_attempts: i32,
     /// The W3C trace context of the request.
     pub traceparent: Option<String>,
     /// The id of the request.
     pub request_id: Option<String>,
-    /// The client's Idempotency-Key, if it sent one.
+    /// The client's Idempotency-Key.
     pub key: Option<NewKey>,
 }
 
-/// What was committed.
+/// A committed request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Acceptance {
-    /// Now.
+    /// Committed by this request.
     Accepted {
         /// In the order of the request.
         event_ids: Vec<i64>,
     },
-    /// By an earlier request with the same key and body.
+    /// Committed by an earlier request with the same key and body.
     Replayed {
         /// The earlier task.
         task_id: Uuid,
         /// In the order of the request.
         event_ids: Vec<i64>,
-        /// What else the earlier answer said.
+        /// The rest of the earlier answer.
         replay: serde_json::Value,
     },
 }
 
-/// Why nothing was committed for a request.
+/// A request that was not committed.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     /// See [`KeyConflict`].
     #[error(transparent)]
     Key(#[from] KeyConflict),
-    /// Too many requests wait already.
+    /// The queue is full ([`AcceptConfig::queue`]).
     #[error("too many requests are waiting for PostgreSQL")]
     Overloaded,
     /// See [`StoreError`].
@@ -84,7 +84,7 @@ pub enum AcceptError {
     Store(#[from] StoreError),
 }
 
-/// The way in. Cheap to clone; its connections end when the last clone is dropped.
+/// Accepts tasks. Cheap to clone; its connections close when the last clone is dropped.
 #[derive(Clone)]
 pub struct Acceptor {
     requests: mpsc::Sender<Request>,
@@ -96,23 +96,21 @@ struct Request {
 }
 
 impl Acceptor {
-    /// Starts the connections on the current tokio runtime.
+    /// Starts one committer per dedicated connection on the current tokio runtime.
     pub fn start(store: &Store, config: AcceptConfig) -> Self {
         let (requests, receiver) = mpsc::channel(config.queue);
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..config.connections {
             let writer = format!("{}/accept-{number}", config.writer);
-            tokio::spawn(run_committer(store.connection(), receiver.clone(), config.group_events, writer));
+            tokio::spawn(run_committer(store.dedicated_connection(), receiver.clone(), config.group_events, writer));
         }
         Self { requests }
     }
 
-    /// Commits the task and its events, and returns once PostgreSQL said so.
-    ///
-    /// A caller that goes away in the meantime does not stop the commit.
+    /// Commits the task and its events, and returns after the COMMIT. Dropping the future does not stop the commit.
     ///
     /// # Errors
-    /// [`AcceptError`]. After [`StoreError::Unavailable`] the task may have been committed all the same.
+    /// [`AcceptError`]. After [`StoreError::Unavailable`] the outcome is unknown: the task may be committed.
     pub async fn accept(&self, task: NewTask) -> Result<Acceptance, AcceptError> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request { task, reply }).map_err(|_| AcceptError::Overloaded)?;
@@ -127,20 +125,20 @@ async fn run_committer(
     writer: String,
 ) {
     loop {
-        // One connection gathers at a time; the others commit meanwhile.
+        // One committer gathers at a time; the others commit meanwhile.
         let group = gather(&mut *requests.lock().await, group_events).await;
         if group.is_empty() {
             return;
         }
         let (tasks, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|request| (request.task, request.reply)).unzip();
         for (reply, result) in replies.into_iter().zip(commit_group(&mut connection, &tasks, &writer).await) {
-            // Nobody waits: the client hung up, and what was committed stays.
+            // A failed send means that the client hung up. The commit stays.
             let _ = reply.send(result);
         }
     }
 }
 
-/// Waits for one request, then takes what else has gathered. Empty when all senders are gone.
+/// Waits for one request, then takes those that wait already. Empty when all senders are dropped.
 async fn gather(requests: &mut mpsc::Receiver<Request>, group_events: usize) -> Vec<Request> {
     let Some(first) = requests.recv().await else { return Vec::new() };
     let mut events = first.task.events.len();
@@ -173,14 +171,15 @@ async fn commit_group(
         }
         Err(error) => {
             let shared = error.to_string();
-            let mut results: Vec<_> = tasks[1..].iter().map(|_| Err(AcceptError::Store(lost(&shared)))).collect();
+            let mut results: Vec<_> =
+                tasks[1..].iter().map(|_| Err(AcceptError::Store(group_error(&shared)))).collect();
             results.insert(0, Err(refusal(&tasks[0], error)));
             results
         }
     }
 }
 
-/// A lock that was not released in time means, for a request with a key, that its twin is still running.
+/// With a key, a lock time-out means that the first request with this key is still running.
 fn refusal(task: &NewTask, error: StoreError) -> AcceptError {
     match error {
         StoreError::Locked(_) if task.key.is_some() => KeyConflict::InProgress.into(),
@@ -188,12 +187,12 @@ fn refusal(task: &NewTask, error: StoreError) -> AcceptError {
     }
 }
 
-/// The error of a whole group, once more for each of its members.
-fn lost(message: &str) -> StoreError {
+/// The error of a group, copied for each member.
+fn group_error(message: &str) -> StoreError {
     StoreError::Unavailable(sqlx::Error::Protocol(message.to_owned()))
 }
 
-/// One transaction for all of `tasks`; a single statement, which is its own transaction, unless there are keys.
+/// Commits all of `tasks` in one transaction, which is a single statement unless there are idempotency keys.
 async fn commit(
     connection: &mut DedicatedConnection,
     tasks: &[NewTask],
@@ -273,7 +272,7 @@ pub(crate) async fn insert(
     Ok(tasks.iter().map(|task| by_task.remove(&task.id).expect("each task was inserted with its events")).collect())
 }
 
-/// The columns of the events of a group; identity ids are given in this order.
+/// Columns of the events of a group. Identity ids follow this order.
 #[derive(Default)]
 struct EventColumns<'a> {
     user_id: Vec<i64>,
@@ -305,7 +304,7 @@ impl<'a> EventColumns<'a> {
     }
 }
 
-/// The columns of the tasks of a group.
+/// Columns of the tasks of a group.
 #[derive(Default)]
 struct TaskColumns<'a> {
     id: Vec<Uuid>,

@@ -1,6 +1,6 @@
-//! Claim: take the lease of tasks, with their events.
+//! Claim: leases tasks to a worker and reads their events.
 //!
-//! Only PostgreSQL's clock counts. `SKIP LOCKED` keeps a doubled delivery from making two workers wait for each other.
+//! All times are PostgreSQL's. With `SKIP LOCKED`, two workers with the same delivery do not wait for each other.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use uuid::Uuid;
 use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
 
-/// Claims on a connection of its own.
+/// Claims tasks on a dedicated connection.
 ///
-/// A connection keeps one plan for ever, and it may be made while `tasks` was last recorded as empty: any index looks equally
-/// cheap then, and with a backlog a walk over all of `tasks_run_at` or `tasks_pkey` takes seconds. So every statement
-/// that knows its ids says `id = ANY (…)`, also beside a join, and hides `run_at` from its index by adding nothing to
-/// it. The events of a task are one short range of either index of one partition, whichever looks cheaper: they were
-/// inserted together, with ids in their order. Looked up one by one, each would be sought among all events of its user
-/// that were accepted at the same time.
+/// A dedicated connection keeps its generic plans, which may be made while the statistics say that `tasks` is empty. All
+/// indexes look equally cheap then, and a scan of the whole `tasks_run_at` or `tasks_pkey` takes seconds with a backlog.
+/// Therefore each statement with ids says `id = ANY (…)`, also beside a join, and `run_at + interval '0'` hides the column
+/// from its index (measured on PostgreSQL 15). The events of a task are one short range of either index of one partition,
+/// because they were inserted together with ascending ids. Looked up by id, each of them would be searched among all events
+/// that its user posted in the same commit.
 pub struct Claimer {
     connection: DedicatedConnection,
     worker: String,
     lease: Duration,
 }
 
-/// A claimed task joined with one of its events; the event's columns are absent if it is gone.
+/// A claimed task joined with one of its events. The event's columns are `None` if the event was deleted.
 struct Row {
     id: Uuid,
     event_count: i32,
@@ -46,19 +46,19 @@ struct Row {
 }
 
 impl Claimer {
-    /// Claims in the name of `worker`, for `lease` at a time.
+    /// `worker` is recorded with each claim; `lease` is the time that a claim lasts without a heartbeat.
     pub fn new(store: &Store, worker: String, lease: Duration) -> Self {
-        Self { connection: store.connection(), worker, lease }
+        Self { connection: store.dedicated_connection(), worker, lease }
     }
 
-    /// Claims those of `ids` that are due and not leased, by id, until they have `max_events` events together; at least
-    /// one, however large it is.
+    /// Claims the tasks of `ids` that are due and not leased, by id, until they have `max_events` events together; at least
+    /// one task, whatever its size.
     ///
-    /// Unless that many came back, a task that did not is done, leased by somebody else, or due later: forget its
-    /// delivery.
+    /// If fewer than `max_events` events are returned, each missing task is settled, leased by another worker, or due
+    /// later: acknowledge its delivery.
     ///
     /// # Errors
-    /// [`StoreError`]; the tasks may be leased to us all the same, until the lease ends.
+    /// [`StoreError`]. The tasks may be leased nevertheless, until the lease expires.
     pub async fn claim(&mut self, ids: &[Uuid], max_events: usize) -> Result<Vec<ClaimedTask>, StoreError> {
         let (worker, lease) = (self.worker.as_str(), self.lease.as_secs_f64());
         let max_events = i64::try_from(max_events.max(1)).unwrap_or(i64::MAX);
@@ -106,8 +106,7 @@ impl Claimer {
         Ok(group(rows))
     }
 
-    /// Claims the oldest `limit` due tasks straight from PostgreSQL, as [`Claimer::claim`] does: the fallback while Redis
-    /// is away.
+    /// Claims the oldest `limit` due tasks without ids from Redis: the fallback while Redis is unavailable.
     ///
     /// # Errors
     /// As [`Claimer::claim`].
@@ -130,26 +129,26 @@ impl Claimer {
         if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due, max_events).await }
     }
 
-    /// Extends the leases that are still ours; returns those task ids.
+    /// Extends the leases of `in_flight`, pairs of task id and fencing token; returns the tasks whose lease was extended.
     ///
-    /// A locked row is left out: it is being settled, perhaps by us, in another order, which could be a deadlock.
+    /// Skips locked rows: a settlement locks the same rows in another order, which could deadlock.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn extend(&mut self, held: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
-        let (ids, fencing_tokens): (Vec<Uuid>, Vec<i64>) = held.iter().copied().unzip();
+    /// [`StoreError`]. The leases end at their present time.
+    pub async fn extend(&mut self, in_flight: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
+        let (ids, fencing_tokens): (Vec<Uuid>, Vec<i64>) = in_flight.iter().copied().unzip();
         let lease = self.lease.as_secs_f64();
         self.connection
             .run(async |connection| {
                 let extended = sqlx::query_scalar!(
-                    "WITH ours AS (
-                         SELECT tasks.id FROM tasks JOIN unnest($1::uuid[], $2::bigint[]) AS held (id, fencing_token)
-                                              ON tasks.id = held.id AND tasks.fencing_token = held.fencing_token
+                    "WITH extendable AS (
+                         SELECT tasks.id FROM tasks JOIN unnest($1::uuid[], $2::bigint[]) AS in_flight (id, fencing_token)
+                                              ON tasks.id = in_flight.id AND tasks.fencing_token = in_flight.fencing_token
                          WHERE tasks.id = ANY ($1) AND tasks.lease_until IS NOT NULL
                          FOR UPDATE OF tasks SKIP LOCKED
                      )
                      UPDATE tasks SET lease_until = now() + make_interval(secs => $3)
-                     WHERE tasks.id = ANY (ARRAY(SELECT id FROM ours))
+                     WHERE tasks.id = ANY (ARRAY(SELECT id FROM extendable))
                      RETURNING tasks.id",
                     &ids,
                     &fencing_tokens,
@@ -163,12 +162,12 @@ impl Claimer {
     }
 }
 
-/// Puts the rows of a task, which follow each other, together.
+/// Collects the rows of each task.
 fn group(rows: Vec<Row>) -> Vec<ClaimedTask> {
     let mut tasks: Vec<ClaimedTask> = Vec::new();
-    let mut places: HashMap<Uuid, usize> = HashMap::new();
+    let mut positions: HashMap<Uuid, usize> = HashMap::new();
     for row in rows {
-        let place = *places.entry(row.id).or_insert_with(|| {
+        let position = *positions.entry(row.id).or_insert_with(|| {
             tasks.push(ClaimedTask {
                 id: row.id,
                 event_count: usize::try_from(row.event_count).unwrap_or(0),
@@ -187,7 +186,7 @@ fn group(rows: Vec<Row>) -> Vec<ClaimedTask> {
         if let (Some(id), Some(event_name), Some(event_type), Some(payload), Some(event_timestamp)) = event {
             let created_at = row.created_at;
             let user_id = row.user_id;
-            tasks[place].events.push(Event {
+            tasks[position].events.push(Event {
                 id,
                 user_id,
                 event_name,

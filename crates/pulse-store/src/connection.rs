@@ -1,6 +1,6 @@
-//! How we connect: a pool for reads, and *connections*, one long-lived connection each, for the hot statements.
+//! Connections: a pool for reads, and *dedicated connections* for the statements of the hot path.
 //!
-//! A connection spares the hot path the pool's check-in and check-out, each a round trip; it reconnects by itself.
+//! A dedicated connection saves the pool's check-in and check-out, a round trip each. It reconnects by itself.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -12,30 +12,30 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
 use crate::error::{ConfigError, StoreError};
 use crate::tls;
 
-/// The longest wait for a connection.
+/// Time limit for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest wait for an answer, client side: a server that is frozen or cut off sends no error.
+/// Time limit for an answer, kept by the client because a frozen or unreachable server sends no error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A connection that was not used for longer is asked whether it is still there, before anything is sent that must not be
-/// sent twice: the server may have restarted.
-const RESTED: Duration = Duration::from_secs(1);
+/// A connection that was idle for longer is pinged before use: the server may have restarted, and a statement that fails
+/// must not be sent again.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
-/// How to reach PostgreSQL.
+/// Connection settings.
 #[derive(Clone)]
 pub struct StoreConfig {
-    /// `postgres://…`; holds a password, so it is never logged.
+    /// `postgres://…`. Contains a password: never log it.
     pub url: String,
-    /// Whom to believe beside the system's roots. With it, the server's certificate and name are checked, unless the
-    /// URL says `sslmode=verify-ca`.
+    /// CA bundle to trust in addition to the system's roots. It implies `sslmode=verify-full`, unless the URL says
+    /// `verify-ca`.
     pub ca: Option<CaBundle>,
-    /// The most connections of the pool; connections come on top.
+    /// Maximum connections of the pool, without the dedicated ones.
     pub max_connections: u32,
-    /// Shown in `pg_stat_activity`.
+    /// `application_name` in `pg_stat_activity`.
     pub application_name: String,
 }
 
-/// PostgreSQL, the truth. Cheap to clone.
+/// A handle on PostgreSQL. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: PgPool,
@@ -43,10 +43,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Prepares to connect; the first statement does.
+    /// Checks the settings; the first statement connects.
     ///
     /// # Errors
-    /// [`ConfigError`]. An absent server is not an error here.
+    /// [`ConfigError`] if the URL or the CA bundle is unusable. An unreachable server is not an error here.
     pub fn connect_lazy(config: &StoreConfig) -> Result<Self, ConfigError> {
         let options = PgConnectOptions::from_str(&config.url)
             .map_err(|error| ConfigError(format!("expected postgres://USER@HOST/DATABASE: {error}")))?;
@@ -59,15 +59,15 @@ impl Store {
                 ("idle_in_transaction_session_timeout", "10s"),
                 ("jit", "off"),
             ]);
-        // Filters are optional parameters: only a plan for the given ones can use the index and prune partitions.
+        // List filters are optional parameters: only a custom plan can use the index and prune partitions.
         let reads = options.clone().options([("plan_cache_mode", "force_custom_plan")]);
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections)
             .acquire_timeout(CONNECT_TIMEOUT)
             .test_before_acquire(true)
             .connect_lazy_with(reads);
-        // The hot statements look rows up by key in partitions whose statistics lag behind: one plan, made once,
-        // and never a scan, whatever the planner believes of a table that was empty a minute ago.
+        // The hot statements find rows by key. Their plan is made once and must not scan, even if the statistics still
+        // say that a table is empty. Measured on PostgreSQL 15.
         let dedicated_options = options.options([
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
@@ -81,15 +81,15 @@ impl Store {
         &self.dedicated_options
     }
 
-    /// A connection of its own for hot statements.
-    pub(crate) fn connection(&self) -> DedicatedConnection {
+    /// A new dedicated connection, not connected yet.
+    pub(crate) fn dedicated_connection(&self) -> DedicatedConnection {
         DedicatedConnection { options: self.dedicated_options.clone(), connection: None }
     }
 
-    /// Whether PostgreSQL answers.
+    /// Runs `SELECT 1`.
     ///
     /// # Errors
-    /// [`StoreError`] if it does not.
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query_scalar!(r#"SELECT 1 AS "one!""#).fetch_one(&self.pool).await?;
         Ok(())
@@ -101,21 +101,21 @@ impl Store {
     }
 }
 
-/// One long-lived connection.
+/// One long-lived connection, used by one owner.
 pub(crate) struct DedicatedConnection {
     options: PgConnectOptions,
-    /// And when it was last used.
+    /// With the time of its last use.
     connection: Option<(PgConnection, Instant)>,
 }
 
 impl DedicatedConnection {
-    /// Runs `work` on the connection, connecting first if need be. A connection that may be broken is dropped,
-    /// which makes PostgreSQL roll back what it held.
+    /// Runs `work` on the connection, and connects first if necessary. Drops the connection if it may be broken, so that
+    /// PostgreSQL rolls its transaction back.
     pub(crate) async fn run<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        // Taken out, so that a dropped future drops the connection in the middle of whatever it was doing.
+        // Taken out, so that dropping this future also drops the connection, which may be in a transaction.
         let mut connection = match self.take().await {
             Some(connection) => connection,
             None => connect(&self.options).await?,
@@ -127,10 +127,10 @@ impl DedicatedConnection {
         result
     }
 
-    /// The connection, if it is still there.
+    /// The open connection, if the server still answers on it.
     async fn take(&mut self) -> Option<PgConnection> {
         let (mut connection, used) = self.connection.take()?;
-        if used.elapsed() > RESTED {
+        if used.elapsed() > PING_AFTER_IDLE {
             within(CONNECT_TIMEOUT, async { Ok(connection.ping().await?) }).await.ok()?;
         }
         Some(connection)

@@ -1,44 +1,44 @@
-//! What a caller can do about a failed statement.
+//! Errors, classified by what the caller can do.
 
 use sqlx::Error as SqlxError;
 use sqlx::error::DatabaseError;
 
-/// A failed operation, by what the caller does next.
+/// A failed operation.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// PostgreSQL is away, restarting, overloaded or read-only, or the outcome is unknown: try again later.
+    /// PostgreSQL is unreachable, restarting, overloaded or read-only, or the outcome is unknown: try again later.
     #[error("PostgreSQL is unavailable{}", about_tls(.0))]
     Unavailable(#[source] SqlxError),
-    /// A row that somebody else holds was not released in time: try again later.
+    /// Another transaction held a row lock for longer than `lock_timeout`: try again later.
     #[error("a row is locked by another transaction")]
     Locked(#[source] SqlxError),
-    /// The statement took too long, or more memory than there is, and was rolled back: less of it at once may succeed.
-    #[error("the statement was too much at once")]
+    /// The statement hit a limit of time, memory or size and was rolled back: split it and try again.
+    #[error("the statement exceeded a limit of PostgreSQL")]
     StatementLimit(#[source] SqlxError),
-    /// A constraint or a data type refused the values: the same values fail again.
+    /// A constraint or a data type refused the values: the same values will fail again.
     #[error("PostgreSQL refused the values{}", constraint.as_ref().map(|name| format!(" (constraint {name})")).unwrap_or_default())]
     Refused {
-        /// The constraint's name, if it was one.
+        /// Name of the constraint; `None` for a data type.
         constraint: Option<String>,
-        /// What PostgreSQL said.
+        /// The error of PostgreSQL.
         #[source]
         source: SqlxError,
     },
-    /// A mistake of ours.
-    #[error("unexpected answer of PostgreSQL")]
+    /// A bug: a statement or a type does not fit the schema.
+    #[error("unexpected answer from PostgreSQL")]
     Unexpected(#[source] SqlxError),
 }
 
-/// The URL, or the CA beside it, cannot be used: a sentence that has no password in it.
+/// An unusable URL or CA bundle. The text contains no password.
 #[derive(Debug, thiserror::Error)]
 #[error("the database URL cannot be used: {0}")]
 pub struct ConfigError(pub(crate) String);
 
-/// The foreign key from events to their user.
+/// Name of the foreign key from `events` to `users`.
 pub const EVENTS_USER_FK: &str = "events_user_id_fkey";
 
 impl StoreError {
-    /// Whether the connection that failed may be in the middle of something, or gone.
+    /// Whether the connection has to be closed, because its state is unknown.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Unexpected(_) => true,
@@ -46,7 +46,7 @@ impl StoreError {
         }
     }
 
-    /// Whether the transaction was certainly rolled back because of what it held, so that a part of it may succeed.
+    /// Whether the transaction was rolled back because of its content, so that a part of it may succeed.
     pub(crate) fn may_be_split(&self) -> bool {
         matches!(self, Self::Locked(_) | Self::Refused { .. })
     }
@@ -71,12 +71,12 @@ impl From<SqlxError> for StoreError {
     }
 }
 
-/// What to do, if it is TLS that failed: whoever waits for PostgreSQL has to hear that waiting does not help.
+/// Explains a TLS failure, because waiting does not solve it.
 fn about_tls(error: &SqlxError) -> String {
     match (error, pulse_tls::explain(error)) {
-        (_, Some(told)) => format!(": {told}"),
+        (_, Some(explanation)) => format!(": {explanation}"),
         (SqlxError::Tls(why), None) if why.to_string().contains("does not support TLS") => {
-            ": it offers no TLS, which the URL's sslmode or the CA asks for: turn ssl on in PostgreSQL".into()
+            ": the server does not support TLS, but sslmode in the URL or the CA requires it: set ssl = on in PostgreSQL".into()
         }
         (SqlxError::Tls(why), None) => format!(": TLS failed: {why}"),
         (_, None) => String::new(),
@@ -90,13 +90,13 @@ fn constraint_of(error: &dyn DatabaseError) -> Option<String> {
 /// SQLSTATE classes: appendix A of the PostgreSQL manual.
 fn classify(code: String, constraint: Option<String>, source: SqlxError) -> StoreError {
     match (code.get(..2).unwrap_or_default(), code.as_str()) {
-        // Deadlocks and lock time-outs are certain roll-backs.
+        // After a deadlock or a lock time-out, the transaction is rolled back.
         (_, "40P01" | "55P03") => StoreError::Locked(source),
-        // 57014: out of time. 53200: out of memory. 54: beyond a limit of the program.
+        // 57014: statement_timeout. 53200: out of memory. 54: program limit exceeded.
         (_, "57014" | "53200") | ("54", _) => StoreError::StatementLimit(source),
-        // 42P01: no schema yet. 25006: a standby, in the middle of a failover.
+        // 42P01: no schema yet. 25006: a standby, during a failover.
         (_, "42P01" | "25006") | ("08" | "3D" | "40" | "53" | "57" | "58", _) => StoreError::Unavailable(source),
-        // P0: raised by a trigger, which is as final as a constraint.
+        // P0: raised by a trigger, and as final as a constraint.
         ("22" | "23" | "P0", _) => StoreError::Refused { constraint, source },
         _ => StoreError::Unexpected(source),
     }

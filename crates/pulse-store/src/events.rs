@@ -1,4 +1,4 @@
-//! Reading events: one, a page, and how many still wait.
+//! Reads of events: one event, a page, and the number of unprocessed ones.
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
@@ -7,10 +7,9 @@ use sqlx::types::Json;
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// A whole event, every column of the replaced system's model and `task_id`. JSON is kept as text, because a large number
-/// would lose digits as a double.
+/// A row of `events`. JSON stays text, because a large number would lose digits as a double.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the columns are documented in the migration and in the HTTP contract")]
+#[expect(missing_docs, reason = "the migration and the OpenAPI document describe the columns")]
 pub struct StoredEvent {
     pub id: i64,
     pub user_id: i64,
@@ -30,52 +29,52 @@ pub struct StoredEvent {
     pub task_id: uuid::Uuid,
 }
 
-/// Which of a user's events to list; `None` is any.
+/// Conditions on a user's events, combined with AND; `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// Exactly this type.
+    /// Equal to `event_type`.
     pub event_type: Option<String>,
-    /// Exactly this name.
+    /// Equal to `event_name`.
     pub event_name: Option<String>,
-    /// Exactly this source.
+    /// Equal to `source`.
     pub source: Option<String>,
-    /// Exactly this session.
+    /// Equal to `session_id`.
     pub session_id: Option<String>,
-    /// Processed, or not.
+    /// Equal to `processed`.
     pub processed: Option<bool>,
-    /// Accepted at or after.
+    /// Accepted at or after this time.
     pub from: Option<DateTime<Utc>>,
-    /// Accepted before.
+    /// Accepted before this time.
     pub to: Option<DateTime<Utc>>,
 }
 
-/// Where a page starts.
+/// First row of a page.
 #[derive(Debug, Clone, Copy)]
 pub enum PageStart {
-    /// Behind this many events.
+    /// Skips this many events; the cost grows with the number.
     Offset(i64),
-    /// Behind the event with this time and id.
+    /// Starts after the event with this `created_at` and id.
     After(DateTime<Utc>, i64),
 }
 
-/// How many of a user's events still wait. All figures count events.
+/// A user's unprocessed events. All figures count events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnprocessedEvents {
-    /// RequeuedTask or buried.
+    /// In unsettled or dead tasks.
     pub unprocessed: i64,
-    /// Buried.
+    /// In dead tasks.
     pub failed: i64,
-    /// Of the oldest owed task.
+    /// Age of the oldest unsettled task; `None` without one.
     pub oldest_age_seconds: Option<f64>,
-    /// In a task that waits for its retry.
+    /// In tasks that wait for their next attempt.
     pub retrying: i64,
 }
 
 impl Store {
-    /// The user's event with this id.
+    /// Returns an event of the user; `None` if the event does not exist or has another owner.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_event(&self, user_id: i64, id: i64) -> Result<Option<StoredEvent>, StoreError> {
         let event = sqlx::query_as!(
             StoredEvent,
@@ -91,10 +90,10 @@ impl Store {
         Ok(event)
     }
 
-    /// A page of the user's events, newest first.
+    /// Returns at most `limit` events of the user, newest first.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::StatementLimit`] after 5 s; [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn list_events(
         &self,
         user_id: i64,
@@ -142,13 +141,13 @@ impl Store {
         Ok(events)
     }
 
-    /// How many of the user's events still wait: read from the owed and the buried tasks, so it costs the user's
-    /// backlog, not the user's history.
+    /// Counts the user's unprocessed events. Reads `tasks` and `dead_tasks`, so the cost grows with the user's backlog and
+    /// not with the user's history.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn count_unprocessed(&self, user_id: i64) -> Result<UnprocessedEvents, StoreError> {
-        let owed = sqlx::query!(
+        let unsettled = sqlx::query!(
             r#"SELECT coalesce(sum(cardinality(event_ids)), 0) AS "events!",
                       coalesce(sum(cardinality(event_ids)) FILTER (WHERE enqueued_at IS NULL), 0) AS "retrying!",
                       extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
@@ -164,10 +163,10 @@ impl Store {
         .fetch_one(&self.pool)
         .await?;
         Ok(UnprocessedEvents {
-            unprocessed: owed.events + failed,
+            unprocessed: unsettled.events + failed,
             failed,
-            oldest_age_seconds: owed.oldest_age_seconds,
-            retrying: owed.retrying,
+            oldest_age_seconds: unsettled.oldest_age_seconds,
+            retrying: unsettled.retrying,
         })
     }
 }

@@ -1,41 +1,41 @@
-//! What only PostgreSQL knows about the backlog, and the upkeep of partitions and totals. All figures count tasks.
+//! The backlog as PostgreSQL knows it, and maintenance of partitions and running totals. All figures count tasks.
 
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// The backlog as PostgreSQL sees it.
+/// Counts of unsettled and dead tasks, and running totals.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backlog {
-    /// Every unsettled task.
+    /// Unsettled tasks: pending, running or retrying.
     pub unsettled: i64,
-    /// Due now and not leased: in the stream, or waiting for the sweep.
+    /// Due now and not leased: on the stream, or waiting for the requeue job.
     pub due: i64,
-    /// Due now, and Redis has not been told of this run.
+    /// Due now and not on the stream.
     pub due_not_enqueued: i64,
-    /// Waiting for its retry.
+    /// Not due yet.
     pub delayed: i64,
-    /// Given up.
+    /// Dead letters.
     pub dead: i64,
-    /// Milliseconds until the next retry is due.
+    /// Milliseconds until the next retry is due; `None` without one.
     pub next_due_ms: Option<i64>,
-    /// Age of the oldest unsettled task.
+    /// Age of the oldest unsettled task; 0 without one.
     pub oldest_age_seconds: f64,
-    /// Tasks accepted, ever.
+    /// Tasks accepted since the database was created.
     pub accepted_total: i64,
-    /// Tasks that workers finished or dead, ever.
+    /// Tasks that workers completed or dead-lettered since the database was created.
     pub settled_total: i64,
-    /// Time of fully busy workers, ever, in milliseconds: `settled_total` divided by it is what one of them can do.
-    /// Two workers of which half is in use count as one; see pulse-worker's `busy.rs`.
+    /// Busy time of workers since the database was created, in milliseconds. `settled_total` divided by it is the
+    /// throughput of one fully busy worker. Two half-busy workers count as one: see pulse-worker's `busy.rs`.
     pub busy_worker_ms: i64,
-    /// Rows that no monthly partition foresaw; must be 0.
+    /// Rows of `events` outside the monthly partitions; should be 0.
     pub default_partition_rows: i64,
 }
 
 impl Store {
-    /// Reads the backlog.
+    /// Reads the backlog. The cost grows with the number of unsettled tasks.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn backlog(&self) -> Result<Backlog, StoreError> {
         let backlog = sqlx::query_as!(
             Backlog,
@@ -62,10 +62,10 @@ impl Store {
         Ok(backlog)
     }
 
-    /// Creates the monthly partitions that are missing up to `months_ahead`; returns how many were.
+    /// Creates missing monthly partitions up to `months_ahead` months ahead; returns the number.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn ensure_partitions(&self, months_ahead: i32) -> Result<i32, StoreError> {
         let created = sqlx::query_scalar!(
             r#"SELECT ensure_month_partitions('events', $1) + ensure_month_partitions('task_history', $1) AS "created!""#,
@@ -76,10 +76,10 @@ impl Store {
         Ok(created)
     }
 
-    /// Adds the totals of writers that have been silent for an hour into one row, so that restarts leave no rows behind.
+    /// Adds the totals of writers that wrote nothing for an hour to one row, so that each restart does not leave rows.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn fold_throughput(&self) -> Result<(), StoreError> {
         sqlx::query!(
             "WITH silent AS (

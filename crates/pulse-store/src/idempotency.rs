@@ -1,4 +1,4 @@
-//! The Idempotency-Key: one stored answer per user, route and key, for 24 hours, in the transaction of the events.
+//! Idempotency-Key: one stored answer per user, route and key for 24 hours, committed with the events.
 
 use std::collections::HashMap;
 
@@ -9,20 +9,20 @@ use crate::accept::{AcceptError, Acceptance, NewTask, insert};
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// A key that a client sent, with what its answer will say.
+/// A key that a client sent, with the answer to store.
 #[derive(Debug, Clone)]
 pub struct NewKey {
-    /// The route it was sent to.
+    /// Route of the request.
     pub route: &'static str,
     /// The key, 1 to 255 visible ASCII characters.
     pub key: String,
-    /// SHA-256 of the body.
+    /// SHA-256 of the body and of the `Prefer: handling` that applies.
     pub fingerprint: [u8; 32],
-    /// What a replay repeats beside the ids.
+    /// Parts of the answer to repeat, besides the ids.
     pub replay: serde_json::Value,
 }
 
-/// Why a key was refused.
+/// A key that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyConflict {
     /// The key was used with another body.
@@ -33,7 +33,7 @@ pub enum KeyConflict {
     InProgress,
 }
 
-/// What a stored key answers with.
+/// A stored answer.
 struct Stored {
     fingerprint: Vec<u8>,
     task_id: Uuid,
@@ -62,8 +62,8 @@ fn name(task: &NewTask) -> Option<KeyName<'_>> {
 
 /// Accepts the tasks whose key is new, or that have none, and replays the others, in one transaction.
 ///
-/// Two requests with one key in one group are one insert and one replay. A twin in another transaction makes us wait
-/// for its end, `lock_timeout` at the most.
+/// Of two requests with the same key in one group, one is inserted and one is replayed. If another transaction inserts the
+/// same key, this one waits for its end, at most `lock_timeout`.
 pub(crate) async fn commit_with_keys(
     connection: &mut PgConnection,
     tasks: &[NewTask],
@@ -76,7 +76,7 @@ pub(crate) async fn commit_with_keys(
     if !fresh.is_empty() {
         let ids = insert(&mut transaction, &fresh, writer).await?;
         inserted.extend(fresh.iter().map(|task| task.id).zip(ids));
-        remember(&mut transaction, tasks, &won, &inserted).await?;
+        store_event_ids(&mut transaction, tasks, &won, &inserted).await?;
     }
     let stored = find(&mut transaction, tasks).await?;
     transaction.commit().await?;
@@ -94,11 +94,11 @@ pub(crate) async fn commit_with_keys(
         .collect())
 }
 
-/// Inserts the keys that nobody used within 24 hours; returns the tasks that won theirs.
+/// Inserts the keys that were not used within 24 hours; returns the tasks whose key was inserted.
 async fn reserve(connection: &mut PgConnection, tasks: &[NewTask]) -> Result<Vec<Uuid>, StoreError> {
     let mut keyed: Vec<(KeyName<'_>, &NewTask, &NewKey)> =
         tasks.iter().filter_map(|task| Some((name(task)?, task, task.key.as_ref()?))).collect();
-    // Sorted, so that two groups never wait for each other; the first of two twins wins.
+    // Sorted, so that two groups cannot deadlock. Of two requests with the same key, the first one is kept.
     keyed.sort_by_key(|(name, ..)| *name);
     keyed.dedup_by_key(|(name, ..)| *name);
     let users: Vec<i64> = keyed.iter().map(|(_, task, _)| task.user_id).collect();
@@ -129,8 +129,8 @@ async fn reserve(connection: &mut PgConnection, tasks: &[NewTask]) -> Result<Vec
     Ok(won)
 }
 
-/// Stores the event ids with the keys that were won.
-async fn remember(
+/// Stores the event ids with the inserted keys.
+async fn store_event_ids(
     connection: &mut PgConnection,
     tasks: &[NewTask],
     won: &[Uuid],
@@ -186,10 +186,10 @@ async fn find(
 }
 
 impl Store {
-    /// Deletes the keys that are older than 24 hours, at most `limit` of them; returns how many there were.
+    /// Deletes at most `limit` keys that are older than 24 hours; returns the number.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn expire_idempotency_keys(&self, limit: i64) -> Result<u64, StoreError> {
         let deleted = sqlx::query!(
             "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(

@@ -1,14 +1,14 @@
-//! PostgreSQL, the truth: accept, claim, settle, sweep, read.
+//! PostgreSQL, the source of truth: accept, claim, settle, requeue, read.
 //!
-//! All SQL of the project is here, checked at compile time, one file per verb or table. Guarantees:
+//! All SQL of the project is in this crate, checked at compile time, one file per verb or table. Guarantees:
 //!
-//! * **accept** commits events, their task and the idempotency key in one transaction, before anybody hears of them;
-//! * **claim** gives a task to one worker for the time of a lease, by PostgreSQL's clock;
-//! * **settle** applies effects and moves the task in one transaction, and only for the newest lease: effects happen
-//!   exactly once, however often a task runs;
-//! * **sweep** finds what Redis cannot deliver any more.
+//! * **accept** commits events, their task and the idempotency key in one transaction;
+//! * **claim** leases a task to one worker, for a time measured by PostgreSQL's clock;
+//! * **settle** applies effects and moves the task in one transaction, and only with the latest fencing token: effects
+//!   happen exactly once, however often a task runs;
+//! * **requeue** finds tasks that Redis can no longer deliver.
 //!
-//! It knows nothing of Redis or HTTP, and never migrates by itself.
+//! The crate does not depend on Redis or HTTP, and migrates only when [`Store::migrate`] is called.
 
 mod accept;
 mod claim;

@@ -1,9 +1,9 @@
-//! The schema: plan, apply, and whether this binary knows it.
+//! Migrations: plan, apply, and check whether this binary supports the schema.
 //!
-//! Expand and contract only, never down. Each file of `migrations/` opens with `-- additive: yes` or `no`; additive means
-//! that an older binary runs on it. What was applied is recorded with its checksum in a table of ours, so that an older
-//! binary can tell whether it may run on a newer schema. One migration is one transaction; an advisory lock per
-//! database keeps two of us apart.
+//! Schema changes expand and contract; there are no down migrations. Each file of `migrations/` starts with
+//! `-- additive: yes` or `-- additive: no`. An older binary can run on a schema whose newer migrations are all additive;
+//! the table `pulse_migrations` records what was applied, with checksums, so that it can check that. One migration is one
+//! transaction. An advisory lock per database admits one migration process at a time.
 
 use std::time::Duration;
 
@@ -17,79 +17,79 @@ use crate::error::StoreError;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
-/// The advisory lock's key: "pulse" in ASCII.
+/// Key of the advisory lock: "pulse" in ASCII.
 const LOCK: i64 = 0x70_756c_7365;
 
-/// What `migrate` would do.
+/// The migrations that [`Store::migrate`] would apply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MigrationPlan {
-    /// The newest applied version; 0 for an empty database.
+    /// Latest applied version; 0 for an empty database.
     pub current: i64,
-    /// What would be applied, in order.
+    /// Migrations to apply, in order.
     pub pending: Vec<PendingMigration>,
-    /// Of the binary, the current version and the pending versions with their checksums.
+    /// SHA-256 over the binary, the current version and the pending versions with their checksums, in hex.
     pub hash: String,
-    /// Applied migrations that this binary does not know, and may run on.
+    /// Number of applied migrations that are newer than this binary; all of them are additive.
     pub ahead: usize,
-    /// Who the database belongs to, if anybody.
+    /// Instance that owns the database; `None` before the first migration.
     pub instance: Option<String>,
 }
 
-/// A migration that was not applied yet.
+/// A migration that is not applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PendingMigration {
-    /// Its time stamp.
+    /// Version: the time stamp in the name of the file.
     pub version: i64,
-    /// What it does, from the file's name.
+    /// Description from the name of the file.
     pub name: String,
-    /// Whether an older binary runs on it.
+    /// Whether older binaries can run after it.
     pub additive: bool,
     /// SHA-384 of the file, in hex.
     pub checksum: String,
 }
 
-/// What `migrate` may do.
+/// Options of [`Store::migrate`].
 #[derive(Debug, Clone)]
 pub struct MigrateConfig {
-    /// Who the database is for.
+    /// Instance that uses the database.
     pub instance: String,
-    /// Names the binary in the plan's hash: its version or image.
+    /// Version or image of the binary, a part of the plan's hash.
     pub binary: String,
-    /// Refuse any other plan.
+    /// Hash of the only plan to apply; `None` applies any.
     pub expect_plan: Option<String>,
-    /// Apply migrations that are not additive.
+    /// Whether to apply migrations that are not additive.
     pub allow_destructive: bool,
-    /// Take a database over that belongs to another instance.
+    /// Whether to take over a database that another instance owns.
     pub take_over: bool,
 }
 
-/// Why nothing, or not all, was applied. Each migration that was is recorded.
+/// A failed migration. `pulse_migrations` records the migrations that were applied before it.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// An applied file was changed.
-    #[error("migration {version} was applied with another checksum: restore the file as it was released")]
+    /// The file of an applied migration was changed.
+    #[error("migration {version} was applied with another checksum: restore the released file")]
     Checksum {
-        /// The changed file.
+        /// Version of the changed file.
         version: i64,
     },
     /// A pending migration breaks older binaries.
     #[error("migration {version} is not additive: stop the older version first, then pass --allow-destructive")]
     Destructive {
-        /// The first such file.
+        /// Version of the first such migration.
         version: i64,
     },
-    /// A newer binary migrated this database, and not additively.
-    #[error("the schema is at version {version}, which this binary does not know: deploy the newer version")]
+    /// A newer binary applied a migration that is not additive.
+    #[error("this binary does not support version {version} of the schema: deploy the newer version")]
     SchemaAhead {
-        /// The first unknown version.
+        /// First unsupported version.
         version: i64,
     },
-    /// The plan is not the approved one.
-    #[error("the plan is {actual}, not the expected {expected}: look at it with --plan and approve it again")]
+    /// The plan differs from the approved one.
+    #[error("the plan is {actual}, not the expected {expected}: read it with --plan and approve it again")]
     PlanChanged {
-        /// What was approved.
+        /// Hash of the approved plan.
         expected: String,
-        /// What would be done.
+        /// Hash of the present plan.
         actual: String,
     },
     /// The database belongs to another instance.
@@ -97,15 +97,15 @@ pub enum MigrateError {
         "the database belongs to the instance `{owner}`: use another database, or rename its owner with --take-over"
     )]
     OtherInstance {
-        /// Its owner.
+        /// Instance that owns the database.
         owner: String,
     },
     /// PostgreSQL refused a statement of a migration. Nothing of that migration was applied.
     #[error("migration {version} failed")]
     Failed {
-        /// The file.
+        /// Version of the migration.
         version: i64,
-        /// What PostgreSQL said.
+        /// The error of PostgreSQL.
         #[source]
         source: sqlx::Error,
     },
@@ -115,7 +115,7 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    /// What a statement of a migration came to, unless PostgreSQL was away or somebody else held a lock.
+    /// Classifies the error of a statement of a migration.
     fn of(version: i64, source: sqlx::Error) -> Self {
         let code = source.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         match code.as_deref() {
@@ -139,7 +139,7 @@ struct Applied {
 }
 
 impl Store {
-    /// What [`Store::migrate`] would do.
+    /// Computes the plan without applying it.
     ///
     /// # Errors
     /// [`MigrateError::Checksum`], [`MigrateError::SchemaAhead`] or [`MigrateError::Store`].
@@ -149,12 +149,12 @@ impl Store {
         plan(&applied, instance, binary)
     }
 
-    /// Applies what is pending; returns the plan that was carried out.
+    /// Applies the pending migrations; returns the plan that was applied.
     ///
     /// # Errors
     /// [`MigrateError`].
     pub async fn migrate(&self, config: &MigrateConfig) -> Result<MigrationPlan, MigrateError> {
-        // Migrations may take longer than a request, and the connection's settings are not for anybody else.
+        // Migrations may take longer than a request, and the connection keeps its settings, so it is not pooled.
         let mut connection = self.pool.acquire().await?.detach();
         // No lock time-out at first: another migration is at work, and it will end.
         sqlx::raw_sql("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0")
@@ -168,10 +168,10 @@ impl Store {
         result
     }
 
-    /// Whether this binary may run on the schema: `Ok(None)`, or what stands in the way.
+    /// Returns why this binary cannot run on the schema, or `None` if it can.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn schema_problem(&self) -> Result<Option<String>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let (applied, instance) = read_ledger(&mut connection).await?;
@@ -183,7 +183,7 @@ impl Store {
     }
 }
 
-/// What was applied, and who owns the database; nothing if there is no ledger yet.
+/// Reads the applied migrations and the owner of the database; empty before the first migration.
 async fn read_ledger(connection: &mut PgConnection) -> Result<(Vec<Applied>, Option<String>), StoreError> {
     let exists = sqlx::query_scalar!(r#"SELECT to_regclass('pulse_migrations') IS NOT NULL AND to_regclass('pulse_database') IS NOT NULL AS "exists!""#)
         .fetch_one(&mut *connection)
@@ -257,7 +257,7 @@ async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -
         let migration =
             MIGRATOR.iter().find(|known| known.version == pending.version).expect("planned from the same list");
         let mut transaction = connection.begin().await?;
-        // Safe: the text is a file of ours, embedded at build time.
+        // Safe: the text is a file of this repository, embedded at build time.
         let statements = sqlx::raw_sql(AssertSqlSafe(migration.sql.as_str().to_owned()));
         let applied = statements.execute(&mut *transaction).await;
         applied.map_err(|source| MigrateError::of(pending.version, source))?;
@@ -283,22 +283,22 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// How long a role waits between two looks at a schema that it does not know yet.
+/// Interval at which a waiting role checks the schema.
 const SCHEMA_POLL: Duration = Duration::from_secs(1);
 
 impl Store {
-    /// Returns once this binary may run on the schema; says at most once per reason why it waits.
+    /// Waits until this binary can run on the schema. Logs each reason once.
     pub async fn wait_for_schema(&self) {
-        let mut told = String::new();
+        let mut logged = String::new();
         loop {
             let reason = match self.schema_problem().await {
                 Ok(None) => return,
                 Ok(Some(problem)) => problem,
                 Err(error) => error.to_string(),
             };
-            if reason != told {
-                tracing::warn!(reason, "waiting for a schema that this version knows");
-                told = reason;
+            if reason != logged {
+                tracing::warn!(reason, "waiting for a schema that this version supports");
+                logged = reason;
             }
             tokio::time::sleep(SCHEMA_POLL).await;
         }

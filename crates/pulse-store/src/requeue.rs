@@ -1,4 +1,4 @@
-//! Sweep: find owed tasks that Redis can no longer deliver, so that they are enqueued again.
+//! Requeue: finds unsettled tasks that Redis can no longer deliver, so that the scheduler enqueues them again.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -6,37 +6,37 @@ use uuid::Uuid;
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// A task id to be told to Redis, with its trace context.
+/// A task to enqueue again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequeuedTask {
-    /// The task.
+    /// Id of the task.
     pub task_id: Uuid,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
-    /// Its lease had ended: the worker went away in the middle of an attempt.
+    /// Its lease expired: the worker died during an attempt.
     pub crashed: bool,
 }
 
 impl Store {
-    /// PostgreSQL's time.
+    /// Returns PostgreSQL's time.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
         Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pool).await?)
     }
 
-    /// Marks up to `limit` tasks as enqueued now, and returns them to be told to Redis:
+    /// Marks up to `limit` tasks as enqueued now, and returns them for the stream:
     ///
-    /// * due retries, which Redis has never heard of;
-    /// * expired leases;
+    /// * due retries, which are not on the stream;
+    /// * tasks with an expired lease;
     /// * lost tasks: not leased, and enqueued before `lost_before`, the time up to which the stream was delivered.
     ///
-    /// The first have an index of their own; the others were delivered once, and the stream is first in, first out,
-    /// so none of them is younger than `delivered_until`: a long backlog behind that is not looked at.
+    /// Retries have their own partial index. The others were delivered once, and the stream is first in, first out, so all
+    /// of them are older than `delivered_until`: the backlog after that time is not read.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]. No task is marked.
     pub async fn requeue(
         &self,
         lost_before: DateTime<Utc>,
@@ -72,10 +72,10 @@ impl Store {
         Ok(requeued)
     }
 
-    /// Takes back the mark of tasks that Redis could not be told of, so that the next sweep finds them.
+    /// Clears the mark of tasks that could not be enqueued, so that the next requeue finds them.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]. The tasks count as lost after the time that the scheduler allows.
     pub async fn unmark_enqueued(&self, ids: &[Uuid]) -> Result<(), StoreError> {
         sqlx::query!("UPDATE tasks SET enqueued_at = NULL WHERE id = ANY ($1) AND lease_until IS NULL", ids)
             .execute(&self.pool)

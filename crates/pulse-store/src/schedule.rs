@@ -1,7 +1,7 @@
-//! Who leads, and which tick of which job was fired.
+//! Leader election of schedulers, and the last run of each job.
 //!
-//! A lease has a term that grows with every change of holder. Firing a tick needs the current term, so a leader that
-//! slept through the end of its lease fires nothing.
+//! A lease has a term that grows with each change of holder. A run of a job needs the current term, so a leader that was
+//! paused past the end of its lease runs nothing.
 
 use std::time::Duration;
 
@@ -10,44 +10,44 @@ use chrono::{DateTime, Utc};
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// A lease that is ours until it expires.
+/// A lease that this process holds until it expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaderLease {
-    /// What is led.
+    /// Name of the lease.
     pub name: &'static str,
-    /// Who leads.
+    /// Name of the leader.
     pub holder: String,
-    /// Grows with every change of holder.
+    /// Grows with each change of holder.
     pub term: i64,
 }
 
-/// A job that may be due.
+/// A job with its last run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// The job.
+    /// Name of the job.
     pub name: String,
-    /// The newest tick that was fired.
+    /// Scheduled time of the last run.
     pub last_tick: DateTime<Utc>,
 }
 
 impl Store {
-    /// Takes the lease `name`, or renews it, for `ttl`, and reads PostgreSQL's time; `None` while somebody else holds it.
+    /// Acquires or renews the lease `name` for `ttl`, and reads PostgreSQL's time; `None` while another holder has it.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn lead(
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn acquire_lease(
         &self,
         name: &'static str,
         holder: &str,
         ttl: Duration,
     ) -> Result<Option<(LeaderLease, DateTime<Utc>)>, StoreError> {
-        let held = sqlx::query!(
-            r#"INSERT INTO leases AS held (name, holder, term, expires_at)
+        let lease = sqlx::query!(
+            r#"INSERT INTO leases AS current (name, holder, term, expires_at)
              VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3))
              ON CONFLICT (name) DO UPDATE
              SET holder = excluded.holder, expires_at = excluded.expires_at,
-                 term = held.term + CASE WHEN held.holder = excluded.holder THEN 0 ELSE 1 END
-             WHERE held.holder = excluded.holder OR held.expires_at < clock_timestamp()
+                 term = current.term + CASE WHEN current.holder = excluded.holder THEN 0 ELSE 1 END
+             WHERE current.holder = excluded.holder OR current.expires_at < clock_timestamp()
              RETURNING term, clock_timestamp() AS "now!""#,
             name,
             holder,
@@ -55,19 +55,19 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(held.map(|held| (LeaderLease { name, holder: holder.to_owned(), term: held.term }, held.now)))
+        Ok(lease.map(|lease| (LeaderLease { name, holder: holder.to_owned(), term: lease.term }, lease.now)))
     }
 
-    /// Gives the lease up, so that the next holder need not wait for its end.
+    /// Releases the lease, so that the next holder does not wait for its end.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn resign(&self, leadership: &LeaderLease) -> Result<(), StoreError> {
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn release_lease(&self, lease: &LeaderLease) -> Result<(), StoreError> {
         sqlx::query!(
             "UPDATE leases SET expires_at = clock_timestamp() WHERE name = $1 AND holder = $2 AND term = $3",
-            leadership.name,
-            leadership.holder,
-            leadership.term,
+            lease.name,
+            lease.holder,
+            lease.term,
         )
         .execute(&self.pool)
         .await?;
@@ -78,7 +78,7 @@ impl Store {
     /// otherwise the job would not run until the clock reaches it.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn register_schedules(&self, jobs: &[&str]) -> Result<(), StoreError> {
         sqlx::query!(
             "INSERT INTO schedules AS known (name) SELECT unnest($1::text[])
@@ -90,10 +90,10 @@ impl Store {
         Ok(())
     }
 
-    /// All jobs, and PostgreSQL's time.
+    /// Returns all jobs by name, and PostgreSQL's time.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn schedules(&self) -> Result<(Vec<Schedule>, DateTime<Utc>), StoreError> {
         let schedules = sqlx::query_as!(Schedule, "SELECT name, last_tick FROM schedules ORDER BY name")
             .fetch_all(&self.pool)
@@ -101,24 +101,24 @@ impl Store {
         Ok((schedules, self.now().await?))
     }
 
-    /// Fires `tick` of a job, if nobody did and the leadership still holds: true for exactly one caller.
+    /// Records the run of a job at `tick`; true for exactly one caller, and only while the lease is valid.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn fire(&self, name: &str, tick: DateTime<Utc>, leadership: &LeaderLease) -> Result<bool, StoreError> {
-        let fired = sqlx::query!(
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn record_tick(&self, name: &str, tick: DateTime<Utc>, lease: &LeaderLease) -> Result<bool, StoreError> {
+        let recorded = sqlx::query!(
             "UPDATE schedules SET last_tick = $2
              WHERE name = $1 AND last_tick < $2
                AND EXISTS (SELECT FROM leases WHERE leases.name = $3 AND holder = $4 AND leases.term = $5
                                                     AND expires_at > clock_timestamp())",
             name,
             tick,
-            leadership.name,
-            leadership.holder,
-            leadership.term,
+            lease.name,
+            lease.holder,
+            lease.term,
         )
         .execute(&self.pool)
         .await?;
-        Ok(fired.rows_affected() == 1)
+        Ok(recorded.rows_affected() == 1)
     }
 }

@@ -1,24 +1,24 @@
-//! Settings of PostgreSQL that break the promise, each with its fix.
+//! Settings of PostgreSQL on which durability depends, with the fix for each unsafe value.
 
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// One setting, looked at.
+/// A setting as the server reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// Its name.
+    /// Name in `pg_settings`, or of the function that was called.
     pub name: &'static str,
-    /// What it is.
+    /// Current value.
     pub value: String,
-    /// What to do, if it breaks the promise.
+    /// What to do; `None` if the value is safe.
     pub fix: Option<&'static str>,
 }
 
 impl Store {
-    /// Looks at the settings that durability and the statements rest on.
+    /// Reads the settings that durability and the statements depend on.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn settings(&self) -> Result<Vec<Setting>, StoreError> {
         let row = sqlx::query!(
             r#"SELECT current_setting('server_version_num')::int AS "version!", current_setting('server_version') AS "version_text!",
@@ -47,7 +47,7 @@ impl Store {
                 "synchronous_commit",
                 row.synchronous_commit.clone(),
                 row.synchronous_commit != "off",
-                "set synchronous_commit = on for this database: with off, a 202 is given before the event is durable",
+                "set synchronous_commit = on for this database: with off, the API answers 202 before the event is durable",
             ),
             setting(
                 "server_encoding",

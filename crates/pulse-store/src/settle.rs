@@ -1,7 +1,7 @@
-//! Settle: what became of claimed tasks, each change guarded by its lease.
+//! Settle: records the outcome of claimed tasks, guarded by the fencing token.
 //!
-//! A task is settled once: the statement that finds the lease number it claimed with moves the task and, in the same
-//! transaction, applies the effects to its events. A stale worker finds nothing and changes nothing.
+//! A task is settled once: the statement that finds the fencing token of the claim moves the task and, in the same
+//! transaction, applies the effects to its events. A worker whose lease expired finds no row and changes nothing.
 
 use std::time::Duration;
 
@@ -13,70 +13,70 @@ use uuid::Uuid;
 use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
 
-/// What became of one claimed task.
+/// The outcome of one claimed task.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    /// The task.
+    /// Id of the task.
     pub task_id: Uuid,
-    /// The lease number that it was claimed with.
+    /// Fencing token of the claim.
     pub fencing_token: i64,
-    /// What became of it.
+    /// How the attempt ended.
     pub outcome: Outcome,
 }
 
-/// What becomes of a task.
+/// How an attempt ends.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// Done: the effects on all of its events.
+    /// Completed, with the effects on all events of the task.
     Completed(Vec<Effect>),
-    /// Its events are gone, because their user was deleted.
+    /// The events were deleted with their user.
     Orphaned,
-    /// Run again after `delay`.
+    /// Failed; the task runs again after `delay`.
     Retry {
-        /// From now, by PostgreSQL's clock.
+        /// Time until the next attempt, by PostgreSQL's clock.
         delay: Duration,
-        /// What went wrong.
+        /// The failed attempt.
         attempt: Attempt,
     },
-    /// Given up: kept for replay.
+    /// Failed for the last time; the task moves to `dead_tasks`.
     DeadLetter(Attempt),
-    /// Handed back untouched, without using up the attempt: the worker is draining.
+    /// Released by a draining worker. The attempt does not count.
     Release,
 }
 
-/// The effect on one event.
+/// The effect of a task on one event.
 #[derive(Debug, Clone)]
 pub struct Effect {
-    /// The event.
+    /// Id of the event.
     pub event_id: i64,
-    /// Finds its partition.
+    /// `created_at` of the event, which finds its partition.
     pub created_at: DateTime<Utc>,
-    /// The JSON text of its properties.
+    /// Properties of the event, as JSON text.
     pub properties: String,
 }
 
-/// Settles on a connection of its own.
+/// Settles tasks on a dedicated connection.
 pub struct Settler {
     connection: DedicatedConnection,
     writer: String,
-    /// Busy time that is not in the running totals yet.
+    /// Busy time that is not yet in the running totals.
     unreported: Duration,
 }
 
 impl Settler {
-    /// Counts in the running totals under `writer`, which is unique to this settler.
+    /// `writer` is the name in the running totals, and must be unique.
     pub fn new(store: &Store, writer: String) -> Self {
-        Self { connection: store.connection(), writer, unreported: Duration::ZERO }
+        Self { connection: store.dedicated_connection(), writer, unreported: Duration::ZERO }
     }
 
-    /// Settles all of `settlements`, one transaction per kind of outcome, until one fails; returns the tasks that were
-    /// still ours and are settled, also when a later kind failed.
+    /// Settles `settlements`, one transaction per kind of outcome, until one fails. Returns the tasks that were settled,
+    /// even if a later kind failed; a task whose lease was lost is not among them.
     ///
-    /// `busy` is the worker's busy time since the last call; it goes into the running totals with the first transaction
-    /// that commits.
+    /// `busy` is the worker's busy time since the last call. The first transaction that commits adds it to the running
+    /// totals.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if PostgreSQL refused an effect: split what is not settled, and try again.
+    /// [`StoreError::Refused`] if PostgreSQL refused an effect: split the unsettled rest, and try again.
     pub async fn settle(&mut self, settlements: &[Settlement], busy: Duration) -> (Vec<Uuid>, Result<(), StoreError>) {
         self.unreported += busy;
         let mut settled = Vec::with_capacity(settlements.len());
@@ -116,7 +116,8 @@ impl Settler {
         Ok(())
     }
 
-    /// `IN (…) IS TRUE` is looked up in a hash; without `IS TRUE` it is a join, which on a connection compares each with each.
+    /// PostgreSQL 15 looks `IN (…) IS TRUE` up in a hash. Without `IS TRUE` it makes a join, which compares each row with each
+    /// other, because a dedicated connection allows nested loops only.
     async fn complete(&mut self, completed: &CompletedColumns<'_>) -> Result<Vec<Uuid>, StoreError> {
         let (writer, busy_us) = (self.writer.as_str(), microseconds(self.unreported));
         let settled = self
@@ -273,7 +274,7 @@ fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The columns of tasks that are done, and of the effects on their events.
+/// Columns of completed and orphaned tasks, and of the effects on their events.
 #[derive(Default)]
 struct CompletedColumns<'a> {
     task_id: Vec<Uuid>,
@@ -298,7 +299,7 @@ impl<'a> CompletedColumns<'a> {
     }
 }
 
-/// The columns of tasks whose attempt ended without effects.
+/// Columns of tasks whose attempt had no effect.
 #[derive(Default)]
 struct AttemptColumns<'a> {
     task_id: Vec<Uuid>,
@@ -321,10 +322,11 @@ impl<'a> AttemptColumns<'a> {
 }
 
 impl Store {
-    /// Buries up to `limit` tasks whose last allowed attempt ended with the worker: reason `crash`.
+    /// Dead-letters at most `limit` tasks whose worker died during the last attempt, with reason `crash`; returns the
+    /// number.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn dead_letter_crashed(&self, limit: i64) -> Result<u64, StoreError> {
         let dead = sqlx::query!(
             r#"WITH dead AS (
@@ -346,7 +348,7 @@ impl Store {
              FROM dead"#,
             limit,
             FailureReason::Crash.as_str(),
-            "the worker went away in the middle of the last attempt",
+            "the worker died during the last attempt",
         )
         .execute(&self.pool)
         .await?;

@@ -1,4 +1,4 @@
-//! Reading tasks, wherever they are, and what an administrator does with buried ones.
+//! Reads of tasks in any state, and administration of dead tasks.
 
 use chrono::{DateTime, Utc};
 use pulse_core::Attempt;
@@ -9,32 +9,32 @@ use uuid::Uuid;
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// A task as it is asked for: owed, settled or buried.
+/// A task: unsettled, settled or dead.
 #[derive(Debug, Clone)]
 pub struct TaskStatus {
-    /// The task.
+    /// Id of the task.
     pub id: Uuid,
     /// `process_event` or `process_events_batch`.
     pub kind: String,
-    /// `queued`, `running`, `retrying`, `processed`, `gone`, `cancelled` or `buried`.
+    /// `pending`, `running`, `retrying`, `completed`, `orphaned`, `cancelled` or `dead`.
     pub state: String,
-    /// Its events.
+    /// Ids of its events, in the order of the request.
     pub event_ids: Vec<i64>,
-    /// Attempts begun.
+    /// Number of attempts started.
     pub attempts: i32,
-    /// Attempts allowed; unknown once settled.
+    /// Maximum number of attempts; `None` once settled.
     pub max_attempts: Option<i32>,
-    /// The attempts that failed.
+    /// Failed attempts.
     pub errors: Json<Vec<Attempt>>,
-    /// When it was accepted.
+    /// Time of acceptance.
     pub created_at: DateTime<Utc>,
-    /// When the newest attempt began.
+    /// Start of the latest attempt.
     pub started_at: Option<DateTime<Utc>>,
-    /// When it was settled or buried.
+    /// Time of settlement; for a dead task, the time at which it was dead-lettered.
     pub settled_at: Option<DateTime<Utc>>,
-    /// When it runs next, if it waits for that.
+    /// Earliest time of the next attempt; `None` while it runs and once it is settled.
     pub next_run_at: Option<DateTime<Utc>>,
-    /// Who worked on it last.
+    /// Worker of the latest attempt.
     pub worker: Option<String>,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
@@ -42,41 +42,41 @@ pub struct TaskStatus {
     pub request_id: Option<String>,
 }
 
-/// A buried task, for a list.
+/// A dead task.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadTask {
-    /// The task.
+    /// Id of the task.
     pub id: Uuid,
-    /// Whose.
+    /// Owner of its events.
     pub user_id: i64,
     /// `process_event` or `process_events_batch`.
     pub kind: String,
-    /// Why it was given up.
+    /// Reason of the last failure.
     pub reason: String,
-    /// The newest error.
+    /// Error of the last attempt.
     pub error: Option<String>,
-    /// Its events.
+    /// Ids of its events, in the order of the request.
     pub event_ids: Vec<i64>,
-    /// Attempts begun.
+    /// Number of attempts started.
     pub attempts: i32,
-    /// Since when.
+    /// Time at which it was dead-lettered.
     pub dead_at: DateTime<Utc>,
 }
 
-/// Which buried tasks; at least one of the two is given, or everything is meant.
+/// Conditions on dead tasks, combined with AND; without any, all match.
 #[derive(Debug, Clone, Default)]
 pub struct DeadTaskFilter {
-    /// Exactly these.
+    /// Ids of tasks.
     pub ids: Option<Vec<Uuid>>,
-    /// With this reason.
+    /// Reason of the last failure.
     pub reason: Option<String>,
 }
 
 impl Store {
-    /// The user's task with this id.
+    /// Returns a task of the user; `None` if the task does not exist or has another owner.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_task(&self, user_id: i64, id: Uuid) -> Result<Option<TaskStatus>, StoreError> {
         let task = sqlx::query_as!(
             TaskStatus,
@@ -106,10 +106,10 @@ impl Store {
         Ok(task)
     }
 
-    /// Buried tasks, newest first.
+    /// Lists at most `limit` dead tasks, newest first.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn list_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<Vec<DeadTask>, StoreError> {
         let tasks = sqlx::query_as!(
             DeadTask,
@@ -126,11 +126,11 @@ impl Store {
         Ok(tasks)
     }
 
-    /// Makes buried tasks owed again, with all their attempts; returns how many. Ids, errors and the lease number go
-    /// on, so that a worker that slept since the first life cannot settle the second.
+    /// Makes at most `limit` dead tasks pending again, with all attempts; returns the number. Id, errors and fencing token
+    /// are kept, so that a worker that still runs an old attempt cannot settle the task.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn retry_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
         let retried = sqlx::query!(
             "WITH chosen AS (
@@ -153,10 +153,10 @@ impl Store {
         Ok(retried.rows_affected())
     }
 
-    /// Gives buried tasks up for good: they move to the history as `cancelled`; returns how many.
+    /// Cancels at most `limit` dead tasks, which moves them to `task_history`; returns the number.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn cancel_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
         let cancelled = sqlx::query!(
             "WITH chosen AS (

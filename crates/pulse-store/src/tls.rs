@@ -1,7 +1,7 @@
-//! Whether a connection is encrypted, and whom it believes.
+//! TLS of connections to PostgreSQL, and which certificates they trust.
 //!
-//! The URL says so as libpq has it (`sslmode`, `sslrootcert`), with one rule on top: whoever names a CA wants the server
-//! checked against it. libpq would take such a server unchecked if `sslmode` were left out.
+//! The URL decides as in libpq (`sslmode`, `sslrootcert`), with one more rule: a CA implies that the server is verified.
+//! libpq does not verify it if `sslmode` is absent.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use crate::connection::Store;
 use crate::error::{ConfigError, StoreError};
 
-/// `options` of `url`, with the CA that was given beside it.
+/// Applies the TLS settings of `url` and the CA to `options`.
 pub(crate) fn secure(
     options: PgConnectOptions,
     url: &str,
@@ -26,7 +26,7 @@ pub(crate) fn secure(
         }
     };
     if options.get_socket().is_some() {
-        // As libpq has it; without that, each connection would ask first.
+        // As in libpq. Otherwise each connection would ask for TLS first.
         return match ca.or(of_url.as_ref()) {
             Some(_) => refuse("a unix socket has no TLS: leave out the CA"),
             None => Ok(options.ssl_mode(PgSslMode::Disable)),
@@ -39,7 +39,7 @@ pub(crate) fn secure(
                 "sslmode=verify-ca checks no name, and any server has a certificate of some public CA: give the \
                  certificate of yours as CA file, or say sslmode=verify-full",
             ),
-            // No certificates of our own: the system's alone.
+            // Only the system's certificates.
             (Some(_), _) => Ok(options.ssl_root_cert_from_pem(Vec::new()).ssl_mode(PgSslMode::VerifyFull)),
             (None, _) => Ok(options),
         };
@@ -61,10 +61,10 @@ fn parameter(url: &str, names: &[&str]) -> Option<String> {
 }
 
 impl Store {
-    /// Whether a connection is encrypted now.
+    /// Opens a connection and reports its encryption.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn encryption(&self) -> Result<Encryption, StoreError> {
         let options = self.options();
         if options.get_socket().is_some() {

@@ -1,4 +1,4 @@
-//! Users: whose events they are.
+//! Users: the owners of events.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -6,24 +6,24 @@ use serde::Serialize;
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// A user.
+/// A row of `users`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct User {
-    /// The user's id.
+    /// Primary key.
     pub id: i64,
     /// The `sub` of the user's tokens.
     pub subject: String,
-    /// When the user was first seen.
+    /// Time of creation, which is the first use of a token unless an administrator created the user.
     pub created_at: DateTime<Utc>,
-    /// Since when the user may do nothing.
+    /// Time of disabling; the API answers 403 to a disabled user.
     pub disabled_at: Option<DateTime<Utc>>,
 }
 
 impl Store {
-    /// The user with this subject.
+    /// Returns the user with this `sub`, disabled or not.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_user(&self, subject: &str) -> Result<Option<User>, StoreError> {
         let user =
             sqlx::query_as!(User, "SELECT id, subject, created_at, disabled_at FROM users WHERE subject = $1", subject)
@@ -32,15 +32,15 @@ impl Store {
         Ok(user)
     }
 
-    /// The user with this subject, created if there is none.
+    /// Returns the user with this `sub`, and creates it first if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_or_create_user(&self, subject: &str) -> Result<User, StoreError> {
         if let Some(user) = self.find_user(subject).await? {
             return Ok(user);
         }
-        // The update does nothing, but returns the row when another request was first.
+        // DO UPDATE, because DO NOTHING returns no row when a concurrent request inserts first.
         let user = sqlx::query_as!(
             User,
             "INSERT INTO users (subject) VALUES ($1)
@@ -53,10 +53,10 @@ impl Store {
         Ok(user)
     }
 
-    /// Users by id, from the one after `after`.
+    /// Lists users with an id greater than `after`, by id.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn list_users(&self, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
         let users = sqlx::query_as!(
             User,
@@ -69,10 +69,10 @@ impl Store {
         Ok(users)
     }
 
-    /// Disables a user, or enables one again; `None` if there is no such user.
+    /// Disables or enables a user; `None` if the user does not exist. Disabling twice keeps the first time.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn set_user_disabled(&self, subject: &str, disabled: bool) -> Result<Option<User>, StoreError> {
         let user = sqlx::query_as!(
             User,
