@@ -1,7 +1,7 @@
-//! From the bytes of a body to events that may be stored, or to every reason why not.
+//! Parses the body of a request into valid events, or into a list of all errors.
 //!
-//! Pure: no request, no store. The common case reads each event once; the syntax is looked at on its own only after
-//! something was wrong, to tell a text that is no JSON (400) from JSON that is no event (422).
+//! No I/O. The common case parses each event once. Only after an error is the JSON syntax checked separately, to
+//! distinguish a body that is not JSON (400) from JSON that is not a valid event (422).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,37 +12,37 @@ use serde_json::value::RawValue;
 
 use crate::prefer::Handling;
 
-/// The fields that are part of a batch.
+/// The known fields of a batch.
 const BATCH_FIELDS: [&str; 1] = ["events"];
-/// Unknown fields that are named, at the most.
-const NAMED_FIELDS: usize = 20;
+/// Maximum number of unknown fields that are reported.
+const MAX_REPORTED_FIELDS: usize = 20;
 
-/// Why a body was refused.
+/// Why a body was rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BodyError {
-    /// Not UTF-8, or no JSON; the text says where.
+    /// Not UTF-8 or not JSON; the text names the position.
     Malformed(String),
-    /// The one event is too large.
+    /// The event of a single post is too large.
     TooLarge(FieldError),
-    /// More items than a batch may have.
+    /// The batch has more items than the limit.
     TooMany { items: usize, limit: usize },
-    /// JSON, but not what it should be: every wrong place.
+    /// JSON with invalid values: all of them.
     Invalid(Vec<FieldError>),
 }
 
-/// One event of a body, with what was changed on the way.
+/// An event and the warnings about it.
 pub(crate) type Parsed = (NewEvent, Vec<Warning>);
 
-/// The events of a batch.
+/// A parsed batch.
 #[derive(Debug, PartialEq)]
 pub(crate) struct ParsedBatch {
-    /// How many items the batch had.
+    /// Number of items in the request.
     pub items: usize,
-    /// The good ones, in order.
+    /// The valid events, in the order of the request.
     pub events: Vec<NewEvent>,
-    /// What was changed on the way.
+    /// Warnings about the valid events and about the batch.
     pub warnings: Vec<Warning>,
-    /// The bad ones, in order, each with its index; empty unless the client asked for leniency.
+    /// Index and errors of the invalid items, in the order of the request; empty unless the handling is lenient.
     pub rejected: Vec<(usize, Vec<FieldError>)>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn parse_single(body: &[u8], limits: &Limits, handling: Handling) -> 
 
 /// Parses the body of a batch of 1 to `max_items` events.
 ///
-/// Unless the client asked for leniency, one bad item refuses them all.
+/// Unless the handling is lenient, one invalid item rejects the whole batch.
 pub(crate) fn parse_batch(
     body: &[u8],
     limits: &Limits,
@@ -100,8 +100,8 @@ pub(crate) fn parse_batch(
                 batch.events.push(event);
                 batch.warnings.extend(warnings.into_iter().map(|warning| Warning { index: Some(index), ..warning }));
             }
-            Err(wrong) => {
-                batch.rejected.push((index, wrong.into_iter().map(|error| error.in_batch(index)).collect()));
+            Err(errors) => {
+                batch.rejected.push((index, errors.into_iter().map(|error| error.in_batch(index)).collect()));
             }
         }
     }
@@ -138,11 +138,11 @@ fn parse_item(text: &str, limits: &Limits, handling: Handling) -> Result<Parsed,
     Ok((event, warnings))
 }
 
-/// The names that are not `known`, cut to a safe length, the first few.
+/// Returns the names that are not in `known`: the first few, each truncated.
 fn unknown<'a>(names: impl Iterator<Item = &'a Cow<'a, str>>, known: &[&str]) -> impl Iterator<Item = String> {
     names
         .filter(|name| !known.contains(&name.as_ref()))
-        .take(NAMED_FIELDS)
+        .take(MAX_REPORTED_FIELDS)
         .map(|name| name.chars().take(64).collect::<String>())
 }
 
@@ -155,14 +155,14 @@ fn invalid(field: &'static str, kind: &'static str, msg: &str) -> BodyError {
     BodyError::Invalid(vec![FieldError::new(field, kind, msg)])
 }
 
-/// The text of a body, without the byte order mark that some clients write before it.
+/// Returns the text of a body without the byte order mark that some clients send.
 fn utf8(body: &[u8]) -> Result<&str, BodyError> {
     let text = std::str::from_utf8(body)
-        .map_err(|error| BodyError::Malformed(format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
+        .map_err(|error| BodyError::Malformed(format!("the body is not UTF-8 from byte {}", error.valid_up_to())))?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// Without the white space that JSON allows around a value.
+/// Removes the white space that JSON allows around a value.
 fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t', '\n', '\r'])
 }
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits { event_bytes: 500, depth: 8, user_agent_chars: 100 };
-    const GOOD: &str = r#"{"event_name":"a","event_type":"b"}"#;
+    const VALID: &str = r#"{"event_name":"a","event_type":"b"}"#;
 
     fn single(body: &[u8]) -> Result<Parsed, BodyError> {
         parse_single(body, &LIMITS, Handling::Default)
@@ -197,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn white_space_and_a_byte_order_mark_are_no_part_of_the_event() {
-        let (event, warnings) = single(format!("\u{feff}\r\n {GOOD}\t").as_bytes()).expect("parses");
+    fn single_event_ignores_white_space_and_byte_order_mark() {
+        let (event, warnings) = single(format!("\u{feff}\r\n {VALID}\t").as_bytes()).expect("parses");
         assert_eq!((event.event_name.as_str(), warnings), ("a", vec![]));
     }
 
     #[test]
-    fn no_json_is_malformed_and_the_place_is_told() {
+    fn invalid_syntax_is_malformed_with_its_position() {
         for body in ["", "{", r#"{"event_name":}"#, "nul", "{} {}", "\u{a0}{}", "{\"a\":\"\u{1}\"}", "[[[[[[[[[["] {
             assert!(matches!(single(body.as_bytes()), Err(BodyError::Malformed(_))), "{body:?}");
         }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_is_no_event_is_invalid() {
+    fn json_that_is_not_an_event_is_invalid() {
         assert_eq!(kinds(single(b"[]")), ["object_type"]);
         assert_eq!(kinds(single(b"null")), ["object_type"]);
         assert_eq!(kinds(single(b"{}")), ["missing", "missing"]);
@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_event_is_too_large_only_if_it_is_json() {
+    fn large_event_is_too_large_only_if_it_is_json() {
         let large = format!(r#"{{"event_name":"a","event_type":"b","payload":{{"x":"{}"}}}}"#, "x".repeat(500));
         assert!(matches!(single(large.as_bytes()), Err(BodyError::TooLarge(_))));
         assert!(matches!(single(&large.as_bytes()[1..]), Err(BodyError::Malformed(_))));
     }
 
     #[test]
-    fn repairs_and_unknown_fields_are_warnings() {
+    fn repairs_and_unknown_fields_give_warnings() {
         let body = r#"{"event_name":"a\u0000","event_type":"b","colour":1}"#;
         let (event, warnings) = single(body.as_bytes()).expect("parses");
         assert_eq!(event.event_name, "a\u{fffd}");
@@ -238,20 +238,20 @@ mod tests {
     }
 
     #[test]
-    fn strict_handling_refuses_unknown_fields() {
+    fn strict_handling_rejects_unknown_fields() {
         let body = r#"{"event_name":"a","event_type":"b","colour":1}"#;
         let Err(BodyError::Invalid(errors)) = parse_single(body.as_bytes(), &LIMITS, Handling::Strict) else {
-            panic!("refused")
+            panic!("rejected")
         };
         assert_eq!(errors, [forbidden("colour".into())]);
         let known = EVENT_FIELDS.map(|name| format!(r#""{name}":null"#)).join(",");
         let body = format!(r#"{{{known},"event_name":"a\u0000","event_type":"b"}}"#);
         let (_, warnings) = parse_single(body.as_bytes(), &LIMITS, Handling::Strict).expect("parses");
-        assert_eq!(warnings.len(), 1, "a repair is no mistake");
+        assert_eq!(warnings.len(), 1, "a repair is not an error");
     }
 
     #[test]
-    fn a_batch_has_one_event_to_the_limit() {
+    fn batch_has_from_one_event_to_the_limit() {
         assert_eq!(kinds(batch("[]", Handling::Default)), ["object_type"]);
         assert_eq!(kinds(batch("{}", Handling::Default)), ["missing"]);
         assert_eq!(kinds(batch(r#"{"events":null}"#, Handling::Default)), ["missing"]);
@@ -261,17 +261,17 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_item_refuses_the_batch_and_every_bad_index_is_told() {
-        let body = format!(r#"{{"events":[7,{GOOD},{{"event_name":"a"}}]}}"#);
-        let Err(BodyError::Invalid(errors)) = batch(&body, Handling::Default) else { panic!("refused") };
+    fn batch_with_invalid_items_is_rejected_with_every_index() {
+        let body = format!(r#"{{"events":[7,{VALID},{{"event_name":"a"}}]}}"#);
+        let Err(BodyError::Invalid(errors)) = batch(&body, Handling::Default) else { panic!("rejected") };
         let indices: Vec<_> = errors.iter().map(|error| error.index).collect();
         assert_eq!(indices, [Some(0), Some(2)]);
         assert_eq!(serde_json::to_string(&errors[1].loc).expect("serialises"), r#"["body","events",2,"event_type"]"#);
     }
 
     #[test]
-    fn lenient_handling_keeps_the_good_items() {
-        let body = format!(r#"{{"events":[7,{GOOD}],"x":1}}"#);
+    fn lenient_handling_keeps_valid_items() {
+        let body = format!(r#"{{"events":[7,{VALID}],"x":1}}"#);
         let batch = batch(&body, Handling::Lenient).expect("parses");
         assert_eq!((batch.items, batch.events.len()), (2, 1));
         assert_eq!(batch.rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0]);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn strict_handling_reaches_into_the_batch() {
+    fn strict_handling_applies_to_batch_and_items() {
         let body = r#"{"events":[{"event_name":"a","event_type":"b","x":1}],"y":2}"#;
         assert_eq!(kinds(batch(body, Handling::Strict)), ["extra_forbidden", "extra_forbidden"]);
         let warnings = batch(body, Handling::Default).expect("parses").warnings;

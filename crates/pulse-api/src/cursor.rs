@@ -1,7 +1,7 @@
-//! The cursor of the list: where the last page ended, signed, so that a client can only send back what it was given.
+//! The cursor of the event list: the position after the last event of a page, signed so that clients cannot change it.
 //!
-//! Layout before base64: time in microseconds (8 bytes), event id (8), digest of the filters (16), HMAC-SHA256 of all
-//! that and the user (16). It is no secret, and it does not expire.
+//! Layout before base64: time in microseconds (8 bytes), event id (8), digest of the filters (16), HMAC-SHA256 of these
+//! and the user id (16). A cursor is not secret and does not expire.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -10,23 +10,23 @@ use hmac::{Hmac, KeyInit, Mac};
 use pulse_store::{EventFilter, PageStart};
 use sha2::{Digest, Sha256};
 
-/// Position and filter digest.
-const SIGNED: usize = 32;
-/// Position, filter digest and the first half of the HMAC.
-const WHOLE: usize = 48;
+/// Bytes of position and filter digest.
+const SIGNED_BYTES: usize = 32;
+/// Bytes of position, filter digest and the first half of the HMAC.
+const CURSOR_BYTES: usize = 48;
 
-/// Why a cursor was refused.
+/// Why a cursor was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CursorError {
-    /// Not one of ours, or not for this user.
-    #[error("the cursor is not valid: use next_cursor of an earlier answer as it is")]
+    /// Malformed, signed with another key, or issued to another user.
+    #[error("the cursor is not valid: send next_cursor of an earlier response unchanged")]
     Invalid,
-    /// It was made for a list with other filters.
-    #[error("the cursor belongs to other filters: repeat those of the first page, or start without a cursor")]
+    /// Issued for a list with other filters.
+    #[error("the cursor belongs to other filters: repeat the filters of the first page, or start without a cursor")]
     OtherFilters,
 }
 
-/// Signs and reads cursors.
+/// Signs and verifies cursors.
 pub(crate) struct Cursors {
     hmac: Hmac<Sha256>,
 }
@@ -36,22 +36,22 @@ impl Cursors {
         Self { hmac: Hmac::new_from_slice(key).expect("HMAC takes a key of any length") }
     }
 
-    /// The cursor behind the event with this time and id.
+    /// Returns the cursor after the event with this time and id.
     pub(crate) fn encode(&self, user_id: i64, filter: &EventFilter, time: DateTime<Utc>, id: i64) -> String {
-        let mut bytes = [0; WHOLE];
+        let mut bytes = [0; CURSOR_BYTES];
         bytes[..8].copy_from_slice(&time.timestamp_micros().to_be_bytes());
         bytes[8..16].copy_from_slice(&id.to_be_bytes());
-        bytes[16..SIGNED].copy_from_slice(&digest(filter));
-        let signature = self.signed(user_id, &bytes[..SIGNED]).finalize().into_bytes();
-        bytes[SIGNED..].copy_from_slice(&signature[..WHOLE - SIGNED]);
+        bytes[16..SIGNED_BYTES].copy_from_slice(&digest(filter));
+        let signature = self.signed(user_id, &bytes[..SIGNED_BYTES]).finalize().into_bytes();
+        bytes[SIGNED_BYTES..].copy_from_slice(&signature[..CURSOR_BYTES - SIGNED_BYTES]);
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Where the page behind the cursor starts.
+    /// Returns the start of the page after the cursor.
     pub(crate) fn decode(&self, user_id: i64, filter: &EventFilter, cursor: &str) -> Result<PageStart, CursorError> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| CursorError::Invalid)?;
-        let (signed, signature) = bytes.split_at_checked(SIGNED).ok_or(CursorError::Invalid)?;
-        if signature.len() != WHOLE - SIGNED {
+        let (signed, signature) = bytes.split_at_checked(SIGNED_BYTES).ok_or(CursorError::Invalid)?;
+        if signature.len() != CURSOR_BYTES - SIGNED_BYTES {
             return Err(CursorError::Invalid);
         }
         self.signed(user_id, signed).verify_truncated_left(signature).map_err(|_| CursorError::Invalid)?;
@@ -70,7 +70,8 @@ impl Cursors {
     }
 }
 
-/// The first half of the SHA-256 of all filters, each with its length, so that no two sets of filters look alike.
+/// Returns the first half of the SHA-256 of all filters. Each filter is hashed with its length, so that different
+/// filters are different input.
 fn digest(filter: &EventFilter) -> [u8; 16] {
     let EventFilter { event_type, event_name, source, session_id, processed, from, to } = filter;
     let mut hash = Sha256::new();
@@ -84,7 +85,7 @@ fn digest(filter: &EventFilter) -> [u8; 16] {
     }
     part(processed.map(|processed| [u8::from(processed)]).as_ref().map(<[u8; 1]>::as_slice));
     for time in [from, to] {
-        // Microseconds are what PostgreSQL compares.
+        // PostgreSQL compares microseconds.
         part(time.map(|time| time.timestamp_micros().to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
     }
     hash.finalize()[..16].try_into().expect("SHA-256 has 32 bytes")
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_leads_back_to_its_place() {
+    fn cursor_decodes_to_its_position() {
         let cursors = Cursors::new(&[7; 32]);
         let filter = EventFilter { source: Some("web".into()), from: Some(time()), ..EventFilter::default() };
         let cursor = cursors.encode(1, &filter, time(), 42);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_cursor_is_refused_at_every_character() {
+    fn cursor_changed_at_any_character_is_rejected() {
         let cursors = Cursors::new(&[7; 32]);
         let filter = EventFilter::default();
         let cursor = cursors.encode(1, &filter, time(), 42);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_good_for_its_user_its_key_and_its_filters_only() {
+    fn cursor_is_bound_to_user_key_and_filters() {
         let cursors = Cursors::new(&[7; 32]);
         let filter = EventFilter { event_name: Some("a".into()), ..EventFilter::default() };
         let cursor = cursors.encode(1, &filter, time(), 42);

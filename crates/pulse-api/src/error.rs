@@ -1,6 +1,6 @@
-//! What the client hears of a failure: each error of the core, the store and ours, as a problem.
+//! Maps errors to problem details.
 //!
-//! PostgreSQL being away is 503 and never 500; a 500 is a mistake of ours.
+//! An unavailable PostgreSQL gives 503, never 500. A 500 means a defect of this program.
 
 use axum::http::StatusCode;
 use pulse_core::FieldError;
@@ -11,10 +11,10 @@ use crate::body::BodyError;
 use crate::cursor::CursorError;
 use crate::query::parameter_error;
 
-/// The code of a request whose user was deleted meanwhile.
+/// Code of a request whose user was deleted before the commit.
 pub(crate) const USER_GONE: &str = "user_gone";
 
-/// 422 with every wrong value.
+/// 422 with every invalid value.
 pub(crate) fn validation(errors: &[FieldError]) -> Problem {
     let detail = match errors {
         [FieldError { msg, .. }] => format!("1 value is not valid: {msg}"),
@@ -23,7 +23,7 @@ pub(crate) fn validation(errors: &[FieldError]) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_error", detail).with_errors(errors)
 }
 
-/// A body that is refused.
+/// Problem of a rejected body.
 pub(crate) fn bad_body(error: BodyError) -> Problem {
     match error {
         BodyError::Malformed(detail) => Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail),
@@ -31,7 +31,7 @@ pub(crate) fn bad_body(error: BodyError) -> Problem {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "event_too_large", error.msg.as_str()).with_errors(&[error])
         }
         BodyError::TooMany { items, limit } => {
-            let detail = format!("the batch has {items} events, the limit is {limit}: send several batches");
+            let detail = format!("the batch has {items} events, the limit is {limit}: split it into several batches");
             let error = FieldError::new("events", "too_long", format!("the list should have at most {limit} events"));
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "batch_too_large", detail).with_errors(&[error])
         }
@@ -39,7 +39,7 @@ pub(crate) fn bad_body(error: BodyError) -> Problem {
     }
 }
 
-/// A cursor that is refused.
+/// Problem of a rejected cursor.
 pub(crate) fn bad_cursor(error: CursorError) -> Problem {
     let kind = match error {
         CursorError::Invalid => "invalid_cursor",
@@ -49,26 +49,28 @@ pub(crate) fn bad_cursor(error: CursorError) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_cursor", error.msg.as_str()).with_errors(&[error])
 }
 
-/// A failed operation of the store.
+/// Problem of a failed store operation.
 pub(crate) fn store_failed(error: StoreError) -> Problem {
     match &error {
         StoreError::Unavailable(_) | StoreError::Locked(_) | StoreError::StatementLimit(_) => Problem::unavailable(
-            "the database is not available: send the request again, with an Idempotency-Key if it posts events",
+            "the database is unavailable: send the request again, with an Idempotency-Key if it posts events",
         ),
-        StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => {
-            Problem::new(StatusCode::FORBIDDEN, USER_GONE, "the user of this token was deleted")
-        }
+        StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => Problem::new(
+            StatusCode::FORBIDDEN,
+            USER_GONE,
+            "the user of this token was deleted: use the token of another user",
+        ),
         StoreError::Refused { .. } => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "refused",
-            "the database cannot hold one of the values, and will not: send other values",
+            "the database rejected one of the values: change the value before you send the request again",
         ),
         StoreError::Unexpected(_) => internal(),
     }
     .caused_by(error)
 }
 
-/// Events that could not be accepted.
+/// Problem of events that were not accepted.
 pub(crate) fn accept_failed(error: AcceptError) -> Problem {
     match error {
         AcceptError::Store(error) => store_failed(error),
@@ -81,25 +83,26 @@ pub(crate) fn accept_failed(error: AcceptError) -> Problem {
         AcceptError::Key(KeyConflict::OtherBody) => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "idempotency_key_reused",
-            "the Idempotency-Key was used with another body or preference: use a new key for a new request",
+            "the Idempotency-Key was used with another body or Prefer handling: use a new key for a new request",
         ),
         AcceptError::Key(KeyConflict::InProgress) => Problem::new(
             StatusCode::CONFLICT,
             "idempotency_key_in_progress",
-            "the first request with this Idempotency-Key is still running: send the request again later",
+            "the first request with this Idempotency-Key is still in progress: send the request again later",
         )
         .retry_after(1),
     }
 }
 
-/// 500: a mistake of ours.
+/// 500, caused by a defect of this program.
 pub(crate) fn internal() -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something is broken on our side")
+    let detail = "an internal error occurred: report the request id in `instance` to an administrator";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
-/// 404.
+/// 404 for an unknown id.
 pub(crate) fn not_found(code: &'static str, what: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, code, format!("you have no {what} with this id"))
+    Problem::new(StatusCode::NOT_FOUND, code, format!("you have no {what} with this id: check the id and the token"))
 }
 
 #[cfg(test)]
@@ -107,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_refusal_has_its_status_and_code() {
+    fn errors_have_their_status_and_code() {
         let field = || FieldError::new("events", "missing", "field required");
         for (problem, status, code) in [
             (bad_body(BodyError::Malformed("x".into())), 400, "malformed_json"),

@@ -1,4 +1,4 @@
-//! The `Idempotency-Key` header: the client's name for a request, so that it may send it again.
+//! The `Idempotency-Key` header: identifies a request, so that the client can safely send it again.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pulse_http::Problem;
@@ -6,12 +6,12 @@ use sha2::{Digest, Sha256};
 
 use crate::prefer::Handling;
 
-/// The request header.
+/// Request header.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The answer's header that says that an earlier answer is repeated.
+/// Response header: the response repeats an earlier one.
 pub(crate) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The key of a request, if it has one.
+/// Returns the key of a request, if it has one.
 ///
 /// # Errors
 /// 400 `invalid_idempotency_key` unless it is one header of 1 to 255 visible ASCII characters.
@@ -21,7 +21,7 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     match visible_ascii(value).filter(|_| values.next().is_none()) {
         Some(key) => Ok(Some(key.to_owned())),
         None => {
-            let detail = "the Idempotency-Key should be one header of 1 to 255 visible ASCII characters";
+            let detail = "the Idempotency-Key is not valid: send one header of 1 to 255 visible ASCII characters";
             Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail))
         }
     }
@@ -32,7 +32,8 @@ fn visible_ascii(value: &HeaderValue) -> Option<&str> {
     ((1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
 }
 
-/// What makes two requests the same: the body, byte for byte, and how mistakes are handled.
+/// Returns the SHA-256 of the `Prefer` handling and the bytes of the body. Requests with one key must have the same
+/// fingerprint.
 pub(crate) fn fingerprint(body: &[u8], handling: Handling) -> [u8; 32] {
     Sha256::new().chain_update([handling.tag()]).chain_update(body).finalize().into()
 }
@@ -47,20 +48,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_one_header_of_visible_ascii() {
-        let bad = Err("invalid_idempotency_key");
+    fn key_is_one_header_of_visible_ascii() {
+        let invalid = Err("invalid_idempotency_key");
         assert_eq!(key_of(&[]), Ok(None));
         assert_eq!(key_of(&[b"\"8e03978e-40d5\""]), Ok(Some("\"8e03978e-40d5\"".into())));
         assert_eq!(key_of(&[&[b'k'; 255]]), Ok(Some("k".repeat(255))));
-        assert_eq!(key_of(&[&[b'k'; 256]]), bad);
-        assert_eq!(key_of(&[b""]), bad);
-        assert_eq!(key_of(&[b"a b"]), bad);
-        assert_eq!(key_of(&["é".as_bytes()]), bad);
-        assert_eq!(key_of(&[b"a", b"a"]), bad);
+        assert_eq!(key_of(&[&[b'k'; 256]]), invalid);
+        assert_eq!(key_of(&[b""]), invalid);
+        assert_eq!(key_of(&[b"a b"]), invalid);
+        assert_eq!(key_of(&["é".as_bytes()]), invalid);
+        assert_eq!(key_of(&[b"a", b"a"]), invalid);
     }
 
     #[test]
-    fn body_and_preference_make_the_fingerprint() {
+    fn fingerprint_covers_body_and_prefer_handling() {
         let fingerprints = [
             fingerprint(b"{}", Handling::Default),
             fingerprint(b"{ }", Handling::Default),

@@ -1,11 +1,12 @@
-//! The ingest role: the HTTP contract, from the body of a POST to its 202.
+//! The HTTP API: accepts events and answers queries about events and tasks.
 //!
-//! A 202 means that the event and its task are committed in PostgreSQL; Redis is told afterwards, as well as it can be.
-//! The routes and the JSON of the replaced system are kept, field for field. Each handler reads: who calls, what was
-//! sent, what the store says, what is answered. Whatever a client sends, the answer is a documented one and never a 500.
+//! A 202 means that the event and its task are committed in PostgreSQL. The task id is then enqueued in Redis, best
+//! effort. The paths and JSON fields of the five event routes are stable: existing clients depend on them. Each handler
+//! authenticates the client, parses the request, calls the store and builds the response. No request of a client may
+//! cause a 500; every other response is in the OpenAPI document.
 //!
-//! It does not serve by itself: the listener, time-outs, request ids and the rendering of problems are `pulse-http`'s,
-//! which `router` expects around it (`pulse_http::layered`).
+//! This crate does not open a port. `pulse-http` provides the listener, time-outs, request ids and the rendering of
+//! problem details; the caller wraps `router` with `pulse_http::layered`.
 
 mod auth;
 mod body;

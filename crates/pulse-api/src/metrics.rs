@@ -1,4 +1,4 @@
-//! The API's metrics; the catalogue is in OPERATIONS.
+//! Metrics of the API; the catalogue is in OPERATIONS.md.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -16,18 +16,18 @@ struct OperationLabel {
     operation: &'static str,
 }
 
-/// What the API counts. Cheap to clone.
+/// Metrics of the API. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiMetrics {
     pub(crate) accepted: Counter,
-    /// For [`pulse_queue::Publisher`].
+    /// Counts tasks that [`pulse_queue::Publisher`] could not enqueue.
     pub dropped: Counter,
     rejected: Family<CodeLabel, Counter>,
     pub(crate) accept_seconds: Histogram,
 }
 
 impl ApiMetrics {
-    /// Registers them all.
+    /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let operations = Family::<OperationLabel, Histogram>::new_with_constructor(|| {
             Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
@@ -38,23 +38,23 @@ impl ApiMetrics {
             rejected: Family::default(),
             accept_seconds: operations.get_or_create(&OperationLabel { operation: "accept" }).clone(),
         };
-        registry.register("pulse_events_accepted", "Events committed", metrics.accepted.clone());
+        registry.register("pulse_events_accepted", "Number of events committed", metrics.accepted.clone());
         registry.register(
             "pulse_enqueues_dropped",
-            "Tasks that Redis could not be told of, and that the sweep enqueues",
+            "Number of tasks that could not be enqueued in Redis; the scheduler enqueues them later",
             metrics.dropped.clone(),
         );
         registry.register(
             "pulse_events_rejected",
-            "Events refused, by the code of the answer; a body that could not be read counts as one",
+            "Number of events rejected, by problem code; a request that is rejected as a whole counts as one",
             metrics.rejected.clone(),
         );
         registry.register(
             "pulse_store_operation_seconds",
-            "Time of an operation of the store, with the wait for its turn",
+            "Time of a store operation, including the wait in its queue, in seconds",
             operations,
         );
-        // Present from the start, so that a rate over the first rejection is not lost.
+        // Create the label values at start, so that a rate includes the first rejection.
         metrics.reject("validation_error", 0);
         metrics.reject("unavailable", 0);
         metrics

@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document, made from the code: the routes and types describe themselves, and this adds what they share.
+//! The OpenAPI 3.1 document. The routes and types have their own descriptions; this file adds the shared parts.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 use crate::routes::documented;
 use crate::wire::{BatchAccepted, ErrorDocument, EventAccepted, ItemResult, ProblemDocument, Status, WarningDocument};
 
-/// The OpenAPI document of all routes.
+/// Builds the OpenAPI document of all routes.
 pub fn openapi() -> OpenApiDocument {
     documented().into_openapi()
 }
@@ -23,15 +23,15 @@ pub fn openapi() -> OpenApiDocument {
 #[openapi(
     info(
         title = "PulseBoard Ingest",
-        description = "Post events and read them back. A 202 means that the event and its task are committed in \
-                       PostgreSQL. Tasks run at least once; their effect in PostgreSQL happens exactly once.",
+        description = "Post events, and read events and tasks. A 202 means that the event and its task are committed \
+                       in PostgreSQL. Tasks run at least once; their effect in PostgreSQL happens exactly once.",
     ),
     components(schemas(
         BatchAccepted, EventAccepted, ErrorDocument, ProblemDocument, ItemResult, WarningDocument, Status
     )),
     tags(
-        (name = "events", description = "What you post."),
-        (name = "tasks", description = "The work that is owed for it."),
+        (name = "events", description = "Events: post, read, list and count."),
+        (name = "tasks", description = "Tasks: the processing of one event or one batch."),
     ),
     security(("bearer" = [])),
     modifiers(&Bearer),
@@ -46,8 +46,8 @@ impl Modify for Bearer {
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT")
             .description(Some(
-                "`exp` and `sub` are required. Scopes are in `scope`: `events:write` to post, `events:read` to read; \
-                 a token without `scope` has both.",
+                "The claims `exp` and `sub` are required. The claim `scope` has the scopes, separated by spaces: \
+                 `events:write` to post, `events:read` to read. A token without `scope` has both.",
             ))
             .build();
         let components = document.components.get_or_insert_default();
@@ -55,43 +55,44 @@ impl Modify for Bearer {
     }
 }
 
-/// The headers that every request may have.
+/// Request headers of all routes.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes what pulse-http reads")]
 pub(crate) struct ReadHeaders {
-    /// Names the request in answers, tasks, logs and traces: 1 to 128 letters, digits, `.`, `_` or `-`. Anything else, or
-    /// nothing, is replaced by an id of ours.
+    /// Id of the request in responses, tasks, logs and traces: 1 to 128 letters, digits, `.`, `_` or `-`. An absent or
+    /// invalid id is replaced by a generated one.
     #[param(rename = "X-Request-Id", value_type = String, required = false)]
     request_id: Option<String>,
 }
 
-/// The headers that a request with events may have.
+/// Request headers of the routes that post events.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "describes what the handlers read")]
 pub(crate) struct PostHeaders {
-    /// Your name for this request, 1 to 255 visible ASCII characters. For 24 hours, the same key with the same body
-    /// repeats the first answer and stores nothing.
+    /// Identifies the request, 1 to 255 visible ASCII characters, unique per user and route. For 24 hours, a request
+    /// with the same key, the same body and the same `Prefer: handling` repeats the first response and stores nothing.
+    /// The same key with another body or handling gives 422 `idempotency_key_reused`.
     #[param(
         rename = "Idempotency-Key", value_type = String, required = false,
         min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$",
     )]
     idempotency_key: Option<String>,
-    /// `handling=strict` refuses unknown fields. `handling=lenient` accepts the good items of a batch, whatever the others
-    /// are. Other preferences are ignored.
+    /// `handling=strict` rejects unknown fields. `handling=lenient` accepts the valid items of a batch and rejects only
+    /// the others. Other preferences are ignored.
     #[param(rename = "Prefer", value_type = String, required = false, example = "handling=lenient")]
     prefer: Option<String>,
-    /// Names the request in answers, tasks, logs and traces: 1 to 128 letters, digits, `.`, `_` or `-`. Anything else, or
-    /// nothing, is replaced by an id of ours.
+    /// Id of the request in responses, tasks, logs and traces: 1 to 128 letters, digits, `.`, `_` or `-`. An absent or
+    /// invalid id is replaced by a generated one.
     #[param(rename = "X-Request-Id", value_type = String, required = false)]
     request_id: Option<String>,
-    /// The W3C trace context that the processing is linked to; a malformed one is ignored.
+    /// W3C trace context. The trace of the processing is linked to it. A malformed value is ignored.
     #[param(value_type = String, required = false)]
     traceparent: Option<String>,
 }
 
-/// The 202 with the body `T`.
+/// 202 with the body `T`.
 pub(crate) struct Accepted<T>(std::marker::PhantomData<T>);
 
 impl<T: ToSchema> IntoResponses for Accepted<T> {
@@ -100,76 +101,81 @@ impl<T: ToSchema> IntoResponses for Accepted<T> {
         let task = LinkBuilder::new()
             .operation_id("get_task")
             .parameter("task_id", "$response.body#/task_id")
-            .description("What became of it.")
+            .description("State of the task.")
             .build();
         let response = ResponseBuilder::new()
-            .description("Committed, and told to a worker.")
+            .description("Committed. A worker is notified best effort.")
             .content("application/json", body)
-            .header("X-Request-Id", text_header("The id of the request."))
-            .header("Idempotency-Replayed", text_header("`true` if this repeats an earlier answer."))
-            .header("Preference-Applied", text_header("The preference that was honoured."))
+            .header("X-Request-Id", text_header("Id of the request."))
+            .header("Idempotency-Replayed", text_header("`true` if the response repeats an earlier one."))
+            .header("Preference-Applied", text_header("The preference that was applied."))
             .link("task", task)
             .build();
         BTreeMap::from([("202".to_owned(), response.into())])
     }
 }
 
-const UNAUTHORIZED: Refusal =
-    Refusal(401, "missing_token", "No token, or one that is not valid: `missing_token`, `invalid_token`.");
-const FORBIDDEN: Refusal = Refusal(
+const UNAUTHORIZED: ErrorResponse =
+    ErrorResponse(401, "missing_token", "The token is missing, invalid or expired: `missing_token`, `invalid_token`.");
+const FORBIDDEN: ErrorResponse = ErrorResponse(
     403,
     "insufficient_scope",
-    "The token lacks the scope, or its user may not: `insufficient_scope`, `unknown_user`, `user_disabled`, `user_gone`.",
+    "The token lacks the scope, or its user is unknown, disabled or deleted: `insufficient_scope`, `unknown_user`, \
+     `user_disabled`, `user_gone`.",
 );
-const INVALID: Refusal =
-    Refusal(422, "validation_error", "A value is not valid: `validation_error`, `invalid_cursor`.");
-const UNAVAILABLE: Refusal = Refusal(
+const INVALID: ErrorResponse =
+    ErrorResponse(422, "validation_error", "A parameter is invalid: `validation_error`, `invalid_cursor`.");
+const UNAVAILABLE: ErrorResponse = ErrorResponse(
     503,
     "unavailable",
-    "PostgreSQL is away, or we are overloaded: `unavailable`, `overloaded`, `request_timeout`. Send the request again.",
+    "PostgreSQL is unavailable, or the server is overloaded: `unavailable`, `overloaded`, `request_timeout`. Send the \
+     request again.",
 );
 
-/// How a POST of events can be refused.
+/// Errors of the routes that post events.
 pub(crate) struct PostProblems;
 
 impl IntoResponses for PostProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[
-            Refusal(
+            ErrorResponse(
                 400,
                 "malformed_json",
-                "The body is not JSON, or a header is malformed: `malformed_json`, `invalid_idempotency_key`, `incomplete_body`.",
+                "The body is incomplete or not JSON, or a header is malformed: `malformed_json`, `incomplete_body`, \
+                 `invalid_idempotency_key`.",
             ),
             UNAUTHORIZED,
             FORBIDDEN,
-            Refusal(408, "body_timeout", "The body did not arrive in time."),
-            Refusal(
+            ErrorResponse(408, "body_timeout", "The body did not arrive in time: `body_timeout`."),
+            ErrorResponse(
                 409,
                 "idempotency_key_in_progress",
-                "The first request with this Idempotency-Key is still running.",
+                "The first request with this Idempotency-Key is still in progress: `idempotency_key_in_progress`.",
             ),
-            Refusal(
+            ErrorResponse(
                 413,
                 "body_too_large",
-                "The body or the single event is too large: `body_too_large`, `event_too_large`. An event of a batch is 422.",
+                "The body or the event is too large: `body_too_large`, `event_too_large`. A batch with such an event \
+                 gives 422.",
             ),
-            Refusal(
+            ErrorResponse(
                 415,
                 "unsupported_media_type",
-                "The body is not said to be JSON, or is encoded: `unsupported_media_type`, `unsupported_encoding`.",
+                "The media type is not JSON, or the body has a content encoding: `unsupported_media_type`, \
+                 `unsupported_encoding`.",
             ),
-            Refusal(
+            ErrorResponse(
                 422,
                 "validation_error",
-                "A value is not valid; `errors` lists them all: `validation_error`, `batch_too_large`, \
-                 `idempotency_key_reused`, `refused`.",
+                "A value is invalid: `validation_error`, `batch_too_large`, `idempotency_key_reused`, `refused`. \
+                 `errors` lists all invalid values.",
             ),
             UNAVAILABLE,
         ])
     }
 }
 
-/// How a read can be refused.
+/// Errors of a route without parameters.
 pub(crate) struct ReadProblems;
 
 impl IntoResponses for ReadProblems {
@@ -178,7 +184,7 @@ impl IntoResponses for ReadProblems {
     }
 }
 
-/// How a read with parameters can be refused.
+/// Errors of a route with query parameters.
 pub(crate) struct ListProblems;
 
 impl IntoResponses for ListProblems {
@@ -187,29 +193,32 @@ impl IntoResponses for ListProblems {
     }
 }
 
-/// How a read by id can be refused.
+/// Errors of a route with an id in its path.
 pub(crate) struct FindProblems;
 
 impl IntoResponses for FindProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let missing =
-            Refusal(404, "event_not_found", "You have nothing with this id: `event_not_found`, `task_not_found`.");
+        let missing = ErrorResponse(
+            404,
+            "event_not_found",
+            "No event or task of the user has this id: `event_not_found`, `task_not_found`.",
+        );
         problems(&[UNAUTHORIZED, FORBIDDEN, missing, INVALID, UNAVAILABLE])
     }
 }
 
-/// A status, the code of the example, and what it means.
-struct Refusal(u16, &'static str, &'static str);
+/// Status, code of the example, and description of an error response.
+struct ErrorResponse(u16, &'static str, &'static str);
 
-fn problems(refusals: &[Refusal]) -> BTreeMap<String, RefOr<Response>> {
-    refusals.iter().map(|refusal| (refusal.0.to_string(), problem(refusal).into())).collect()
+fn problems(responses: &[ErrorResponse]) -> BTreeMap<String, RefOr<Response>> {
+    responses.iter().map(|response| (response.0.to_string(), problem(response).into())).collect()
 }
 
-fn problem(Refusal(status, code, description): &Refusal) -> Response {
+fn problem(ErrorResponse(status, code, description): &ErrorResponse) -> Response {
     let title = axum::http::StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());
     let example = json!({
         "type": format!("https://pulseboard.dev/problems/{code}"), "title": title, "status": status,
-        "detail": "what is wrong and what to do", "instance": "0193a0b1-7c3e-7cc2-9d5e-0a4b5c6d7e8f", "code": code,
+        "detail": "what is wrong: what to do", "instance": "0193a0b1-7c3e-7cc2-9d5e-0a4b5c6d7e8f", "code": code,
     });
     let body = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name(ProblemDocument::name())))
@@ -218,10 +227,10 @@ fn problem(Refusal(status, code, description): &Refusal) -> Response {
     let response = ResponseBuilder::new()
         .description(*description)
         .content("application/problem+json", body)
-        .header("X-Request-Id", text_header("The id of the request."));
+        .header("X-Request-Id", text_header("Id of the request."));
     match status {
-        401 => response.header("WWW-Authenticate", text_header("How to authenticate.")),
-        409 | 503 => response.header("Retry-After", text_header("Seconds to wait before the next try.")),
+        401 => response.header("WWW-Authenticate", text_header("Authentication scheme.")),
+        409 | 503 => response.header("Retry-After", text_header("Seconds to wait before the next request.")),
         _ => response,
     }
     .build()
@@ -243,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn every_route_of_the_contract_is_documented() {
+    fn document_has_every_route_with_its_responses() {
         let document = document();
         assert_eq!(document["openapi"], "3.1.0");
         for (path, method) in [
@@ -261,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn document_references_resolve() {
         let document = document();
         let mut references = Vec::new();
         collect_references(&document, &mut references);

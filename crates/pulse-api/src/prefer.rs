@@ -1,25 +1,25 @@
-//! The `Prefer` header of RFC 7240, as far as it is ours: `handling=strict` and `handling=lenient`.
+//! The `Prefer` header of RFC 7240. Supported preferences: `handling=strict` and `handling=lenient`.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The request header.
+/// Request header.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
-/// The answer's header that says what was honoured.
+/// Response header: the preference that was applied.
 pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// How the client wants mistakes to be handled.
+/// How invalid input is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handling {
-    /// No preference: unknown fields are ignored and told, and one bad item refuses a batch.
+    /// No preference: unknown fields are ignored with a warning, and one invalid item rejects a batch.
     Default,
-    /// Unknown fields are mistakes as well.
+    /// Unknown fields are errors too.
     Strict,
-    /// The good items of a batch are stored, whatever the others are.
+    /// The valid items of a batch are stored, and the invalid ones are rejected.
     Lenient,
 }
 
 impl Handling {
-    /// Reads the preference; what we do not know is ignored, and of several the first counts, as RFC 7240 says.
+    /// Returns the preference of a request. Unknown ones are ignored; the first known one applies, as in RFC 7240.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         headers
             .get_all(PREFER)
@@ -30,7 +30,7 @@ impl Handling {
             .unwrap_or(Self::Default)
     }
 
-    /// What `Preference-Applied` says.
+    /// Returns the value of `Preference-Applied`.
     pub(crate) fn applied(self) -> Option<HeaderValue> {
         match self {
             Self::Default => None,
@@ -39,7 +39,7 @@ impl Handling {
         }
     }
 
-    /// A byte that tells the preferences apart in a fingerprint.
+    /// Returns a byte that identifies the handling in a fingerprint.
     pub(crate) fn tag(self) -> u8 {
         match self {
             Self::Default => 0,
@@ -49,7 +49,7 @@ impl Handling {
     }
 }
 
-/// One preference: `name [= value] *( ; parameter )`.
+/// Parses one preference: `name [= value] *( ; parameter )`.
 fn preference(text: &str) -> Option<Handling> {
     let (name, value) = text.split(';').next()?.split_once('=')?;
     if !name.trim().eq_ignore_ascii_case("handling") {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn handling_is_found_among_other_preferences() {
+    fn handling_is_read_among_other_preferences() {
         assert_eq!(handling(&[]), Handling::Default);
         assert_eq!(handling(&["handling=lenient"]), Handling::Lenient);
         assert_eq!(handling(&["respond-async, Handling = \"strict\"; x=1"]), Handling::Strict);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_handling_is_ignored_and_the_first_known_counts() {
+    fn handling_ignores_unknown_values_and_takes_the_first_known() {
         assert_eq!(handling(&["handling=loose"]), Handling::Default);
         assert_eq!(handling(&["handling"]), Handling::Default);
         assert_eq!(handling(&["handling=strict, handling=lenient"]), Handling::Strict);

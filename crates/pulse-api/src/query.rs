@@ -1,7 +1,6 @@
-//! The query of the list, parsed by hand so that every mistake is told at once and with its place.
+//! The query of the event list, parsed by hand so that all errors are reported at once, each with its parameter.
 //!
-//! Parameters that we do not know are ignored; one of ours that is repeated is a mistake, because nobody could say
-//! which was meant.
+//! Unknown parameters are ignored. A known parameter that is repeated is an error, because its value is ambiguous.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -12,47 +11,47 @@ use pulse_core::{FieldError, Location};
 use pulse_store::EventFilter;
 use utoipa::IntoParams;
 
-/// Events on one page, at the most.
-const LARGEST_LIMIT: i64 = 500;
-/// Events on one page if the client does not say.
+/// Maximum page size.
+const MAX_LIMIT: i64 = 500;
+/// Default page size.
 const DEFAULT_LIMIT: i64 = 50;
-/// The largest offset: PostgreSQL reads and drops every event before it, which a cursor spares.
-const LARGEST_OFFSET: i64 = 10_000;
-/// The longest cursor that is looked at, in characters.
-const LONGEST_CURSOR: usize = 256;
+/// Maximum offset. PostgreSQL reads and discards every event before the offset; a cursor avoids that.
+const MAX_OFFSET: i64 = 10_000;
+/// Maximum length of a cursor, in characters.
+const MAX_CURSOR_CHARS: usize = 256;
 
-/// Which events to list, and which page of them.
+/// Filters and page of the event list.
 #[derive(Debug, Clone, Default, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListParams {
-    /// How many events, at the most.
+    /// Maximum number of events on the page.
     #[param(value_type = i64, required = false, minimum = 1, maximum = 500, default = 50)]
     pub limit: Option<i64>,
-    /// How many of the newest events to leave out. Beyond 10 000 use `cursor`.
+    /// Number of the newest events to skip. Use `cursor` to skip more than 10 000.
     #[param(value_type = i64, required = false, minimum = 0, maximum = 10000, default = 0)]
     pub offset: Option<i64>,
-    /// `next_cursor` of the page before; not together with `offset`.
+    /// `next_cursor` of the previous page. Cannot be combined with `offset`.
     #[param(value_type = String, required = false, max_length = 256)]
     pub cursor: Option<String>,
-    /// Exactly this type.
+    /// Only events of this type.
     #[param(value_type = String, required = false, max_length = 100, pattern = r"^[^\x00]*$")]
     pub event_type: Option<String>,
-    /// Exactly this name.
+    /// Only events with this name.
     #[param(value_type = String, required = false, max_length = 255, pattern = r"^[^\x00]*$")]
     pub event_name: Option<String>,
-    /// Exactly this source.
+    /// Only events from this source.
     #[param(value_type = String, required = false, max_length = 100, pattern = r"^[^\x00]*$")]
     pub source: Option<String>,
-    /// Exactly this session.
+    /// Only events of this session.
     #[param(value_type = String, required = false, max_length = 255, pattern = r"^[^\x00]*$")]
     pub session_id: Option<String>,
-    /// Only processed events, or only those that are not.
+    /// `true` lists only processed events, `false` only events that are not processed.
     #[param(value_type = bool, required = false)]
     pub processed: Option<bool>,
-    /// Accepted at this time or later, RFC 3339.
+    /// Only events accepted at this time or later, in RFC 3339.
     #[param(value_type = String, format = DateTime, required = false)]
     pub from: Option<DateTime<Utc>>,
-    /// Accepted before this time, RFC 3339.
+    /// Only events accepted before this time, in RFC 3339.
     #[param(value_type = String, format = DateTime, required = false)]
     pub to: Option<DateTime<Utc>>,
 }
@@ -61,13 +60,13 @@ impl ListParams {
     /// Parses the query of a request.
     ///
     /// # Errors
-    /// Every parameter that is wrong.
+    /// Every invalid parameter.
     pub(crate) fn parse(query: &str) -> Result<Self, Vec<FieldError>> {
         let mut query = Query { pairs: form_urlencoded::parse(query.as_bytes()).collect(), errors: Vec::new() };
         let params = Self {
-            limit: query.integer("limit", 1..=LARGEST_LIMIT, ""),
-            offset: query.integer("offset", 0..=LARGEST_OFFSET, "; use cursor to go further"),
-            cursor: query.text("cursor", LONGEST_CURSOR),
+            limit: query.integer("limit", 1..=MAX_LIMIT, ""),
+            offset: query.integer("offset", 0..=MAX_OFFSET, "; use cursor to skip more"),
+            cursor: query.text("cursor", MAX_CURSOR_CHARS),
             event_type: query.text("event_type", 100),
             event_name: query.text("event_name", 255),
             source: query.text("source", 100),
@@ -82,19 +81,19 @@ impl ListParams {
         if query.errors.is_empty() { Ok(params) } else { Err(query.errors) }
     }
 
-    /// The events on one page, at the most.
+    /// Returns the maximum number of events on the page.
     pub(crate) fn page_size(&self) -> i64 {
         self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// Which events, whatever the page.
+    /// Returns the filters, without the page.
     pub(crate) fn filter(&self) -> EventFilter {
         let Self { limit: _, offset: _, cursor: _, event_type, event_name, source, session_id, processed, from, to } =
             self.clone();
         EventFilter { event_type, event_name, source, session_id, processed, from, to }
     }
 
-    /// The query of the page that starts at `next_cursor`.
+    /// Returns the query of the page that starts at `next_cursor`.
     pub(crate) fn next_query(&self, next_cursor: &str) -> String {
         let Self { limit: _, offset: _, cursor: _, event_type, event_name, source, session_id, processed, from, to } =
             self;
@@ -114,22 +113,22 @@ impl ListParams {
     }
 }
 
-/// A mistake in the parameter `name`, which is in `place` (`query` or `path`).
+/// Creates an error about the parameter `name` in `location` (`query` or `path`).
 pub(crate) fn parameter_error(
-    place: &'static str,
+    location: &'static str,
     name: &'static str,
     kind: &'static str,
     msg: impl Into<String>,
 ) -> FieldError {
     FieldError {
-        loc: vec![Location::Field(place.into()), Location::Field(name.into())],
+        loc: vec![Location::Field(location.into()), Location::Field(name.into())],
         msg: msg.into(),
         kind,
         index: None,
     }
 }
 
-/// The parameters of a query while they are parsed, and what was wrong so far.
+/// A query that is being parsed, and the errors found so far.
 struct Query<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     errors: Vec<FieldError>,
@@ -157,7 +156,7 @@ impl<'a> Query<'a> {
             self.fail(name, "int_parsing", "input should be a whole number");
             return None;
         }
-        // A number that is too long for i64 is out of range as well.
+        // A number that overflows i64 is out of range too.
         let number = text.parse().ok().filter(|number| range.contains(number));
         if number.is_none() {
             let msg = format!("input should be from {} to {}{advice}", range.start(), range.end());
@@ -169,7 +168,7 @@ impl<'a> Query<'a> {
     fn text(&mut self, name: &'static str, max_chars: usize) -> Option<String> {
         let text = self.value(name)?;
         if text.contains('\0') {
-            self.fail(name, "nul_character", "input should hold no NUL character");
+            self.fail(name, "nul_character", "input should not contain a NUL character");
             return None;
         }
         let length = text.chars().count();
@@ -195,7 +194,7 @@ impl<'a> Query<'a> {
     fn time(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
         let parsed = DateTime::parse_from_rfc3339(&self.value(name)?);
         if parsed.is_err() {
-            let msg = "input should be an RFC 3339 date and time, its + written as %2B";
+            let msg = "input should be an RFC 3339 date and time, with + written as %2B";
             self.fail(name, "datetime_parsing", msg);
         }
         parsed.ok().map(|time| time.to_utc())
@@ -207,19 +206,19 @@ mod tests {
     use super::*;
 
     fn errors(query: &str) -> Vec<(String, &'static str)> {
-        let errors = ListParams::parse(query).expect_err("refused");
+        let errors = ListParams::parse(query).expect_err("rejected");
         errors.into_iter().map(|error| (serde_json::to_string(&error.loc).expect("serialises"), error.kind)).collect()
     }
 
     #[test]
-    fn nothing_is_required() {
+    fn query_has_no_required_parameters() {
         let params = ListParams::parse("").expect("parses");
         assert_eq!(params, ListParams::default());
         assert_eq!(params.page_size(), 50);
     }
 
     #[test]
-    fn parameters_are_decoded_and_unknown_ones_ignored() {
+    fn query_is_decoded_and_unknown_parameters_are_ignored() {
         let query =
             "limit=500&event_name=page+view%21&processed=false&from=2025-12-18T10:30:00%2B02:00&colour=x&colour";
         let params = ListParams::parse(query).expect("parses");
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_place() {
+    fn query_errors_name_their_parameter() {
         let long = format!("source={}", "x".repeat(101));
         let huge = format!("limit={}", "9".repeat(400));
         for (query, name, kind) in [
@@ -254,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn a_too_large_offset_names_the_cursor() {
-        let errors = ListParams::parse("offset=10001").expect_err("refused");
+    fn too_large_offset_error_mentions_cursor() {
+        let errors = ListParams::parse("offset=10001").expect_err("rejected");
         assert!(errors[0].msg.contains("cursor"), "{}", errors[0].msg);
     }
 
     #[test]
-    fn the_next_query_repeats_the_filters_and_the_limit() {
+    fn next_query_repeats_filters_and_limit() {
         let query = "limit=7&offset=3&source=a%26b&processed=true&to=2025-12-18T10:30:00.5Z";
         let params = ListParams::parse(query).expect("parses");
         let next = ListParams::parse(&params.next_query("abc")).expect("parses");

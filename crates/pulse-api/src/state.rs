@@ -1,4 +1,4 @@
-//! What every handler works with, built once.
+//! The state that all handlers share.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use crate::cursor::Cursors;
 use crate::metrics::ApiMetrics;
 use crate::users::Users;
 
-/// What may be told about the API.
+/// Configuration of the API.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
-    /// How large an event may be.
+    /// Limits of one event.
     pub limits: Limits,
-    /// The most events of a batch.
+    /// Maximum number of events in a batch.
     pub max_batch: usize,
-    /// How many attempts a task may take.
+    /// Maximum number of attempts of a task.
     pub max_attempts: i32,
     /// Whether the user of a valid token is created on first use.
     pub auto_provision: bool,
-    /// Signs cursors: the same in every replica.
+    /// Key that signs cursors. It must be the same in every replica.
     pub cursor_key: [u8; 32],
 }
 
-/// The API's parts. Cheap to clone.
+/// State of the API. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<Api>);
 
-/// See [`AppState`].
+/// The content of [`AppState`].
 pub struct Api {
     pub(crate) limits: Limits,
     pub(crate) max_batch: usize,
@@ -46,7 +46,7 @@ pub struct Api {
 }
 
 impl AppState {
-    /// Puts the parts together. Nothing is connected to yet.
+    /// Creates the state. Does not connect to anything yet.
     pub fn new(
         config: ApiConfig,
         store: Store,

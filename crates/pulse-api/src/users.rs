@@ -1,7 +1,6 @@
-//! From a token's subject to a user, looked up once every few seconds.
+//! Finds the user of a token's subject, with a cache.
 //!
-//! Requests of one subject that arrive together share one look-up. A user that was disabled, or enabled, is known to be
-//! so after [`MAX_AGE`].
+//! Concurrent requests of one subject share one query. Disabling or enabling a user takes effect within [`CACHE_TTL`].
 
 use std::time::Duration;
 
@@ -12,62 +11,63 @@ use pulse_store::Store;
 
 use crate::error::store_failed;
 
-/// How long a user is believed to be as it was.
-const MAX_AGE: Duration = Duration::from_secs(10);
-/// Users that are remembered, at the most; an entry costs less than 500 bytes.
-const CAPACITY: u64 = 50_000;
+/// Time for which a user is cached.
+const CACHE_TTL: Duration = Duration::from_secs(10);
+/// Maximum number of cached users; an entry takes less than 500 bytes.
+const MAX_CACHED_USERS: u64 = 50_000;
 
 #[derive(Clone, Copy)]
-struct KnownUser {
+struct CachedUser {
     id: i64,
     disabled: bool,
 }
 
-/// The users of this ingest.
+/// The users of this instance.
 pub(crate) struct Users {
     store: Store,
     auto_provision: bool,
-    known: Cache<String, KnownUser>,
+    cache: Cache<String, CachedUser>,
 }
 
 impl Users {
     pub(crate) fn new(store: Store, auto_provision: bool) -> Self {
-        let known = Cache::builder().max_capacity(CAPACITY).time_to_live(MAX_AGE).build();
-        Self { store, auto_provision, known }
+        let cache = Cache::builder().max_capacity(MAX_CACHED_USERS).time_to_live(CACHE_TTL).build();
+        Self { store, auto_provision, cache }
     }
 
-    /// The id of the user with this subject.
+    /// Returns the id of the user with this subject.
     ///
     /// # Errors
-    /// 403 `unknown_user` if there is none and it may not be created, 403 `user_disabled`, 503 `unavailable`.
+    /// 403 `unknown_user` if the user does not exist and users are not created on first use, 403 `user_disabled`,
+    /// 503 `unavailable`.
     pub(crate) async fn id_of(&self, subject: &str) -> Result<i64, Problem> {
         let user = self
-            .known
+            .cache
             .try_get_with_by_ref(subject, self.find(subject))
             .await
             .map_err(|problem: std::sync::Arc<Problem>| Problem::clone(&problem))?;
         if user.disabled {
-            let detail = "the user of this token is disabled: ask an administrator";
+            let detail = "the user of this token is disabled: ask an administrator to enable it";
             return Err(Problem::new(StatusCode::FORBIDDEN, "user_disabled", detail));
         }
         Ok(user.id)
     }
 
-    /// Forgets what is known of this subject, because it turned out to be wrong.
-    pub(crate) async fn forget(&self, subject: &str) {
-        self.known.invalidate(subject).await;
+    /// Removes the subject from the cache, because its user was deleted.
+    pub(crate) async fn invalidate(&self, subject: &str) {
+        self.cache.invalidate(subject).await;
     }
 
-    async fn find(&self, subject: &str) -> Result<KnownUser, Problem> {
+    async fn find(&self, subject: &str) -> Result<CachedUser, Problem> {
         let found = if self.auto_provision {
             self.store.find_or_create_user(subject).await.map(Some)
         } else {
             self.store.find_user(subject).await
         };
         match found.map_err(store_failed)? {
-            Some(user) => Ok(KnownUser { id: user.id, disabled: user.disabled_at.is_some() }),
+            Some(user) => Ok(CachedUser { id: user.id, disabled: user.disabled_at.is_some() }),
             None => {
-                let detail = "the user of this token is not known here: ask an administrator";
+                let detail = "the user of this token does not exist: ask an administrator to create it";
                 Err(Problem::new(StatusCode::FORBIDDEN, "unknown_user", detail))
             }
         }

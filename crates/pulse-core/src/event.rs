@@ -1,4 +1,4 @@
-//! What a client posts: parsed once, at the edge, and never checked again.
+//! Events: parsed and validated once, when a request arrives.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,103 +11,104 @@ use serde_json::value::RawValue;
 
 use crate::json::{JsonError, check_text};
 
-/// An event that may be stored: each field is within its limit and holds only what PostgreSQL can hold.
+/// A valid event: each field is within its limit and contains only values that PostgreSQL can store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
-    /// What happened, 1 to 255 characters.
+    /// Name of the event, 1 to 255 characters.
     pub event_name: String,
-    /// The class of what happened, 1 to 100 characters.
+    /// Type of the event, 1 to 100 characters.
     pub event_type: String,
-    /// Where it came from, at most 100 characters.
+    /// Source of the event, at most 100 characters.
     pub source: Option<String>,
-    /// The client's session, at most 255 characters.
+    /// Session of the client, at most 255 characters.
     pub session_id: Option<String>,
-    /// The JSON text of an object, as it was sent; `{}` if absent.
+    /// JSON text of an object; `{}` if absent. The text is the one that was sent, after [`crate::repair`].
     pub payload: String,
     /// An IPv4 or IPv6 address, at most 45 characters.
     pub ip_address: Option<String>,
-    /// The client's user agent.
+    /// User agent of the client.
     pub user_agent: Option<String>,
-    /// When it happened, by the client's clock; the server's time of acceptance if absent.
+    /// When the event happened, by the client's clock; the time of acceptance if absent.
     pub event_timestamp: Option<DateTime<Utc>>,
 }
 
-/// A stored event, as a worker reads it.
+/// A stored event, as a processor receives it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// The event's id.
     pub id: i64,
-    /// Whose event it is.
+    /// The user who posted the event.
     pub user_id: i64,
-    /// What happened.
+    /// Name of the event.
     pub event_name: String,
-    /// The class of what happened.
+    /// Type of the event.
     pub event_type: String,
-    /// The JSON text of the payload.
+    /// JSON text of the payload, as PostgreSQL returns it. Its values are equal to the accepted ones; white space, key
+    /// order, duplicate keys and the spelling of numbers may differ.
     pub payload: String,
-    /// When it happened.
+    /// When the event happened.
     pub event_timestamp: DateTime<Utc>,
-    /// When it was accepted.
+    /// When the event was accepted.
     pub created_at: DateTime<Utc>,
 }
 
-/// How large an event may be.
+/// Limits of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest event, in bytes of its JSON text.
+    /// Maximum size, in bytes of the JSON text.
     pub event_bytes: usize,
-    /// The deepest nesting of its JSON text, the event object included.
+    /// Maximum nesting depth, including the event object.
     pub depth: usize,
-    /// The longest `user_agent`, in characters.
+    /// Maximum length of `user_agent`, in characters.
     pub user_agent_chars: usize,
 }
 
-/// Something that was accepted, but not quite as it was sent.
+/// A difference between what was sent and what was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// A stable code in snake case.
+    /// Stable code in snake case.
     pub code: &'static str,
-    /// What happened, for a person.
+    /// Human-readable description.
     pub detail: String,
-    /// Which item of a batch, from 0.
+    /// Index of the item in a batch, from 0; absent outside a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
 }
 
 impl Warning {
-    /// A warning about the whole body.
+    /// Creates a warning about the whole body.
     pub fn new(code: &'static str, detail: String) -> Self {
         Self { code, detail, index: None }
     }
 }
 
-/// A part of the path to a wrong value, as FastAPI writes it: `["body", "events", 3, "event_name"]`.
+/// A part of the path to an invalid value, in the form of FastAPI: `["body", "events", 3, "event_name"]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Location {
-    /// A field's name.
+    /// Name of a field.
     Field(Cow<'static, str>),
-    /// An item's index.
+    /// Index of an item.
     Index(usize),
 }
 
-/// One wrong value.
+/// An invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// Where it is, from `body` on.
+    /// Path to the value, starting with `body`, `query` or `path`.
     pub loc: Vec<Location>,
-    /// What is wrong and what would be right.
+    /// What is wrong, and which values are valid.
     pub msg: String,
-    /// A stable code in snake case.
+    /// Stable code in snake case.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Which item of a batch, from 0.
+    /// Index of the item in a batch, from 0; absent outside a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
 }
 
 impl FieldError {
-    /// An error at `field` of the body; an empty name means the body itself.
+    /// Creates an error at `field` of the body; an empty name means the body itself.
     pub fn new(field: &'static str, kind: &'static str, msg: impl Into<String>) -> Self {
         let mut loc = vec![Location::Field("body".into())];
         if !field.is_empty() {
@@ -116,7 +117,7 @@ impl FieldError {
         Self { loc, msg: msg.into(), kind, index: None }
     }
 
-    /// The same error, of item `index` of a batch.
+    /// Moves the error to item `index` of a batch.
     pub fn in_batch(mut self, index: usize) -> Self {
         self.loc.splice(1..1, [Location::Field("events".into()), Location::Index(index)]);
         self.index = Some(index);
@@ -124,7 +125,7 @@ impl FieldError {
     }
 }
 
-/// The fields that an event may have; `timestamp` is another name for `event_timestamp`.
+/// The known fields of an event; `timestamp` is an alias of `event_timestamp`.
 pub const EVENT_FIELDS: [&str; 9] = [
     "event_name",
     "event_type",
@@ -137,15 +138,17 @@ pub const EVENT_FIELDS: [&str; 9] = [
     "timestamp",
 ];
 
-/// Parses one event from the JSON text of an object, repaired by [`crate::repair`] before.
+/// Parses one event from JSON text. Call [`crate::repair`] on the text first.
 ///
-/// Unknown fields are left out and named in the warnings.
+/// Unknown fields are ignored and reported in the warnings, at most 20 of them.
 ///
 /// # Errors
-/// Every wrong field, so that a client can mend all of them at once.
+/// Every invalid field, so that a client can correct all of them at once. A text that is too large, is nested too deep,
+/// has a number out of range, or is not a JSON object gives only that error.
 pub fn parse_event(text: &str, limits: &Limits) -> Result<(NewEvent, Vec<Warning>), Vec<FieldError>> {
     if text.len() > limits.event_bytes {
-        let msg = format!("the event has {} bytes, the limit is {}", text.len(), limits.event_bytes);
+        let msg =
+            format!("the event has {} bytes, the limit is {}: send a smaller event", text.len(), limits.event_bytes);
         return Err(vec![FieldError::new("", "event_too_large", msg)]);
     }
     check_text(text, limits.depth).map_err(|error| {
@@ -186,7 +189,7 @@ pub fn parse_event(text: &str, limits: &Limits) -> Result<(NewEvent, Vec<Warning
     }
 }
 
-/// The fields of one event while they are parsed, and what was wrong so far.
+/// The fields of one event that is being parsed, and the errors found so far.
 struct Fields<'a> {
     fields: BTreeMap<Cow<'a, str>, &'a RawValue>,
     errors: Vec<FieldError>,
@@ -197,12 +200,12 @@ impl Fields<'_> {
         self.errors.push(FieldError::new(field, kind, msg));
     }
 
-    /// The field's value; `null` counts as absent.
-    fn optional<T: DeserializeOwned>(&mut self, field: &'static str, kind: &'static str, want: &str) -> Option<T> {
+    /// Returns the value of the field; `null` counts as absent.
+    fn optional<T: DeserializeOwned>(&mut self, field: &'static str, kind: &'static str, expected: &str) -> Option<T> {
         let raw = self.fields.get(field).filter(|raw| raw.get() != "null")?;
         let parsed = serde_json::from_str(raw.get()).ok();
         if parsed.is_none() {
-            self.fail(field, kind, format!("input should be {want}"));
+            self.fail(field, kind, format!("input should be {expected}"));
         }
         parsed
     }
@@ -251,7 +254,7 @@ impl Fields<'_> {
         Some(text)
     }
 
-    /// RFC 3339; a time without an offset, as the replaced system wrote it, is UTC.
+    /// Parses an RFC 3339 time. A time without an offset is UTC: existing clients send such times.
     fn timestamp(&mut self, field: &'static str) -> Option<DateTime<Utc>> {
         let text: String = self.optional(field, "datetime_type", "an RFC 3339 date and time")?;
         let parsed = DateTime::parse_from_rfc3339(&text)
@@ -285,26 +288,26 @@ mod tests {
     const LIMITS: Limits = Limits { event_bytes: 2000, depth: 5, user_agent_chars: 50 };
 
     fn errors(text: &str) -> Vec<(String, &'static str)> {
-        let errors = parse_event(text, &LIMITS).expect_err("refused");
+        let errors = parse_event(text, &LIMITS).expect_err("rejected");
         errors.into_iter().map(|error| (serde_json::to_string(&error.loc).expect("serialises"), error.kind)).collect()
     }
 
     #[test]
-    fn only_name_and_type_are_required() {
+    fn parsing_requires_only_name_and_type() {
         let (event, warnings) =
             parse_event(r#"{"event_name":"a","event_type":"b","source":null}"#, &LIMITS).expect("parses");
         assert_eq!((event.payload.as_str(), event.source, warnings), ("{}", None, vec![]));
     }
 
     #[test]
-    fn payload_keeps_its_digits() {
+    fn payload_keeps_all_digits() {
         let text = r#"{"event_name":"a","event_type":"b","payload":{"n":123456789012345678901234567890}}"#;
         let (event, _) = parse_event(text, &LIMITS).expect("parses");
         assert_eq!(event.payload, r#"{"n":123456789012345678901234567890}"#);
     }
 
     #[test]
-    fn every_wrong_field_is_named_with_its_place() {
+    fn parsing_reports_every_invalid_field_with_its_path() {
         let text =
             r#"{"event_name":"","event_type":7,"payload":[],"ip_address":"1.2.3","event_timestamp":"yesterday"}"#;
         assert_eq!(
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_count_characters() {
+    fn length_limits_count_characters() {
         let name = "é".repeat(255);
         let good = format!(r#"{{"event_name":"{name}","event_type":"b"}}"#);
         assert!(parse_event(&good, &LIMITS).is_ok());
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn size_depth_and_shape_are_refused_before_the_fields() {
+    fn size_depth_and_shape_are_checked_before_fields() {
         assert_eq!(errors(&"x".repeat(2001))[0].1, "event_too_large");
         assert_eq!(errors("[[[[[[1]]]]]]")[0].1, "too_deep");
         assert_eq!(errors(r#"{"event_name":1e999}"#)[0].1, "number_out_of_range");
@@ -337,13 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_ignored_and_told() {
+    fn unknown_fields_are_ignored_with_a_warning() {
         let (_, warnings) = parse_event(r#"{"event_name":"a","event_type":"b","colour":1}"#, &LIMITS).expect("parses");
         assert_eq!(warnings[0].code, "unknown_field");
     }
 
     #[test]
-    fn a_time_without_offset_is_utc() {
+    fn timestamp_without_offset_is_utc() {
         let text = r#"{"event_name":"a","event_type":"b","timestamp":"2025-12-18T10:30:00"}"#;
         let (event, _) = parse_event(text, &LIMITS).expect("parses");
         assert_eq!(event.event_timestamp.expect("given").to_rfc3339(), "2025-12-18T10:30:00+00:00");

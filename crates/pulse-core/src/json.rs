@@ -1,8 +1,8 @@
-//! JSON as PostgreSQL can hold it.
+//! JSON that PostgreSQL can store.
 //!
-//! JSONB refuses what JSON allows: the NUL character, lone surrogates, and numbers outside `numeric`. Everything
-//! here works on the text, before it is parsed, so that an accepted payload is stored as it was sent: large
-//! integers keep all their digits. The common case is one scan that finds nothing to do.
+//! `jsonb` rejects values that JSON allows: the NUL character, lone surrogates, and numbers outside `numeric`. The
+//! functions here work on the text before it is parsed, so that numbers keep all their digits and are never rounded to
+//! a double. The common case is one scan that finds nothing to change.
 
 use std::borrow::Cow;
 
@@ -10,23 +10,23 @@ use memchr::memmem;
 
 use crate::event::Warning;
 
-/// The longest number literal that is stored, in bytes. No measurement needs more digits, and `numeric` ends at
-/// 16,383 digits behind the point.
-const LONGEST_NUMBER: usize = 1000;
-/// The largest decimal exponent written in a number literal, either sign; a double ends at 308.
-const LARGEST_EXPONENT: i64 = 400;
+/// Maximum length of a number literal, in bytes. No measurement needs more digits, and `numeric` ends at 16,383 digits
+/// after the decimal point.
+const MAX_NUMBER_BYTES: usize = 1000;
+/// Maximum absolute value of the exponent in a number literal; the exponent of a double ends at 308.
+const MAX_EXPONENT: i64 = 400;
 
-/// Why a JSON text is refused though its syntax may be right.
+/// Why a JSON text is rejected although its syntax may be valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// Objects and arrays are nested deeper than the limit.
     #[error("nested deeper than {limit} levels")]
     TooDeep {
-        /// The deepest nesting that is accepted.
+        /// Maximum nesting depth.
         limit: usize,
     },
-    /// A number is not finite as a double, or longer than PostgreSQL can hold.
-    #[error("number out of range: {literal}")]
+    /// A number overflows a double, or its literal is too long or has a too large exponent for PostgreSQL.
+    #[error("number out of range: {literal}; send it as a string")]
     NumberOutOfRange {
         /// The start of the literal, at most 40 bytes.
         literal: String,
@@ -35,7 +35,7 @@ pub enum JsonError {
 
 /// Replaces NUL characters and lone surrogates, both written as `\u` escapes, with U+FFFD.
 ///
-/// The text need not be valid JSON: what is not understood is left for the parser to refuse.
+/// The text need not be valid JSON: syntax errors are left for the parser.
 pub fn repair(text: &str) -> (Cow<'_, str>, Vec<Warning>) {
     let bytes = text.as_bytes();
     let suspicious = memmem::find(bytes, b"\\u0000").is_some()
@@ -76,7 +76,7 @@ pub fn repair(text: &str) -> (Cow<'_, str>, Vec<Warning>) {
     (Cow::Owned(repaired), warnings)
 }
 
-/// The code unit of the `\uXXXX` escape at `start`, if there is one.
+/// Returns the code unit of the `\uXXXX` escape at `start`, if there is one.
 fn unicode_escape(bytes: &[u8], start: usize) -> Option<u16> {
     let escape = bytes.get(start..start + 6)?;
     let digits = escape.strip_prefix(b"\\u")?;
@@ -86,10 +86,10 @@ fn unicode_escape(bytes: &[u8], start: usize) -> Option<u16> {
     })
 }
 
-/// Checks nesting and numbers of a JSON text, without building it.
+/// Checks the nesting depth and the numbers of a JSON text without parsing it.
 ///
 /// # Errors
-/// [`JsonError`], for the first place that cannot be stored. Wrong syntax is not an error here.
+/// [`JsonError`] for the first value that cannot be stored. Invalid syntax is not an error here.
 pub fn check_text(text: &str, max_depth: usize) -> Result<(), JsonError> {
     let bytes = text.as_bytes();
     let (mut depth, mut at) = (0usize, 0usize);
@@ -121,7 +121,7 @@ pub fn check_text(text: &str, max_depth: usize) -> Result<(), JsonError> {
     Ok(())
 }
 
-/// The index behind the closing quote of the string that starts at `at`.
+/// Returns the index after the closing quote of the string that starts at `at`.
 fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
     while let Some(offset) = memchr::memchr2(b'"', b'\\', &bytes[at.min(bytes.len())..]) {
         let found = at + offset;
@@ -138,8 +138,8 @@ fn check_number(literal: &str) -> Result<(), JsonError> {
     if exponent.is_none() && literal.len() <= 300 {
         return Ok(());
     }
-    let storable = literal.len() <= LONGEST_NUMBER
-        && exponent.is_none_or(|parsed| parsed.is_ok_and(|value| value.abs() <= LARGEST_EXPONENT))
+    let storable = literal.len() <= MAX_NUMBER_BYTES
+        && exponent.is_none_or(|parsed| parsed.is_ok_and(|value| value.abs() <= MAX_EXPONENT))
         && literal.parse::<f64>().is_ok_and(f64::is_finite);
     if storable { Ok(()) } else { Err(JsonError::NumberOutOfRange { literal: literal.chars().take(40).collect() }) }
 }
@@ -151,12 +151,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_without_trouble_is_borrowed() {
+    fn repair_borrows_text_without_escapes_to_replace() {
         assert!(matches!(repair(r#"{"a":"b\nA"}"#), (Cow::Borrowed(_), warnings) if warnings.is_empty()));
     }
 
     #[test]
-    fn nul_and_lone_surrogates_are_replaced_and_told() {
+    fn repair_replaces_nul_and_lone_surrogates_with_warnings() {
         let (text, warnings) = repair(r#"{"a\u0000":"\ud800x","b":"\uDC00","c":"\ud83d\ude00","d":"\\u0000"}"#);
         assert_eq!(text, r#"{"a\ufffd":"\ufffdx","b":"\ufffd","c":"\ud83d\ude00","d":"\\u0000"}"#);
         let codes: Vec<_> = warnings.iter().map(|warning| warning.code).collect();
@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_counted_outside_strings() {
+    fn depth_ignores_brackets_in_strings() {
         assert_eq!(check_text(r#"{"a":"[[[[","b":[1]}"#, 2), Ok(()));
         assert_eq!(check_text("[[[]]]", 2), Err(JsonError::TooDeep { limit: 2 }));
         assert_eq!(check_text(&"[".repeat(10_000), 32), Err(JsonError::TooDeep { limit: 32 }));
     }
 
     #[test]
-    fn numbers_that_postgresql_or_a_double_cannot_hold_are_refused() {
+    fn numbers_outside_postgresql_or_double_range_are_rejected() {
         for good in ["12345678901234567890123", "1e308", "-0.5e-300", "1E+10", r#""1e999""#, "true", "[1,-2]"] {
             assert_eq!(check_text(good, 9), Ok(()), "{good}");
         }
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_survived(text in ".*") {
+        fn arbitrary_text_never_panics(text in ".*") {
             let (repaired, _) = repair(&text);
             let _ = check_text(&repaired, 8);
         }

@@ -1,9 +1,9 @@
-//! What an event and a task are.
+//! Types and rules of events and tasks.
 //!
-//! An *event* is what a client posts; a *task* is the work owed for one event or one batch. This crate parses
-//! the first, says what may become of the second, and computes when a failed attempt runs again.
+//! An *event* is what a client posts. A *task* is the processing of one event or of one batch. This crate parses
+//! events, defines the types of a task, and computes when a failed attempt is retried.
 //!
-//! It does no I/O, reads no clock and knows no runtime: time and randomness are arguments.
+//! It does no I/O, reads no clock and does not depend on an async runtime: time and randomness are arguments.
 
 mod event;
 mod json;

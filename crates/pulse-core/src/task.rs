@@ -1,4 +1,4 @@
-//! The work owed for one event or one batch, and what may become of it.
+//! Tasks: the processing of one event or of one batch.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use uuid::Uuid;
 
 use crate::event::Event;
 
-/// What a task does.
+/// The kind of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskKind {
-    /// One event.
+    /// Processes one event.
     ProcessEvent,
-    /// All events of one batch, or none.
+    /// Processes all events of one batch, or none.
     ProcessEventsBatch,
 }
 
 impl TaskKind {
-    /// The name in the database and in answers.
+    /// The name in the database and in HTTP responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ProcessEvent => "process_event",
@@ -33,24 +33,24 @@ impl fmt::Display for TaskKind {
     }
 }
 
-/// A task under lease, with its events.
+/// A task that a worker has claimed, with its events.
 #[derive(Debug, Clone)]
 pub struct ClaimedTask {
     /// The task's id.
     pub id: Uuid,
-    /// How many events it was accepted with; fewer in `events` means that they are gone.
+    /// Number of events that the task was accepted with. Fewer in `events` means that events were deleted.
     pub event_count: usize,
-    /// Its events, in the order they were posted.
+    /// The events, in the order of the request.
     pub events: Vec<Event>,
-    /// The number of this attempt, from 1.
+    /// Number of this attempt, from 1.
     pub attempt: u32,
-    /// How many attempts it may take.
+    /// Maximum number of attempts.
     pub max_attempts: u32,
-    /// The fence: only the holder of the newest one can settle.
+    /// Grows with each claim. Only the holder of the newest token can settle the task.
     pub fencing_token: i64,
-    /// The lease before ended by itself, and nobody noticed until now: that worker went away in the middle.
+    /// The previous lease expired, and this claim is the first to notice: the worker died during that attempt.
     pub crashed: bool,
-    /// When it was accepted.
+    /// When the task was accepted.
     pub created_at: DateTime<Utc>,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
@@ -58,26 +58,26 @@ pub struct ClaimedTask {
     pub request_id: Option<String>,
 }
 
-/// Why an attempt failed. The codes are metric labels and stay as they are.
+/// Why an attempt failed. The codes are stable: they are metric labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureReason {
-    /// The payload cannot be processed, now or later: not retried.
+    /// The payload can never be processed: not retried.
     InvalidPayload,
-    /// Processing said that it failed.
+    /// The processor returned an error.
     Error,
-    /// Processing panicked.
+    /// The processor panicked.
     Panic,
-    /// Processing took longer than the time-out.
+    /// The attempt took longer than the task time-out.
     Timeout,
-    /// PostgreSQL refused the effects.
+    /// PostgreSQL rejected the properties.
     Constraint,
-    /// The worker went away in the middle.
+    /// The worker died during the attempt.
     Crash,
 }
 
 impl FailureReason {
-    /// Every reason, for catalogues of labels.
+    /// Every reason, to create all metric labels at start.
     pub const ALL: [Self; 6] =
         [Self::InvalidPayload, Self::Error, Self::Panic, Self::Timeout, Self::Constraint, Self::Crash];
 
@@ -93,31 +93,32 @@ impl FailureReason {
         }
     }
 
-    /// Whether another attempt can help.
+    /// Whether the attempt is retried while attempts are left.
     pub fn is_retryable(self) -> bool {
         self != Self::InvalidPayload
     }
 }
 
-/// One failed attempt, as it is kept with the task.
+/// A failed attempt, as it is stored with the task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Which attempt, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
     /// When it failed.
     pub at: DateTime<Utc>,
-    /// Why.
+    /// The kind of failure.
     pub reason: FailureReason,
-    /// What was said, cut to a safe length.
+    /// The error message, truncated by the worker.
     pub error: String,
 }
 
-/// The built-in normalisation: `{original, timestamp}`, as the replaced system stores it, as JSON text.
+/// Returns the properties that the built-in processor stores: `{"original": payload, "timestamp": event time}`, as JSON
+/// text.
 ///
-/// It depends on the event alone, so that a second run gives the same.
+/// The result depends on the event alone, so a repeated attempt returns the same text.
 ///
 /// # Errors
-/// [`FailureReason::InvalidPayload`] if the payload is not an object.
+/// [`FailureReason::InvalidPayload`] if the payload is not a JSON object.
 pub fn processed_properties(event: &Event) -> Result<String, FailureReason> {
     if !event.payload.starts_with('{') {
         return Err(FailureReason::InvalidPayload);
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_hold_the_original_and_the_events_time() {
+    fn properties_contain_original_payload_and_event_time() {
         let time = DateTime::from_timestamp(1_766_053_800, 0).expect("valid");
         let mut event = Event {
             id: 7,

@@ -12,34 +12,34 @@ use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
-/// A probe that takes longer has failed.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// Time-out of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a part of us is.
+/// Status of a component. The order is from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// Works.
     Ok,
-    /// Slower, and nothing is lost.
+    /// Works more slowly; no data is lost.
     Degraded,
-    /// It does not work.
+    /// Does not work.
     Failed,
 }
 
-/// One part, looked at.
+/// The result of checking one component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// Which part.
+    /// Name of the component.
     pub name: &'static str,
-    /// How it is.
+    /// Status of the component.
     pub status: Status,
-    /// Why, if it is not [`Status::Ok`].
+    /// Reason for a status other than [`Status::Ok`]; else empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
 
-/// Looks at some parts.
+/// Checks the components of a probe.
 pub type ProbeCheck = Arc<dyn Fn() -> BoxFuture<'static, Vec<Check>> + Send + Sync>;
 
 #[derive(Clone)]
@@ -49,7 +49,8 @@ struct Admin {
     ready: ProbeCheck,
 }
 
-/// The routes of the admin port. `/livez` fails when a restart helps, `/readyz` when requests should go elsewhere.
+/// Builds the router of the admin port. `/livez` fails if a restart helps, `/readyz` if the process should receive no
+/// requests.
 pub fn admin_router(registry: Arc<Registry>, live: ProbeCheck, ready: ProbeCheck) -> Router {
     Router::new()
         .route("/livez", get(async |State(admin): State<Admin>| probe(admin.live).await))
@@ -65,11 +66,11 @@ struct ProbeReport {
 }
 
 async fn probe(probe: ProbeCheck) -> Response {
-    let checks = tokio::time::timeout(DEADLINE, probe()).await.unwrap_or_else(|_| {
+    let checks = tokio::time::timeout(PROBE_TIMEOUT, probe()).await.unwrap_or_else(|_| {
         vec![Check {
             name: "probe",
             status: Status::Failed,
-            detail: format!("no answer within {} s", DEADLINE.as_secs()),
+            detail: format!("no answer within {} s", PROBE_TIMEOUT.as_secs()),
         }]
     });
     let status = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);

@@ -1,6 +1,6 @@
-//! Who calls: JSON Web Tokens, verified against one key whose algorithm is fixed by the configuration.
+//! Authentication by JSON Web Tokens, verified against one key whose algorithm is fixed by the configuration.
 //!
-//! Nothing in a token chooses how it is verified: not `alg`, not `kid`, `jku`, `x5u` or `jwk`.
+//! No header of a token influences its verification: not `alg`, `kid`, `jku`, `x5u` or `jwk`.
 
 use std::collections::HashSet;
 
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 
-/// The longest token that is looked at, in bytes.
-const LONGEST_TOKEN: usize = 8 * 1024;
-/// The shortest HS256 secret, in bytes: as long as the hash (RFC 7518, section 3.2).
-const SHORTEST_SECRET: usize = 32;
+/// Maximum length of a token, in bytes.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Minimum length of an HS256 secret, in bytes: the length of the hash (RFC 7518, section 3.2).
+const MIN_SECRET_BYTES: usize = 32;
 
-/// What tokens are signed with.
+/// The key that tokens are verified with.
 #[derive(Clone)]
 pub enum KeySource {
     /// A shared secret of at least 32 bytes: HS256.
@@ -24,34 +24,30 @@ pub enum KeySource {
     PublicKeyPem(Vec<u8>),
 }
 
-/// How tokens are verified.
+/// Configuration of a [`Verifier`].
 #[derive(Clone)]
 pub struct AuthConfig {
-    /// The key.
+    /// Verification key; it determines the algorithm.
     pub key: KeySource,
-    /// The `iss` that a token must have.
+    /// Required `iss` of a token; `None` accepts any.
     pub issuer: Option<String>,
-    /// The `aud` that a token must have.
+    /// Required `aud` of a token; `None` accepts any.
     pub audience: Option<String>,
-    /// How far clocks may be apart, in seconds.
+    /// Tolerated clock difference for `exp` and `nbf`, in seconds.
     pub leeway_seconds: u64,
 }
 
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthConfigError {
-    /// The secret can be guessed.
-    #[error(
-        "the JWT secret has {bytes} bytes, at least {SHORTEST_SECRET} are needed: make one with `openssl rand -hex 32`"
-    )]
+    /// The secret is shorter than 32 bytes.
+    #[error("the JWT secret has {bytes} bytes, fewer than {MIN_SECRET_BYTES}: create one with `openssl rand -hex 32`")]
     ShortSecret {
-        /// How long it is.
+        /// Length of the secret.
         bytes: usize,
     },
-    /// It is no public key, or of a kind that we do not take.
-    #[error(
-        "the JWT public key is not a PEM of RSA, P-256 or Ed25519: make sure it begins with `-----BEGIN PUBLIC KEY-----`"
-    )]
+    /// The text is not a public key, or its type is not supported.
+    #[error("the JWT public key is not RSA, P-256 or Ed25519: use a PEM that begins with `-----BEGIN PUBLIC KEY-----`")]
     UnknownKey,
 }
 
@@ -62,19 +58,19 @@ pub struct Verifier {
     validation: std::sync::Arc<Validation>,
 }
 
-/// What a token may do.
+/// A permission of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Post events.
     EventsWrite,
-    /// Read one's own events and tasks.
+    /// Read the events and tasks of the token's user.
     EventsRead,
-    /// Administer.
+    /// Administer the instance.
     Admin,
 }
 
 impl Scope {
-    /// The word in a token.
+    /// The name in the `scope` claim.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EventsWrite => "events:write",
@@ -84,12 +80,12 @@ impl Scope {
     }
 }
 
-/// All that a token may do.
+/// The scopes of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scopes(HashSet<Scope>);
 
 impl Scopes {
-    /// A token that names no scopes has those of an ordinary client.
+    /// A token without a `scope` claim may write and read events. Unknown scopes are ignored.
     fn parse(scope: Option<&str>) -> Self {
         let all = [Scope::EventsWrite, Scope::EventsRead, Scope::Admin];
         Self(match scope {
@@ -99,26 +95,26 @@ impl Scopes {
     }
 }
 
-/// What a verified token says.
+/// The claims of a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// Who calls, 1 to 255 characters.
+    /// The `sub` claim, 1 to 255 characters.
     pub subject: String,
-    /// What the token may do.
+    /// Scopes of the token.
     pub scopes: Scopes,
 }
 
 impl Claims {
-    /// Whether the token may do this.
+    /// Requires the scope.
     ///
     /// # Errors
-    /// 403 `insufficient_scope`.
+    /// 403 `insufficient_scope` if the token lacks it.
     pub fn require(&self, scope: Scope) -> Result<(), Problem> {
         if self.scopes.0.contains(&scope) {
             return Ok(());
         }
         let needed = scope.as_str();
-        let detail = format!("the token lacks the scope `{needed}`: ask for one that has it");
+        let detail = format!("the token lacks the scope `{needed}`: use a token with this scope");
         Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail)
             .challenge(format!(r#"Bearer error="insufficient_scope", scope="{needed}""#)))
     }
@@ -132,13 +128,13 @@ struct RawClaims {
 }
 
 impl Verifier {
-    /// Prepares to verify.
+    /// Creates a verifier.
     ///
     /// # Errors
-    /// [`AuthConfigError`].
+    /// [`AuthConfigError`] if the key cannot be used.
     pub fn new(config: &AuthConfig) -> Result<Self, AuthConfigError> {
         let (algorithm, key) = match &config.key {
-            KeySource::Hs256(secret) if secret.len() < SHORTEST_SECRET => {
+            KeySource::Hs256(secret) if secret.len() < MIN_SECRET_BYTES => {
                 return Err(AuthConfigError::ShortSecret { bytes: secret.len() });
             }
             KeySource::Hs256(secret) => (Algorithm::HS256, DecodingKey::from_secret(secret)),
@@ -169,7 +165,8 @@ impl Verifier {
     /// Verifies the `Authorization` header of a request.
     ///
     /// # Errors
-    /// 401 `missing_token` or `invalid_token`, which does not say what is wrong with the token: that goes to the log.
+    /// 401 `missing_token` or `invalid_token`. The response does not say why a token is invalid; the log does, at level
+    /// `debug`.
     pub fn verify(&self, authorization: Option<&HeaderValue>) -> Result<Claims, Problem> {
         let token = authorization
             .and_then(|value| value.to_str().ok())
@@ -177,16 +174,17 @@ impl Verifier {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(|| {
-                let detail = "the request has no token: send Authorization: Bearer TOKEN";
+                let detail = "the request has no bearer token: send the header Authorization: Bearer TOKEN";
                 Problem::new(StatusCode::UNAUTHORIZED, "missing_token", detail).challenge("Bearer")
             })?;
-        if token.len() > LONGEST_TOKEN {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid_token());
         }
         let claims: RawClaims =
             decode(token, &self.key, &self.validation).map_err(|error| invalid_token().caused_by(error))?.claims;
-        let good = (1..=255).contains(&claims.sub.chars().count()) && !claims.sub.chars().any(char::is_control);
-        if !good {
+        let valid_subject =
+            (1..=255).contains(&claims.sub.chars().count()) && !claims.sub.chars().any(char::is_control);
+        if !valid_subject {
             return Err(invalid_token());
         }
         Ok(Claims { subject: claims.sub, scopes: Scopes::parse(claims.scope.as_deref()) })
@@ -194,7 +192,7 @@ impl Verifier {
 }
 
 fn invalid_token() -> Problem {
-    let detail = "the token is not valid, or not any more: get a new one";
+    let detail = "the token is invalid or has expired: get a new token";
     Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", detail).challenge(r#"Bearer error="invalid_token""#)
 }
 
@@ -211,7 +209,7 @@ struct NewClaims<'a> {
     aud: Option<&'a str>,
 }
 
-/// Why no token was made.
+/// A token could not be signed.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to sign the token")]
 pub struct IssueError(#[source] jsonwebtoken::errors::Error);
@@ -219,7 +217,7 @@ pub struct IssueError(#[source] jsonwebtoken::errors::Error);
 /// Signs a token with an HS256 secret. Times are seconds since 1970.
 ///
 /// # Errors
-/// If it cannot be signed.
+/// [`IssueError`] if the token cannot be signed.
 pub fn issue(
     secret: &[u8],
     subject: &str,

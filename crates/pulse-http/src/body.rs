@@ -1,4 +1,4 @@
-//! Reading a request's body within limits of size and time.
+//! Request bodies, read within limits of size and time.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use http_body_util::BodyExt;
 
 use crate::problem::Problem;
 
-/// The limits of a request's body; the front door puts them into the request.
+/// Limits of a request body. The middleware adds them to the extensions of each request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimits {
     pub(crate) bytes: usize,
     pub(crate) idle: Duration,
 }
 
-/// A whole body that says, or does not deny, that it is JSON.
+/// A complete body whose media type is JSON or absent.
 ///
-/// Refused are: another media type or an encoding (415), more bytes than the limit (413), a piece that does not arrive
-/// in time (408). The connection is closed then, because the rest is not read.
+/// Rejects another media type or a content encoding (415), more bytes than the limit (413), and a pause of the client
+/// beyond the idle time-out (408). A rejection closes the connection, because the rest of the body is not read.
 #[derive(Debug, Clone)]
 pub struct WireBody(pub Bytes);
 
@@ -27,17 +27,17 @@ impl<S: Sync> FromRequest<S> for WireBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let limits = *request.extensions().get::<BodyLimits>().expect("the front door sets the limits");
+        let limits = *request.extensions().get::<BodyLimits>().expect("the middleware sets the limits");
         check_headers(request.headers(), limits)?;
         let mut body = request.into_body();
         let mut read = BytesMut::new();
-        let mut only: Option<Bytes> = None;
+        let mut single: Option<Bytes> = None;
         loop {
             let frame = match tokio::time::timeout(limits.idle, body.frame()).await {
                 Err(_) => return Err(stalled(limits)),
                 Ok(None) => break,
                 Ok(Some(Err(error))) => {
-                    let detail = "the body ended early or is not valid HTTP: send it again";
+                    let detail = "the body ended early or is not valid HTTP: send the request again";
                     return Err(Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", detail)
                         .caused_by(error)
                         .closing());
@@ -45,18 +45,18 @@ impl<S: Sync> FromRequest<S> for WireBody {
                 Ok(Some(Ok(frame))) => frame,
             };
             let Ok(piece) = frame.into_data() else { continue };
-            if read.len() + only.as_ref().map_or(0, Bytes::len) + piece.len() > limits.bytes {
+            if read.len() + single.as_ref().map_or(0, Bytes::len) + piece.len() > limits.bytes {
                 return Err(too_large(limits));
             }
-            // Nearly every body is one piece: that one is not copied.
-            if only.is_none() && read.is_empty() {
-                only = Some(piece);
+            // Nearly every body arrives in one piece, which is used without a copy.
+            if single.is_none() && read.is_empty() {
+                single = Some(piece);
             } else {
-                read.extend(only.take().into_iter().flatten());
+                read.extend(single.take().into_iter().flatten());
                 read.extend_from_slice(&piece);
             }
         }
-        Ok(Self(only.unwrap_or_else(|| read.freeze())))
+        Ok(Self(single.unwrap_or_else(|| read.freeze())))
     }
 }
 
@@ -65,12 +65,12 @@ fn check_headers(headers: &HeaderMap, limits: BodyLimits) -> Result<(), Problem>
     if let Some(kind) = text(header::CONTENT_TYPE) {
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
-            let detail = "the body must be JSON: send Content-Type: application/json";
+            let detail = "the media type is not JSON: send the header Content-Type: application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail).closing());
         }
     }
     if text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        let detail = "the body must not be encoded: leave Content-Encoding out";
+        let detail = "the content encoding is not supported: send the body as it is, without Content-Encoding";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail).closing());
     }
     let declared = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
@@ -81,11 +81,11 @@ fn check_headers(headers: &HeaderMap, limits: BodyLimits) -> Result<(), Problem>
 }
 
 fn too_large(limits: BodyLimits) -> Problem {
-    let detail = format!("the body has more than {} bytes: send fewer or smaller events", limits.bytes);
+    let detail = format!("the body is larger than {} bytes: send fewer or smaller events", limits.bytes);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).closing()
 }
 
 fn stalled(limits: BodyLimits) -> Problem {
-    let detail = format!("no piece of the body arrived for {} s: send it again", limits.idle.as_secs_f64());
+    let detail = format!("no part of the body arrived for {} s: send the request again", limits.idle.as_secs_f64());
     Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail).closing()
 }

@@ -1,8 +1,8 @@
-//! A connection that must send a whole request head in time.
+//! A connection with a time-out for reading the request head.
 //!
-//! hyper has one time-out for two things: the pieces of a head, and the pause between two requests of a connection. A
-//! pause may be long, because clients keep connections; a head may not. So hyper's guards the pause, and this the head:
-//! from a connection's start, and from the first byte after a pause, to the call of the service.
+//! hyper has one time-out for both reading a head and the idle time between two requests. The idle time may be long,
+//! because clients keep connections alive; reading a head may not. So hyper's time-out limits the idle time, and this
+//! module limits the head: from the accept, or from the first byte after an idle time, to the call of the service.
 
 use std::io;
 use std::pin::Pin;
@@ -17,36 +17,41 @@ use tokio::time::{Instant, Sleep};
 
 const READING_HEAD: u8 = 0;
 const IN_REQUEST: u8 = 1;
-const PAUSING: u8 = 2;
+const IDLE: u8 = 2;
 
-/// After an answer to a request whose rest is not read: how long, and how many bytes, the client may still send. Closing
-/// at once would reset the connection, and the client would never see the answer.
-const LINGER: Duration = Duration::from_secs(2);
+/// Time for which data of the client is read and discarded after a response to a request that was not read completely.
+/// Closing at once would reset the connection, and the client would never see the response.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum number of bytes that are discarded.
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
-/// Where a connection is; shared by its stream and its service.
+/// The phase of a connection, shared by its stream and its service.
 #[derive(Clone, Default)]
-pub(crate) struct Phase(Arc<AtomicU8>, Arc<AtomicBool>);
+pub(crate) struct Phase {
+    current: Arc<AtomicU8>,
+    /// Linger before the connection is closed.
+    lingers: Arc<AtomicBool>,
+}
 
 impl Phase {
-    /// A head was read: the service is called.
+    /// The head was read and the service is called.
     pub(crate) fn request_began(&self) {
-        self.0.store(IN_REQUEST, Ordering::Relaxed);
+        self.current.store(IN_REQUEST, Ordering::Relaxed);
     }
 
-    /// The service has answered.
+    /// The service has returned a response.
     pub(crate) fn request_ended(&self) {
-        self.0.store(PAUSING, Ordering::Relaxed);
+        self.current.store(IDLE, Ordering::Relaxed);
     }
 
-    /// A client has connected, or has begun to send a request.
+    /// Whether the connection is new, or the client has begun to send a request.
     pub(crate) fn is_reading_head(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == READING_HEAD
+        self.current.load(Ordering::Relaxed) == READING_HEAD
     }
 
-    /// The rest of the request is not read: let the client see the answer.
+    /// Makes the connection linger when it is closed, because the rest of the request is not read.
     pub(crate) fn linger(&self) {
-        self.1.store(true, Ordering::Relaxed);
+        self.lingers.store(true, Ordering::Relaxed);
     }
 }
 
@@ -71,15 +76,15 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let phase = self.phase.0.load(Ordering::Relaxed);
+        let phase = self.phase.current.load(Ordering::Relaxed);
         if phase == READING_HEAD && self.head_deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if phase == PAUSING {
+        if phase == IDLE {
             let deadline = Instant::now() + self.head_timeout;
             self.head_deadline.as_mut().reset(deadline);
-            self.phase.0.store(READING_HEAD, Ordering::Relaxed);
+            self.phase.current.store(READING_HEAD, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }
@@ -110,11 +115,11 @@ impl AsyncWrite for Connection {
         let this = &mut *self;
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.phase.1.load(Ordering::Relaxed) {
+            if !this.phase.lingers.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(()));
             }
         }
-        let fresh = || Linger { deadline: Box::pin(tokio::time::sleep(LINGER)), bytes_left: LINGER_BYTES };
+        let fresh = || Linger { deadline: Box::pin(tokio::time::sleep(LINGER_TIMEOUT)), bytes_left: LINGER_BYTES };
         let linger = this.linger.get_or_insert_with(fresh);
         let mut scratch = [0; 16 * 1024];
         while linger.bytes_left > 0 && linger.deadline.as_mut().poll(cx).is_pending() {

@@ -1,4 +1,4 @@
-//! What every port measures.
+//! The metrics of every HTTP port.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 const BUCKETS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// Bounded on purpose: the matched route, not the path; known methods only.
+/// Bounded cardinality: the matched route instead of the path, and known methods only.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     route: String,
@@ -20,7 +20,7 @@ struct RequestLabels {
     status: u16,
 }
 
-/// Durations and number of requests. Cheap to clone.
+/// Metrics of HTTP requests. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpMetrics {
     durations: Family<RequestLabels, Histogram, fn() -> Histogram>,
@@ -28,7 +28,7 @@ pub struct HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// Registers them all.
+    /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             durations: Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram),
@@ -36,20 +36,20 @@ impl HttpMetrics {
         };
         registry.register(
             "http_server_request_duration_seconds",
-            "Time to answer a request",
+            "Time from the request head to the response, in seconds",
             metrics.durations.clone(),
         );
-        registry.register("http_server_active_requests", "Requests that are being answered", metrics.active.clone());
+        registry.register("http_server_active_requests", "Number of requests in progress", metrics.active.clone());
         metrics
     }
 
     pub(crate) fn observe(&self, route: &str, method: &Method, status: StatusCode, duration: Duration) {
-        let labels = RequestLabels { route: route.to_owned(), method: known(method), status: status.as_u16() };
+        let labels = RequestLabels { route: route.to_owned(), method: known_method(method), status: status.as_u16() };
         self.durations.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 }
 
-fn known(method: &Method) -> &'static str {
+fn known_method(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "POST" => "POST",

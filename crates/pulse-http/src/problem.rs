@@ -1,6 +1,6 @@
-//! Every error answer: RFC 9457 `application/problem+json`, with a stable code.
+//! Error responses: RFC 9457 `application/problem+json` with a stable code.
 //!
-//! The client sees a code and a safe sentence; the cause goes to the log, once, at the front door.
+//! The client receives a code and a message without internals. The middleware logs the cause, once.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Where a code is explained.
+/// Prefix of the `type` URI; the code follows.
 const TYPE_BASE: &str = "https://pulseboard.dev/problems/";
 
-/// An error answer. Cheap to clone.
+/// An error response. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Problem(Arc<Inner>);
 
@@ -26,11 +26,11 @@ struct Inner {
     errors: Vec<Value>,
     retry_after: Option<u64>,
     challenge: Option<String>,
-    closes: bool,
+    closes_connection: bool,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// The body, in the order that people read it.
+/// The body, in reading order.
 #[derive(Serialize)]
 struct Document<'a> {
     #[serde(rename = "type")]
@@ -45,7 +45,8 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// `code` is stable, in snake case; `detail` tells the client what to do, and nothing of our insides.
+    /// Creates a problem. `code` is stable and in snake case. `detail` says what is wrong and what the client can do,
+    /// without internals.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
             status,
@@ -54,12 +55,12 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             challenge: None,
-            closes: false,
+            closes_connection: false,
             cause: None,
         }))
     }
 
-    /// 503 `unavailable`: the same request may succeed in a second.
+    /// Creates 503 `unavailable` with `Retry-After: 1`.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(1)
     }
@@ -69,62 +70,64 @@ impl Problem {
         self
     }
 
-    /// Adds the wrong values, each with its place.
+    /// Adds the invalid values with their paths.
     #[must_use]
     pub fn with_errors<T: Serialize>(self, errors: &[T]) -> Self {
         let errors = errors.iter().map(|error| serde_json::to_value(error).unwrap_or_default()).collect();
         self.edit(|inner| inner.errors = errors)
     }
 
-    /// Tells the client to try again after this many seconds.
+    /// Adds `Retry-After`, in seconds.
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {
         self.edit(|inner| inner.retry_after = Some(seconds))
     }
 
-    /// Tells the client how to authenticate: `WWW-Authenticate`.
+    /// Adds `WWW-Authenticate`.
     #[must_use]
     pub fn challenge(self, challenge: impl Into<String>) -> Self {
         self.edit(|inner| inner.challenge = Some(challenge.into()))
     }
 
-    /// Closes the connection after the answer, because the rest of the request is not read.
+    /// Closes the connection after the response, because the rest of the request is not read.
     #[must_use]
     pub fn closing(self) -> Self {
-        self.edit(|inner| inner.closes = true)
+        self.edit(|inner| inner.closes_connection = true)
     }
 
-    /// Keeps the cause for the log.
+    /// Adds the cause, for the log only.
     #[must_use]
     pub fn caused_by(self, cause: impl Error + Send + Sync + 'static) -> Self {
         self.edit(|inner| inner.cause = Some(Arc::new(cause)))
     }
 
-    /// The status.
+    /// HTTP status.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// The stable code.
+    /// Stable code in snake case.
     pub fn code(&self) -> &'static str {
         self.0.code
     }
 
-    /// Tells the log: what is ours loudly, what is the client's hardly.
+    /// Logs 500 as error, other server errors as warning, and client errors at debug level.
     pub(crate) fn log(&self, request_id: &str) {
         let Inner { status, code, cause, .. } = &*self.0;
         let cause = cause.as_deref().map(|cause| cause as &(dyn Error + 'static));
         let status = status.as_u16();
         match status {
             500 => tracing::error!(request_id, status, code, error = cause, "request failed"),
-            501.. => tracing::warn!(request_id, status, code, error = cause, "request refused for now"),
-            _ => tracing::debug!(request_id, status, code, error = cause, "request refused"),
+            501.. => {
+                tracing::warn!(request_id, status, code, error = cause, "request rejected: temporarily unavailable")
+            }
+            _ => tracing::debug!(request_id, status, code, error = cause, "request rejected"),
         }
     }
 
-    /// The whole answer; `instance` is the request's id.
+    /// Builds the response; `instance` is the id of the request.
     pub(crate) fn render(&self, instance: &str) -> Response {
-        let Inner { status, code, detail, errors, retry_after, challenge, closes, .. } = &*self.0;
+        let Inner { status, code, detail, errors, retry_after, challenge, closes_connection, .. } = &*self.0;
         let title = status.canonical_reason().unwrap_or("Error");
         let kind = format!("{TYPE_BASE}{code}");
         let document = Document { kind, title, status: status.as_u16(), detail, instance, code, errors };
@@ -139,7 +142,7 @@ impl Problem {
         if let Some(challenge) = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if *closes {
+        if *closes_connection {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -147,7 +150,7 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// The front door renders it, because it knows the request's id.
+    /// Only carries the problem: the middleware renders it, because it knows the id of the request.
     fn into_response(self) -> Response {
         let mut response = self.0.status.into_response();
         response.extensions_mut().insert(self);

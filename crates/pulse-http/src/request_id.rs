@@ -1,4 +1,4 @@
-//! One id per request, from the client or ours: it is in the answer, the task, the log and the trace.
+//! The id of a request, from the client or generated. It is in the response, the task, the log and the trace.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-/// The header, both ways.
+/// Request and response header.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A request's id: `[A-Za-z0-9._-]{1,128}`.
+/// The id of a request: `[A-Za-z0-9._-]{1,128}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub Arc<str>);
 
 impl RequestId {
-    /// The client's, if it is a good one, else a UUIDv7.
+    /// Returns the client's id if it is valid, else a new UUIDv7.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let given = headers.get(HEADER).and_then(|value| value.to_str().ok()).filter(|text| is_good(text));
+        let given = headers.get(HEADER).and_then(|value| value.to_str().ok()).filter(|text| is_valid(text));
         Self(given.map_or_else(|| Uuid::now_v7().to_string().into(), Arc::from))
     }
 
@@ -27,7 +27,7 @@ impl RequestId {
     }
 }
 
-fn is_good(text: &str) -> bool {
+fn is_valid(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_ids_are_kept_and_others_replaced() {
+    fn request_id_is_kept_if_valid_and_replaced_otherwise() {
         let of = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(HEADER, HeaderValue::from_str(text).expect("a header"));

@@ -1,4 +1,4 @@
-//! The accept loop, and the drain.
+//! The accept loop and the drain.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,53 +21,54 @@ use tower::ServiceExt;
 
 use crate::connection::{Connection, Phase};
 
-/// How long a connection may pause between two requests: longer than load balancers do (60 s), so that they end it.
-const PAUSE: Duration = Duration::from_secs(75);
-/// After an error of accept, such as too many open files.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Maximum idle time of a connection between two requests: longer than that of load balancers (60 s), so that the load
+/// balancer closes the connection.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Pause after a failed accept, for example because of too many open files.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// How a port is served. All fields are for the caller to decide.
+/// Limits and time-outs of a port.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// The longest wait for a whole request head.
+    /// Time to wait for a complete request head.
     pub header_timeout: Duration,
-    /// The longest wait for the next piece of a body.
+    /// Time to wait for the next part of a body.
     pub body_idle_timeout: Duration,
-    /// The longest time for a request.
+    /// Time-out of a request, from its head to the response.
     pub request_timeout: Duration,
-    /// Open connections; more wait in the kernel's queue.
+    /// Maximum number of open connections; more wait in the listen queue of the kernel.
     pub max_connections: usize,
-    /// Requests at once; more are answered 503.
+    /// Maximum number of requests in progress; more are answered with 503.
     pub max_in_flight: usize,
-    /// The largest body, in bytes.
+    /// Maximum size of a body, in bytes.
     pub max_body_bytes: usize,
-    /// How long connections are still accepted after the shutdown began.
+    /// Time for which connections are still accepted after the start of the shutdown.
     pub drain_delay: Duration,
-    /// How long the requests then under way may take.
+    /// Time to wait for the requests in progress after `drain_delay`.
     pub drain_timeout: Duration,
 }
 
 /// Serves HTTP/1.1 on `listener` until `shutdown`, then drains:
 ///
-/// 1. for `drain_delay`, connections are accepted, and each answer says `Connection: close`;
-/// 2. nothing more is accepted; idle connections close, requests under way are answered, within `drain_timeout`. Who has
-///    just connected has `header_timeout` for a request, as ever.
+/// 1. For `drain_delay`, connections are accepted, and each response has `Connection: close`.
+/// 2. Then no connection is accepted, idle connections are closed, and requests in progress are answered, within
+///    `drain_timeout`. A new connection still has `header_timeout` to send a request.
 pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, shutdown: CancellationToken) {
     let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(config.max_connections));
+    let permits = Arc::new(Semaphore::new(config.max_connections));
     let closing = CancellationToken::new();
     let server =
         Server { router, header_timeout: config.header_timeout, draining: shutdown.clone(), closing: closing.clone() };
 
     let accepting = async {
         loop {
-            // Capacity first: what we have no room for stays in the kernel's queue.
-            let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+            // First a permit: without one, the connection stays in the listen queue of the kernel.
+            let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, _)) => drop(connections.spawn(server.clone().connection(stream, permit))),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -81,19 +82,22 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
         () = until_drained => {}
     }
 
-    take_last(&listener, &server, &connections, &room).await;
+    accept_queued(&listener, &server, &connections, &permits).await;
     drop(listener);
     closing.cancel();
     connections.close();
     let deadline = Instant::now() + config.drain_timeout;
     if tokio::time::timeout_at(deadline, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "connections closed before their requests were answered");
+        tracing::warn!(
+            connections = connections.len(),
+            "drain timed out: connections were closed before their requests were answered"
+        );
     }
 }
 
-/// Takes what the kernel had accepted already: closing the listener would reset those clients.
-async fn take_last(listener: &TcpListener, server: &Server, connections: &TaskTracker, room: &Arc<Semaphore>) {
-    while let Ok(permit) = room.clone().try_acquire_owned() {
+/// Accepts the connections in the listen queue: closing the listener would reset them.
+async fn accept_queued(listener: &TcpListener, server: &Server, connections: &TaskTracker, permits: &Arc<Semaphore>) {
+    while let Ok(permit) = permits.clone().try_acquire_owned() {
         match tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
             Ok(Ok((stream, _))) => drop(connections.spawn(server.clone().connection(stream, permit))),
             Ok(Err(_)) | Err(_) => return,
@@ -105,22 +109,22 @@ async fn take_last(listener: &TcpListener, server: &Server, connections: &TaskTr
 struct Server {
     router: Router,
     header_timeout: Duration,
-    /// Answers say `Connection: close`.
+    /// Responses have `Connection: close`.
     draining: CancellationToken,
-    /// Connections close as soon as they are idle.
+    /// Connections are closed as soon as they are idle.
     closing: CancellationToken,
 }
 
 impl Server {
     async fn connection(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let Self { router, header_timeout, draining, closing } = self;
-        // Answers are small and whole: never wait for more to send.
+        // A response is written at once: never delay it to fill a packet.
         let _ = stream.set_nodelay(true);
         let phase = Phase::default();
         let io = TokioIo::new(Connection::new(stream, phase.clone(), header_timeout));
-        let of_requests = phase.clone();
+        let service_phase = phase.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let (router, draining, phase) = (router.clone(), draining.clone(), of_requests.clone());
+            let (router, draining, phase) = (router.clone(), draining.clone(), service_phase.clone());
             async move {
                 phase.request_began();
                 let request: Request = request.map(axum::body::Body::new);
@@ -137,17 +141,17 @@ impl Server {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(PAUSE)
+            .header_read_timeout(KEEP_ALIVE_TIMEOUT)
             .max_buf_size(64 * 1024)
             .serve_connection(io, service);
         tokio::pin!(connection);
-        // An error here is a client that went away or sent no HTTP: nothing to tell anybody.
+        // An error here means that the client disconnected or did not send HTTP: not worth a log line.
         let _ = tokio::select! {
-            // First, so that what has come is seen.
+            // Requests that have arrived are read before the connection is closed.
             biased;
             result = connection.as_mut() => result,
             () = closing.cancelled() => {
-                // hyper would close a connection whose first request is on its way; its answer closes it anyway.
+                // hyper would close a connection whose first request is arriving; its response closes it anyway.
                 if !phase.is_reading_head() {
                     connection.as_mut().graceful_shutdown();
                 }

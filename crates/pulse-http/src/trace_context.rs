@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 
-/// The request's `traceparent`, if it is a valid one of version 00; a malformed one is ignored, not an error.
+/// Returns the request's `traceparent` if it is valid and of version 00. A malformed one is ignored.
 ///
 /// See <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&str> {
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_valid_contexts_are_taken() {
+    fn traceparent_must_be_valid() {
         assert!(is_valid("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
         for bad in [
             "",

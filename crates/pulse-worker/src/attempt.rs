@@ -1,4 +1,4 @@
-//! One attempt at one task: run the step on each of its events, and say what becomes of the task.
+//! One attempt of a task: runs the processor on its events and decides the outcome.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use pulse_store::{Effect, Outcome};
 
 use crate::processor::{ProcessError, Processor};
 
-/// The longest error text that is kept, in characters.
-const LONGEST_ERROR: usize = 1000;
+/// Maximum length of a stored error message, in characters.
+const MAX_ERROR_CHARS: usize = 1000;
 
-/// Runs the step on all events of the task, one after the other. The first failure ends it: all events or none.
+/// Runs the processor on the events of the task, one after the other. The first failure ends the attempt.
 ///
-/// Panics are caught; the time-out needs a step that yields, one that does not is found by the heartbeat.
+/// Panics are caught. The time-out works only for a processor that yields; the heartbeat finds one that does not.
 ///
 /// # Errors
-/// Why the attempt failed.
+/// The error of the processor, with the event's id in its message, a panic, or the time-out.
 pub(crate) async fn run(
     task: &ClaimedTask,
     processor: &dyn Processor,
     timeout: Duration,
 ) -> Result<Vec<Effect>, ProcessError> {
-    let processors = async {
+    let processing = async {
         let mut effects = Vec::with_capacity(task.events.len());
         for event in &task.events {
             let properties = processor
@@ -35,7 +35,7 @@ pub(crate) async fn run(
         }
         Ok(effects)
     };
-    match tokio::time::timeout(timeout, AssertUnwindSafe(processors).catch_unwind()).await {
+    match tokio::time::timeout(timeout, AssertUnwindSafe(processing).catch_unwind()).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(ProcessError { reason: FailureReason::Panic, message: panic_message(&*panic) }),
         Err(_) => Err(timed_out(timeout)),
@@ -52,7 +52,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     format!("processing panicked: {}", text.unwrap_or("no message"))
 }
 
-/// What becomes of a task whose attempt failed: retried while attempts are left and another one can help.
+/// Returns the outcome of a failed attempt: a retry if the reason is retryable and attempts are left, else dead.
 pub(crate) fn failed(
     attempt_no: u32,
     max_attempts: u32,
@@ -63,7 +63,7 @@ pub(crate) fn failed(
 ) -> Outcome {
     let ProcessError { reason, message } = error;
     let attempt =
-        Attempt { attempt: attempt_no, at: now, reason, error: message.chars().take(LONGEST_ERROR).collect() };
+        Attempt { attempt: attempt_no, at: now, reason, error: message.chars().take(MAX_ERROR_CHARS).collect() };
     if reason.is_retryable() && attempt_no < max_attempts {
         Outcome::Retry { delay: retry.delay(attempt_no, random), attempt }
     } else {
@@ -81,14 +81,14 @@ mod tests {
 
     const RETRY: RetryPolicy = RetryPolicy { base_seconds: 2.0, cap: Duration::from_secs(60), jitter_percent: 0.0 };
 
-    /// Does what the event's name says.
+    /// Panics, hangs or fails as the name of the event says.
     struct ScriptedProcessor;
 
     #[async_trait]
     impl Processor for ScriptedProcessor {
         async fn process(&self, event: &Event) -> Result<String, ProcessError> {
             match event.event_name.as_str() {
-                "panic" => panic!("as told"),
+                "panic" => panic!("as requested"),
                 "hang" => std::future::pending().await,
                 "invalid" => Err(ProcessError::invalid_payload("bad")),
                 _ => Ok("{}".into()),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_events_of_a_task_succeed_or_none() {
+    async fn attempt_succeeds_only_if_all_events_do() {
         let effects = run(&task(&["a", "b"]), &ScriptedProcessor, Duration::from_secs(5)).await.expect("succeeds");
         assert_eq!(effects.iter().map(|effect| effect.event_id).collect::<Vec<_>>(), [1, 2]);
         let error =
@@ -135,13 +135,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn panics_and_time_outs_are_failures_of_the_attempt() {
+    async fn attempt_fails_on_panic_and_time_out() {
         assert_eq!(reason(&["panic"]).await, FailureReason::Panic);
         assert_eq!(reason(&["hang"]).await, FailureReason::Timeout);
     }
 
     #[test]
-    fn a_task_is_retried_while_attempts_are_left_and_can_help() {
+    fn failed_attempt_is_retried_only_if_retryable_and_attempts_are_left() {
         let outcome = |attempt, error| failed(attempt, 3, error, &RETRY, DateTime::UNIX_EPOCH, 0.5);
         let two_seconds = Duration::from_secs(2);
         assert!(matches!(outcome(1, ProcessError::failed("x")), Outcome::Retry { delay, .. } if delay == two_seconds));

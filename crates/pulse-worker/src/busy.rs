@@ -1,89 +1,91 @@
-//! How much of the worker is in use, summed over time: the unit is the time of one fully busy worker.
+//! Busy time of the worker: its utilisation, integrated over time. One second is one second of a fully busy worker.
 //!
-//! The operator takes `settled / busy time` for what one more worker can do. At each moment the share in use is
+//! The operator takes `settled tasks / busy time` as the throughput of one worker. The utilisation at a moment is
 //!
-//! * 1 while a claim or a settlement is under way: each has one statement, and fast tasks are bound by them;
-//! * else the running processors divided by the slots: slow tasks are bound by them.
+//! * 1 during a claim or a settlement: only one of each runs at a time, and they limit the throughput of fast tasks;
+//! * else the number of running processors divided by the slots, which limit the throughput of slow tasks.
 //!
-//! So a worker that cannot do more counts its whole time, whatever it is short of. One that could do more counts a part
-//! of it: exactly, where processors are slow; too much, where they are fast and claims are small, because a claim of one task
-//! takes nearly as long as one of a hundred. That errs towards workers that are there already, never beyond them.
-//! It is neither the time of processors (fast ones would take none) nor the time in which anything was in_flight (a worker with
-//! one slow task in sixteen slots would count as full).
+//! So a worker at its limit counts all of its time, whichever resource is the limit. A worker below its limit counts a
+//! part: the exact part if processors are slow, too much if they are fast and claims are small, because a claim of one
+//! task takes nearly as long as a claim of a hundred. Too much busy time makes the operator keep workers that already
+//! run; it never adds workers, because the busy time never exceeds the running time.
+//!
+//! Two simpler measures do not work: the time of processors is almost zero for fast ones, and the time with any task in
+//! flight counts a worker with one slow task in sixteen slots as full.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Adds it up. Cheap to clone.
+/// Accumulates the busy time. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Busy(Arc<Mutex<State>>);
+pub(crate) struct BusyTime(Arc<Mutex<State>>);
 
 struct State {
     slots: usize,
     processors: usize,
     statements: usize,
-    /// The share in use is the same since then.
+    /// Start of the current utilisation.
     since: Instant,
-    /// Not taken yet.
+    /// Busy time since the last [`BusyTime::take`], up to `since`.
     sum: Duration,
 }
 
-/// What is in use until this is dropped.
-pub(crate) struct InUse {
-    busy: Busy,
-    what: fn(&mut State) -> &mut usize,
+/// A running processor or statement, until it is dropped.
+pub(crate) struct BusyGuard {
+    busy: BusyTime,
+    counter: fn(&mut State) -> &mut usize,
 }
 
-impl Busy {
+impl BusyTime {
     pub(crate) fn new(slots: usize) -> Self {
         let state =
             State { slots: slots.max(1), processors: 0, statements: 0, since: Instant::now(), sum: Duration::ZERO };
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// A step runs.
-    pub(crate) fn step(&self) -> InUse {
+    /// Counts a running processor until the guard is dropped.
+    pub(crate) fn processor(&self) -> BusyGuard {
         self.begin(|state| &mut state.processors)
     }
 
-    /// A claim or a settlement is under way.
-    pub(crate) fn statement(&self) -> InUse {
+    /// Counts a claim or a settlement until the guard is dropped.
+    pub(crate) fn statement(&self) -> BusyGuard {
         self.begin(|state| &mut state.statements)
     }
 
-    /// The busy time that nobody took yet.
+    /// Returns the busy time since the previous call.
     pub(crate) fn take(&self) -> Duration {
         let mut state = self.state();
         state.advance(Instant::now());
         std::mem::take(&mut state.sum)
     }
 
-    fn begin(&self, what: fn(&mut State) -> &mut usize) -> InUse {
+    fn begin(&self, counter: fn(&mut State) -> &mut usize) -> BusyGuard {
         let mut state = self.state();
         state.advance(Instant::now());
-        *what(&mut state) += 1;
+        *counter(&mut state) += 1;
         drop(state);
-        InUse { busy: self.clone(), what }
+        BusyGuard { busy: self.clone(), counter }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock, and each change is whole.
+        // No code panics while it holds the lock, so the state is consistent.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-impl Drop for InUse {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         let mut state = self.busy.state();
         state.advance(Instant::now());
-        *(self.what)(&mut state) -= 1;
+        *(self.counter)(&mut state) -= 1;
     }
 }
 
 impl State {
     fn advance(&mut self, now: Instant) {
-        let share = if self.statements > 0 { 1.0 } else { (self.processors as f64 / self.slots as f64).min(1.0) };
-        self.sum += now.saturating_duration_since(self.since).mul_f64(share);
+        let utilisation = if self.statements > 0 { 1.0 } else { (self.processors as f64 / self.slots as f64).min(1.0) };
+        self.sum += now.saturating_duration_since(self.since).mul_f64(utilisation);
         self.since = self.since.max(now);
     }
 }
@@ -94,27 +96,27 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// The busy time of ten seconds with so much in use, of four slots.
-    fn of_ten_seconds(processors: usize, statements: usize) -> Duration {
+    /// Returns the busy time of ten seconds with four slots.
+    fn busy_time_of_ten_seconds(processors: usize, statements: usize) -> Duration {
         let since = Instant::now();
         let mut state = State { slots: 4, processors, statements, since, sum: Duration::ZERO };
         state.advance(since + 4 * SECOND);
-        state.advance(since + 3 * SECOND); // read before the other one, and late at the lock
+        state.advance(since + 3 * SECOND); // taken before the other one, and late at the lock
         state.advance(since + 10 * SECOND);
         state.sum
     }
 
     #[test]
-    fn only_a_worker_that_can_do_no_more_counts_all_of_its_time() {
-        assert_eq!(of_ten_seconds(0, 0), Duration::ZERO);
-        assert_eq!(of_ten_seconds(1, 0), SECOND.mul_f64(2.5));
-        assert_eq!(of_ten_seconds(4, 0), 10 * SECOND);
-        assert_eq!(of_ten_seconds(0, 1), 10 * SECOND);
-        assert_eq!(of_ten_seconds(4, 2), 10 * SECOND);
+    fn busy_time_is_complete_only_at_a_limit() {
+        assert_eq!(busy_time_of_ten_seconds(0, 0), Duration::ZERO);
+        assert_eq!(busy_time_of_ten_seconds(1, 0), SECOND.mul_f64(2.5));
+        assert_eq!(busy_time_of_ten_seconds(4, 0), 10 * SECOND);
+        assert_eq!(busy_time_of_ten_seconds(0, 1), 10 * SECOND);
+        assert_eq!(busy_time_of_ten_seconds(4, 2), 10 * SECOND);
     }
 
     #[test]
-    fn microseconds_add_up() {
+    fn busy_time_adds_up_microseconds() {
         let since = Instant::now();
         let mut state = State { slots: 1, processors: 1, statements: 0, since, sum: Duration::ZERO };
         for n in 1..=3000 {
@@ -124,9 +126,9 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_is_not_in_use_and_what_was_taken_is_gone() {
-        let busy = Busy::new(1);
-        drop((busy.step(), busy.statement()));
+    fn busy_time_stops_after_guards_and_resets_on_take() {
+        let busy = BusyTime::new(1);
+        drop((busy.processor(), busy.statement()));
         busy.take();
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(busy.take(), Duration::ZERO);

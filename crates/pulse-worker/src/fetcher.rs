@@ -1,4 +1,4 @@
-//! Finding work: deliveries from Redis, or due tasks straight from PostgreSQL while Redis is away.
+//! The fetcher: claims delivered tasks from Redis, or due tasks from PostgreSQL while Redis is unavailable.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,17 +10,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::busy::Busy;
+use crate::busy::BusyTime;
+use crate::executor::Executor;
 use crate::in_flight::{Capacity, InFlight};
 use crate::metrics::WorkerMetrics;
-use crate::{Executor, MAX_CLAIM_EVENTS, MAX_IN_FLIGHT_EVENTS, MAX_IN_FLIGHT_TASKS, PrefetchLimit, WorkerHealth};
+use crate::prefetch::PrefetchLimit;
+use crate::{MAX_CLAIM_EVENTS, MAX_IN_FLIGHT_EVENTS, MAX_IN_FLIGHT_TASKS, WorkerHealth};
 
-/// How long one read waits for deliveries.
+/// Time for which one read waits for deliveries.
 const READ_BLOCK: Duration = Duration::from_secs(2);
-/// Between two polls of PostgreSQL while Redis is away.
-const FALLBACK_POLL: Duration = Duration::from_millis(200);
-/// Between two tries to reach Redis while it is away.
-const REDIS_RETRY: Duration = Duration::from_secs(1);
+/// Interval of polling PostgreSQL while Redis is unavailable.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Delay between two attempts to read from an unavailable Redis.
+const REDIS_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Fetcher {
     consumer: Consumer,
@@ -30,16 +32,16 @@ pub(crate) struct Fetcher {
     health: WorkerHealth,
     metrics: WorkerMetrics,
     prefetch: PrefetchLimit,
-    busy: Busy,
-    redis_again_at: Option<Instant>,
-    /// Read from Redis and not claimed yet.
+    busy: BusyTime,
+    redis_retry_at: Option<Instant>,
+    /// Deliveries that were read from Redis and not claimed yet.
     delivered: VecDeque<Delivery>,
-    /// The most tasks of the next claim: all that may be in_flight, less after a failure.
+    /// Maximum number of tasks in the next claim; halved after a failed claim.
     max_claimed: usize,
 }
 
 impl Fetcher {
-    /// Finds work for `executor`.
+    /// Creates a fetcher that claims tasks for `executor`.
     pub(crate) fn new(executor: &Executor, store: &Store, queue: &Queue) -> Self {
         let config = &executor.config;
         Self {
@@ -51,16 +53,16 @@ impl Fetcher {
             metrics: executor.metrics.clone(),
             prefetch: executor.prefetch.clone(),
             busy: executor.busy.clone(),
-            redis_again_at: None,
+            redis_retry_at: None,
             delivered: VecDeque::new(),
             max_claimed: MAX_IN_FLIGHT_TASKS,
         }
     }
 
-    /// Claims and starts tasks until `shutdown`. A claim that is under way is finished first.
+    /// Claims and starts tasks until `shutdown`. A running claim is completed first.
     pub(crate) async fn run(&mut self, executor: &Executor, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() {
-            self.health.polled();
+            self.health.set_polled();
             self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
             let capacity = tokio::select! {
                 capacity = self.in_flight.capacity(self.prefetch.limit(), MAX_IN_FLIGHT_EVENTS, READ_BLOCK) => capacity,
@@ -68,26 +70,26 @@ impl Fetcher {
             };
             let Some(capacity) = capacity else { continue };
             if !self.delivered.is_empty() {
-                // Before any more is read: a pile of deliveries that nobody works on helps nobody.
+                // Claim before reading more: unclaimed deliveries are withheld from other workers.
                 self.claim_deliveries(capacity, executor, shutdown).await;
-            } else if self.redis_again_at.is_none_or(|at| at <= Instant::now()) {
-                self.take_from_redis(capacity, executor, shutdown).await;
+            } else if self.redis_retry_at.is_none_or(|at| at <= Instant::now()) {
+                self.fetch_from_redis(capacity, executor, shutdown).await;
             } else {
-                self.take_from_postgres(capacity, executor, shutdown).await;
+                self.fetch_from_postgres(capacity, executor, shutdown).await;
             }
         }
     }
 
-    async fn take_from_redis(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
+    async fn fetch_from_redis(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
         let read = tokio::select! {
             read = self.consumer.read(capacity.tasks, READ_BLOCK) => read,
             () = shutdown.cancelled() => return,
         };
         match read {
             Ok(deliveries) => {
-                self.set_redis_away(false);
+                self.set_redis_unavailable(false);
                 if deliveries.is_empty() {
-                    // Redis may answer and still not be told of new tasks: it refuses to grow beyond its memory.
+                    // A Redis that is out of memory answers reads, but new tasks cannot be enqueued in it.
                     self.claim_due(capacity, executor, shutdown).await;
                 } else {
                     self.delivered.extend(deliveries);
@@ -95,33 +97,33 @@ impl Fetcher {
                 }
             }
             Err(error) => {
-                if !self.health.is_redis_away() {
+                if !self.health.is_redis_unavailable() {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "cannot read from Redis: polling PostgreSQL"
+                        "cannot read from Redis: polling PostgreSQL instead"
                     );
                 }
-                self.set_redis_away(true);
+                self.set_redis_unavailable(true);
             }
         }
     }
 
-    fn set_redis_away(&mut self, away: bool) {
-        self.redis_again_at = away.then(|| Instant::now() + REDIS_RETRY);
-        if self.health.set_redis_away(away) && !away {
+    fn set_redis_unavailable(&mut self, unavailable: bool) {
+        self.redis_retry_at = unavailable.then(|| Instant::now() + REDIS_RETRY_DELAY);
+        if self.health.set_redis_unavailable(unavailable) && !unavailable {
             tracing::info!("reading from Redis again");
         }
     }
 
-    /// Claims what was delivered, as much as there is capacity for; the rest stays, and so does what PostgreSQL could not
-    /// answer for. What is still there at the shutdown is pending in Redis: it is reaped, and the sweep finds the tasks.
+    /// Claims delivered tasks up to the capacity. The others stay in `delivered`, and so do all if the claim fails.
+    /// Entries that are left at the shutdown stay pending in Redis; the scheduler reaps them and requeues their tasks.
     async fn claim_deliveries(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
         let tasks = self.delivered.len().min(capacity.tasks).min(self.max_claimed);
         let events = capacity.events.min(MAX_CLAIM_EVENTS);
         let mut entries: HashMap<Uuid, String> = HashMap::with_capacity(tasks);
-        let mut useless: Vec<String> = Vec::new();
+        let mut unclaimable: Vec<String> = Vec::new();
         for Delivery { entry_id, task_id } in self.delivered.drain(..tasks) {
-            useless.extend(entries.insert(task_id, entry_id));
+            unclaimable.extend(entries.insert(task_id, entry_id));
         }
         let ids: Vec<Uuid> = entries.keys().copied().collect();
         let claiming = self.busy.statement();
@@ -134,31 +136,31 @@ impl Fetcher {
                 for task in claimed {
                     claimed_events += task.event_count;
                     let entry = entries.remove(&task.id);
-                    self.begin(task, entry, executor);
+                    self.start(task, entry, executor);
                 }
             }
             Err(error) => {
                 self.back_off(error, shutdown).await;
-                // Not one of them was looked at.
+                // No delivery was tried: keep all of them.
                 claimed_events = usize::MAX;
             }
         }
         if claimed_events < events {
-            // What could not be claimed is done, in_flight by somebody, or due later: this delivery is of no use to anybody.
-            useless.extend(entries.into_values());
+            // A task that could not be claimed is settled, leased to another worker, or not due: drop the delivery.
+            unclaimable.extend(entries.into_values());
         } else {
-            let left = entries.into_iter().map(|(task_id, entry_id)| Delivery { entry_id, task_id });
-            left.for_each(|delivery| self.delivered.push_front(delivery));
+            let remaining = entries.into_iter().map(|(task_id, entry_id)| Delivery { entry_id, task_id });
+            remaining.for_each(|delivery| self.delivered.push_front(delivery));
         }
-        if let Err(error) = self.acknowledger.acknowledge(&useless).await {
+        if let Err(error) = self.acknowledger.acknowledge(&unclaimable).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "cannot acknowledge deliveries that were of no use"
+                "cannot acknowledge deliveries that were not claimed"
             );
         }
     }
 
-    fn begin(&self, task: ClaimedTask, entry: Option<String>, executor: &Executor) {
+    fn start(&self, task: ClaimedTask, entry: Option<String>, executor: &Executor) {
         if task.crashed {
             self.metrics.count_retry(FailureReason::Crash);
         }
@@ -166,33 +168,37 @@ impl Fetcher {
         executor.start(task);
     }
 
-    /// After a failed claim: the next one is half as large, because size may have been the reason, and comes later,
-    /// because PostgreSQL may be away.
+    /// Waits after a failed claim, because PostgreSQL may be unavailable, and halves the next claim, because its size
+    /// may have been the reason.
     async fn back_off(&mut self, error: StoreError, shutdown: &CancellationToken) {
         self.max_claimed = (self.max_claimed / 2).max(1);
-        tracing::warn!(error = &error as &dyn std::error::Error, at_most = self.max_claimed, "cannot claim tasks");
-        pause(FALLBACK_POLL, shutdown).await;
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            max_claimed = self.max_claimed,
+            "cannot claim tasks: trying again with fewer"
+        );
+        pause(POLL_INTERVAL, shutdown).await;
     }
 
-    async fn take_from_postgres(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
-        let found = self.claim_due(capacity, executor, shutdown).await;
-        if found == 0 {
-            // With jitter, so that many workers do not poll as one.
-            pause(FALLBACK_POLL.mul_f64(0.75 + 0.5 * rand::random::<f64>()), shutdown).await;
+    async fn fetch_from_postgres(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
+        let claimed = self.claim_due(capacity, executor, shutdown).await;
+        if claimed == 0 {
+            // With jitter, so that workers do not poll at the same time.
+            pause(POLL_INTERVAL.mul_f64(0.75 + 0.5 * rand::random::<f64>()), shutdown).await;
         }
     }
 
-    /// Claims due tasks without Redis, as much as there is capacity for; returns how many there were.
+    /// Claims due tasks from PostgreSQL, up to the capacity. Returns the number of claimed tasks.
     async fn claim_due(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) -> usize {
         let (tasks, events) = (capacity.tasks.min(self.max_claimed), capacity.events.min(MAX_CLAIM_EVENTS));
         match self.claimer.claim_due(tasks, events).await {
             Ok(claimed) => {
                 self.max_claimed = (self.max_claimed * 2).min(MAX_IN_FLIGHT_TASKS);
-                let found = claimed.len();
+                let count = claimed.len();
                 for task in claimed {
-                    self.begin(task, None, executor);
+                    self.start(task, None, executor);
                 }
-                found
+                count
             }
             Err(error) => {
                 self.back_off(error, shutdown).await;

@@ -1,4 +1,4 @@
-//! What the probes ask a worker.
+//! Health of a worker, for the probes.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-/// A worker that has not looked for work for this long is not live.
+/// A worker whose fetcher has not polled for this long is not live.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
-/// Whether a worker is live. Cheap to clone.
+/// Health of a worker. Cheap to clone.
 #[derive(Clone)]
 pub struct WorkerHealth(Arc<State>);
 
 struct State {
     start: Instant,
     last_poll_ms: AtomicU64,
-    /// Attempts, by task and lease number, that were given up while their step still ran.
+    /// Task id and fencing token of attempts that were failed while their processor was still running.
     stuck: Mutex<HashSet<(Uuid, i64)>>,
-    redis_away: AtomicBool,
+    redis_unavailable: AtomicBool,
 }
 
-/// An attempt that is not stuck any more when this is dropped.
-pub(crate) struct Watched {
+/// Removes an attempt from the stuck ones when it is dropped.
+pub(crate) struct StuckGuard {
     health: WorkerHealth,
     attempt: (Uuid, i64),
 }
@@ -34,23 +34,25 @@ impl WorkerHealth {
             start: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
             stuck: Mutex::default(),
-            redis_away: false.into(),
+            redis_unavailable: false.into(),
         }))
     }
 
-    pub(crate) fn polled(&self) {
+    /// Records that the fetcher polls for tasks.
+    pub(crate) fn set_polled(&self) {
         let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.last_poll_ms.store(now, Ordering::Relaxed);
     }
 
-    /// Watches an attempt until the end of its step.
-    pub(crate) fn watch(&self, id: Uuid, fencing_token: i64) -> Watched {
-        Watched { health: self.clone(), attempt: (id, fencing_token) }
+    /// Returns a guard to be dropped when the processor of the attempt returns.
+    pub(crate) fn stuck_guard(&self, id: Uuid, fencing_token: i64) -> StuckGuard {
+        StuckGuard { health: self.clone(), attempt: (id, fencing_token) }
     }
 
-    /// The attempt's step does not yield. To be called before the attempt is ended, so that its end comes after.
+    /// Records whether the processor of the attempt is stuck. Call it before the attempt is ended, so that the guard,
+    /// which is dropped afterwards, removes the record.
     pub(crate) fn set_stuck(&self, id: Uuid, fencing_token: i64, stuck: bool) {
-        let mut attempts = self.stuck();
+        let mut attempts = self.stuck_attempts();
         if stuck {
             attempts.insert((id, fencing_token));
         } else {
@@ -58,34 +60,37 @@ impl WorkerHealth {
         }
     }
 
-    fn stuck(&self) -> MutexGuard<'_, HashSet<(Uuid, i64)>> {
-        // No code panics while it holds the lock, and each change is whole.
+    fn stuck_attempts(&self) -> MutexGuard<'_, HashSet<(Uuid, i64)>> {
+        // No code panics while it holds the lock, so the state is consistent.
         self.0.stuck.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Tells whether Redis is away; returns whether it was before.
-    pub(crate) fn set_redis_away(&self, away: bool) -> bool {
-        self.0.redis_away.swap(away, Ordering::Relaxed)
+    /// Records whether Redis is unavailable; returns the previous value.
+    pub(crate) fn set_redis_unavailable(&self, unavailable: bool) -> bool {
+        self.0.redis_unavailable.swap(unavailable, Ordering::Relaxed)
     }
 
-    /// Why the worker is not live, if it is not: it stopped looking for work, or a step does not yield.
+    /// Returns why the worker is not live: the fetcher is stalled, or a processor does not yield. `None` if it is live.
     pub fn problem(&self) -> Option<String> {
         let silent =
             self.0.start.elapsed().saturating_sub(Duration::from_millis(self.0.last_poll_ms.load(Ordering::Relaxed)));
-        let stuck = self.stuck().len();
+        let stuck = self.stuck_attempts().len();
         if stuck > 0 {
-            return Some(format!("{stuck} processors run past their time-out without yielding: restart to end them"));
+            return Some(format!(
+                "{stuck} processors do not yield after the task time-out: restart the worker to stop them"
+            ));
         }
-        (silent > STALLED_AFTER).then(|| format!("has not looked for work for {} s", silent.as_secs()))
+        (silent > STALLED_AFTER)
+            .then(|| format!("the fetcher has not polled for {} s: restart the worker", silent.as_secs()))
     }
 
-    /// Whether Redis is away, so that work is found by polling PostgreSQL.
-    pub fn is_redis_away(&self) -> bool {
-        self.0.redis_away.load(Ordering::Relaxed)
+    /// Whether Redis is unavailable, so that the fetcher polls PostgreSQL.
+    pub fn is_redis_unavailable(&self) -> bool {
+        self.0.redis_unavailable.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Watched {
+impl Drop for StuckGuard {
     fn drop(&mut self) {
         let (id, fencing_token) = self.attempt;
         self.health.set_stuck(id, fencing_token, false);
@@ -97,9 +102,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_is_live_again_when_its_stuck_steps_have_ended() {
+    fn worker_is_live_again_after_stuck_processors_return() {
         let health = WorkerHealth::new();
-        let (first, second) = (health.watch(Uuid::nil(), 1), health.watch(Uuid::nil(), 2));
+        let (first, second) = (health.stuck_guard(Uuid::nil(), 1), health.stuck_guard(Uuid::nil(), 2));
         health.set_stuck(Uuid::nil(), 1, true);
         assert!(health.problem().is_some());
         drop(second);

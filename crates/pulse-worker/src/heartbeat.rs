@@ -1,4 +1,4 @@
-//! Keeping what we hold: leases are extended, idle times in Redis start again, and processors that never yield are given up.
+//! The heartbeat: extends leases, resets the idle time of deliveries in Redis, and fails stuck attempts.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::in_flight::{InFlight, InFlightTask};
 use crate::{WorkerConfig, WorkerHealth, attempt};
 
-/// How much longer than its time-out a step may take to end.
-const GRACE: Duration = Duration::from_secs(1);
+/// Time for which a processor may exceed the task time-out before it counts as stuck.
+const STUCK_GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Heartbeat {
     pub(crate) claimer: Claimer,
@@ -23,53 +23,60 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Beats until it is aborted.
+    /// Runs until it is aborted.
     pub(crate) async fn run(mut self) {
-        // A third of the lease, so that one missed beat does no harm.
-        let beat = self.config.lease / 3;
-        let mut last_beat = Instant::now();
+        // A third of the lease, so that one missed heartbeat does not lose a lease.
+        let interval = self.config.lease / 3;
+        let mut last_heartbeat = Instant::now();
         loop {
-            tokio::time::sleep(beat.min(GRACE)).await;
-            self.give_up_stuck();
-            if last_beat.elapsed() >= beat {
-                last_beat = Instant::now();
-                self.extend(beat).await;
+            tokio::time::sleep(interval.min(STUCK_GRACE)).await;
+            self.fail_stuck();
+            if last_heartbeat.elapsed() >= interval {
+                last_heartbeat = Instant::now();
+                self.extend(interval).await;
             }
         }
     }
 
-    async fn extend(&mut self, beat: Duration) {
-        // A young claim needs no extension yet; most tasks are settled before their first.
-        let old: Vec<(Uuid, InFlightTask)> =
-            self.in_flight.all().into_iter().filter(|(_, task)| task.claimed.elapsed() > beat / 2).collect();
-        if old.is_empty() {
+    async fn extend(&mut self, interval: Duration) {
+        // A new lease needs no extension yet; most tasks are settled before their first heartbeat.
+        let due: Vec<(Uuid, InFlightTask)> =
+            self.in_flight.all().into_iter().filter(|(_, task)| task.claimed.elapsed() > interval / 2).collect();
+        if due.is_empty() {
             return;
         }
-        let leases: Vec<(Uuid, i64)> = old.iter().map(|(id, task)| (*id, task.fencing_token)).collect();
+        let leases: Vec<(Uuid, i64)> = due.iter().map(|(id, task)| (*id, task.fencing_token)).collect();
         match self.claimer.extend(&leases).await {
             Ok(extended) if extended.len() < leases.len() => {
-                // Settled in the meantime, or lost: whoever settles finds out.
+                // Settled in the meantime, or lost: the settle loop finds out which.
                 tracing::debug!(in_flight = leases.len(), extended = extended.len(), "some leases were not extended");
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot extend leases"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot extend leases: trying again at the next heartbeat"
+            ),
         }
-        let entries: Vec<String> = old.into_iter().filter_map(|(_, task)| task.entry_id).collect();
+        let entries: Vec<String> = due.into_iter().filter_map(|(_, task)| task.entry_id).collect();
         if let Err(error) = self.acknowledger.touch(&entries).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "cannot touch deliveries");
+            tracing::debug!(error = &error as &dyn std::error::Error, "cannot reset the idle time of deliveries");
         }
     }
 
-    /// A step that still runs after its time-out does not yield, so it cannot be dropped: the task goes on without it,
-    /// and the worker says that it wants a restart.
-    fn give_up_stuck(&self) {
-        for (task_id, task) in self.in_flight.overdue(self.config.timeout + GRACE) {
+    /// Fails the attempts whose processor still runs after the time-out. Such a processor does not yield and cannot be
+    /// stopped: the task is retried or dead-lettered, and the liveness probe fails until the processor returns.
+    fn fail_stuck(&self) {
+        for (task_id, task) in self.in_flight.overdue(self.config.timeout + STUCK_GRACE) {
             self.health.set_stuck(task_id, task.fencing_token, true);
             if !self.in_flight.end(task_id, task.fencing_token) {
                 self.health.set_stuck(task_id, task.fencing_token, false);
                 continue;
             }
-            tracing::error!(%task_id, attempt = task.attempt, "the step does not yield: giving the attempt up");
+            tracing::error!(
+                %task_id,
+                attempt = task.attempt,
+                "attempt failed: the processor does not yield after the task time-out; restart the worker to stop it"
+            );
             let error = attempt::timed_out(self.config.timeout);
             let (now, random) = (chrono::Utc::now(), rand::random());
             let outcome = attempt::failed(task.attempt, task.max_attempts, error, &self.config.retry, now, random);

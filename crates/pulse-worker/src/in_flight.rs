@@ -1,4 +1,4 @@
-//! The tasks in our hands: claimed, and not settled yet.
+//! In-flight tasks: claimed by this worker and not settled yet.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-/// A task in our hands.
+/// An in-flight task.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlightTask {
     pub(crate) fencing_token: i64,
@@ -17,34 +17,34 @@ pub(crate) struct InFlightTask {
     pub(crate) events: usize,
     pub(crate) max_attempts: u32,
     pub(crate) created_at: chrono::DateTime<chrono::Utc>,
-    /// The entry to acknowledge; none if the task was claimed without Redis.
+    /// Stream entry to acknowledge; `None` if the task was claimed without Redis.
     pub(crate) entry_id: Option<String>,
-    /// When it was claimed.
+    /// When the task was claimed.
     pub(crate) claimed: Instant,
     pub(crate) progress: Progress,
-    /// Ends the step.
+    /// Aborts the attempt.
     pub(crate) abort: Option<AbortHandle>,
 }
 
-/// How far the attempt has come.
+/// Progress of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// It waits for a slot.
+    /// Waits for a slot.
     Waiting,
-    /// Its step runs since then.
+    /// The processor is running since this time.
     Running(Instant),
-    /// Its outcome is on its way.
+    /// Has an outcome, which is not settled yet.
     Ended,
 }
 
-/// How much more may be in_flight; never nothing.
+/// How much more can be claimed; neither number is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capacity {
     pub(crate) tasks: usize,
     pub(crate) events: usize,
 }
 
-/// All of them. Cheap to clone.
+/// All in-flight tasks of a worker. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct InFlight(Arc<Inner>);
 
@@ -56,7 +56,7 @@ struct Inner {
 
 impl InFlight {
     fn tasks(&self) -> MutexGuard<'_, HashMap<Uuid, InFlightTask>> {
-        // No code panics while it holds the lock, and each change is whole.
+        // No code panics while it holds the lock, so the state is consistent.
         self.0.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -81,7 +81,7 @@ impl InFlight {
         }
     }
 
-    /// The step begins; false if the attempt was withdrawn, and must not.
+    /// Marks the attempt as running. Returns false if it was released or lost its lease, and must not run.
     pub(crate) fn begin(&self, id: Uuid, fencing_token: i64) -> bool {
         let mut tasks = self.tasks();
         let waiting =
@@ -91,7 +91,7 @@ impl InFlight {
         true
     }
 
-    /// The attempt has its outcome, so it cannot be overdue any more; false if it had one before.
+    /// Marks the attempt as ended, so that it cannot be overdue. Returns false if it already has an outcome.
     pub(crate) fn end(&self, id: Uuid, fencing_token: i64) -> bool {
         let mut tasks = self.tasks();
         let open = |task: &&mut InFlightTask| task.fencing_token == fencing_token && task.progress != Progress::Ended;
@@ -100,7 +100,7 @@ impl InFlight {
         true
     }
 
-    /// Forgets tasks that are settled, or not ours any more. The same task under a newer lease stays.
+    /// Removes tasks that are settled or lost. The same task with a newer fencing token stays.
     pub(crate) fn remove(&self, leases: impl IntoIterator<Item = (Uuid, i64)>) {
         let mut tasks = self.tasks();
         for (id, fencing_token) in leases {
@@ -124,14 +124,14 @@ impl InFlight {
         self.tasks().len()
     }
 
-    /// Tasks whose step began longer than `limit` ago: it does not yield, or it would have timed out.
+    /// Returns the tasks whose processor started longer than `limit` ago.
     pub(crate) fn overdue(&self, limit: Duration) -> Vec<(Uuid, InFlightTask)> {
         let overdue =
             |task: &InFlightTask| matches!(task.progress, Progress::Running(since) if since.elapsed() > limit);
         self.tasks().iter().filter(|(_, task)| overdue(task)).map(|(id, task)| (*id, task.clone())).collect()
     }
 
-    /// What more fits below these limits.
+    /// Returns the capacity below these limits, if there is any.
     fn capacity_now(&self, tasks: usize, events: usize) -> Option<Capacity> {
         let in_flight = self.tasks();
         let (tasks, events) = (
@@ -141,10 +141,10 @@ impl InFlight {
         (tasks > 0 && events > 0).then_some(Capacity { tasks, events })
     }
 
-    /// Waits until fewer than `tasks` tasks with fewer than `events` events are in_flight, `patience` at the most; returns
-    /// what more fits.
-    pub(crate) async fn capacity(&self, tasks: usize, events: usize, patience: Duration) -> Option<Capacity> {
-        let deadline = tokio::time::Instant::now() + patience;
+    /// Waits until fewer than `tasks` tasks with fewer than `events` events are in flight, at most for `timeout`.
+    /// Returns the capacity below these limits.
+    pub(crate) async fn capacity(&self, tasks: usize, events: usize, timeout: Duration) -> Option<Capacity> {
+        let deadline = tokio::time::Instant::now() + timeout;
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
@@ -156,7 +156,7 @@ impl InFlight {
         }
     }
 
-    /// Waits until nothing is in_flight, or until `deadline`.
+    /// Waits until no task is in flight, or until `deadline`.
     pub(crate) async fn emptied(&self, deadline: tokio::time::Instant) {
         let _ = tokio::time::timeout_at(deadline, async {
             loop {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_lease_neither_moves_nor_removes_a_newer_one() {
+    fn older_fencing_token_neither_changes_nor_removes_a_newer_lease() {
         let in_flight = InFlight::default();
         in_flight.add(&claimed(2), None);
         assert!(!in_flight.begin(Uuid::nil(), 1));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_has_one_verdict_and_is_not_overdue_after_it() {
+    fn attempt_has_one_outcome_and_is_not_overdue_after_it() {
         let in_flight = InFlight::default();
         in_flight.add(&claimed(1), None);
         assert!(in_flight.begin(Uuid::nil(), 1));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_is_room_below_the_limits_of_tasks_and_of_events() {
+    async fn capacity_is_limited_by_tasks_and_by_events() {
         let in_flight = InFlight::default();
         let capacity = async |tasks, events| in_flight.capacity(tasks, events, Duration::ZERO).await;
         assert_eq!(capacity(1, 1).await, Some(Capacity { tasks: 1, events: 1 }));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_was_withdrawn_does_not_begin() {
+    fn released_attempt_does_not_begin() {
         let in_flight = InFlight::default();
         in_flight.add(&claimed(1), None);
         assert!(in_flight.end(Uuid::nil(), 1));

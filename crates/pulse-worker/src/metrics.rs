@@ -1,4 +1,4 @@
-//! The worker's metrics; the catalogue is in OPERATIONS.
+//! Metrics of the worker; the catalogue is in OPERATIONS.md.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -7,10 +7,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use pulse_core::FailureReason;
 
-/// A counter with one label. The scheduler shares two of them: it ends attempts whose workers went away.
+/// A counter with one label. Worker and scheduler share two of them, because the scheduler settles the last attempts of
+/// workers that died.
 pub type TaskCounters = Family<[(&'static str, &'static str); 1], Counter>;
 
-/// What a worker counts. Cheap to clone.
+/// Metrics of a worker. Cheap to clone.
 #[derive(Clone)]
 pub struct WorkerMetrics {
     settled: TaskCounters,
@@ -22,7 +23,7 @@ pub struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    /// Registers them all but `settled`, by outcome, and `retries`, by reason, which are registered.
+    /// Registers all metrics except `settled` (by outcome) and `retries` (by reason), which the caller registers.
     pub fn register(registry: &mut Registry, settled: TaskCounters, retries: TaskCounters) -> Self {
         let seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
         let metrics = Self {
@@ -35,25 +36,25 @@ impl WorkerMetrics {
         };
         registry.register(
             "pulse_task_processing_seconds",
-            "Time from the start of an attempt to its end",
+            "Time from the start of an attempt to its end, in seconds",
             metrics.processing_seconds.clone(),
         );
         registry.register(
             "pulse_event_age_at_settle_seconds",
-            "Time from the acceptance of a task to its settlement",
+            "Time from the acceptance of a task to its completion, in seconds",
             metrics.event_age_seconds.clone(),
         );
         registry.register(
             "pulse_stale_settlements",
-            "Settlements refused because the lease was lost to somebody else",
+            "Number of settlements rejected because the lease was lost",
             metrics.stale_settlements.clone(),
         );
         registry.register(
             "pulse_worker_in_flight_tasks",
-            "Tasks claimed and not settled yet",
+            "Number of tasks claimed and not settled yet",
             metrics.in_flight.clone(),
         );
-        // Every label value exists from the start, so that a rate over the first failure is not lost.
+        // Create all label values at start, so that a rate includes the first failure.
         for outcome in ["completed", "orphaned", "retried", "dead", "released"] {
             drop(metrics.settled.get_or_create(&[("outcome", outcome)]));
         }

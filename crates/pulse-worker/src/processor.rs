@@ -1,46 +1,47 @@
-//! The processing step: what a team replaces, without touching the loop around it.
+//! The processor: the code that a team plugs into the worker.
 
 use async_trait::async_trait;
 use pulse_core::{Event, FailureReason, processed_properties};
 
 /// Turns an event into its `properties`.
 ///
-/// A task runs at least once, so a step may see an event again, also while an older attempt that lost its lease is
-/// still at it. What it returns is stored exactly once; what it does elsewhere should be keyed by the event's id.
+/// A task runs at least once, so a processor may receive an event more than once, even concurrently with an older
+/// attempt that lost its lease. The returned properties are stored exactly once; make side effects idempotent by the
+/// event's id.
 ///
-/// Steps run on threads of their own: a slow or endless one delays other processors, never the leases. The future is dropped
-/// when the task's time is up.
+/// Processors run on separate threads: a slow or endless one delays other processors, never leases or settlements. The
+/// future is dropped at the task time-out.
 #[async_trait]
 pub trait Processor: Send + Sync + 'static {
-    /// Returns the event's properties as JSON text.
+    /// Returns the properties of the event as JSON text.
     ///
     /// # Errors
-    /// [`ProcessError`]; in a batch, one failed event fails them all.
+    /// [`ProcessError`] fails the attempt; in a batch, one failed event fails all.
     async fn process(&self, event: &Event) -> Result<String, ProcessError>;
 }
 
-/// Why a step failed. The text is stored with the task and shown to its owner, so it holds no secret.
+/// Why processing failed. The message is stored with the task and visible to its user: do not put secrets into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessError {
     /// [`FailureReason::InvalidPayload`] is never retried, [`FailureReason::Error`] is.
     pub reason: FailureReason,
-    /// What happened.
+    /// Human-readable error message.
     pub message: String,
 }
 
 impl ProcessError {
-    /// This event can never be processed: no retry.
+    /// The event can never be processed: the task is dead-lettered at once.
     pub fn invalid_payload(message: impl Into<String>) -> Self {
         Self { reason: FailureReason::InvalidPayload, message: message.into() }
     }
 
-    /// This attempt failed: try again later.
+    /// The attempt failed: the task is retried while attempts are left.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { reason: FailureReason::Error, message: message.into() }
     }
 }
 
-/// The built-in step: the payload as it came, with the event's time.
+/// The built-in processor. Its properties are payload and time of the event: `{"original": …, "timestamp": …}`.
 #[derive(Debug, Clone, Copy)]
 pub struct Normalize;
 

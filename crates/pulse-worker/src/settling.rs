@@ -1,4 +1,4 @@
-//! Settling in micro-batches: what gathered while the last one was under way goes in one.
+//! The settle loop: settles outcomes in batches. Outcomes that arrive during one statement go into the next.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,36 +11,36 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::busy::Busy;
+use crate::busy::BusyTime;
 use crate::in_flight::{InFlight, InFlightTask};
 use crate::metrics::WorkerMetrics;
 use crate::processor::ProcessError;
 use crate::{MAX_IN_FLIGHT_TASKS, WorkerConfig, attempt};
 
-/// Between two tries while PostgreSQL is away.
-const RETRY: Duration = Duration::from_millis(200);
-/// The most bytes of properties in one statement: PostgreSQL takes them within its time-out.
+/// Delay between two attempts to settle while PostgreSQL is unavailable.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Maximum size of the properties in one statement, in bytes: PostgreSQL stores them within the statement time-out.
 const MAX_STATEMENT_BYTES: usize = 8 * 1024 * 1024;
 
-pub(crate) struct Settling {
+pub(crate) struct SettleLoop {
     settler: Settler,
     acknowledger: Acknowledger,
     in_flight: InFlight,
     metrics: WorkerMetrics,
-    busy: Busy,
+    busy: BusyTime,
     retry: RetryPolicy,
-    /// After this long without PostgreSQL every lease of ours has ended, and somebody else has the tasks.
-    patience: Duration,
+    /// Time to retry. After two leases without PostgreSQL, every lease has expired and other workers have the tasks.
+    retry_for: Duration,
 }
 
-impl Settling {
+impl SettleLoop {
     pub(crate) fn new(
         config: &WorkerConfig,
         store: &Store,
         queue: &Queue,
         in_flight: InFlight,
         metrics: WorkerMetrics,
-        busy: Busy,
+        busy: BusyTime,
     ) -> Self {
         Self {
             settler: Settler::new(store, format!("{}/settle", config.name)),
@@ -49,11 +49,11 @@ impl Settling {
             metrics,
             busy,
             retry: config.retry.clone(),
-            patience: config.lease * 2,
+            retry_for: config.lease * 2,
         }
     }
 
-    /// Settles until the last sender is gone or `stop`, and then what was sent before.
+    /// Settles until all senders are dropped or `stop` is cancelled. Settles what was sent before.
     pub(crate) async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<Settlement>, stop: CancellationToken) {
         let mut settlements = Vec::new();
         loop {
@@ -72,60 +72,62 @@ impl Settling {
     }
 
     async fn settle_received(&mut self, mut settlements: Vec<Settlement>) {
-        // What is not in_flight any more was forgotten, or is ours anew under another lease.
+        // A task that is not in flight was removed, or was claimed again with a newer fencing token.
         let mut in_flight: HashMap<Uuid, InFlightTask> = HashMap::with_capacity(settlements.len());
         settlements.retain(|settlement| {
             let Some(task) = self.in_flight.get(settlement.task_id, settlement.fencing_token) else { return false };
             in_flight.insert(settlement.task_id, task).is_none()
         });
         self.settle(settlements, &in_flight).await;
-        // Also what was stale or could not be settled: somebody else has it, or the sweep rings again.
+        // Includes stale and failed settlements: another worker has the task, or the scheduler requeues it.
         let entries: Vec<String> = in_flight.values().filter_map(|task| task.entry_id.clone()).collect();
         let acknowledging = self.busy.statement();
         if let Err(error) = self.acknowledger.acknowledge(&entries).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "cannot acknowledge: the entries are reaped later"
+                "cannot acknowledge deliveries: the scheduler reaps them later"
             );
         }
         drop(acknowledging);
         self.in_flight.remove(in_flight.into_iter().map(|(id, task)| (id, task.fencing_token)));
     }
 
-    /// Settles all, in groups or, if PostgreSQL refuses one, in halves, down to the one that it refuses.
+    /// Settles all, in groups. A group that PostgreSQL rejects is split in halves, down to the settlement it rejects.
     ///
-    /// Only that one has failed. What an absent PostgreSQL kept us from settling is no failure of the task: its lease
-    /// ends, and it runs again.
+    /// Only that attempt fails. If PostgreSQL is unavailable, no attempt fails: the lease expires, and the task runs
+    /// again.
     async fn settle(&mut self, settlements: Vec<Settlement>, in_flight: &HashMap<Uuid, InFlightTask>) {
-        let mut patience = SettleDeadline { until: Instant::now() + self.patience, outcome_unknown: false };
+        let mut deadline = SettleDeadline { at: Instant::now() + self.retry_for, outcome_unknown: false };
         let mut parts = groups(settlements);
         while let Some(part) = parts.pop() {
-            match self.settle_part(part, in_flight, &mut patience).await {
+            match self.settle_part(part, in_flight, &mut deadline).await {
                 Ok(()) => {}
-                Err((mut left, error)) if left.len() > 1 && is_about_the_values(&error) => {
-                    let right = left.split_off(left.len() / 2);
-                    parts.extend([right, left]);
+                Err((mut first, error)) if first.len() > 1 && may_succeed_in_parts(&error) => {
+                    let second = first.split_off(first.len() / 2);
+                    parts.extend([second, first]);
                 }
-                Err((left, error @ (StoreError::Refused { .. } | StoreError::Unexpected(_)))) => {
-                    let failed = left.iter().map(|settlement| self.refused(settlement, in_flight, &error)).collect();
-                    if let Err((left, error)) = self.settle_part(failed, in_flight, &mut patience).await {
-                        forget(&left, &error);
+                Err((unsettled, error @ (StoreError::Refused { .. } | StoreError::Unexpected(_)))) => {
+                    let failed =
+                        unsettled.iter().map(|settlement| self.rejected(settlement, in_flight, &error)).collect();
+                    if let Err((unsettled, error)) = self.settle_part(failed, in_flight, &mut deadline).await {
+                        log_unsettled(&unsettled, &error);
                     }
                 }
-                Err((left, error)) => forget(&left, &error),
+                Err((unsettled, error)) => log_unsettled(&unsettled, &error),
             }
         }
     }
 
-    /// Settles one group, waiting out an absent PostgreSQL. Settling again what was settled changes nothing.
+    /// Settles one group, and retries until the deadline if PostgreSQL is unavailable. Settling a settled task again
+    /// changes nothing.
     ///
     /// # Errors
-    /// What is not settled, and why.
+    /// The settlements that are not settled, with the cause.
     async fn settle_part(
         &mut self,
         mut part: Vec<Settlement>,
         in_flight: &HashMap<Uuid, InFlightTask>,
-        patience: &mut SettleDeadline,
+        deadline: &mut SettleDeadline,
     ) -> Result<(), (Vec<Settlement>, StoreError)> {
         let mut is_first = true;
         loop {
@@ -137,26 +139,26 @@ impl Settling {
                 self.count_settled(&settlement, in_flight);
             }
             let Err(error) = result else {
-                self.count_stale(&part, patience);
+                self.count_stale(&part, deadline);
                 return Ok(());
             };
-            patience.outcome_unknown |= matches!(error, StoreError::Unavailable(_) | StoreError::Unexpected(_));
-            let may_pass = match error {
+            deadline.outcome_unknown |= matches!(error, StoreError::Unavailable(_) | StoreError::Unexpected(_));
+            let is_temporary = match error {
                 StoreError::Unavailable(_) | StoreError::Locked(_) => true,
                 StoreError::StatementLimit(_) => part.len() == 1,
                 StoreError::Refused { .. } | StoreError::Unexpected(_) => false,
             };
-            if !may_pass || Instant::now() >= patience.until {
+            if !is_temporary || Instant::now() >= deadline.at {
                 return Err((part, error));
             }
             if std::mem::take(&mut is_first) {
-                tracing::warn!(error = &error as &dyn std::error::Error, "cannot settle: trying again");
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot settle tasks: trying again");
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 
-    fn refused(
+    fn rejected(
         &self,
         settlement: &Settlement,
         in_flight: &HashMap<Uuid, InFlightTask>,
@@ -169,12 +171,12 @@ impl Settling {
         Settlement { outcome, ..settlement.clone() }
     }
 
-    fn count_stale(&self, part: &[Settlement], patience: &SettleDeadline) {
+    fn count_stale(&self, part: &[Settlement], deadline: &SettleDeadline) {
         for Settlement { task_id, fencing_token, .. } in part {
-            // After an unknown outcome, "not found" may be our own success.
-            if !patience.outcome_unknown {
+            // After an unknown outcome, the task may be missing because it was settled by that statement.
+            if !deadline.outcome_unknown {
                 self.metrics.stale_settlements.inc();
-                tracing::warn!(%task_id, fencing_token, "settlement refused: the lease was lost");
+                tracing::warn!(%task_id, fencing_token, "settlement rejected: the lease was lost");
             }
         }
     }
@@ -195,25 +197,39 @@ impl Settling {
                 self.metrics.count_settled("retried");
                 self.metrics.count_retry(attempt.reason);
                 let (reason, error) = (attempt.reason.as_str(), &attempt.error);
-                tracing::warn!(%task_id, attempt = attempt.attempt, reason, error, ?delay, "attempt failed: trying again");
+                tracing::warn!(
+                    %task_id,
+                    attempt = attempt.attempt,
+                    reason,
+                    error,
+                    ?delay,
+                    "attempt failed: the task is retried"
+                );
             }
             Outcome::DeadLetter(attempt) => {
                 self.metrics.count_settled("dead");
                 let (reason, error) = (attempt.reason.as_str(), &attempt.error);
-                tracing::error!(%task_id, attempt = attempt.attempt, reason, error, "task buried: see `pulse tasks list`");
+                tracing::error!(
+                    %task_id,
+                    attempt = attempt.attempt,
+                    reason,
+                    error,
+                    "task dead-lettered: see `pulse tasks list`, then retry or cancel it"
+                );
             }
         }
     }
 }
 
-/// How long to try, together for all that was received together.
+/// The deadline of all settlements that were received together.
 struct SettleDeadline {
-    until: Instant,
-    /// A statement may have been committed without our knowing.
+    at: Instant,
+    /// The connection was lost during a statement, which may have been committed.
     outcome_unknown: bool,
 }
 
-/// Cuts settlements into groups of at most [`MAX_STATEMENT_BYTES`] of properties, or of one settlement.
+/// Splits settlements into groups with at most [`MAX_STATEMENT_BYTES`] of properties. A larger settlement is a group by
+/// itself.
 fn groups(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
     let mut groups: Vec<Vec<Settlement>> = Vec::new();
     let mut bytes = 0;
@@ -234,20 +250,20 @@ fn groups(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
     groups
 }
 
-/// Whether a part of a group may succeed where the group fails.
-fn is_about_the_values(error: &StoreError) -> bool {
+/// Whether a part of the group may succeed although the group failed.
+fn may_succeed_in_parts(error: &StoreError) -> bool {
     match error {
         StoreError::Refused { .. } | StoreError::Unexpected(_) | StoreError::StatementLimit(_) => true,
         StoreError::Unavailable(_) | StoreError::Locked(_) => false,
     }
 }
 
-fn forget(settlements: &[Settlement], error: &StoreError) {
+fn log_unsettled(settlements: &[Settlement], error: &StoreError) {
     for Settlement { task_id, .. } in settlements {
         tracing::error!(
             error = error as &dyn std::error::Error,
             %task_id,
-            "cannot settle: the lease ends, and the task runs again"
+            "cannot settle the task: it runs again when its lease expires"
         );
     }
 }
@@ -266,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_holds_no_more_bytes_than_one_statement_should() {
+    fn groups_are_limited_by_bytes() {
         let half = MAX_STATEMENT_BYTES / 2;
         let sizes = [half, half, 1, MAX_STATEMENT_BYTES + 1, 1];
         let lengths: Vec<usize> = groups(sizes.map(settlement).into()).iter().map(Vec::len).collect();
@@ -274,8 +290,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends_when_told_to_though_somebody_could_still_send() {
-        let url = "postgres://nobody@127.0.0.1:1/none".to_owned();
+    async fn settle_loop_ends_on_stop_while_senders_exist() {
+        let url = "postgres://user@127.0.0.1:1/none".to_owned();
         let store = StoreConfig { url, ca: None, max_connections: 1, application_name: "test".into() };
         let queue = QueueConfig { url: "redis://127.0.0.1:1".into(), ca: None, instance: "test".into() };
         let config = WorkerConfig {
@@ -294,12 +310,12 @@ mod tests {
         );
         let store = Store::connect_lazy(&store).expect("a valid URL");
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
-        let settling = Settling::new(&config, &store, &queue, InFlight::default(), metrics, Busy::new(1));
+        let settle_loop = SettleLoop::new(&config, &store, &queue, InFlight::default(), metrics, BusyTime::new(1));
         let (sender, receiver) = mpsc::unbounded_channel();
         sender.send(settlement(1)).expect("the receiver is open");
         let stop = CancellationToken::new();
         stop.cancel();
-        tokio::time::timeout(Duration::from_secs(5), settling.run(receiver, stop)).await.expect("ends");
+        tokio::time::timeout(Duration::from_secs(5), settle_loop.run(receiver, stop)).await.expect("ends");
         assert!(sender.is_closed());
     }
 }

@@ -14,16 +14,17 @@ use crate::routes::post::Post;
 use crate::state::AppState;
 use crate::wire::{BatchAccepted, BatchDocument, Extras, Lenient};
 
-/// Names the answers that are kept for Idempotency-Keys.
+/// Namespace of the Idempotency-Keys of this route.
 const ROUTE: &str = "POST /api/v1/events/batch";
 
 /// Post several events
 ///
-/// All events are accepted together, or none: one bad item refuses the batch, and the answer lists every bad one.
-/// `Prefer: handling=lenient` accepts the good ones and says for each item what became of it.
+/// The events are accepted together and processed by one task. One invalid item rejects the whole batch; the response
+/// lists the errors of all items. With `Prefer: handling=lenient`, the valid items are accepted, and `results` has the
+/// result of each item.
 ///
-/// An event that is too large is one bad item among others: 422 with its index and the type `event_too_large`, where a
-/// single post answers 413. A body that is too large is 413 here too.
+/// An event that is too large is an invalid item: the response is 422 with its index and the type `event_too_large`,
+/// not 413 as for a single event. A body that is too large gives 413.
 #[utoipa::path(
     post,
     path = "/api/v1/events/batch",

@@ -1,4 +1,4 @@
-//! From parsed events to a committed task: accept, then enqueue.
+//! Accepts parsed events: commits them with their task, then enqueues the task.
 
 use std::time::Instant;
 
@@ -20,18 +20,18 @@ use crate::routes::post::Post;
 use crate::state::AppState;
 use crate::wire::Extras;
 
-/// What was committed, now or by an earlier request with the same key.
+/// The committed task, of this request or of an earlier one with the same Idempotency-Key.
 pub(crate) struct Receipt {
     pub task_id: Uuid,
-    /// In the order of the request.
+    /// Ids in the order of the request.
     pub event_ids: Vec<i64>,
     pub extras: Extras,
     pub replayed: bool,
 }
 
-/// Commits `events` and their task, and tells Redis of it.
+/// Commits `events` with their task, and enqueues the task in Redis, best effort.
 ///
-/// `route` and the client's Idempotency-Key together name the answer that a replay repeats.
+/// An Idempotency-Key is unique per user and `route`.
 pub(crate) async fn commit(
     state: &AppState,
     post: Post,
@@ -59,14 +59,14 @@ pub(crate) async fn commit(
         request_id: Some(request_id.0.as_ref().to_owned()),
         key,
     };
-    // A task of its own: a client that hangs up stops neither the commit nor what follows it.
+    // A separate tokio task: a client that disconnects stops neither the commit nor the enqueue.
     let accepting = tokio::spawn(accept_and_enqueue(state.clone(), task).in_current_span());
     let acceptance = match accepting.await.map_err(|error| internal().caused_by(error))? {
         Ok(acceptance) => acceptance,
         Err(error) => {
             let problem = accept_failed(error);
             if problem.code() == USER_GONE {
-                state.users.forget(&writer.subject).await;
+                state.users.invalidate(&writer.subject).await;
             }
             return Err(problem);
         }
@@ -103,7 +103,7 @@ async fn accept_and_enqueue(state: AppState, task: NewTask) -> Result<Acceptance
     result
 }
 
-/// The 202, with the headers that say how it came about.
+/// Builds the 202 with `Idempotency-Replayed` and `Preference-Applied`.
 pub(crate) fn accepted(body: impl Serialize, replayed: bool, preference: Option<HeaderValue>) -> Response {
     let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
     let headers = response.headers_mut();
@@ -116,7 +116,7 @@ pub(crate) fn accepted(body: impl Serialize, replayed: bool, preference: Option<
     response
 }
 
-/// Warnings and errors as they are stored with a key.
+/// Converts warnings and errors to the JSON that is stored with an Idempotency-Key.
 pub(crate) fn to_values<T: Serialize>(items: &[T]) -> Result<Vec<serde_json::Value>, Problem> {
     items.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(|error| internal().caused_by(error))
 }

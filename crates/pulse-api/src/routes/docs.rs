@@ -1,4 +1,4 @@
-//! The OpenAPI document, and a page to read it that loads nothing from elsewhere.
+//! The OpenAPI document, and a documentation page that loads no external resources.
 
 use axum::Router;
 use axum::http::header;
@@ -12,7 +12,7 @@ const DOCUMENT: &str = "/api/v1/openapi.json";
 
 pub(crate) fn router() -> Router {
     let document = Bytes::from(openapi().to_json().expect("the document is made of strings and numbers"));
-    // Without "none", the page would ask an outside validator about the document.
+    // Without "none", the page sends the document to an external validator.
     let page = SwaggerUi::new("/docs").config(Config::from(DOCUMENT).validator_url("none"));
     Router::new()
         .route(DOCUMENT, get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone())))

@@ -1,4 +1,4 @@
-//! `GET /api/v1/events/{id}`: one event of the caller.
+//! `GET /api/v1/events/{id}`: one event of the user.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,16 +13,16 @@ use crate::wire::EventAnswer;
 
 /// Read an event
 ///
-/// Another user's event is not found.
+/// Events of other users give 404.
 #[utoipa::path(
     get,
     path = "/api/v1/events/{id}",
     tag = "events",
     params(
-        ("id" = i64, Path, description = "The event's id.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64),
+        ("id" = i64, Path, description = "Id of the event.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64),
         ReadHeaders,
     ),
-    responses((status = OK, description = "The whole event.", body = EventAnswer), FindProblems),
+    responses((status = OK, description = "The event.", body = EventAnswer), FindProblems),
 )]
 pub(crate) async fn get_event(
     State(state): State<AppState>,

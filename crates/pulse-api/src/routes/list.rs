@@ -1,4 +1,4 @@
-//! `GET /api/v1/events`: a page of the caller's events.
+//! `GET /api/v1/events`: a page of the user's events.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -18,16 +18,17 @@ const PATH: &str = "/api/v1/events";
 
 /// List events
 ///
-/// Your events, newest first. To read them all, follow `next_cursor`, or the `Link` header with `rel="next"`: unlike
-/// `offset` it neither slows down nor skips when new events arrive.
+/// Returns the events of the token's user, newest first. To read all events, follow `next_cursor` or the `Link` header
+/// with `rel="next"`. Unlike `offset`, a cursor does not become slower with each page and does not repeat events when
+/// new ones arrive.
 #[utoipa::path(
     get,
     path = "/api/v1/events",
     tag = "events",
     params(ListParams, ReadHeaders),
     responses(
-        (status = OK, description = "A page of your events.", body = EventPage, headers(
-            ("Link" = String, description = "The next page, with `rel=\"next\"`; absent on the last one."),
+        (status = OK, description = "A page of events.", body = EventPage, headers(
+            ("Link" = String, description = "URL of the next page, with `rel=\"next\"`; absent on the last page."),
         )),
         ListProblems,
     ),
@@ -44,7 +45,7 @@ pub(crate) async fn list_events(
         None => PageStart::Offset(params.offset.unwrap_or(0)),
     };
     let limit = params.page_size();
-    // One more than asked for tells whether there is a next page.
+    // One event more than requested shows whether there is a next page.
     let found = state.store.list_events(reader.user_id, &filter, start, limit + 1).await;
     let (events, next) = page(found.map_err(store_failed)?, usize::try_from(limit).unwrap_or(usize::MAX));
     let next_cursor = next.map(|(time, id)| state.cursors.encode(reader.user_id, &filter, time, id));
@@ -59,7 +60,7 @@ pub(crate) async fn list_events(
     Ok(response)
 }
 
-/// The first `limit` events, and the place of the last one if there are more.
+/// Returns the first `limit` events, and the position of the last one if there are more.
 fn page(
     mut events: Vec<StoredEvent>,
     limit: usize,

@@ -1,4 +1,4 @@
-//! The routes, one file each.
+//! The routes of the API.
 
 mod batch;
 mod commit;
@@ -19,13 +19,13 @@ use utoipa_axum::routes;
 use crate::openapi::Document;
 use crate::state::AppState;
 
-/// All routes of the API, its document and its docs page.
+/// Builds the router of the API, with the OpenAPI document and its documentation page.
 pub fn router(state: AppState) -> Router {
     let (routes, _) = documented().split_for_parts();
     routes.with_state(state).merge(docs::router())
 }
 
-/// The routes that are in the document.
+/// Builds the routes of the OpenAPI document.
 pub(crate) fn documented() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(list::list_events, submit::submit_event))

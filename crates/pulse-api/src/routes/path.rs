@@ -1,4 +1,4 @@
-//! Ids in paths: a text that cannot be one is 422, before anybody looks for it.
+//! Ids in paths. An invalid id gives 422 before the store is queried.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -8,10 +8,10 @@ use uuid::Uuid;
 use crate::error::validation;
 use crate::query::parameter_error;
 
-/// The id of an event.
+/// Id of an event, from the path.
 pub(crate) struct EventId(pub i64);
 
-/// The id of a task.
+/// Id of a task, from the path.
 pub(crate) struct TaskId(pub Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for EventId {
@@ -36,7 +36,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskId {
     }
 }
 
-/// The one parameter of the path, unless it is not UTF-8.
+/// Returns the parameter of the path, unless it is not UTF-8.
 async fn text<S: Send + Sync>(parts: &mut Parts, state: &S) -> Option<String> {
     Path::<String>::from_request_parts(parts, state).await.ok().map(|Path(text)| text)
 }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_id_is_a_positive_number_that_fits() {
+    fn event_id_is_a_positive_i64() {
         assert_eq!(event_id("1"), Some(1));
         assert_eq!(event_id("9223372036854775807"), Some(i64::MAX));
         for bad in ["", "0", "-1", "+1", "1.0", "x", "9223372036854775808", "٣"] {

@@ -1,4 +1,4 @@
-//! What the two routes that take events have in common of a request.
+//! The parts of a request that both routes for posting events share.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use crate::idempotency;
 use crate::prefer::Handling;
 use crate::state::AppState;
 
-/// A request that posts events, from a caller who may; the body is not parsed yet.
+/// An authorised request that posts events. The body is not parsed yet.
 pub(crate) struct Post {
     pub writer: Writer,
     pub request_id: RequestId,
@@ -27,12 +27,12 @@ impl FromRequest<AppState> for Post {
     }
 }
 
-/// The caller first: a stranger's body is not read.
+/// Authenticates first: the body of an unauthorised client is not read.
 async fn read(request: Request, state: &AppState) -> Result<Post, Problem> {
     let (mut parts, body) = request.into_parts();
     let writer = Writer::from_request_parts(&mut parts, state).await?;
     let Ok(request_id) = RequestId::from_request_parts(&mut parts, state).await;
-    let traceparent = parts.extensions.remove::<TraceParent>().and_then(|TraceParent(passed_on)| passed_on);
+    let traceparent = parts.extensions.remove::<TraceParent>().and_then(|TraceParent(traceparent)| traceparent);
     let handling = Handling::of(&parts.headers);
     let idempotency_key = idempotency::key(&parts.headers)?;
     let WireBody(body) = WireBody::from_request(Request::from_parts(parts, body), state).await?;

@@ -14,13 +14,13 @@ use crate::routes::post::Post;
 use crate::state::AppState;
 use crate::wire::{EventAccepted, EventDocument, Extras};
 
-/// Names the answers that are kept for Idempotency-Keys.
+/// Namespace of the Idempotency-Keys of this route.
 const ROUTE: &str = "POST /api/v1/events";
 
 /// Post an event
 ///
-/// The answer comes once the event and its task are committed. After a 503 or a lost connection the outcome is unknown:
-/// send the request again with the same Idempotency-Key, and the event is stored once.
+/// The response is sent after the event and its task are committed. After a 503 or a lost connection, the outcome is
+/// unknown: send the request again with the same Idempotency-Key, and the event is stored only once.
 #[utoipa::path(
     post,
     path = "/api/v1/events",
@@ -40,7 +40,7 @@ async fn submit(state: &AppState, post: Post) -> Result<Response, Problem> {
     let receipt = commit(state, post, ROUTE, TaskKind::ProcessEvent, vec![event], extras).await?;
     let Receipt { task_id, event_ids, extras, replayed } = receipt;
     let answer = EventAccepted::new(task_id, event_ids[0], extras);
-    // Leniency is about the items of a batch: here there is nothing to be lenient about.
+    // Lenient handling applies only to batches.
     let preference = handling.applied().filter(|_| handling == Handling::Strict);
     Ok(accepted(answer, replayed, preference))
 }

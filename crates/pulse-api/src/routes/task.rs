@@ -1,4 +1,4 @@
-//! `GET /api/v1/tasks/{task_id}`: what became of a task of the caller.
+//! `GET /api/v1/tasks/{task_id}`: one task of the user.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,12 +13,12 @@ use crate::wire::TaskAnswer;
 
 /// Read a task
 ///
-/// State, attempts with their errors, and times. Another user's task is not found.
+/// Returns the state of the task, its attempts and their errors. Tasks of other users give 404.
 #[utoipa::path(
     get,
     path = "/api/v1/tasks/{task_id}",
     tag = "tasks",
-    params(("task_id" = Uuid, Path, description = "The task's id, as the 202 gave it."), ReadHeaders),
+    params(("task_id" = Uuid, Path, description = "Id of the task, from the 202."), ReadHeaders),
     responses((status = OK, description = "The task.", body = TaskAnswer), FindProblems),
 )]
 pub(crate) async fn get_task(

@@ -1,4 +1,4 @@
-//! `GET /api/v1/events/status/unprocessed`: how many of the caller's events still wait.
+//! `GET /api/v1/events/status/unprocessed`: counts the user's events that are not processed.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,12 +11,14 @@ use crate::state::AppState;
 use crate::wire::UnprocessedAnswer;
 
 /// Count unprocessed events
+///
+/// Counts the events of unsettled and dead tasks of the token's user.
 #[utoipa::path(
     get,
     path = "/api/v1/events/status/unprocessed",
     tag = "events",
     params(ReadHeaders),
-    responses((status = OK, description = "How many of your events wait.", body = UnprocessedAnswer), ReadProblems),
+    responses((status = OK, description = "Numbers of unprocessed events.", body = UnprocessedAnswer), ReadProblems),
 )]
 pub(crate) async fn count_unprocessed(
     State(state): State<AppState>,

@@ -1,4 +1,4 @@
-//! The 202 of one event and of a batch.
+//! The 202 responses for one event and for a batch.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -7,18 +7,18 @@ use uuid::Uuid;
 
 use super::problem::ErrorDocument;
 
-/// The event is committed, and will be processed.
+/// The event and its task are committed.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EventAccepted {
-    /// The event's id.
+    /// Id of the event.
     #[schema(minimum = 1)]
     pub event_id: i64,
-    /// The task that processes it.
+    /// Id of the task that processes the event.
     pub task_id: Uuid,
     pub status: Status,
-    /// For a person.
+    /// Human-readable message.
     pub message: &'static str,
-    /// What was changed in the event; absent if nothing was.
+    /// Differences between the sent and the stored event; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<WarningDocument>, required = false)]
     pub warnings: Vec<Value>,
@@ -31,39 +31,40 @@ impl EventAccepted {
     }
 }
 
-/// Where accepted events are on their way.
+/// Constant, kept for compatibility with existing clients. It means that the events and their task are committed, not
+/// that a worker was notified. Read the task for its state.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
-    /// Committed, and told to a worker.
+    /// Committed.
     Enqueued,
 }
 
-/// The events are committed, and will be processed.
+/// The events and their task are committed.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchAccepted {
-    /// How many events were stored.
+    /// Number of events stored.
     pub event_count: usize,
-    /// Their ids, in the order of the request.
+    /// Ids of the stored events, in the order of the request.
     pub event_ids: Vec<i64>,
-    /// The one task that processes them all.
+    /// Id of the task that processes all events.
     pub task_id: Uuid,
     pub status: Status,
-    /// For a person.
+    /// Human-readable message.
     pub message: String,
-    /// What was changed in the events; absent if nothing was.
+    /// Differences between the sent and the stored events; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<WarningDocument>, required = false)]
     pub warnings: Vec<Value>,
-    /// How many items were stored; only with `Prefer: handling=lenient`, like the two below.
+    /// Number of items accepted. Only with `Prefer: handling=lenient`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub accepted: Option<usize>,
-    /// How many were refused.
+    /// Number of items rejected. Only with `Prefer: handling=lenient`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub rejected: Option<usize>,
-    /// What became of each item, in the order of the request.
+    /// Result of each item, in the order of the request. Only with `Prefer: handling=lenient`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub results: Option<Vec<ItemResult>>,
@@ -87,67 +88,67 @@ impl BatchAccepted {
     }
 }
 
-/// What became of one item of a batch.
+/// Result of one item of a batch.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub(crate) enum ItemResult {
-    /// It is committed.
+    /// The event is committed.
     Accepted {
-        /// Which item, from 0.
+        /// Index of the item, from 0.
         index: usize,
-        /// Its id.
+        /// Id of the event.
         event_id: i64,
     },
-    /// It was refused.
+    /// The item is invalid and was not stored.
     Rejected {
-        /// Which item, from 0.
+        /// Index of the item, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// All errors of the item.
         #[schema(value_type = Vec<ErrorDocument>)]
         errors: Vec<Value>,
     },
 }
 
-/// Something that was accepted, but not quite as it was sent.
+/// A difference between what was sent and what was accepted.
 #[derive(ToSchema)]
 #[schema(as = Warning)]
 #[expect(dead_code, reason = "describes pulse_core::Warning")]
 pub(crate) struct WarningDocument {
-    /// `unknown_field`, `nul_replaced` or `surrogate_replaced`; more may come.
+    /// `unknown_field`, `nul_replaced` or `surrogate_replaced`; more codes may be added.
     code: String,
-    /// For a person.
+    /// Human-readable message.
     detail: String,
-    /// Which item of a batch, from 0.
+    /// Index of the item in a batch, from 0; absent if the warning is about the whole body.
     #[schema(nullable = false)]
     index: Option<usize>,
 }
 
-/// What an answer says beside the ids. It is stored with the Idempotency-Key, so that a replay says the same.
+/// The parts of a response besides the ids. They are stored with the Idempotency-Key, so that a replay repeats them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Extras {
-    /// What was changed in the events.
+    /// Warnings about the events.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Value>,
-    /// Of a batch with lenient handling.
+    /// Only for a batch with lenient handling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lenient: Option<Lenient>,
 }
 
-/// Which items of a lenient batch were refused; the others have the ids, in order.
+/// The rejected items of a batch with lenient handling. The event ids belong to the other items, in order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Lenient {
-    /// How many items the batch had.
+    /// Number of items in the request.
     pub items: usize,
-    /// Index and errors of each bad item.
+    /// Index and errors of each rejected item.
     pub rejected: Vec<(usize, Vec<Value>)>,
 }
 
 impl Lenient {
-    /// The item_results on all items, in order.
+    /// Returns the results of all items, in the order of the request.
     fn item_results(self, event_ids: &[i64]) -> Vec<ItemResult> {
-        let (mut bad, mut ids) = (self.rejected.into_iter().peekable(), event_ids.iter());
+        let (mut rejected, mut ids) = (self.rejected.into_iter().peekable(), event_ids.iter());
         (0..self.items)
-            .filter_map(|index| match bad.next_if(|(bad, _)| *bad == index) {
+            .filter_map(|index| match rejected.next_if(|(rejected, _)| *rejected == index) {
                 Some((index, errors)) => Some(ItemResult::Rejected { index, errors }),
                 None => ids.next().map(|&event_id| ItemResult::Accepted { index, event_id }),
             })
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lenient_batch_says_what_became_of_each_item() {
+    fn lenient_batch_has_a_result_for_each_item() {
         let lenient = Lenient { items: 3, rejected: vec![(1, vec![json!({"type": "missing"})])] };
         let stored = serde_json::to_value(&lenient).expect("serialises");
         let lenient: Lenient = serde_json::from_value(stored).expect("parses again");

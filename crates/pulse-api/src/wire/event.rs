@@ -1,4 +1,4 @@
-//! Events, posted and stored.
+//! The JSON of posted and stored events.
 
 use chrono::{DateTime, Utc};
 use pulse_store::{StoredEvent, UnprocessedEvents};
@@ -11,8 +11,8 @@ use utoipa::openapi::schema::{
 };
 use uuid::Uuid;
 
-/// An event to post. Unknown fields are ignored, but named in `warnings`; `Prefer: handling=strict` refuses them.
-/// `timestamp` is another name for `event_timestamp`.
+/// An event to post. Unknown fields are ignored and reported in `warnings`; `Prefer: handling=strict` rejects them.
+/// `timestamp` is an alias of `event_timestamp`.
 #[derive(ToSchema)]
 #[schema(as = Event, examples(json!({
     "event_name": "page_view",
@@ -25,31 +25,32 @@ use uuid::Uuid;
 })))]
 #[expect(dead_code, reason = "describes what pulse-core parses")]
 pub(crate) struct EventDocument {
-    /// What happened.
+    /// Name of the event.
     #[schema(min_length = 1, max_length = 255)]
     event_name: String,
-    /// The class of what happened.
+    /// Type of the event.
     #[schema(min_length = 1, max_length = 100)]
     event_type: String,
-    /// Where it came from.
+    /// Source of the event.
     #[schema(max_length = 100)]
     source: Option<String>,
-    /// The client's session.
+    /// Session of the client.
     #[schema(max_length = 255)]
     session_id: Option<String>,
     #[schema(schema_with = payload)]
     payload: Option<Value>,
     #[schema(schema_with = ip_address)]
     ip_address: Option<String>,
-    /// The client's user agent.
+    /// User agent of the client.
     #[schema(max_length = 2048)]
     user_agent: Option<String>,
-    /// When it happened, by the client's clock, from 1970 to 9999; the time of acceptance if absent.
+    /// When the event happened, by the client's clock, from 1970 to 9999; the time of acceptance if absent. A time
+    /// without an offset is UTC.
     #[schema(pattern = "^(19[7-9]|[2-9][0-9]{2})")]
     event_timestamp: Option<DateTime<Utc>>,
 }
 
-/// Events that are accepted together and processed together, by one task.
+/// Events that are accepted together and processed by one task.
 #[derive(ToSchema)]
 #[schema(as = Batch, examples(json!({"events": [
     {"event_name": "page_view", "event_type": "engagement", "payload": {"page": "/home"}},
@@ -57,17 +58,17 @@ pub(crate) struct EventDocument {
 ]})))]
 #[expect(dead_code, reason = "describes what body.rs parses")]
 pub(crate) struct BatchDocument {
-    /// The events, in the order in which their ids come back.
+    /// The events. `event_ids` has the same order.
     #[schema(min_items = 1, max_items = 100)]
     events: Vec<EventDocument>,
 }
 
 fn payload() -> Object {
-    nullable_object("Anything that you want to keep with it; `{}` if absent.")
+    nullable_object("Data of the event, any JSON object; `{}` if absent.")
 }
 
 fn properties() -> Object {
-    nullable_object("What processing made of the payload, null until then.")
+    nullable_object("Result of the processing; null until the event is processed.")
 }
 
 fn nullable_object(description: &str) -> Object {
@@ -94,26 +95,28 @@ fn ip_address() -> Schema {
         .into()
 }
 
-/// A whole event.
+/// A stored event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = StoredEvent)]
 pub(crate) struct EventAnswer {
-    /// The event's id.
+    /// Id of the event.
     #[schema(minimum = 1)]
     id: i64,
-    /// Whose event it is.
+    /// Id of the user who posted the event.
     user_id: i64,
-    /// What happened.
+    /// Name of the event.
     event_name: String,
-    /// The class of what happened.
+    /// Type of the event.
     event_type: String,
-    /// Where it came from.
+    /// Source of the event.
     #[schema(required = true)]
     source: Option<String>,
-    /// The client's session.
+    /// Session of the client.
     #[schema(required = true)]
     session_id: Option<String>,
-    /// As it was sent; numbers keep all their digits.
+    /// The payload. Its values are equal to those that were sent, except for characters that a warning reported as
+    /// replaced. Numbers keep all their digits. The text may differ: white space, key order, duplicate keys (only the
+    /// last one is kept) and the spelling of numbers.
     #[schema(value_type = Object, additional_properties)]
     payload: Box<RawValue>,
     #[schema(required = true, schema_with = properties)]
@@ -121,22 +124,22 @@ pub(crate) struct EventAnswer {
     /// An IPv4 or IPv6 address.
     #[schema(required = true)]
     ip_address: Option<String>,
-    /// The client's user agent.
+    /// User agent of the client.
     #[schema(required = true)]
     user_agent: Option<String>,
-    /// When it happened.
+    /// When the event happened.
     event_timestamp: DateTime<Utc>,
-    /// When it was accepted.
+    /// When the event was accepted.
     created_at: DateTime<Utc>,
-    /// Whether it was processed.
+    /// Whether the event was processed successfully.
     processed: bool,
-    /// When it was processed.
+    /// When the event was processed; null until then.
     #[schema(required = true)]
     processed_at: Option<DateTime<Utc>>,
-    /// Why it could not be processed.
+    /// Last error of a dead or cancelled task; null after success.
     #[schema(required = true)]
     processing_error: Option<String>,
-    /// The task that processes it.
+    /// Id of the task that processes the event.
     task_id: Uuid,
 }
 
@@ -184,30 +187,30 @@ impl From<StoredEvent> for EventAnswer {
 /// A page of events, newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EventPage {
-    /// The events.
+    /// Events of the page.
     pub events: Vec<EventAnswer>,
-    /// The largest number of events that this page could have had.
+    /// Maximum number of events on the page.
     pub limit: i64,
-    /// How many events were left out by `offset`; 0 with a cursor.
+    /// Number of events that were skipped by `offset`; 0 with a cursor.
     pub offset: i64,
-    /// Send it as `cursor` for the next page; null on the last one.
+    /// Value of `cursor` for the next page; null on the last page.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
-/// How many of the caller's events still wait.
+/// Numbers of unprocessed events of the user.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UnprocessedAnswer {
-    /// Events that are not processed, the failed ones among them.
+    /// Number of events of unsettled and dead tasks.
     #[schema(minimum = 0)]
     unprocessed_count: i64,
-    /// Events whose task was given up.
+    /// Number of events of dead tasks.
     #[schema(minimum = 0)]
     failed_count: i64,
-    /// Events whose task waits for its next attempt.
+    /// Number of events whose task waits for a retry.
     #[schema(minimum = 0)]
     retrying_count: i64,
-    /// Age of the oldest event that is still going to be processed.
+    /// Age of the oldest event of an unsettled task, in seconds; null if there is none.
     #[schema(required = true)]
     oldest_unprocessed_age_seconds: Option<f64>,
 }

@@ -1,7 +1,7 @@
-//! The JSON of the answers, and the schemas of everything for the OpenAPI document.
+//! The JSON of responses, and the schemas of the OpenAPI document.
 //!
-//! The fields of the replaced system are here name for name; we only ever add some. Times are RFC 3339 with `Z`.
-//! What a client sends is parsed by `pulse-core`; its shape is written here once more, for the document alone.
+//! Existing clients depend on the field names: fields are only added, never renamed or removed. Times are RFC 3339 with
+//! `Z`. Request bodies are parsed by `body.rs` and `pulse-core`; the types here repeat their shape for the document.
 
 mod accepted;
 mod event;

@@ -1,44 +1,44 @@
-//! The shape of a problem, which `pulse-http` writes.
+//! The schema of problem details; `pulse-http` writes them.
 
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, SchemaType, Type};
 
-/// Why a request was refused: RFC 9457.
+/// An error response, as in RFC 9457.
 #[derive(ToSchema)]
 #[schema(as = Problem)]
 #[expect(dead_code, reason = "describes pulse_http::Problem")]
 pub(crate) struct ProblemDocument {
-    /// Names the kind of problem.
+    /// URI of the problem type; ends with `code`.
     r#type: String,
-    /// The kind of problem, for a person.
+    /// Text of the HTTP status.
     title: String,
-    /// The HTTP status.
+    /// HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// This problem, for a person.
+    /// What is wrong, and what to do. The text may change; use `code` in programs.
     detail: String,
-    /// The id of the request.
+    /// Id of the request.
     instance: String,
-    /// The kind of problem in snake case, for programs; these stay as they are.
+    /// Stable code of the problem type, in snake case.
     code: String,
-    /// Every wrong value.
+    /// All invalid values; absent if the problem is not about values.
     #[schema(nullable = false)]
     errors: Option<Vec<ErrorDocument>>,
 }
 
-/// One wrong value.
+/// An invalid value.
 #[derive(ToSchema)]
 #[schema(as = ProblemError)]
 #[expect(dead_code, reason = "describes pulse_core::FieldError")]
 pub(crate) struct ErrorDocument {
     #[schema(schema_with = location)]
     loc: Vec<Value>,
-    /// What is wrong and what would be right.
+    /// What is wrong, and which values are valid.
     msg: String,
-    /// The kind of mistake, in snake case.
+    /// Stable code of the error type, in snake case.
     r#type: String,
-    /// Which item of a batch, from 0.
+    /// Index of the item in a batch, from 0; absent outside a batch.
     #[schema(nullable = false)]
     index: Option<usize>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct ErrorDocument {
 fn location() -> Array {
     let part = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Integer]));
     ArrayBuilder::new()
-        .description(Some("Where it is: `[\"body\", \"events\", 3, \"event_name\"]`."))
+        .description(Some("Path to the value, for example `[\"body\", \"events\", 3, \"event_name\"]`."))
         .items(part)
         .build()
 }

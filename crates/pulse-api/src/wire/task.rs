@@ -1,4 +1,4 @@
-//! Tasks.
+//! The JSON of tasks.
 
 use chrono::{DateTime, Utc};
 use pulse_core::Attempt;
@@ -7,52 +7,52 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A task, wherever it is on its way.
+/// A task: the processing of one event or of one batch.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Task)]
 pub(crate) struct TaskAnswer {
-    /// The task's id.
+    /// Id of the task.
     task_id: Uuid,
     #[schema(value_type = TaskKindDocument)]
     kind: String,
     #[schema(value_type = TaskStateDocument)]
     state: String,
-    /// The events that it processes.
+    /// Ids of the events of the task.
     event_ids: Vec<i64>,
-    /// Attempts begun.
+    /// Number of attempts started.
     attempts: i32,
-    /// Attempts that it may take; null once it is settled.
+    /// Maximum number of attempts; null for a completed, orphaned or cancelled task.
     #[schema(required = true)]
     max_attempts: Option<i32>,
-    /// The attempts that failed.
+    /// Failed attempts, oldest first.
     #[schema(value_type = Vec<AttemptDocument>)]
     errors: Vec<Attempt>,
-    /// When it was accepted.
+    /// When the task was accepted.
     created_at: DateTime<Utc>,
-    /// When the newest attempt began.
+    /// When the latest attempt started; null before the first one.
     #[schema(required = true)]
     started_at: Option<DateTime<Utc>>,
-    /// When it was settled or given up.
+    /// When the task was completed, orphaned, cancelled or dead-lettered; null before.
     #[schema(required = true)]
     settled_at: Option<DateTime<Utc>>,
-    /// When it may run next, unless it runs now or is settled.
+    /// Earliest time of the next attempt; null unless the task is pending or retrying.
     #[schema(required = true)]
     next_run_at: Option<DateTime<Utc>>,
-    /// Milliseconds from the start of the newest attempt to its end.
+    /// Time from the start of the latest attempt to `settled_at`, in milliseconds; null before.
     #[schema(required = true)]
     duration_ms: Option<i64>,
-    /// Who worked on it last.
+    /// Name of the worker that claimed the task last; null before the first claim.
     #[schema(required = true)]
     worker: Option<String>,
-    /// The trace of the request that posted it.
+    /// Trace id of the request that posted the task.
     #[schema(required = true)]
     trace_id: Option<String>,
-    /// The id of the request that posted it.
+    /// Id of the request that posted the task.
     #[schema(required = true)]
     request_id: Option<String>,
 }
 
-/// What a task does.
+/// Kind of a task.
 #[derive(ToSchema)]
 #[schema(as = TaskKind, rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes pulse_core::TaskKind")]
@@ -61,7 +61,15 @@ pub(crate) enum TaskKindDocument {
     ProcessEventsBatch,
 }
 
-/// Where a task is on its way. `gone`: its events were deleted. `buried`: given up, kept for a replay.
+/// State of a task.
+///
+/// * `pending`: waits for its first attempt.
+/// * `running`: a worker has claimed the task.
+/// * `retrying`: an attempt failed, and the task waits for the next one.
+/// * `completed`: all events were processed.
+/// * `orphaned`: its events were deleted with their user.
+/// * `cancelled`: an administrator cancelled the dead task.
+/// * `dead`: failed finally; kept for a retry by an administrator.
 #[derive(ToSchema)]
 #[schema(as = TaskState, rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes the states of pulse_store::TaskStatus")]
@@ -76,6 +84,13 @@ pub(crate) enum TaskStateDocument {
 }
 
 /// Why an attempt failed.
+///
+/// * `invalid_payload`: the payload can never be processed; not retried.
+/// * `error`: the processor returned an error.
+/// * `panic`: the processor panicked.
+/// * `timeout`: the attempt took longer than the task time-out.
+/// * `constraint`: PostgreSQL rejected the result.
+/// * `crash`: the worker died during the attempt.
 #[derive(ToSchema)]
 #[schema(as = FailureReason, rename_all = "snake_case")]
 #[expect(dead_code, reason = "describes pulse_core::FailureReason")]
@@ -88,17 +103,17 @@ pub(crate) enum FailureReasonDocument {
     Crash,
 }
 
-/// One attempt that failed.
+/// A failed attempt.
 #[derive(ToSchema)]
 #[schema(as = Attempt)]
 #[expect(dead_code, reason = "describes pulse_core::Attempt")]
 pub(crate) struct AttemptDocument {
-    /// Which attempt, from 1.
+    /// Number of the attempt, from 1.
     attempt: u32,
-    /// When it failed.
+    /// When the attempt failed.
     at: DateTime<Utc>,
     reason: FailureReasonDocument,
-    /// For a person.
+    /// Human-readable error message.
     error: String,
 }
 
@@ -141,7 +156,7 @@ impl From<TaskStatus> for TaskAnswer {
     }
 }
 
-/// The trace id of a W3C `traceparent`: `version-trace_id-parent_id-flags`.
+/// Returns the trace id of a W3C `traceparent`: `version-trace_id-parent_id-flags`.
 fn trace_id(traceparent: &str) -> Option<&str> {
     traceparent.split('-').nth(1)
 }
@@ -151,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_trace_id_is_the_second_part() {
+    fn trace_id_is_the_second_part_of_traceparent() {
         assert_eq!(
             trace_id("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
             Some("0af7651916cd43dd8448eb211c80319c")

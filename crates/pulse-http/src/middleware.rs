@@ -1,4 +1,4 @@
-//! The front door of a router: everything that each request passes, in one place and in this order.
+//! The middleware of a router: everything that each request passes, in one place and in order.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -22,14 +22,15 @@ use crate::request_id::{self, RequestId};
 use crate::server::ServerConfig;
 use crate::trace_context::traceparent;
 
-/// Makes the caller's `traceparent`, if any, the parent of a request's span; returns the one to pass on with its work.
+/// Makes the client's `traceparent`, if any, the parent of the request's span. Returns the `traceparent` to store with
+/// the task of the request.
 pub type ContinueTrace = fn(&Span, Option<&str>) -> Option<String>;
 
-/// The `traceparent` to pass on with the work of a request; in the request's extensions.
+/// The `traceparent` to store with the task of a request, in the extensions of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceParent(pub Option<String>);
 
-struct Front {
+struct Middleware {
     metrics: HttpMetrics,
     in_flight: Semaphore,
     timeout: Duration,
@@ -37,29 +38,30 @@ struct Front {
     continue_trace: ContinueTrace,
 }
 
-/// Puts the front door before `router`: request id, load shedding, time-out, panics, problems, metrics, one log line.
+/// Adds the middleware to `router`: request id, load shedding, time-out, panic handling, problem details, metrics, one
+/// log line per request.
 pub fn layered(router: Router, metrics: HttpMetrics, config: &ServerConfig, continue_trace: ContinueTrace) -> Router {
-    let front = Front {
+    let middleware = Middleware {
         metrics,
         in_flight: Semaphore::new(config.max_in_flight),
         timeout: config.request_timeout,
         body: BodyLimits { bytes: config.max_body_bytes, idle: config.body_idle_timeout },
         continue_trace,
     };
-    with_fallbacks(router).layer(from_fn_with_state(Arc::new(front), pass))
+    with_fallbacks(router).layer(from_fn_with_state(Arc::new(middleware), handle))
 }
 
-/// Answers unknown routes and wrong methods with problems.
+/// Answers unknown routes and methods with problem details.
 fn with_fallbacks(router: Router) -> Router {
     router
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such route: see /docs"))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "no route has this path: see /docs"))
         .method_not_allowed_fallback(async || {
-            let detail = "the route does not take this method: see the Allow header";
+            let detail = "the route does not support this method: use a method of the Allow header";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         })
 }
 
-async fn pass(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
+async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let matched = request.extensions().get::<MatchedPath>().cloned();
@@ -67,14 +69,14 @@ async fn pass(State(front): State<Arc<Front>>, mut request: Request, next: Next)
     let method = request.method().clone();
     let span =
         tracing::info_span!("http_request", request_id = &*id.0, method = method.as_str(), route, trace_id = Empty);
-    let passed_on = (front.continue_trace)(&span, traceparent(request.headers()));
-    request.extensions_mut().insert(TraceParent(passed_on));
+    let task_traceparent = (middleware.continue_trace)(&span, traceparent(request.headers()));
+    request.extensions_mut().insert(TraceParent(task_traceparent));
     request.extensions_mut().insert(id.clone());
-    request.extensions_mut().insert(front.body);
+    request.extensions_mut().insert(middleware.body);
 
-    front.metrics.active.inc();
-    let mut response = answer(&front, request, next).instrument(span).await;
-    front.metrics.active.dec();
+    middleware.metrics.active.inc();
+    let mut response = respond(&middleware, request, next).instrument(span).await;
+    middleware.metrics.active.dec();
 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         problem.log(&id.0);
@@ -85,7 +87,7 @@ async fn pass(State(front): State<Arc<Front>>, mut request: Request, next: Next)
         response.headers_mut().insert(request_id::HEADER, value);
     }
     let (status, duration) = (response.status(), started.elapsed());
-    front.metrics.observe(route, &method, status, duration);
+    middleware.metrics.observe(route, &method, status, duration);
     let duration_ms = duration.as_secs_f64() * 1000.0;
     tracing::debug!(
         request_id = &*id.0,
@@ -98,23 +100,25 @@ async fn pass(State(front): State<Arc<Front>>, mut request: Request, next: Next)
     response
 }
 
-async fn answer(front: &Front, request: Request, next: Next) -> Response {
-    let Ok(_permit) = front.in_flight.try_acquire() else {
-        let detail = "too many requests at once: try again later";
+async fn respond(middleware: &Middleware, request: Request, next: Next) -> Response {
+    let Ok(_permit) = middleware.in_flight.try_acquire() else {
+        let detail = "too many requests are in progress: send the request again later";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
             .retry_after(1)
             .closing()
             .into_response();
     };
-    match tokio::time::timeout(front.timeout, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
+    match tokio::time::timeout(middleware.timeout, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
         Ok(Ok(response)) => response,
-        Ok(Err(panic)) => {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something is broken on our side")
-                .caused_by(Panicked(message(&*panic)))
-                .into_response()
-        }
+        Ok(Err(panic)) => Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "an internal error occurred: report the request id in `instance` to an administrator",
+        )
+        .caused_by(Panicked(panic_message(&*panic)))
+        .into_response(),
         Err(_) => {
-            let detail = "the request took too long: try again later";
+            let detail = "the request took too long, and its outcome is unknown: send it again later";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "request_timeout", detail)
                 .retry_after(1)
                 .closing()
@@ -123,7 +127,7 @@ async fn answer(front: &Front, request: Request, next: Next) -> Response {
     }
 }
 
-/// What the router added to the answer, such as Allow, stays.
+/// Keeps headers that the router added to the response, such as `Allow`.
 fn keep_headers(from: &HeaderMap, mut rendered: Response) -> Response {
     for (name, value) in from {
         if !rendered.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
@@ -137,7 +141,7 @@ fn keep_headers(from: &HeaderMap, mut rendered: Response) -> Response {
 #[error("a handler panicked: {0}")]
 struct Panicked(String);
 
-fn message(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("no message").to_owned()
 }
