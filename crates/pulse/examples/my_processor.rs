@@ -1,4 +1,4 @@
-//! `pulse` with a processing step of its own.
+//! `pulse` with a custom processor.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ struct MyProcessor;
 impl Processor for MyProcessor {
     async fn process(&self, event: &Event) -> Result<String, ProcessError> {
         if event.payload == "{}" {
-            return Err(ProcessError::invalid_payload("the payload is empty")); // buried at once
+            return Err(ProcessError::invalid_payload("the payload is empty")); // not retried: the task is dead
         }
-        Ok(format!(r#"{{"original":{}}}"#, event.payload)) // the event's `properties`, as JSON text
+        Ok(format!(r#"{{"original":{}}}"#, event.payload)) // JSON text, stored as the event's `properties`
     }
 }
 

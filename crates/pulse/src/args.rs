@@ -1,5 +1,5 @@
-//! Flags and environment, in groups that commands flatten. Every flag has a `PULSE_…` variable; its doc comment is the
-//! reference. Nothing outside this crate reads either.
+//! Flags and environment variables, in groups that commands flatten. Every flag of a role has a `PULSE_…` variable. The
+//! doc comments are `--help` and the flag reference of OPERATIONS.md. No other crate reads flags or variables.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,24 +15,32 @@ use pulse_tls::CaBundle;
 
 use crate::telemetry::{Format, TelemetryConfig};
 
-/// Parses `300`, `300s`, `5m` or `1h 30m`; a plain number is seconds.
+/// Parses `300`, `300s`, `5m` or `1h 30m`; a number without a unit is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
     }
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write it as 300s, 5m or 1h"))
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write it like 300s, 5m or 1h"))
+}
+
+/// The second name of a variable, from FastAPI and Celery deployments that move here; used if `PULSE_…` is not set.
+fn variable_or(name: &str, default: &str) -> String {
+    #[expect(clippy::disallowed_methods, reason = "clap reads one variable for each flag")]
+    let value = std::env::var(name);
+    value.ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
 }
 
 /// Logs and traces.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogArgs {
-    /// How log lines are written, to stderr
+    /// Format of the log lines on stderr
     #[arg(long, env = "PULSE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
     pub(crate) log_format: LogFormat,
-    /// Which log lines: a level, or directives such as `info,pulse_worker=debug`
+    /// Log filter: a level, or directives such as `info,pulse_worker=debug`
     #[arg(long = "log", env = "PULSE_LOG", default_value = "info", global = true)]
     pub(crate) log_filter: String,
-    /// Where traces go, as OTLP over HTTP; none are sent without it. Also read from OTEL_EXPORTER_OTLP_ENDPOINT
+    /// Base URL of an OTLP/HTTP collector for traces, such as http://localhost:4318; without it, no traces are sent. Also
+    /// read from OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long, env = "PULSE_OTLP_ENDPOINT", global = true)]
     pub(crate) otlp_endpoint: Option<String>,
 }
@@ -50,32 +58,39 @@ impl LogArgs {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
         };
-        #[expect(clippy::disallowed_methods, reason = "the one variable that is not ours: the standard's own name")]
+        #[expect(clippy::disallowed_methods, reason = "the OpenTelemetry specification names this variable")]
         let standard = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|endpoint| !endpoint.is_empty());
         TelemetryConfig { format, filter: log_filter, service_name, otlp_endpoint: otlp_endpoint.or_else(standard) }
     }
 }
 
-/// Whose data it is.
+/// The instance that the data belongs to.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct InstanceArgs {
-    /// The instance that database and Redis keys belong to: <namespace>/<name>, or any name outside a cluster
+    /// Name of the instance that the database and the Redis keys belong to: <namespace>/<name> in a cluster, any name
+    /// elsewhere
     #[arg(long, env = "PULSE_INSTANCE", default_value = "dev")]
     pub(crate) instance: String,
 }
 
-/// PostgreSQL.
+/// The connection to PostgreSQL.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DatabaseArgs {
-    /// Where PostgreSQL is: postgres://USER:PASSWORD@HOST/DATABASE. It takes libpq's sslmode and sslrootcert
+    /// URL of PostgreSQL: postgres://USER:PASSWORD@HOST/DATABASE, optionally with libpq's sslmode and sslrootcert
     #[arg(long, env = "PULSE_DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: String,
-    /// A PEM file with the CA of PostgreSQL's certificate, believed beside those of the system. With it, certificate
-    /// and host name are checked, as sslmode=verify-full does, unless the URL says verify-ca
+    /// Path to a PEM file with the CA of PostgreSQL's certificate, trusted in addition to the system's CAs. Certificate
+    /// and host name are then verified, as with sslmode=verify-full, unless the URL says verify-ca
     #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH")]
     pub(crate) database_ca_file: Option<PathBuf>,
-    /// The most pooled connections of this process; the hot statements have a few of their own on top
-    #[arg(long, env = "PULSE_DATABASE_MAX_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Maximum number of pooled connections of this process. Dedicated connections come on top: 2 in an API, 3 in a
+    /// worker
+    #[arg(
+        long,
+        env = "PULSE_DATABASE_MAX_CONNECTIONS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub(crate) database_max_connections: u32,
 }
 
@@ -88,13 +103,13 @@ impl DatabaseArgs {
     }
 }
 
-/// Redis.
+/// The connection to Redis.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RedisArgs {
-    /// Where Redis, the broker, is: redis://HOST:PORT/DB, rediss://HOST:PORT/DB for TLS, or unix:///PATH
+    /// URL of Redis: redis://HOST:PORT/DB, rediss://HOST:PORT/DB for TLS, or unix:///PATH
     #[arg(long, visible_alias = "broker-url", env = "PULSE_REDIS_URL", hide_env_values = true)]
     pub(crate) redis_url: String,
-    /// A PEM file with the CA of Redis' certificate, believed instead of those of the system; only with rediss://
+    /// Path to a PEM file with the CA of Redis' certificate, trusted instead of the system's CAs; needs rediss://
     #[arg(long, env = "PULSE_REDIS_CA_FILE", value_name = "PATH")]
     pub(crate) redis_ca_file: Option<PathBuf>,
 }
@@ -108,33 +123,33 @@ impl RedisArgs {
 }
 
 fn read_ca(flag: &str, path: Option<PathBuf>) -> anyhow::Result<Option<CaBundle>> {
-    path.map(|path| CaBundle::read(&path)).transpose().with_context(|| format!("{flag} is of no use"))
+    path.map(|path| CaBundle::read(&path)).transpose().with_context(|| format!("cannot use the CA file of {flag}"))
 }
 
-/// Probes and metrics.
+/// The listener for probes and metrics.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminArgs {
-    /// Where /livez, /readyz and /metrics are served
+    /// Address of the listener for /livez, /readyz and /metrics
     #[arg(long, env = "PULSE_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     pub(crate) admin_listen: SocketAddr,
 }
 
-/// Who may call the API.
+/// How the API verifies tokens.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AuthArgs {
-    /// The secret of HS256 tokens, at least 32 bytes: `openssl rand -hex 32`
+    /// Secret of HS256 tokens, at least 32 bytes; `openssl rand -hex 32` makes one
     #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, conflicts_with = "jwt_public_key_file")]
     pub(crate) jwt_secret: Option<String>,
-    /// A PEM file with the public key of RS256, ES256 or EdDSA tokens
+    /// Path to a PEM file with the public key of RS256, ES256 or EdDSA tokens
     #[arg(long, env = "PULSE_JWT_PUBLIC_KEY_FILE")]
     pub(crate) jwt_public_key_file: Option<PathBuf>,
-    /// The `iss` that tokens must have
+    /// Issuer (`iss`) that tokens must have; not checked without it
     #[arg(long, env = "PULSE_JWT_ISSUER")]
     pub(crate) jwt_issuer: Option<String>,
-    /// The `aud` that tokens must have
+    /// Audience (`aud`) that tokens must have; not checked without it
     #[arg(long, env = "PULSE_JWT_AUDIENCE")]
     pub(crate) jwt_audience: Option<String>,
-    /// Create the user of a valid token on first use; otherwise an unknown user is refused
+    /// Create the user of a valid token on first use; with false, unknown users are refused
     #[arg(long, env = "PULSE_AUTO_PROVISION", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) auto_provision: bool,
 }
@@ -149,44 +164,44 @@ impl AuthArgs {
                     .with_context(|| format!("failed to read the public key {}", path.display()))?;
                 KeySource::PublicKeyPem(pem)
             }
-            (None, None) => bail!("no key for tokens: set PULSE_JWT_SECRET or PULSE_JWT_PUBLIC_KEY_FILE"),
+            (None, None) => bail!("no key to verify tokens with: set PULSE_JWT_SECRET or PULSE_JWT_PUBLIC_KEY_FILE"),
         };
         Ok((AuthConfig { key, issuer: jwt_issuer, audience: jwt_audience, leeway_seconds: 30 }, auto_provision))
     }
 }
 
-/// How the API serves.
+/// Limits and time-outs of the API's server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerArgs {
-    /// The largest request body, in bytes
+    /// Maximum size of a request body, in bytes
     #[arg(long, env = "PULSE_MAX_BODY_BYTES", default_value_t = 1024 * 1024)]
     pub(crate) max_body_bytes: usize,
-    /// The largest event, in bytes of its JSON
+    /// Maximum size of an event, in bytes of JSON
     #[arg(long, env = "PULSE_MAX_EVENT_BYTES", default_value_t = 32 * 1024)]
     pub(crate) max_event_bytes: usize,
-    /// The deepest nesting of an event
+    /// Maximum nesting depth of an event
     #[arg(long, env = "PULSE_MAX_EVENT_DEPTH", default_value_t = 32)]
     pub(crate) max_event_depth: usize,
-    /// The most events of a batch
+    /// Maximum number of events in a batch
     #[arg(long, env = "PULSE_MAX_BATCH", default_value_t = 100)]
     pub(crate) max_batch: usize,
-    /// The most open connections; more wait to be accepted
+    /// Maximum number of open connections; further connections wait to be accepted
     #[arg(long, env = "PULSE_MAX_CONNECTIONS", default_value_t = 10_240)]
     pub(crate) max_connections: usize,
-    /// The most requests at once; more are answered 503
+    /// Maximum number of requests in flight; further requests are answered 503
     #[arg(long, env = "PULSE_MAX_IN_FLIGHT", default_value_t = 1_024)]
     pub(crate) max_in_flight: usize,
-    /// The longest wait for a request's head
+    /// Time to wait for the head of a request
     #[arg(long, env = "PULSE_HEADER_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub(crate) header_timeout: Duration,
-    /// The longest wait for the next piece of a request's body
+    /// Time to wait for the next piece of a request body
     #[arg(long, env = "PULSE_BODY_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub(crate) body_timeout: Duration,
-    /// The longest time for a request
+    /// Time limit for a request
     #[arg(long, env = "PULSE_REQUEST_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub(crate) request_timeout: Duration,
-    /// After SIGTERM, how long connections are still accepted, and ended by their answers, while load balancers take
-    /// notice
+    /// Time after SIGTERM in which new connections are still accepted, so that load balancers notice the drain. Each
+    /// answer closes its connection
     #[arg(long, env = "PULSE_DRAIN_DELAY", default_value = "5s", value_parser = duration)]
     pub(crate) drain_delay: Duration,
 }
@@ -210,33 +225,35 @@ impl ServerArgs {
     }
 }
 
-/// How often a task is tried.
+/// The number of attempts.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AttemptArgs {
-    /// How many attempts a task may take before it is buried
-    #[arg(long, env = "PULSE_MAX_ATTEMPTS", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=100))]
+    /// Maximum number of attempts of a task. When the last one fails, the task is dead. Also read from
+    /// EVENT_MAX_RETRIES
+    #[arg(long, env = "PULSE_MAX_ATTEMPTS", default_value = variable_or("EVENT_MAX_RETRIES", "3"), value_parser = clap::value_parser!(i32).range(1..=100))]
     pub(crate) max_attempts: i32,
 }
 
-/// How tasks are processed.
+/// How a worker processes tasks.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ProcessingArgs {
-    /// How many tasks are processed at once
+    /// Maximum number of tasks that are processed at the same time
     #[arg(long, env = "PULSE_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) concurrency: u16,
-    /// How long an attempt may take
-    #[arg(long, env = "PULSE_TASK_TIMEOUT", default_value = "300s", value_parser = duration)]
+    /// Time limit for an attempt. Also read from EVENT_PROCESSING_TIMEOUT
+    #[arg(long, env = "PULSE_TASK_TIMEOUT", default_value = variable_or("EVENT_PROCESSING_TIMEOUT", "300s"), value_parser = duration)]
     pub(crate) task_timeout: Duration,
-    /// The base of the retry delay, in seconds: 2 waits 2 s after the first failed attempt, 4 s after the second
-    #[arg(long, env = "PULSE_RETRY_BASE", default_value_t = 2.0)]
+    /// Base of the retry delay: the delay after attempt n is this number to the power of n, in seconds. 2 waits 2 s
+    /// after the first failed attempt and 4 s after the second. Also read from EVENT_RETRY_DELAY
+    #[arg(long, env = "PULSE_RETRY_BASE", default_value = variable_or("EVENT_RETRY_DELAY", "2"))]
     pub(crate) retry_base: f64,
-    /// The longest retry delay
+    /// Maximum retry delay
     #[arg(long, env = "PULSE_RETRY_CAP", default_value = "1h", value_parser = duration)]
     pub(crate) retry_cap: Duration,
-    /// How far a retry delay may stray, in percent, either way
+    /// Random variation of the retry delay in both directions, in percent
     #[arg(long, env = "PULSE_RETRY_JITTER", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
     pub(crate) retry_jitter: u8,
-    /// After SIGTERM, how long running tasks may go on; what then still runs is released without using up its attempt
+    /// Time after SIGTERM in which running tasks may finish. The others are then released, without using up an attempt
     #[arg(long, env = "PULSE_DRAIN_TIMEOUT", default_value = "60s", value_parser = duration)]
     pub(crate) drain_timeout: Duration,
 }
@@ -252,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plain_number_is_seconds() {
+    fn duration_without_unit_is_seconds() {
         assert_eq!(duration("300"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));

@@ -1,4 +1,4 @@
-//! The command line: one subcommand per role or chore.
+//! The command line: one subcommand for each role and each command.
 
 use clap::{Parser, Subcommand};
 
@@ -7,7 +7,7 @@ use crate::commands::{
     api, check, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker,
 };
 
-/// Event ingestion for Kubernetes: accept over HTTP, keep in PostgreSQL, process in the background.
+/// Event ingestion for Kubernetes: accept events over HTTP, store them in PostgreSQL, process them in the background.
 #[derive(Debug, Parser)]
 #[command(
     name = "pulse",
@@ -26,39 +26,40 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the HTTP API
+    /// Run the HTTP API
     Api(api::ApiArgs),
-    /// Process tasks in the background
+    /// Run a worker, which processes tasks
     Worker(worker::WorkerArgs),
-    /// Sweep, create partitions, publish the backlog; one of any number is active
+    /// Run the scheduler: requeue tasks, create partitions, measure the backlog. One of several schedulers is the
+    /// leader
     Scheduler(scheduler::SchedulerArgs),
-    /// Reconcile PulseIngest objects in Kubernetes
+    /// Run the Kubernetes operator, which reconciles PulseIngest objects
     Operator(operator::OperatorArgs),
-    /// Print the definition of PulseIngest, for `kubectl apply --server-side -f -`
+    /// Print the CustomResourceDefinition of PulseIngest, for `kubectl apply --server-side -f -`
     Crd,
-    /// Bring the database's schema up to this version
+    /// Migrate the database schema to this version
     Migrate(migrate::MigrateArgs),
-    /// Run everything in one process, over a private PostgreSQL and Redis
+    /// Run API, worker and scheduler in one process, with a private PostgreSQL and Redis
     Dev(Box<dev::DevArgs>),
-    /// Look for settings of PostgreSQL and Redis that break the promise, or of Kubernetes before an installation
+    /// Check PostgreSQL and Redis for settings that can lose events, or a cluster before an installation (--pre)
     Check(check::CheckArgs),
-    /// Make tokens for the API
+    /// Create tokens for the API
     #[command(subcommand)]
     Token(token::TokenCommand),
     /// List, disable and enable users
     #[command(subcommand)]
     User(user::UserCommand),
-    /// List, retry and cancel buried tasks
+    /// List, retry and cancel dead tasks
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
-    /// Look after the Redis queue
+    /// Manage the queue in Redis
     #[command(subcommand)]
     Queue(queue::QueueCommand),
-    /// Post events at a rate and measure the answers
+    /// Post events at a fixed rate and measure latency
     Load(load::LoadArgs),
-    /// Post one event and one batch, and follow them until they are processed
+    /// Post one event and one batch, and wait until they are processed
     Demo(demo::DemoArgs),
-    /// Print the reference of all flags, as Markdown
+    /// Print the reference of all flags as Markdown
     #[command(hide = true)]
     Reference(reference::ReferenceArgs),
 }
@@ -70,12 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn cli_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn every_flag_has_a_variable() {
+    fn role_flags_have_variables() {
         for command in Cli::command().get_subcommands() {
             if ["api", "worker", "scheduler", "operator", "migrate"].contains(&command.get_name()) {
                 for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {

@@ -1,4 +1,4 @@
-//! A small JSON client of the API, for commands.
+//! A small JSON client of the API, for `pulse demo` and the tests.
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-/// Calls one API with one token.
+/// Sends requests to one API with one token.
 pub struct Client {
     http: Http<HttpConnector, Full<Bytes>>,
     base: String,
@@ -17,30 +17,30 @@ pub struct Client {
 }
 
 impl Client {
-    /// `url` is where the API is, such as `http://localhost:8000`.
+    /// Creates a client. `url` is the address of the API, such as `http://localhost:8000`.
     ///
     /// # Errors
-    /// If the URL is not one of `http`.
+    /// If the URL is not an `http` URL. TLS is not supported.
     pub fn new(url: &str, token: &str) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/').to_owned();
         let parsed: Uri = base.parse().with_context(|| format!("`{url}` is not a URL"))?;
-        anyhow::ensure!(parsed.scheme_str() == Some("http"), "`{url}`: expected http://HOST:PORT");
+        anyhow::ensure!(parsed.scheme_str() == Some("http"), "`{url}` is not supported: expected http://HOST:PORT");
         let http = Http::builder(TokioExecutor::new()).build_http();
         Ok(Self { http, base, authorization: format!("Bearer {token}") })
     }
 
-    /// Posts JSON; returns status and answer.
+    /// Posts JSON; returns the status and the JSON of the response.
     ///
     /// # Errors
-    /// If nobody answers, or not with JSON.
+    /// If no response arrives, or its body is not JSON. A status of 400 or more is not an error.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
         self.send(Method::POST, path, serde_json::to_vec(body)?).await
     }
 
-    /// Gets JSON; returns status and answer.
+    /// Gets a path; returns the status and the JSON of the response.
     ///
     /// # Errors
-    /// If nobody answers, or not with JSON.
+    /// If no response arrives, or its body is not JSON. A status of 400 or more is not an error.
     pub async fn get(&self, path: &str) -> anyhow::Result<(u16, Value)> {
         self.send(Method::GET, path, Vec::new()).await
     }
@@ -53,10 +53,14 @@ impl Client {
             .header(header::AUTHORIZATION, &self.authorization)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))?;
-        let response = self.http.request(request).await.with_context(|| format!("no answer from {url}"))?;
+        let response = self
+            .http
+            .request(request)
+            .await
+            .with_context(|| format!("no response from {url}: check the address and that the API runs"))?;
         let status = response.status().as_u16();
-        let body = response.into_body().collect().await.context("the answer ended early")?.to_bytes();
-        let value = serde_json::from_slice(&body).with_context(|| format!("the answer from {url} is not JSON"))?;
+        let body = response.into_body().collect().await.context("the response ended early")?.to_bytes();
+        let value = serde_json::from_slice(&body).with_context(|| format!("the response from {url} is not JSON"))?;
         Ok((status, value))
     }
 }

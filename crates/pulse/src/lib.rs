@@ -1,7 +1,7 @@
-//! `pulse`: chooses a role, reads flags and environment, starts telemetry, and stops well.
+//! `pulse`: parses flags and environment, starts telemetry, runs a role or a command, and shuts it down gracefully.
 //!
-//! The binary is [`run`] with the built-in processing step. A team with a step of its own makes a binary of its own, as
-//! `examples/my_processor.rs` does, and has every role and command; all that it needs is here.
+//! The binary is [`run`] with the built-in processor. A team with its own processor builds its own binary, as
+//! `examples/my_processor.rs` does. That binary has every role and command, and needs this crate only.
 
 mod args;
 mod cli;
@@ -26,10 +26,10 @@ pub use pulse_worker::{ProcessError, Processor};
 use crate::cli::{Cli, Command};
 use crate::commands::kubectl;
 
-/// Runs what the command line says, with `processor` as the worker's processing step.
+/// Runs the command line of the process. Workers call `processor` for each event.
 ///
-/// Under the name `kubectl-pulse` it is kubectl's plugin instead. The exit code is 0 when the role ended as told, 2 for a
-/// wrong command line, and what the command documents otherwise.
+/// A program with the name `kubectl-pulse` is the kubectl plugin instead. The exit code is 0 if a role stopped after a
+/// signal or a command succeeded, 2 for a wrong command line, and otherwise the one that OPERATIONS.md lists.
 #[must_use]
 pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     pulse_tls::install_provider();
@@ -46,19 +46,19 @@ pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     })
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::from(error).context("failed to start threads")),
     };
-    let code = runtime.block_on(work);
-    // Whatever still blocks a thread does not keep the process.
+    let code = runtime.block_on(command);
+    // A processor that still blocks a thread must not keep the process alive.
     runtime.shutdown_background();
     code.unwrap_or_else(|error| fail(&error))
 }
 
 async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Result<ExitCode> {
-    let done = match command {
+    let result = match command {
         Command::Api(args) => args.reload.clone().run(|shutdown| commands::api::run(args, shutdown)).await,
         Command::Worker(args) => {
             args.reload.clone().run(|shutdown| commands::worker::run(args, processor, shutdown)).await
@@ -77,10 +77,10 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Demo(args) => commands::demo::run(args).await,
         Command::Reference(args) => commands::reference::run(args),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    result.map(|()| ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stderr, reason = "the last word to the person who ran the command")]
+#[expect(clippy::print_stderr, reason = "the final error message is for the user, not for the log")]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE

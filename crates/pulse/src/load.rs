@@ -1,8 +1,8 @@
-//! The load generator: posts on a schedule, whatever the answers do, and measures from the time that was planned.
+//! The load generator behind `pulse load`.
 //!
-//! With a rate it is *open-loop*: a request that is late because all connections wait still counts from when it was
-//! due, so a server that stalls is seen to stall (no coordinated omission). Without one, each connection posts as fast
-//! as answers come.
+//! With a rate it is *open-loop*: requests are due at fixed times, and the latency of a request starts when it was due.
+//! If the server stalls and all connections wait, the requests that are sent late show it (no coordinated omission).
+//! Without a rate it is closed-loop: each connection sends the next request when the response arrives.
 
 mod connection;
 mod ledger;
@@ -26,48 +26,48 @@ use crate::load::ledger::Ledger;
 pub use crate::load::report::LoadReport;
 use crate::load::report::Tally;
 
-/// How long an answer may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two looks of the progress bar.
-const TICK: Duration = Duration::from_millis(200);
+/// Time limit for a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the progress bar is updated.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What to post, and how.
+/// What to post, at which rate and for how long.
 #[derive(Debug, Clone)]
 pub struct LoadConfig {
-    /// The API, such as `http://localhost:8000`.
+    /// The address of the API, such as `http://localhost:8000`.
     pub url: String,
-    /// A token with `events:write`.
+    /// A token with the scope `events:write`.
     pub token: String,
-    /// Events per second; as many as the connections allow without it.
+    /// Events per second; `None` sends as many as the connections allow.
     pub rate: Option<f64>,
-    /// Connections, each with one request at a time.
+    /// The number of connections; each has one request in flight at most.
     pub connections: usize,
-    /// For how long requests are begun.
+    /// How long requests are sent. Responses may arrive later.
     pub duration: Duration,
-    /// Events per request; 1 posts to the route for single events.
+    /// Events per request; 1 uses the route for single events.
     pub batch: usize,
     /// The name of each event.
     pub event_name: String,
-    /// About the size of each payload, in bytes.
+    /// The approximate size of each payload, in bytes.
     pub payload_bytes: usize,
-    /// Appends what each 202 promised to this file, synced to disk before it counts.
+    /// A file to which the body of each 202 is appended. A request counts as accepted after the line is synced to disk.
     pub ledger: Option<PathBuf>,
-    /// Shows a progress bar on stderr.
+    /// Whether to show a progress bar on stderr.
     pub progress: bool,
 }
 
-/// Which request is next, and when.
-struct Pacing {
+/// The times at which requests are due, shared by all connections.
+struct Schedule {
     start: Instant,
     end: Instant,
-    /// Seconds between two requests; none without a rate.
+    /// Seconds between two requests; `None` without a rate.
     interval: Option<f64>,
     next: AtomicU64,
 }
 
-impl Pacing {
-    /// When the next request is due; none after the end.
-    fn take(&self) -> Option<Instant> {
+impl Schedule {
+    /// Takes the next request; returns when it is due, or `None` after the end.
+    fn next_due(&self) -> Option<Instant> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let due = match self.interval {
             Some(interval) => self.start + Duration::from_secs_f64(interval * number as f64),
@@ -77,31 +77,32 @@ impl Pacing {
     }
 }
 
-/// Posts until the time is up or `shutdown`, and waits for the last answers.
+/// Posts until the duration is over, and waits for the last responses. `shutdown` ends it at once.
 ///
 /// # Errors
-/// If the URL is not valid or the ledger cannot be written; failed requests are counted, not errors.
+/// If the rate, the URL or the token is not valid, or the ledger cannot be written. A failed request is not an error:
+/// the report counts it.
 pub async fn run(config: LoadConfig, shutdown: CancellationToken) -> anyhow::Result<LoadReport> {
     let LoadConfig { url, token, rate, connections, duration, batch, event_name, payload_bytes, ledger, progress } =
         config;
-    anyhow::ensure!(rate.is_none_or(|rate| rate > 0.0), "the rate should be greater than 0");
+    anyhow::ensure!(rate.is_none_or(|rate| rate > 0.0), "the rate must be greater than 0");
     let uri: Uri = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
-    anyhow::ensure!(uri.scheme_str() == Some("http"), "`{url}`: expected http://HOST:PORT");
+    anyhow::ensure!(uri.scheme_str() == Some("http"), "`{url}` is not supported: expected http://HOST:PORT");
     let path = if batch == 1 { "/api/v1/events" } else { "/api/v1/events/batch" };
     let body = body(batch, &event_name, payload_bytes);
     let (ledger, writing) = Ledger::open(ledger)?;
     let start = Instant::now();
     let interval = rate.map(|rate| batch as f64 / rate);
-    let plan = Arc::new(Pacing { start, end: start + duration, interval, next: AtomicU64::new(0) });
+    let schedule = Arc::new(Schedule { start, end: start + duration, interval, next: AtomicU64::new(0) });
     let done = Arc::new(AtomicU64::new(0));
 
     let mut posting = tokio::task::JoinSet::new();
     for _ in 0..connections {
         let connection = Connection::new(&uri, path, &token, body.clone())?;
-        let (plan, ledger, done, shutdown) = (plan.clone(), ledger.clone(), done.clone(), shutdown.clone());
+        let (schedule, ledger, done, shutdown) = (schedule.clone(), ledger.clone(), done.clone(), shutdown.clone());
         posting.spawn(async move {
             tokio::select! {
-                tally = post(connection, plan, ledger, done, batch as u64) => tally,
+                tally = post(connection, schedule, ledger, done, batch as u64) => tally,
                 () = shutdown.cancelled() => Tally::default(),
             }
         });
@@ -122,16 +123,16 @@ pub async fn run(config: LoadConfig, shutdown: CancellationToken) -> anyhow::Res
 
 async fn post(
     mut connection: Connection,
-    plan: Arc<Pacing>,
+    schedule: Arc<Schedule>,
     ledger: Ledger,
     done: Arc<AtomicU64>,
     events: u64,
 ) -> Tally {
     let mut tally = Tally::default();
-    while let Some(due) = plan.take() {
+    while let Some(due) = schedule.next_due() {
         tokio::time::sleep_until(due).await;
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, connection.post()).await;
-        match answer {
+        let response = tokio::time::timeout(RESPONSE_TIMEOUT, connection.post()).await;
+        match response {
             Ok(Ok((202, body))) => {
                 ledger.record(body).await;
                 done.fetch_add(events, Ordering::Relaxed);
@@ -154,7 +155,7 @@ async fn show(start: Instant, duration: Duration, done: Arc<AtomicU64>) {
         bar.set_style(style);
     }
     while start.elapsed() < duration {
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
         let elapsed = start.elapsed();
         let events = done.load(Ordering::Relaxed);
         bar.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
@@ -163,7 +164,7 @@ async fn show(start: Instant, duration: Duration, done: Arc<AtomicU64>) {
     bar.finish_and_clear();
 }
 
-/// The body of every request.
+/// The body of each request.
 fn body(batch: usize, event_name: &str, payload_bytes: usize) -> Bytes {
     let event = json!({
         "event_name": event_name,
@@ -180,17 +181,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_ends_on_time_and_keeps_its_rate() {
+    fn schedule_keeps_its_rate_and_ends_on_time() {
         let start = Instant::now();
         let interval = Some(0.01);
-        let plan = Pacing { start, end: start + Duration::from_secs(1), interval, next: AtomicU64::new(0) };
-        let due: Vec<Instant> = std::iter::from_fn(|| plan.take()).collect();
+        let schedule = Schedule { start, end: start + Duration::from_secs(1), interval, next: AtomicU64::new(0) };
+        let due: Vec<Instant> = std::iter::from_fn(|| schedule.next_due()).collect();
         assert_eq!(due.len(), 100);
         assert_eq!(due[50], start + Duration::from_millis(500));
     }
 
     #[test]
-    fn payloads_have_about_the_size_that_was_asked_for() {
+    fn payload_has_about_the_requested_size() {
         let event: Value = serde_json::from_slice(&body(1, "page_view", 200)).expect("JSON");
         assert!((190..=210).contains(&event["payload"].to_string().len()), "{}", event["payload"]);
         let batch: Value = serde_json::from_slice(&body(100, "page_view", 200)).expect("JSON");

@@ -1,4 +1,4 @@
-//! `pulse`, with the built-in processing step.
+//! `pulse`, with the built-in processor.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! What commands print for people and programs: the only place that writes to stdout.
+//! The output of commands, for people and programs. Only this file writes to stdout.
 
 use std::io::Write;
 
 use serde::Serialize;
 
-/// Prints one line. A reader that went away, such as `head`, is not an error of ours.
+/// Prints one line. A closed pipe is not an error: a reader such as `head` may stop early.
 pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -12,21 +12,25 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Prints one line of JSON.
+/// Prints a value as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print_line(&serde_json::to_string(value)?)
 }
 
-/// Prints rows below a head, each column as wide as its widest cell.
-pub(crate) fn print_table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+/// Prints a header and rows. Each column is as wide as its widest cell.
+pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).chain([head[column].len()]).max()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .chain([header[column].len()])
+            .max()
     };
-    let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..header.len()).map(|column| width(column).unwrap_or(0)).collect();
     let line = |cells: Vec<&str>| {
         let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
-    print_line(&line(head.to_vec()))?;
+    print_line(&line(header.to_vec()))?;
     rows.iter().try_for_each(|row| print_line(&line(row.iter().map(String::as_str).collect())))
 }

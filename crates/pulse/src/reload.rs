@@ -1,7 +1,7 @@
-//! For development: a role that goes on as a newer build of itself, in the same process and so in the same container.
+//! `--dev-reload`, for development: replaces a running role by a newer build of the program.
 //!
-//! Until a build can be started, the role keeps running. Then it ends as at SIGTERM, and the process becomes the new
-//! program, with the same arguments: no work is lost, and nothing restarts.
+//! The role runs until the new build is complete and starts. It then stops as at SIGTERM, and the process executes the
+//! new program with the same arguments (`execve`). Process id and container stay the same, and no task is lost.
 
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
@@ -16,107 +16,112 @@ use tokio_util::sync::CancellationToken;
 
 use crate::shutdown;
 
-/// Between two looks at the file.
-const PERIOD: Duration = Duration::from_millis(200);
-/// The program that runs, even after its file was removed.
-const RUNNING: &str = "/proc/self/exe";
+/// How often the file is checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// The program of this process, also after its file was removed.
+const CURRENT_PROGRAM: &str = "/proc/self/exe";
 
-/// Development.
+/// Replacement by a newer build, for development.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ReloadArgs {
-    /// For development: where newer builds of this program are put. The role ends as at SIGTERM and goes on as that
-    /// build, in the same process. An operator's pods do the same, each with an empty folder for the file
-    #[arg(long, env = "PULSE_DEV_RELOAD", value_name = "FILE", value_parser = in_a_folder)]
+    /// For development: path at which newer builds of this program appear. The role then stops as at SIGTERM, and the
+    /// process runs the new build. An operator sets the same path in its pods and mounts an empty volume for it
+    #[arg(long, env = "PULSE_DEV_RELOAD", value_name = "FILE", value_parser = build_path)]
     pub(crate) dev_reload: Option<PathBuf>,
 }
 
-/// Pods mount a volume over the file's folder, which therefore is not the root.
-fn in_a_folder(text: &str) -> Result<PathBuf, String> {
+/// Parses the path of a build. Pods mount a volume at its directory, which therefore cannot be the root.
+fn build_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    let folder = path.parent().and_then(Path::parent);
-    if path.is_absolute() && folder.is_some() { Ok(path) } else { Err("expected a path such as /dev-bin/pulse".into()) }
+    let directory = path.parent().filter(|directory| directory.parent().is_some());
+    if path.is_absolute() && directory.is_some() {
+        Ok(path)
+    } else {
+        Err("expected an absolute path below a directory, such as /dev-bin/pulse".into())
+    }
 }
 
 impl ReloadArgs {
-    /// Runs a role until a signal, or until there is a newer build, which then takes its place.
+    /// Runs a role until SIGTERM or SIGINT, or until a newer build replaces it.
     ///
     /// # Errors
-    /// The role's.
+    /// If the role fails.
     pub(crate) async fn run<F>(self, role: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
     where
         F: Future<Output = anyhow::Result<()>>,
     {
-        let told = shutdown::signal()?;
-        let Self { dev_reload: Some(file) } = self else { return role(told).await };
-        // A container that restarts begins with what its image holds.
-        if build(&file).is_some() {
-            let problem = try_out(&file).err().unwrap_or_else(|| become_program(&file));
-            tracing::warn!(file = %file.display(), %problem, "this build cannot be started: going on without it");
+        let shutdown = shutdown::signal()?;
+        let Self { dev_reload: Some(file) } = self else { return role(shutdown).await };
+        // A restarted container starts with the program of its image: replace it at once.
+        if build_version(&file).is_some() {
+            let error = check_build(&file).err().unwrap_or_else(|| exec(&file));
+            tracing::warn!(file = %file.display(), %error, "cannot start the newer build: keeping the current one");
         }
-        let stopping = told.child_token();
+        let stopping = shutdown.child_token();
         std::thread::spawn({
             let (file, stopping) = (file.clone(), stopping.clone());
             move || watch(&file, &stopping)
         });
         role(stopping).await?;
-        if told.is_cancelled() {
+        if shutdown.is_cancelled() {
             return Ok(());
         }
-        let problem = become_program(&file);
-        tracing::warn!(file = %file.display(), %problem, "this build could not be started after all: starting again");
-        Err(become_program(Path::new(RUNNING)).into())
+        let error = exec(&file);
+        tracing::warn!(file = %file.display(), %error, "cannot start the newer build: starting the current one again");
+        Err(exec(Path::new(CURRENT_PROGRAM)).into())
     }
 }
 
-/// Cancels `stopping` once there is a newer build that can be started.
+/// Cancels `stopping` when the file has a newer build that starts.
 fn watch(file: &Path, stopping: &CancellationToken) {
     let mut seen = None;
-    let mut refused = None;
+    let mut rejected = None;
     while !stopping.is_cancelled() {
-        std::thread::sleep(PERIOD);
-        let before = std::mem::replace(&mut seen, build(file));
-        // None, still being written, or tried before.
-        if seen.is_none() || seen != before || seen == refused {
+        std::thread::sleep(CHECK_INTERVAL);
+        let before = std::mem::replace(&mut seen, build_version(file));
+        // There is no file, it is still being written, or it was rejected before.
+        if seen.is_none() || seen != before || seen == rejected {
             continue;
         }
-        match try_out(file) {
+        match check_build(file) {
             Ok(()) => {
-                tracing::info!(file = %file.display(), "stopping, to go on as a newer build");
+                tracing::info!(file = %file.display(), "stopping to run a newer build");
                 stopping.cancel();
             }
-            // Whoever writes it has it open still.
-            Err(problem) if problem.kind() == ErrorKind::ExecutableFileBusy => {}
-            Err(problem) => {
-                tracing::warn!(file = %file.display(), %problem, "this build cannot be started: going on without it");
-                refused = seen;
+            // The writer still has the file open: try again later.
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {}
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "cannot start the newer build: keeping the current one");
+                rejected = seen;
             }
         }
     }
 }
 
-/// What changes whenever the file does, even in its mode; none if there is no build but the running one.
-fn build(file: &Path) -> Option<[i64; 5]> {
+/// Identifies the content and mode of the file, or `None` if there is no file or it is the running program. The change
+/// time is part of it, so that a change of the mode alone is noticed.
+fn build_version(file: &Path) -> Option<[i64; 5]> {
     let inode = |file: &Metadata| [file.dev().cast_signed(), file.ino().cast_signed()];
     let found = std::fs::metadata(file).ok()?;
     let [device, number] = inode(&found);
-    let running = std::fs::metadata(RUNNING).ok()?;
+    let running = std::fs::metadata(CURRENT_PROGRAM).ok()?;
     let other = inode(&running) != [device, number];
     other.then(|| [device, number, found.len().cast_signed(), found.ctime(), found.ctime_nsec()])
 }
 
-/// Starts a build, only to say its version: half a file, one for another machine or one that misses a library cannot.
-fn try_out(file: &Path) -> io::Result<()> {
+/// Runs a build with `--version`. That fails for an incomplete file, another architecture or a missing library.
+fn check_build(file: &Path) -> io::Result<()> {
     let mut command = Command::new(file);
     let output = command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{}: {}", output.status, said.trim())))
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{}: {}", output.status, stderr.trim())))
 }
 
-/// Returns only if it fails.
-fn become_program(file: &Path) -> io::Error {
+/// Replaces the program of this process; returns only if that fails.
+fn exec(file: &Path) -> io::Error {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| file.into());
     Command::new(file).arg0(name).args(arguments).exec()
@@ -127,9 +132,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_is_put_into_a_folder_that_can_be_mounted() {
-        assert!(in_a_folder("/dev-bin/pulse").is_ok());
-        assert!(in_a_folder("/pulse").is_err());
-        assert!(in_a_folder("bin/pulse").is_err());
+    fn build_path_is_absolute_and_below_a_directory() {
+        assert!(build_path("/dev-bin/pulse").is_ok());
+        assert!(build_path("/pulse").is_err());
+        assert!(build_path("bin/pulse").is_err());
     }
 }

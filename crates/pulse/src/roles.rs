@@ -1,4 +1,4 @@
-//! Putting roles together: what `pulse api|worker|scheduler` run alone and `pulse dev` runs in one process.
+//! What roles have in common: `pulse api|worker|scheduler` run one role in a process, `pulse dev` runs all three.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,26 +21,26 @@ use uuid::Uuid;
 use crate::args::ProcessingArgs;
 use crate::telemetry;
 
-/// How long a claim lasts without a heartbeat.
-const LEASE: Duration = Duration::from_secs(30);
+/// How long a worker's lease on a task lasts without a heartbeat.
+const TASK_LEASE: Duration = Duration::from_secs(30);
 
-/// `<host or pod name>.<boot id>`: never used again.
+/// `<host or pod name>.<random id>`: unique to this start of the process.
 pub(crate) fn process_name() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let boot = Uuid::new_v4().simple().to_string();
-    format!("{}.{}", if host.is_empty() { "pulse" } else { &host }, &boot[..12])
+    let random = Uuid::new_v4().simple().to_string();
+    format!("{}.{}", if host.is_empty() { "pulse" } else { &host }, &random[..12])
 }
 
-/// A registry that already says who we are.
+/// A metrics registry with `pulse_build_info` for this role.
 pub(crate) fn registry(role: &'static str) -> Registry {
     let mut registry = Registry::default();
     let build_info = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
     build_info.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION")), ("role", role)]).set(1);
-    registry.register("pulse_build_info", "The running version", build_info);
+    registry.register("pulse_build_info", "Version and role of the process; always 1", build_info);
     registry
 }
 
-/// Counters of worker and scheduler, which may share a process, and so a registry.
+/// Counters that worker and scheduler share. In `pulse dev` both run in one process and register them once.
 #[derive(Clone, Default)]
 pub(crate) struct TaskMetrics {
     settled: TaskCounters,
@@ -50,8 +50,12 @@ pub(crate) struct TaskMetrics {
 impl TaskMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let Self { settled, retries } = Self::default();
-        registry.register("pulse_tasks_settled", "Tasks settled, by outcome", settled.clone());
-        registry.register("pulse_task_retries", "Executor that failed and are retried, by reason", retries.clone());
+        registry.register("pulse_tasks_settled", "Number of settled tasks, by outcome", settled.clone());
+        registry.register(
+            "pulse_task_retries",
+            "Number of failed attempts that are retried, by reason",
+            retries.clone(),
+        );
         Self { settled, retries }
     }
 }
@@ -69,7 +73,7 @@ pub(crate) fn worker(
         concurrency: usize::from(args.concurrency),
         timeout: args.task_timeout,
         retry: args.retry(),
-        lease: LEASE,
+        lease: TASK_LEASE,
         drain_timeout: args.drain_timeout,
         link_trace: telemetry::link_to,
     };
@@ -87,13 +91,13 @@ pub(crate) fn scheduler(
     Scheduler::new(config, store, queue, SchedulerMetrics::register(registry, settled, retries))
 }
 
-/// What keeps a role from being live, if anything does.
-pub(crate) type Problem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+/// Returns why a role is not live, or `None` if it is.
+pub(crate) type LivenessCheck = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// Live unless one of the roles of this process has a problem.
-pub(crate) fn live_probe(roles: Vec<(&'static str, Problem)>) -> ProbeCheck {
+/// The liveness probe: one check for each role of this process.
+pub(crate) fn live_probe(roles: Vec<(&'static str, LivenessCheck)>) -> ProbeCheck {
     Arc::new(move || {
-        let checks = roles.iter().map(|(name, problem)| match problem() {
+        let checks = roles.iter().map(|(name, liveness)| match liveness() {
             None => check(name, Status::Ok, String::new()),
             Some(detail) => check(name, Status::Failed, detail),
         });
@@ -102,8 +106,9 @@ pub(crate) fn live_probe(roles: Vec<(&'static str, Problem)>) -> ProbeCheck {
     })
 }
 
-/// Ready if PostgreSQL answers with a schema that we know, and we are not draining. Without Redis, or with one that may
-/// evict keys, the role is degraded: slower, and nothing is lost.
+/// The readiness probe. It fails if PostgreSQL does not answer, if this version cannot run on its schema, or while the
+/// role drains. It is degraded if Redis is unavailable or may evict keys: that makes processing slower and loses
+/// nothing.
 pub(crate) fn ready_probe(store: Store, queue: Queue, draining: CancellationToken) -> ProbeCheck {
     Arc::new(move || {
         let (store, queue, draining) = (store.clone(), queue.clone(), draining.clone());
@@ -143,19 +148,19 @@ fn check(name: &'static str, status: Status, detail: String) -> Check {
     Check { name, status, detail }
 }
 
-/// Probes and metrics, on their own listener: they answer while the role is busy or draining.
-pub(crate) struct Admin {
+/// The server for probes and metrics. It has its own listener, so that it answers while the role is busy or drains.
+pub(crate) struct AdminServer {
     listener: TcpListener,
     live: ProbeCheck,
     ready: ProbeCheck,
 }
 
-impl Admin {
+impl AdminServer {
     pub(crate) fn new(listener: TcpListener, live: ProbeCheck, ready: ProbeCheck) -> Self {
         Self { listener, live, ready }
     }
 
-    /// Serves in the background until `shutdown`, which comes when the role has ended.
+    /// Serves in the background until `shutdown`, which is cancelled when the role has ended.
     pub(crate) fn serve(self, registry: Registry, shutdown: CancellationToken) -> tokio::task::JoinHandle<()> {
         let Self { listener, live, ready } = self;
         let config = ServerConfig {
@@ -168,7 +173,7 @@ impl Admin {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(1),
         };
-        // Probes are no traffic: they are measured into a registry that nobody reads.
+        // Requests for probes and metrics are not part of the API's HTTP metrics: this registry is not exported.
         let metrics = HttpMetrics::register(&mut Registry::default());
         let router = pulse_http::admin_router(Arc::new(registry), live, ready);
         let router = pulse_http::layered(router, metrics, &config, |_, _| None);
@@ -176,41 +181,44 @@ impl Admin {
     }
 }
 
-/// A role of its own process, without its work.
+/// A process with one role: its connections, probes and metrics.
 pub(crate) struct RoleProcess {
     pub(crate) name: &'static str,
     pub(crate) store: Store,
     pub(crate) queue: Queue,
     pub(crate) registry: Registry,
     pub(crate) admin_listen: std::net::SocketAddr,
-    /// What keeps it from being live.
-    pub(crate) problem: Problem,
+    pub(crate) liveness: LivenessCheck,
 }
 
 impl RoleProcess {
-    /// Serves the admin port, waits for a schema that we know, and does `work`, which ends after `shutdown`.
+    /// Serves probes and metrics, waits for a schema that this version can run on, and then runs `role` until it ends
+    /// after `shutdown`.
     ///
-    /// A role that waits or drains is live: a restart would help with neither.
-    pub(crate) async fn run(self, shutdown: CancellationToken, work: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { name, store, queue, registry, admin_listen, problem } = self;
-        let working = Arc::new(AtomicBool::new(false));
-        let (begun, stopping) = (working.clone(), shutdown.clone());
-        let while_working: Problem = Arc::new(move || {
-            let works = begun.load(Ordering::Relaxed) && !stopping.is_cancelled();
-            if works { problem() } else { None }
+    /// A role that waits for the schema or drains counts as live, because a restart would not help.
+    ///
+    /// # Errors
+    /// If the port for probes and metrics is in use, or its server panics.
+    pub(crate) async fn run(self, shutdown: CancellationToken, role: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { name, store, queue, registry, admin_listen, liveness } = self;
+        let started = Arc::new(AtomicBool::new(false));
+        let (is_started, draining) = (started.clone(), shutdown.clone());
+        let while_running: LivenessCheck = Arc::new(move || {
+            let runs = is_started.load(Ordering::Relaxed) && !draining.is_cancelled();
+            if runs { liveness() } else { None }
         });
-        let live = live_probe(vec![(name, while_working)]);
+        let live = live_probe(vec![(name, while_running)]);
         let ready = ready_probe(store.clone(), queue, shutdown.clone());
         let listener = listen(admin_listen, "--admin-listen").await?;
         let ended = CancellationToken::new();
-        let admin = Admin::new(listener, live, ready).serve(registry, ended.clone());
+        let admin = AdminServer::new(listener, live, ready).serve(registry, ended.clone());
         tracing::info!(role = name, "starting");
         tokio::select! {
             () = store.wait_for_schema() => {}
             () = shutdown.cancelled() => {}
         }
-        working.store(true, Ordering::Relaxed);
-        work.await;
+        started.store(true, Ordering::Relaxed);
+        role.await;
         ended.cancel();
         admin.await?;
         store.close().await;
@@ -218,9 +226,11 @@ impl RoleProcess {
     }
 }
 
-/// Listens, or says what is in the way.
+/// Binds a listener. `flag` is the flag that sets the address; the error names it.
 pub(crate) async fn listen(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
-        format!("failed to listen on {address}: end what uses the port, or choose another with {flag}")
+        format!(
+            "cannot listen on {address}: stop the process that uses the port, or choose another address with {flag}"
+        )
     })
 }

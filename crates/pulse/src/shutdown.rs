@@ -1,15 +1,15 @@
-//! Signals: the first asks everything to end well, the second ends it at once.
+//! Signals: the first SIGTERM or SIGINT starts a graceful shutdown, the second ends the process at once.
 
 use tokio::signal::unix::{SignalKind, signal as listen};
 use tokio_util::sync::CancellationToken;
 
-/// The exit code of a process ended by Ctrl-C, as shells report it.
+/// 128 + SIGINT: the exit code that shells report for Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
-/// A token that SIGTERM or SIGINT cancels.
+/// Returns a token that the first SIGTERM or SIGINT cancels. The second one exits the process with [`INTERRUPTED`].
 ///
 /// # Errors
-/// If the process cannot listen to signals.
+/// If the signal handlers cannot be installed.
 pub(crate) fn signal() -> std::io::Result<CancellationToken> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -22,11 +22,11 @@ pub(crate) fn signal() -> std::io::Result<CancellationToken> {
                 _ = interrupt.recv() => {}
             }
             if first {
-                tracing::info!("stopping; a second signal ends at once");
+                tracing::info!("shutting down; a second signal exits at once");
                 token.cancel();
             }
         }
-        // Private servers die with this process, by the kernel's hand.
+        // The kernel ends the private servers of `pulse dev` together with this process.
         std::process::exit(INTERRUPTED);
     });
     Ok(shutdown)

@@ -1,4 +1,4 @@
-//! `pulse api`: the HTTP API alone.
+//! `pulse api`: runs the HTTP API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::telemetry;
 
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {
-    /// Where the API is served
+    /// Address of the listener for the API
     #[arg(long, env = "PULSE_LISTEN", default_value = "0.0.0.0:8000")]
     listen: SocketAddr,
     #[command(flatten)]
@@ -62,22 +62,23 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let mut registry = roles::registry("api");
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let listener = roles::listen(listen, "--listen").await?;
-    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, problem: Arc::new(|| None) };
-    let gate = api.gate.clone();
+    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, liveness: Arc::new(|| None) };
+    let schema_gate = api.schema_gate.clone();
     let serving = tokio::spawn(api.serve(listener, shutdown.clone()));
     role.run(shutdown, async move {
-        gate.open();
+        schema_gate.open();
         let _ = serving.await;
     })
     .await
 }
 
-/// Refuses requests until the database has a schema that we know: whoever comes early is told so, and does not wait.
+/// Answers 503 `unavailable` until the database has a schema that this version can run on, so that early requests do
+/// not wait.
 #[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<AtomicBool>);
+pub(crate) struct SchemaGate(Arc<AtomicBool>);
 
-impl Gate {
-    /// From now on, requests pass.
+impl SchemaGate {
+    /// Lets requests pass from now on.
     pub(crate) fn open(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -86,16 +87,16 @@ impl Gate {
         if gate.0.load(Ordering::Relaxed) {
             return next.run(request).await;
         }
-        Problem::unavailable("the database is away, or its schema is not ready: try again later").into_response()
+        Problem::unavailable("the database is not available, or its schema is not ready: try again later")
+            .into_response()
     }
 }
 
-/// The API, ready to serve.
+/// The API and its settings. Requests are refused until `schema_gate` is opened.
 pub(crate) struct Api {
     router: axum::Router,
     config: pulse_http::ServerConfig,
-    /// Closed at first.
-    pub(crate) gate: Gate,
+    pub(crate) schema_gate: SchemaGate,
 }
 
 impl Api {
@@ -125,18 +126,22 @@ impl Api {
         let state = AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, metrics);
         let metrics = HttpMetrics::register(registry);
         let config = server.server();
-        let gate = Gate::default();
-        let routes = pulse_api::router(state).layer(from_fn_with_state(gate.clone(), Gate::pass));
-        Ok(Self { router: pulse_http::layered(routes, metrics, &config, telemetry::continue_trace), config, gate })
+        let schema_gate = SchemaGate::default();
+        let routes = pulse_api::router(state).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));
+        Ok(Self {
+            router: pulse_http::layered(routes, metrics, &config, telemetry::continue_trace),
+            config,
+            schema_gate,
+        })
     }
 
-    /// Serves until `shutdown`, then drains.
+    /// Serves until `shutdown`, then drains: see `--drain-delay`.
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         pulse_http::serve(listener, self.router, self.config, shutdown).await;
     }
 }
 
-/// Cursors are signed with a key of their own, the same in every replica.
+/// The key that signs cursors. It is derived from the token key, so that all replicas have the same one.
 fn cursor_key(key: &pulse_http::KeySource) -> [u8; 32] {
     let (pulse_http::KeySource::Hs256(bytes) | pulse_http::KeySource::PublicKeyPem(bytes)) = key;
     Sha256::new().chain_update(b"pulse cursor\n").chain_update(bytes).finalize().into()

@@ -1,5 +1,5 @@
-//! `pulse check`: settings of PostgreSQL and Redis that break the promise, or of Kubernetes that keep the operator from
-//! its work; each with its fix.
+//! `pulse check`: finds settings of PostgreSQL and Redis that can lose events. With `--pre` it finds what a cluster
+//! lacks for the operator. Each finding has a fix.
 
 use std::process::ExitCode;
 
@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
 use crate::output::{print_json, print_line};
 
-/// Something breaks the promise.
-const UNSAFE: u8 = 25;
+/// The exit code if a check failed.
+const FAILED: u8 = 25;
 
 #[derive(Debug, Args)]
 #[command(
@@ -27,99 +27,108 @@ pub(crate) struct CheckArgs {
     database: Option<DatabaseArgs>,
     #[command(flatten)]
     redis: Option<RedisArgs>,
-    /// Before an installation: look at Kubernetes instead, as whoever KUBECONFIG or the pod says
+    /// Check a cluster before an installation instead of PostgreSQL and Redis, with the credentials of the kubeconfig
+    /// or of the pod's service account
     #[arg(long)]
     pre: bool,
-    /// With --pre: the namespace of the PulseIngest; that of the context, if not given
+    /// Namespace of the PulseIngest, with --pre; defaults to the namespace of the kubeconfig's context
     #[arg(long, short, requires = "pre", value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// Print one line of JSON
+    /// Print the result as one line of JSON
     #[arg(long)]
     json: bool,
 }
 
+/// The result of one check, as printed with `--json`.
 #[derive(Debug, Serialize)]
-struct Line {
+struct CheckResult {
     part: &'static str,
     name: String,
     value: String,
     ok: bool,
     fix: Option<String>,
-    /// Good to know, and no fault.
+    /// A remark that does not fail the check.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<&'static str>,
 }
 
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let CheckArgs { instance, database, redis, pre, namespace, json } = args;
-    let lines = match (pre, database, redis) {
+    let results = match (pre, database, redis) {
         (true, _, _) => kubernetes(namespace).await?,
-        (false, Some(database), Some(redis)) => servers(instance, database, redis).await?,
+        (false, Some(database), Some(redis)) => datastores(instance, database, redis).await?,
         (false, _, _) => {
-            bail!("say where both are with --database-url and --redis-url, or look at Kubernetes with --pre")
+            bail!("set --database-url and --redis-url, or check a cluster with --pre")
         }
     };
-    report(&lines, json)
+    report(&results, json)
 }
 
-async fn kubernetes(namespace: Option<String>) -> anyhow::Result<Vec<Line>> {
+async fn kubernetes(namespace: Option<String>) -> anyhow::Result<Vec<CheckResult>> {
     let kubernetes = Kubernetes::infer().await?;
     let namespace = namespace.unwrap_or_else(|| kubernetes.namespace().to_owned());
     let findings = pulse_operator::preflight(&kubernetes, &namespace).await?;
-    Ok(findings.into_iter().map(|Finding { name, value, fix }| line("kubernetes", name, value, fix)).collect())
+    Ok(findings.into_iter().map(|Finding { name, value, fix }| check("kubernetes", name, value, fix)).collect())
 }
 
-async fn servers(instance: InstanceArgs, database: DatabaseArgs, redis: RedisArgs) -> anyhow::Result<Vec<Line>> {
+async fn datastores(
+    instance: InstanceArgs,
+    database: DatabaseArgs,
+    redis: RedisArgs,
+) -> anyhow::Result<Vec<CheckResult>> {
     let store = database.connect("check")?;
     let queue = redis.connect(&instance.instance)?;
-    let mut lines = Vec::new();
+    let mut results = Vec::new();
     if let Ok(encryption) = store.encryption().await {
-        lines.push(connection(
+        results.push(connection(
             "postgresql",
             encryption,
-            "say sslmode=verify-full in its URL, with its CA as CA file if it is not a public one",
+            "use sslmode=verify-full in the URL, and --database-ca-file if the server's CA is not a public one",
         ));
     }
     match store.settings().await {
-        Ok(settings) => lines.extend(
+        Ok(settings) => results.extend(
             settings
                 .into_iter()
-                .map(|setting| line("postgresql", setting.name, setting.value, setting.fix.map(str::to_owned))),
+                .map(|setting| check("postgresql", setting.name, setting.value, setting.fix.map(str::to_owned))),
         ),
-        Err(error) => lines.push(line(
+        Err(error) => results.push(check(
             "postgresql",
             "connection",
             chain(&error),
-            Some("check PULSE_DATABASE_URL and the server".into()),
+            Some("check PULSE_DATABASE_URL, and that PostgreSQL runs".into()),
         )),
     }
     match store.schema_problem().await {
-        Ok(None) => lines.push(line("postgresql", "schema", "known".into(), None)),
-        Ok(Some(problem)) => lines.push(line("postgresql", "schema", "not ready".into(), Some(problem))),
-        Err(error) => lines.push(line("postgresql", "schema", chain(&error), Some("see the lines above".into()))),
+        Ok(None) => results.push(check("postgresql", "schema", "known".into(), None)),
+        Ok(Some(problem)) => results.push(check("postgresql", "schema", "not ready".into(), Some(problem))),
+        Err(error) => results.push(check("postgresql", "schema", chain(&error), Some("see the lines above".into()))),
     }
     match queue.settings().await {
         Ok(settings) => {
-            lines.push(connection("redis", queue.encryption(), "use rediss:// and its TLS port"));
-            let old = (!settings.is_new_enough()).then(|| "use Redis 6.2 or newer, or Valkey".to_owned());
-            lines.push(line("redis", "version", settings.version, old));
+            results.push(connection("redis", queue.encryption(), "use rediss:// and the TLS port of Redis"));
+            let fix = (!settings.is_new_enough()).then(|| "use Redis 6.2 or newer, or Valkey".to_owned());
+            results.push(check("redis", "version", settings.version, fix));
             let evicts = settings.maxmemory_policy != "noeviction";
-            let fix = evicts.then(|| "set maxmemory-policy noeviction: anything else may delete the queue".to_owned());
-            lines.push(line("redis", "maxmemory-policy", settings.maxmemory_policy, fix));
+            let fix = evicts.then(|| "set maxmemory-policy noeviction: other policies may evict the queue".to_owned());
+            results.push(check("redis", "maxmemory-policy", settings.maxmemory_policy, fix));
         }
-        Err(error) => {
-            lines.push(line("redis", "connection", chain(&error), Some("check PULSE_REDIS_URL and the server".into())))
-        }
+        Err(error) => results.push(check(
+            "redis",
+            "connection",
+            chain(&error),
+            Some("check PULSE_REDIS_URL, and that Redis runs".into()),
+        )),
     }
-    Ok(lines)
+    Ok(results)
 }
 
-fn report(lines: &[Line], json: bool) -> anyhow::Result<ExitCode> {
-    let ok = lines.iter().all(|line| line.ok);
+fn report(results: &[CheckResult], json: bool) -> anyhow::Result<ExitCode> {
+    let ok = results.iter().all(|result| result.ok);
     if json {
-        print_json(&serde_json::json!({ "ok": ok, "checks": lines }))?;
+        print_json(&serde_json::json!({ "ok": ok, "checks": results }))?;
     } else {
-        for Line { part, name, value, ok, fix, note } in lines {
+        for CheckResult { part, name, value, ok, fix, note } in results {
             let mark = if *ok { "ok  " } else { "FAIL" };
             print_line(&format!("{mark}  {part}  {name} = {value}"))?;
             if let Some(fix) = fix {
@@ -130,20 +139,23 @@ fn report(lines: &[Line], json: bool) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(UNSAFE) })
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn line(part: &'static str, name: impl Into<String>, value: String, fix: Option<String>) -> Line {
-    Line { part, name: name.into(), value, ok: fix.is_none(), fix, note: None }
+/// The result of a check, which failed if there is a `fix`.
+fn check(part: &'static str, name: impl Into<String>, value: String, fix: Option<String>) -> CheckResult {
+    CheckResult { part, name: name.into(), value, ok: fix.is_none(), fix, note: None }
 }
 
-/// How a server is connected to. Whether that is safe depends on the network, so it is no fault.
-fn connection(part: &'static str, encryption: Encryption, how: &'static str) -> Line {
+/// The encryption of a connection. It never fails: whether an open connection is safe depends on the network. `advice`
+/// is the remark if the server's identity is not verified.
+fn connection(part: &'static str, encryption: Encryption, advice: &'static str) -> CheckResult {
     let is_open = matches!(encryption, Encryption::Plain | Encryption::Unverified | Encryption::VerifiedCa);
-    let note = is_open.then_some(how);
-    Line { note, ..line(part, "connection", encryption.to_string(), None) }
+    let note = is_open.then_some(advice);
+    CheckResult { note, ..check(part, "connection", encryption.to_string(), None) }
 }
 
+/// An error with its direct cause.
 fn chain(error: &dyn std::error::Error) -> String {
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     format!("{error}{cause}")

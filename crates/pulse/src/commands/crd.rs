@@ -1,10 +1,10 @@
-//! `pulse crd`: what has to be applied before the operator starts.
+//! `pulse crd`: prints the CustomResourceDefinition, which has to be applied before the operator starts.
 
 use pulse_operator::{crd, yaml};
 
 use crate::output::print_line;
 
-/// The definition of `PulseIngest`.
+/// Prints the CustomResourceDefinition of `PulseIngest` as YAML.
 pub(crate) fn run() -> anyhow::Result<()> {
     print_line(yaml::print(&crd::crd())?.trim_end())
 }

@@ -1,4 +1,4 @@
-//! `pulse demo`: one event and one batch, from the post to processed, each step printed.
+//! `pulse demo`: posts one event and one batch, waits until both are processed, and prints every request.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::output::print_line;
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// The API
+    /// Address of the API
     #[arg(long, env = "PULSE_URL", default_value = "http://localhost:8000")]
     url: String,
-    /// A token with events:write and events:read
+    /// Token with the scopes events:write and events:read
     #[arg(long, env = "PULSE_TOKEN", hide_env_values = true)]
     token: String,
 }
@@ -40,10 +40,10 @@ pub(crate) async fn run(DemoArgs { url, token }: DemoArgs) -> anyhow::Result<()>
     let batch = expect(client.post("/api/v1/events/batch", &batch).await?, 202)?;
     print_line(&format!("   202 {batch}"))?;
 
-    print_line("3. follow both tasks until they are processed")?;
+    print_line("3. wait until both tasks are completed")?;
     for task_id in [&accepted["task_id"], &batch["task_id"]] {
-        let task = follow(&client, task_id.as_str().context("the answer has no task_id")?).await?;
-        print_line(&format!("   {} {} after {} attempt", task["task_id"], task["state"], task["attempts"]))?;
+        let task = wait_for_task(&client, task_id.as_str().context("the response has no task_id")?).await?;
+        print_line(&format!("   {} is {} after attempt {}", task["task_id"], task["state"], task["attempts"]))?;
     }
 
     print_line("4. read the event back")?;
@@ -55,27 +55,31 @@ pub(crate) async fn run(DemoArgs { url, token }: DemoArgs) -> anyhow::Result<()>
 
     print_line("5. list the newest events")?;
     let page = expect(client.get("/api/v1/events?limit=3").await?, 200)?;
-    for event in page["events"].as_array().context("the answer has no events")? {
+    for event in page["events"].as_array().context("the response has no events")? {
         print_line(&format!("   {} {} {}", event["id"], event["event_name"], event["created_at"]))?;
     }
 
-    print_line("6. count what still waits")?;
+    print_line("6. count the events that are not processed yet")?;
     print_line(&format!("   {}", expect(client.get("/api/v1/events/status/unprocessed").await?, 200)?))
 }
 
-async fn follow(client: &Client, task_id: &str) -> anyhow::Result<Value> {
+/// Polls a task until it is completed, for at most 30 s.
+async fn wait_for_task(client: &Client, task_id: &str) -> anyhow::Result<Value> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let task = expect(client.get(&format!("/api/v1/tasks/{task_id}")).await?, 200)?;
         match task["state"].as_str() {
             Some("completed") => return Ok(task),
             Some("dead" | "cancelled" | "orphaned") => bail!("task {task_id} is {}: {}", task["state"], task["errors"]),
-            _ if Instant::now() > deadline => bail!("task {task_id} is still {}: does a worker run?", task["state"]),
+            _ if Instant::now() > deadline => {
+                bail!("task {task_id} is still {} after 30 s: check that a worker runs", task["state"])
+            }
             _ => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-fn expect((status, body): (u16, Value), wanted: u16) -> anyhow::Result<Value> {
-    if status == wanted { Ok(body) } else { bail!("expected {wanted}, got {status}: {body}") }
+/// The body of a response with the status `expected`; any other status is an error.
+fn expect((status, body): (u16, Value), expected: u16) -> anyhow::Result<Value> {
+    if status == expected { Ok(body) } else { bail!("expected status {expected}, got {status}: {body}") }
 }

@@ -1,4 +1,4 @@
-//! `pulse dev`: api, worker and scheduler in one process, over a private PostgreSQL and Redis.
+//! `pulse dev`: runs API, worker and scheduler in one process, with a private PostgreSQL and Redis.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,39 +18,39 @@ use crate::datastores::{DataDir, Postgres, PostgresConfig, Redis, RedisConfig};
 use crate::output::print_json;
 use crate::roles::{self, TaskMetrics};
 
-const INGEST: &str = "dev";
-/// Long enough for a day's work.
-const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+const INSTANCE: &str = "dev";
+/// How long the printed tokens are valid.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-// No load balancer has to take notice.
+// There is no load balancer that has to notice a drain.
 #[derive(Debug, Args)]
 #[command(mut_arg("drain_delay", |arg| arg.default_value("0s")))]
 pub(crate) struct DevArgs {
-    /// The API's port; 0 takes a free one
+    /// Port of the API; 0 chooses a free port
     #[arg(long, env = "PULSE_PORT", default_value_t = 8000)]
     port: u16,
-    /// The port of probes and metrics; 0 takes a free one
+    /// Port of probes and metrics; 0 chooses a free port
     #[arg(long, env = "PULSE_ADMIN_PORT", default_value_t = 9090)]
     admin_port: u16,
-    /// Keep the data here; without it, the data is temporary
+    /// Directory for the data; without it, the data is temporary
     #[arg(long, env = "PULSE_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Use this PostgreSQL instead of a private one
+    /// URL of a PostgreSQL to use instead of a private one
     #[arg(long, env = "PULSE_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// The CA of that PostgreSQL, see `pulse api`
+    /// Path to a PEM file with the CA of that PostgreSQL, as in `pulse api`
     #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH", requires = "database_url")]
     database_ca_file: Option<PathBuf>,
-    /// Use this Redis instead of a private one
+    /// URL of a Redis to use instead of a private one
     #[arg(long, env = "PULSE_REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
-    /// The CA of that Redis, see `pulse api`
+    /// Path to a PEM file with the CA of that Redis, as in `pulse api`
     #[arg(long, env = "PULSE_REDIS_CA_FILE", value_name = "PATH", requires = "redis_url")]
     redis_ca_file: Option<PathBuf>,
-    /// The secret of tokens; a new one without it, kept with the data
+    /// Secret of HS256 tokens; without it, one is generated and kept with the data
     #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
-    /// When ready, print one line of JSON to stdout instead of the banner
+    /// When ready, print addresses and tokens as one line of JSON on stdout instead of the banner
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -61,9 +61,9 @@ pub(crate) struct DevArgs {
     processing: ProcessingArgs,
 }
 
-/// What programs read.
+/// The output of `--json`, for programs that start `pulse dev`.
 #[derive(Serialize)]
-struct Ready<'a> {
+struct DevInfo<'a> {
     api: String,
     admin: String,
     token: &'a str,
@@ -93,10 +93,10 @@ pub(crate) async fn run(
         attempts,
         processing,
     } = args;
-    let begun = Instant::now();
+    let process_start = Instant::now();
     let mut banner = Banner::default();
     let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    // Ports first: what is in the way is said before anything is started.
+    // Bind the ports first, so that a port in use is reported before a server is started.
     let listener = roles::listen(loopback(port), "--port").await?;
     let admin_listener = roles::listen(loopback(admin_port), "--admin-port").await?;
     let (api_url, admin_url) =
@@ -108,7 +108,7 @@ pub(crate) async fn run(
     let started = Instant::now();
     let database_url = match database_url {
         Some(url) => {
-            banner.line("PostgreSQL", "as told", started);
+            banner.line("PostgreSQL", "from --database-url", started);
             url
         }
         None => {
@@ -122,7 +122,7 @@ pub(crate) async fn run(
     let started = Instant::now();
     let redis_url = match redis_url {
         Some(url) => {
-            banner.line("Redis", "as told", started);
+            banner.line("Redis", "from --redis-url", started);
             url
         }
         None => {
@@ -140,9 +140,9 @@ pub(crate) async fn run(
 
     let database = DatabaseArgs { database_url: database_url.clone(), database_ca_file, database_max_connections: 20 };
     let store = database.connect("dev")?;
-    let queue = RedisArgs { redis_url: redis_url.clone(), redis_ca_file }.connect(INGEST)?;
+    let queue = RedisArgs { redis_url: redis_url.clone(), redis_ca_file }.connect(INSTANCE)?;
     let started = Instant::now();
-    let (applied, schema) = migrate::bring_up_to_date(&store, INGEST).await.context("failed to migrate")?;
+    let (applied, schema) = migrate::bring_up_to_date(&store, INSTANCE).await.context("cannot migrate the database")?;
     banner.line("Migrations", &format!("{applied} applied, schema {schema}"), started);
 
     let mut registry = roles::registry("dev");
@@ -164,20 +164,21 @@ pub(crate) async fn run(
     ]);
     let ready = roles::ready_probe(store.clone(), queue, shutdown.clone());
     let ended = CancellationToken::new();
-    let admin = roles::Admin::new(admin_listener, live, ready).serve(registry, ended.clone());
-    api.gate.open();
+    let admin = roles::AdminServer::new(admin_listener, live, ready).serve(registry, ended.clone());
+    api.schema_gate.open();
     let api = tokio::spawn(api.serve(listener, shutdown.clone()));
-    // The API drains first, then what it accepted is still told to workers.
+    // The worker stops after the API has drained, so that it still receives the last accepted tasks.
     let after_api = CancellationToken::new();
     let worker = tokio::spawn(worker.run(after_api.clone()));
     let scheduler = tokio::spawn(scheduler.run(after_api.clone()));
 
-    let token = token::issue(&jwt_secret, "dev", "", TOKEN_LIFE, None, None)?;
-    let admin_token = token::issue(&jwt_secret, "dev-admin", "events:write events:read admin", TOKEN_LIFE, None, None)?;
+    let token = token::issue(&jwt_secret, "dev", "", TOKEN_LIFETIME, None, None)?;
+    let admin_token =
+        token::issue(&jwt_secret, "dev-admin", "events:write events:read admin", TOKEN_LIFETIME, None, None)?;
     if json {
         let (database_url, redis_url) = (database_url.as_str(), redis_url.as_str());
         let pid = std::process::id();
-        print_json(&Ready {
+        print_json(&DevInfo {
             api: api_url,
             admin: admin_url,
             token: &token,
@@ -188,7 +189,7 @@ pub(crate) async fn run(
             pid,
         })?;
     } else {
-        banner.show(&api_url, &admin_url, &token, data_dir.as_deref(), begun);
+        banner.show(&api_url, &admin_url, &token, data_dir.as_deref(), process_start);
     }
 
     shutdown.cancelled().await;
@@ -208,39 +209,41 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// What a person reads, on stderr.
+/// The start message for a person, on stderr.
 #[derive(Default)]
 struct Banner {
     lines: Vec<String>,
 }
 
 impl Banner {
-    fn line(&mut self, what: &str, how: &str, started: Instant) {
-        self.lines.push(format!("  {what:<18} {how:<46} {:>4.1} s", started.elapsed().as_secs_f64()));
+    fn line(&mut self, name: &str, detail: &str, started: Instant) {
+        self.lines.push(format!("  {name:<18} {detail:<46} {:>4.1} s", started.elapsed().as_secs_f64()));
     }
 
     #[expect(clippy::print_stderr, reason = "the banner is for the person at the terminal, not for a log")]
-    fn show(&self, api: &str, admin: &str, token: &str, data_dir: Option<&std::path::Path>, begun: Instant) {
+    fn show(&self, api: &str, admin: &str, token: &str, data_dir: Option<&std::path::Path>, process_start: Instant) {
         let data = match data_dir {
             Some(path) => format!("kept in {}", path.display()),
-            None => "temporary, removed on exit   (keep: --data-dir ./pulse-data)".into(),
+            None => "temporary, removed on exit   (--data-dir PATH keeps it)".into(),
         };
         let lines = self.lines.join("\n");
         eprintln!(
-            "PulseBoard Ingest {version}   dev mode, not for production
+            "PulseBoard Ingest {version}   development mode, not for production
 {lines}
   API                {api}   docs /docs
   Admin              {admin}   /livez /readyz /metrics
   Worker, scheduler  running in this process
   Data               {data}
-  Token              {token}
-Try:
+Set these variables for `pulse demo`, `pulse load` and the examples:
+  export PULSE_URL={api}
+  export PULSE_TOKEN={token}
+Post an event, then list the events:
   curl -sS {api}/api/v1/events -H 'Authorization: Bearer {token}' \\
     -H 'Content-Type: application/json' -d '{{\"event_name\":\"page_view\",\"event_type\":\"engagement\",\"payload\":{{\"page\":\"/home\"}}}}'
   curl -sS {api}/api/v1/events -H 'Authorization: Bearer {token}'
-Ready in {seconds:.1} s. Ctrl-C stops everything.",
+Ready in {seconds:.1} s. Press Ctrl-C to stop everything.",
             version = env!("CARGO_PKG_VERSION"),
-            seconds = begun.elapsed().as_secs_f64(),
+            seconds = process_start.elapsed().as_secs_f64(),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `kubectl pulse`: what this binary does under the name `kubectl-pulse`, for people who look after objects.
+//! `kubectl pulse`: the kubectl plugin for `PulseIngest` objects. It is this binary under the name `kubectl-pulse`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,10 +8,10 @@ use pulse_operator::plugin::{Pause, PendingPlan, Plugin, Target, text};
 
 use crate::output::{print_json, print_line};
 
-/// Under this name, kubectl finds us on the PATH.
+/// kubectl finds the plugin by this name on the PATH.
 const NAME: &str = "kubectl-pulse";
 
-/// Look after PulseIngest objects: how they are, what would change, pause, resume, approve
+/// Manage PulseIngest objects: show their status and planned changes, pause, resume, and approve migrations
 #[derive(Debug, Parser)]
 #[command(
     name = "kubectl pulse",
@@ -31,64 +31,64 @@ pub(crate) struct KubectlCli {
 
 #[derive(Debug, Args)]
 struct TargetArgs {
-    /// The namespace; that of the context, if not given
+    /// Namespace of the object; defaults to the namespace of the context
     #[arg(long, short, global = true, value_name = "NAMESPACE")]
     namespace: Option<String>,
-    /// The context of the kubeconfig; its current one, if not given
+    /// Context of the kubeconfig; defaults to its current context
     #[arg(long, global = true, value_name = "CONTEXT")]
     context: Option<String>,
-    /// The kubeconfig; that of KUBECONFIG or ~/.kube/config, if not given
+    /// Path to the kubeconfig; defaults to KUBECONFIG or ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum KubectlCommand {
-    /// Show conditions, pods, schema, scaling, errors and the next step; without a name, a line for each object
+    /// Show conditions, pods, schema, scaling, errors and the next step; without a name, one line for each object
     Status {
-        /// The object
+        /// Name of the PulseIngest
         name: Option<String>,
-        /// Objects of every namespace
+        /// List the objects of all namespaces
         #[arg(long, short = 'A', conflicts_with = "name")]
         all_namespaces: bool,
-        /// Print one line of JSON
+        /// Print the result as one line of JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show what the operator of this version would change now, and change nothing
+    /// Show what an operator of this version would change now, without changing it
     Plan {
-        /// The object
+        /// Name of the PulseIngest
         name: String,
-        /// Where the operator runs; the object's namespace, if not given
+        /// Namespace of the operator; defaults to the namespace of the object
         #[arg(long, value_name = "NAMESPACE")]
         operator_namespace: Option<String>,
-        /// Print one line of JSON
+        /// Print the result as one line of JSON
         #[arg(long)]
         json: bool,
     },
-    /// Hold everything but the status
+    /// Pause the operator for this object: it writes the status only
     Pause {
-        /// The object
+        /// Name of the PulseIngest
         name: String,
-        /// Hold the number of workers alone
+        /// Pause autoscaling only
         #[arg(long)]
         scaling: bool,
     },
-    /// End every pause
+    /// Resume the operator and autoscaling
     Resume {
-        /// The object
+        /// Name of the PulseIngest
         name: String,
     },
-    /// Approve the migration plan that waits
+    /// Approve the pending migration plan
     Approve {
-        /// The object
+        /// Name of the PulseIngest
         name: String,
-        /// The hash that the plan must have; whatever it has, if not given
+        /// Expected hash of the plan; another plan is refused. Without it, the pending plan is approved
         hash: Option<String>,
     },
 }
 
-/// Whether a program of that path is the plugin.
+/// Whether a program with this path is the plugin: its file name is `kubectl-pulse`, with any extension.
 pub(crate) fn is_plugin(program: &Path) -> bool {
     program.file_stem().is_some_and(|stem| stem == NAME)
 }
@@ -119,13 +119,13 @@ pub(crate) async fn run(cli: KubectlCli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what is approved before it is.
+/// Prints the pending plan, then approves it.
 async fn approve(plugin: &Plugin, name: &str, hash: Option<String>) -> anyhow::Result<()> {
     let pending = plugin.pending(name).await?;
     print_line(&plan_text(&pending))?;
     let hash = hash.unwrap_or(pending.hash);
     plugin.approve(name, &hash).await?;
-    print_line(&format!("approved {hash}: the operator migrates now"))
+    print_line(&format!("approved {hash}: the operator starts the migration"))
 }
 
 fn plan_text(plan: &PendingPlan) -> String {
@@ -137,8 +137,9 @@ fn plan_text(plan: &PendingPlan) -> String {
         lines.push(format!("  and {more} more"));
     }
     if summary.destructive {
-        let allowed = if *allow_destructive { "" } else { ": it fails unless migrations.allowDestructive is true" };
-        lines.push(format!("  after it, older versions cannot run{allowed}"));
+        let allowed =
+            if *allow_destructive { "" } else { ": the migration fails unless migrations.allowDestructive is true" };
+        lines.push(format!("  older versions cannot run afterwards{allowed}"));
     }
     lines.join("\n")
 }
@@ -150,12 +151,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn cli_definition_is_consistent() {
         KubectlCli::command().debug_assert();
     }
 
     #[test]
-    fn the_name_alone_makes_it_the_plugin() {
+    fn plugin_is_recognised_by_its_file_name() {
         assert!(is_plugin(Path::new("/usr/local/bin/kubectl-pulse")));
         assert!(is_plugin(Path::new("kubectl-pulse.exe")));
         assert!(!is_plugin(Path::new("/kubectl-pulse/pulse")));

@@ -1,4 +1,4 @@
-//! `pulse load`: the load generator's flags.
+//! `pulse load`: posts events at a fixed rate and measures latency.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,31 +13,31 @@ use crate::output::{print_json, print_line};
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// The API
+    /// Address of the API
     #[arg(long, env = "PULSE_URL", default_value = "http://localhost:8000")]
     url: String,
-    /// A token with events:write
+    /// Token with the scope events:write
     #[arg(long, env = "PULSE_TOKEN", hide_env_values = true)]
     token: String,
-    /// Events per second, sent on time whether or not answers came; as many as the connections allow without it
+    /// Events per second, sent on schedule even if responses are late; without it, as many as the connections allow
     #[arg(long)]
     rate: Option<f64>,
-    /// Connections, each with one request at a time
+    /// Number of connections, each with one request in flight
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
-    /// For how long
+    /// Duration of the run
     #[arg(long, default_value = "10s", value_parser = duration)]
     duration: Duration,
-    /// Events per request; 1 posts single events
+    /// Number of events per request; 1 uses the route for single events
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
-    /// The name of each event
+    /// Name of each event
     #[arg(long, default_value = "page_view")]
     event_name: String,
-    /// The size of each payload, about
+    /// Approximate size of each payload, in bytes
     #[arg(long, default_value_t = 200)]
     payload_bytes: usize,
-    /// Append what each 202 promised to this file, one JSON line each
+    /// Path to a file to which the body of each 202 is appended, one line of JSON each
     #[arg(long)]
     ledger: Option<PathBuf>,
     /// Print the report as one line of JSON

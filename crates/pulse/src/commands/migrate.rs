@@ -1,4 +1,5 @@
-//! `pulse migrate`: the only thing that changes the schema. Its last line says why it ended as it did.
+//! `pulse migrate`: migrates the schema. No other command changes it. The last line of its output states the result,
+//! because the operator shows that line when the Job fails.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use crate::args::{DatabaseArgs, InstanceArgs, duration};
 use crate::output::{print_json, print_line};
 
-/// Exit codes that a retry cannot change; 1 is everything that it can.
+/// Exit codes of failures that a retry cannot fix. All other failures exit with 1.
 const CHECKSUM: u8 = 20;
 const DESTRUCTIVE: u8 = 21;
 const SCHEMA_AHEAD: u8 = 22;
@@ -26,25 +27,26 @@ pub(crate) struct MigrateArgs {
     instance: InstanceArgs,
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Print what would be done, as JSON, and do nothing
+    /// Print the migration plan as JSON, without applying it
     #[arg(long, env = "PULSE_PLAN")]
     plan: bool,
-    /// Refuse to carry out any other plan than the one with this hash
+    /// Hash of the approved plan; any other plan is refused
     #[arg(long, env = "PULSE_EXPECT_PLAN", value_name = "HASH")]
     expect_plan: Option<String>,
-    /// Apply migrations after which an older version cannot run
+    /// Also apply migrations after which older versions cannot run
     #[arg(long, env = "PULSE_ALLOW_DESTRUCTIVE")]
     allow_destructive: bool,
     /// Take over a database that belongs to another instance
     #[arg(long, env = "PULSE_TAKE_OVER")]
     take_over: bool,
-    /// What the plan's hash names the binary, so that an approved plan fits no other: its version, if not given
+    /// Image reference that becomes part of the plan's hash, so that an approval is valid for one image only; defaults
+    /// to the version of the program
     #[arg(long, env = "PULSE_IMAGE", value_name = "REFERENCE")]
     image: Option<String>,
-    /// Give up after this time; what was applied until then stays
+    /// Time limit for the migration; migrations that are applied by then stay applied
     #[arg(long, env = "PULSE_TIME_LIMIT", value_parser = duration)]
     time_limit: Option<Duration>,
-    /// Also write the result, as one short line of JSON, into this file
+    /// Path to a file for the result, one short line of JSON
     #[arg(long, env = "PULSE_RESULT_FILE", value_name = "PATH")]
     result_file: Option<PathBuf>,
 }
@@ -54,7 +56,7 @@ pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     match tokio::time::timeout(limit, migrate(args)).await {
         Ok(done) => done,
         Err(_) => {
-            print_line(&format!("not migrated: it took longer than {}", humantime::format_duration(limit)))?;
+            print_line(&format!("not migrated: the time limit of {} was reached", humantime::format_duration(limit)))?;
             Ok(ExitCode::FAILURE)
         }
     }
@@ -102,7 +104,7 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Migrates a database of our own.
+/// Applies all pending migrations, for `pulse dev`. Returns how many were applied and the schema version.
 pub(crate) async fn bring_up_to_date(store: &Store, instance: &str) -> anyhow::Result<(usize, i64)> {
     let config = MigrateConfig {
         instance: instance.to_owned(),
@@ -115,7 +117,7 @@ pub(crate) async fn bring_up_to_date(store: &Store, instance: &str) -> anyhow::R
     Ok((done.pending.len(), done.pending.last().map_or(done.current, |newest| newest.version)))
 }
 
-/// A few hundred bytes of a plan, whatever its length: a container's termination message may have 4096.
+/// A plan in a few hundred bytes, because a container's termination message has at most 4096.
 #[derive(Serialize)]
 struct Summary<'a> {
     current: i64,
@@ -139,9 +141,10 @@ fn write_result(path: Option<PathBuf>, plan: &MigrationPlan) -> anyhow::Result<(
         hash: &plan.hash,
     };
     std::fs::write(&path, serde_json::to_string(&summary)?)
-        .with_context(|| format!("failed to write the result to {}", path.display()))
+        .with_context(|| format!("cannot write the result to {}", path.display()))
 }
 
+/// Identifies this program in a plan's hash if `--image` is not set.
 fn binary() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }

@@ -1,4 +1,4 @@
-//! One command, one file.
+//! The subcommands, one file each.
 
 pub(crate) mod api;
 pub(crate) mod check;

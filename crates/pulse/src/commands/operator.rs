@@ -1,4 +1,4 @@
-//! `pulse operator`: reconciles every `PulseIngest` of a namespace or of the cluster.
+//! `pulse operator`: reconciles the `PulseIngest` objects of one namespace or of the cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,36 +12,48 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, duration};
 use crate::reload::ReloadArgs;
-use crate::roles::{self, Admin};
+use crate::roles::{self, AdminServer};
 
 #[derive(Debug, Args)]
 pub(crate) struct OperatorArgs {
-    /// Look after this namespace alone; after all of them, if not given
+    /// Namespace to watch; defaults to all namespaces
     #[arg(long, env = "PULSE_WATCH_NAMESPACE", value_name = "NAMESPACE")]
     watch_namespace: Option<String>,
-    /// Where the Lease and the key of digests are: the operator's own namespace, if not given
+    /// Namespace of the Lease and of the Secret with the digest key; defaults to the namespace of the operator's pod
     #[arg(long, env = "PULSE_OPERATOR_NAMESPACE", value_name = "NAMESPACE")]
     operator_namespace: Option<String>,
-    /// The Lease that one of several operators holds
+    /// Name of the Lease for leader election
     #[arg(long, env = "PULSE_LEASE_NAME", default_value = "pulse-operator")]
     lease_name: String,
-    /// A holder that does not renew the Lease for this long has lost it; it writes until two thirds of that
+    /// Duration of the Lease. The leader stops writing if it has not renewed the Lease for two thirds of it
     #[arg(long, env = "PULSE_LEASE_DURATION", default_value = "15s", value_parser = duration)]
     lease_duration: Duration,
-    /// Between two looks at a Redis queue
+    /// Interval at which the depth of each Redis queue is read
     #[arg(long, env = "PULSE_POLL_INTERVAL", default_value = "10s", value_parser = duration)]
     poll_interval: Duration,
-    /// How long until Secrets are read again, and everything is looked at
+    /// Interval at which Secrets are read again and every object is reconciled
     #[arg(long, env = "PULSE_RESYNC_INTERVAL", default_value = "60s", value_parser = duration)]
     resync_interval: Duration,
-    /// Between two looks for a missing Secret
+    /// Interval at which a missing Secret is read again
     #[arg(long, env = "PULSE_MISSING_INTERVAL", default_value = "5s", value_parser = duration)]
     missing_interval: Duration,
-    /// How long a watch lasts, in seconds: less than the idle time-outs of load balancers on the way
-    #[arg(long, env = "PULSE_WATCH_TIMEOUT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=290))]
+    /// Duration of a watch request, in seconds; keep it below the idle time-outs of load balancers
+    #[arg(
+        long,
+        env = "PULSE_WATCH_TIMEOUT",
+        default_value_t = 200,
+        value_parser = clap::value_parser!(u32).range(2..=290)
+    )]
     watch_timeout: u32,
-    /// A Secret that lets nodes pull images, for every pod besides those that its object names; in each namespace
-    #[arg(long = "pull-secret", env = "PULSE_PULL_SECRETS", value_name = "NAME", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    /// Name of an image pull Secret for every pod, in addition to those of the object; it has to exist in each
+    /// namespace
+    #[arg(
+        long = "pull-secret",
+        env = "PULSE_PULL_SECRETS",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pull_secrets: Vec<String>,
     #[command(flatten)]
     admin: AdminArgs,
@@ -87,10 +99,10 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
     let mut registry = roles::registry("operator");
     let operator = Operator::new(config, kubernetes, OperatorMetrics::register(&mut registry));
     let health = operator.health();
-    let live = roles::live_probe(vec![("operator", problem(health.clone()))]);
+    let live = roles::live_probe(vec![("operator", liveness(health.clone()))]);
     let listener = roles::listen(admin_listen, "--admin-listen").await?;
     let ended = CancellationToken::new();
-    let admin = Admin::new(listener, live, ready_probe(health)).serve(registry, ended.clone());
+    let admin = AdminServer::new(listener, live, ready_probe(health)).serve(registry, ended.clone());
     tracing::info!(role = "operator", "starting");
     let result = operator.run(shutdown).await;
     ended.cancel();
@@ -98,17 +110,17 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
     Ok(result?)
 }
 
-fn problem(health: OperatorHealth) -> roles::Problem {
+fn liveness(health: OperatorHealth) -> roles::LivenessCheck {
     Arc::new(move || health.problem())
 }
 
-/// Ready if it leads, or could at once.
+/// Ready when all caches are filled, so that this replica leads or could lead at once.
 fn ready_probe(health: OperatorHealth) -> ProbeCheck {
     Arc::new(move || {
         let check = if health.is_ready() {
             Check { name: "caches", status: Status::Ok, detail: String::new() }
         } else {
-            Check { name: "caches", status: Status::Failed, detail: "not every kind was listed yet".into() }
+            Check { name: "caches", status: Status::Failed, detail: "not all kinds of objects are listed yet".into() }
         };
         let checks: BoxFuture<'static, Vec<Check>> = Box::pin(async move { vec![check] });
         checks

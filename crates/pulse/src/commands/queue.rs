@@ -1,4 +1,4 @@
-//! `pulse queue`: the keys in Redis.
+//! `pulse queue`: manages the keys of an instance in Redis.
 
 use clap::{Args, Subcommand};
 
@@ -7,7 +7,8 @@ use crate::output::print_line;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QueueCommand {
-    /// Delete every key of the instance. Nothing is lost: what is owed is enqueued again within seconds
+    /// Delete all Redis keys of the instance. No task is lost: the scheduler enqueues unsettled tasks again within
+    /// seconds
     Purge(PurgeArgs),
 }
 
@@ -22,5 +23,5 @@ pub(crate) struct PurgeArgs {
 pub(crate) async fn run(command: QueueCommand) -> anyhow::Result<()> {
     let QueueCommand::Purge(PurgeArgs { instance: InstanceArgs { instance }, redis }) = command;
     let deleted = redis.connect(&instance)?.purge().await?;
-    print_line(&format!("{deleted} keys of `{instance}` deleted"))
+    print_line(&format!("{deleted} keys of the instance `{instance}` deleted"))
 }

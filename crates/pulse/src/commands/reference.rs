@@ -1,4 +1,4 @@
-//! `pulse reference`: every command and flag as Markdown, for OPERATIONS.
+//! `pulse reference`: prints every command and flag as Markdown, for OPERATIONS.md.
 
 use clap::{Args, Command, CommandFactory};
 
@@ -11,7 +11,7 @@ pub(crate) struct ReferenceArgs {}
 
 pub(crate) fn run(ReferenceArgs {}: ReferenceArgs) -> anyhow::Result<()> {
     commands("pulse", &Cli::command())?;
-    // The same binary, under its other name.
+    // The same binary under the name `kubectl-pulse`.
     commands("kubectl pulse", &KubectlCli::command())
 }
 
@@ -27,13 +27,14 @@ fn commands(program: &str, cli: &Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The heading, description and flag table of one command.
 fn section(name: &str, command: &Command) -> String {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let mut lines = vec![format!("### `{name}`\n\n{}.", about.trim_end_matches('.'))];
     let arguments: Vec<_> =
         command.get_arguments().filter(|argument| !["help", "version"].contains(&argument.get_id().as_str())).collect();
     if !arguments.is_empty() {
-        lines.push("\n| flag | variable | default | what |\n|---|---|---|---|".into());
+        lines.push("\n| flag | variable | default | description |\n|---|---|---|---|".into());
     }
     for argument in arguments {
         let flag = argument.get_long().map_or_else(|| format!("<{}>", argument.get_id()), |long| format!("--{long}"));

@@ -1,4 +1,4 @@
-//! `pulse scheduler`: the scheduler alone.
+//! `pulse scheduler`: runs the scheduler.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> any
     let tasks = TaskMetrics::register(&mut registry);
     let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
     let health = scheduler.health();
-    let problem = Arc::new(move || health.problem());
-    let role = RoleProcess { name: "scheduler", store, queue, registry, admin_listen, problem };
+    let liveness = Arc::new(move || health.problem());
+    let role = RoleProcess { name: "scheduler", store, queue, registry, admin_listen, liveness };
     role.run(shutdown.clone(), scheduler.run(shutdown)).await
 }

@@ -1,4 +1,4 @@
-//! `pulse tasks`: what was given up, and what to do about it.
+//! `pulse tasks`: lists, retries and cancels dead tasks (dead letters).
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -10,23 +10,23 @@ use crate::output::{print_json, print_line, print_table};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TasksCommand {
-    /// List buried tasks, newest first
+    /// List dead tasks, newest first
     List(ListArgs),
-    /// Make buried tasks owed again, with all their attempts
-    Retry(ChosenArgs),
-    /// Give buried tasks up for good
-    Cancel(ChosenArgs),
+    /// Retry dead tasks: they are pending again, with their full number of attempts
+    Retry(SelectionArgs),
+    /// Cancel dead tasks: they are not processed any more and move to the history
+    Cancel(SelectionArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only those with this reason, such as timeout
+    /// Only tasks with this reason, such as timeout
     #[arg(long)]
     reason: Option<String>,
-    /// How many
+    /// Maximum number of tasks
     #[arg(long, default_value_t = 100)]
     limit: i64,
-    /// Print one JSON object per line
+    /// Print one line of JSON for each task
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -34,16 +34,16 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ChosenArgs {
-    /// Which tasks
+pub(crate) struct SelectionArgs {
+    /// Ids of dead tasks
     ids: Vec<Uuid>,
-    /// All buried tasks, or all with --reason
+    /// Select all dead tasks, or with --reason all of that reason
     #[arg(long, conflicts_with = "ids")]
     all: bool,
-    /// Only those with this reason, such as timeout
+    /// Only tasks with this reason, such as timeout
     #[arg(long, requires = "all")]
     reason: Option<String>,
-    /// How many at the most, oldest first
+    /// Maximum number of tasks, oldest first
     #[arg(long, default_value_t = 10_000)]
     limit: i64,
     #[command(flatten)]
@@ -54,25 +54,29 @@ pub(crate) async fn run(command: TasksCommand) -> anyhow::Result<()> {
     match command {
         TasksCommand::List(args) => list(args).await,
         TasksCommand::Retry(args) => {
-            let (filter, limit, database) = chosen(args)?;
+            let (filter, limit, database) = selection(args)?;
             let retried =
-                database.connect("tasks")?.retry_dead_tasks(&filter, limit).await.context("failed to retry")?;
-            print_line(&format!("{retried} tasks owed again"))
+                database.connect("tasks")?.retry_dead_tasks(&filter, limit).await.context("cannot retry the tasks")?;
+            print_line(&format!("{retried} tasks are pending again"))
         }
         TasksCommand::Cancel(args) => {
-            let (filter, limit, database) = chosen(args)?;
-            let cancelled =
-                database.connect("tasks")?.cancel_dead_tasks(&filter, limit).await.context("failed to cancel")?;
+            let (filter, limit, database) = selection(args)?;
+            let cancelled = database
+                .connect("tasks")?
+                .cancel_dead_tasks(&filter, limit)
+                .await
+                .context("cannot cancel the tasks")?;
             print_line(&format!("{cancelled} tasks cancelled"))
         }
     }
 }
 
-fn chosen(
-    ChosenArgs { ids, all, reason, limit, database }: ChosenArgs,
+/// The filter, the limit and the database of a command that changes tasks. It refuses to select all tasks by accident.
+fn selection(
+    SelectionArgs { ids, all, reason, limit, database }: SelectionArgs,
 ) -> anyhow::Result<(DeadTaskFilter, i64, DatabaseArgs)> {
     if ids.is_empty() && !all {
-        bail!("no tasks named: give their ids, or --all");
+        bail!("no tasks are selected: give task ids, or --all");
     }
     Ok((DeadTaskFilter { ids: (!all).then_some(ids), reason }, limit, database))
 }
@@ -88,5 +92,5 @@ async fn list(ListArgs { reason, limit, json, database }: ListArgs) -> anyhow::R
         vec![id.to_string(), kind, events, reason, attempts, dead_at.to_rfc3339(), error]
     };
     let rows: Vec<Vec<String>> = tasks.into_iter().map(row).collect();
-    print_table(&["TASK", "KIND", "EVENTS", "REASON", "ATTEMPTS", "BURIED", "ERROR"], &rows)
+    print_table(&["TASK", "KIND", "EVENTS", "REASON", "ATTEMPTS", "DEAD SINCE", "ERROR"], &rows)
 }

@@ -1,4 +1,4 @@
-//! `pulse token`: tokens for the API.
+//! `pulse token`: creates tokens for the API.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,28 +10,34 @@ use crate::output::print_line;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Print a token, signed with the API's HS256 secret
+    /// Create a token signed with the API's HS256 secret, and print it
     Issue(IssueArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IssueArgs {
-    /// Who the token is for: its `sub`
+    /// User of the token (`sub`)
     #[arg(long)]
     user: String,
-    /// What it allows: events:write, events:read, admin; without it, the first two
-    #[arg(long = "scope", value_delimiter = ',', num_args = 1.., value_parser = ["events:write", "events:read", "admin"])]
+    /// Scopes of the token: events:write, events:read, admin. Without it, the token has no `scope` and allows the first
+    /// two
+    #[arg(
+        long = "scope",
+        value_delimiter = ',',
+        num_args = 1..,
+        value_parser = ["events:write", "events:read", "admin"]
+    )]
     scopes: Vec<String>,
-    /// How long it is valid
+    /// Time until the token expires
     #[arg(long, default_value = "24h", value_parser = duration)]
     expires: Duration,
-    /// The API's secret
+    /// Secret of the API's HS256 tokens
     #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true)]
     jwt_secret: String,
-    /// Its `iss`
+    /// Issuer of the token (`iss`)
     #[arg(long, env = "PULSE_JWT_ISSUER")]
     jwt_issuer: Option<String>,
-    /// Its `aud`
+    /// Audience of the token (`aud`)
     #[arg(long, env = "PULSE_JWT_AUDIENCE")]
     jwt_audience: Option<String>,
 }
@@ -42,7 +48,8 @@ pub(crate) fn run(command: TokenCommand) -> anyhow::Result<()> {
     print_line(&token)
 }
 
-/// A token that is valid from now on. No scopes: what the API gives to a token without a `scope`.
+/// Creates a token that is valid from now on. With empty `scopes` it has no `scope`, which the API treats as
+/// `events:write events:read`.
 pub(crate) fn issue(
     secret: &str,
     subject: &str,

@@ -1,4 +1,4 @@
-//! `pulse user`: whose tokens are worth something.
+//! `pulse user`: lists users, and disables and enables their tokens.
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -9,26 +9,26 @@ use crate::output::{print_json, print_line, print_table};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
-    /// List the users
+    /// List all users
     List(ListArgs),
-    /// Refuse every token of a user, from 10 s on at the latest
-    Disable(OneArgs),
-    /// Accept the tokens of a disabled user again
-    Enable(OneArgs),
+    /// Disable a user. The API refuses all of the user's tokens within 10 s
+    Disable(UserArgs),
+    /// Enable a disabled user. The API accepts the user's tokens again within 10 s
+    Enable(UserArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Print one JSON object per line
+    /// Print one line of JSON for each user
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct OneArgs {
-    /// The user: the `sub` of the tokens
+pub(crate) struct UserArgs {
+    /// Name of the user: the `sub` of the tokens
     user: String,
     #[command(flatten)]
     database: DatabaseArgs,
@@ -63,9 +63,9 @@ async fn list(ListArgs { database, json }: ListArgs) -> anyhow::Result<()> {
     if json { Ok(()) } else { print_table(&["ID", "USER", "CREATED", "DISABLED"], &rows) }
 }
 
-async fn set_disabled(OneArgs { user, database }: OneArgs, disabled: bool) -> anyhow::Result<()> {
+async fn set_disabled(UserArgs { user, database }: UserArgs, disabled: bool) -> anyhow::Result<()> {
     match database.connect("user")?.set_user_disabled(&user, disabled).await? {
         Some(_) => print_line(&format!("{user} {}", if disabled { "disabled" } else { "enabled" })),
-        None => bail!("there is no user `{user}`: see `pulse user list`"),
+        None => bail!("there is no user `{user}`: `pulse user list` shows all users"),
     }
 }

@@ -1,4 +1,4 @@
-//! `pulse worker`: the worker alone.
+//! `pulse worker`: runs a worker.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(crate) async fn run(
     let tasks = TaskMetrics::register(&mut registry);
     let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry, tasks);
     let health = worker.health();
-    let problem = Arc::new(move || health.problem());
-    let role = RoleProcess { name: "worker", store, queue, registry, admin_listen, problem };
+    let liveness = Arc::new(move || health.problem());
+    let role = RoleProcess { name: "worker", store, queue, registry, admin_listen, liveness };
     role.run(shutdown.clone(), worker.run(shutdown)).await
 }

@@ -1,7 +1,8 @@
-//! A private PostgreSQL and Redis, from the machine's own binaries: for `pulse dev` and the tests.
+//! Private PostgreSQL and Redis servers for `pulse dev` and the tests, run from the programs that are installed.
 //!
-//! Both listen on unix sockets in their own folder only, with durable settings. Started as root they run as `nobody`,
-//! because PostgreSQL refuses to be root. They end with the process that started them, also when it is killed.
+//! Both have durable settings and listen only on unix sockets in their own directories. If this process runs as root,
+//! they run as the user `nobody`, because PostgreSQL refuses to run as root. On Linux the kernel ends them when this
+//! process dies, even after SIGKILL.
 
 mod data_dir;
 mod postgres;

@@ -8,22 +8,22 @@ use tokio::net::UnixStream;
 
 use super::process::{self, ServerProcess};
 
-const INSTALL: &str = "Redis was not found: install it, on Debian with `apt-get install redis-server`";
+const INSTALL: &str = "Redis is not installed: on Debian, run `apt-get install redis-server`";
 
-/// How to run Redis.
+/// How to start Redis.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
-    folder: PathBuf,
+    directory: PathBuf,
     settings: Vec<(String, String)>,
 }
 
 impl RedisConfig {
-    /// Data, socket and log go into `folder`, which is made on first use.
-    pub fn in_dir(folder: PathBuf) -> Self {
-        Self { folder, settings: Vec::new() }
+    /// Keeps data, socket and log in `directory`, which [`Redis::start`] creates if it does not exist.
+    pub fn in_dir(directory: PathBuf) -> Self {
+        Self { directory, settings: Vec::new() }
     }
 
-    /// Adds a setting, as in redis.conf.
+    /// Adds a setting of redis.conf.
     #[must_use]
     pub fn with_setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
@@ -39,56 +39,58 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server with an append-only file and `noeviction`, as in production; returns once it answers.
+    /// Starts a server with an append-only file and `noeviction`, as in production, and waits until it accepts
+    /// connections.
     ///
     /// # Errors
-    /// If there is no binary, or the server does not start: with its last words.
+    /// If neither Redis nor Valkey is installed, or the server does not start within 30 s; the error has the end of its
+    /// log.
     pub async fn start(config: RedisConfig) -> anyhow::Result<Self> {
-        let RedisConfig { folder, settings } = config;
+        let RedisConfig { directory, settings } = config;
         let program =
             process::find("redis-server", &[]).or_else(|| process::find("valkey-server", &[])).context(INSTALL)?;
-        process::server_folder(&folder)?;
-        let socket = folder.join("redis.sock");
+        process::server_dir(&directory)?;
+        let socket = directory.join("redis.sock");
         let mut redis = process::command(&program, "TERM");
         redis.args(["--port", "0", "--unixsocketperm", "700", "--daemonize", "no", "--save", ""]);
         redis.args(["--appendonly", "yes", "--maxmemory-policy", "noeviction"]);
-        redis.arg("--dir").arg(&folder).arg("--unixsocket").arg(&socket);
+        redis.arg("--dir").arg(&directory).arg("--unixsocket").arg(&socket);
         for (name, value) in &settings {
             redis.arg(format!("--{name}")).arg(value);
         }
-        let mut server = ServerProcess::start("Redis", redis, &folder.join("server.log"))?;
+        let mut server = ServerProcess::start("Redis", redis, &directory.join("server.log"))?;
         server.wait_until(async || UnixStream::connect(&socket).await.is_ok()).await?;
         let version = process::version(&program).await?;
         Ok(Self { server, socket, version })
     }
 
-    /// Such as `7.0.15`.
+    /// The server's version, such as `7.0.15`.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Where to connect.
+    /// The URL of the server.
     pub fn url(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// The server's process.
+    /// The server's process id, or `None` if it has ended.
     pub fn pid(&self) -> Option<u32> {
         self.server.pid()
     }
 
-    /// Writes everything down, and ends.
+    /// Stops the server after it has written its append-only file.
     ///
     /// # Errors
-    /// If it does not.
+    /// If it does not end within 30 s.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.server.stop(Signal::TERM).await
     }
 
-    /// Ends at once.
+    /// Kills the server with SIGKILL, as in a crash.
     ///
     /// # Errors
-    /// If it does not.
+    /// If it does not end within 30 s.
     pub async fn kill(self) -> anyhow::Result<()> {
         self.server.stop(Signal::KILL).await
     }

@@ -1,4 +1,4 @@
-//! One keep-alive connection with one request at a time.
+//! One HTTP/1.1 keep-alive connection with at most one request in flight.
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -17,16 +17,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Prepares; the first post connects.
+    /// Prepares a connection. The first request connects.
     pub(super) fn new(uri: &Uri, path: &'static str, token: &str, body: Bytes) -> anyhow::Result<Self> {
         let host = uri.host().context("the URL has no host")?;
         let authority = format!("{host}:{}", uri.port_u16().unwrap_or(80));
-        let authorization =
-            HeaderValue::from_str(&format!("Bearer {token}")).context("the token is no header value")?;
+        let authorization = HeaderValue::from_str(&format!("Bearer {token}"))
+            .context("the token contains characters that a header cannot carry")?;
         Ok(Self { authority, path, authorization, body, stream: None })
     }
 
-    /// Posts once; returns status and body of the answer.
+    /// Posts once; returns the status and the body of the response. After an error the next request connects again.
     pub(super) async fn post(&mut self) -> anyhow::Result<(u16, Bytes)> {
         let sent = self.try_post().await;
         if sent.is_err() {
@@ -35,13 +35,15 @@ impl Connection {
         sent
     }
 
-    /// The next post connects again: the answer to the last one may still come.
+    /// Drops the TCP connection after a time-out, because the late response may still arrive on it. The next request
+    /// connects again.
     pub(super) fn drop_stream(&mut self) {
         self.stream = None;
     }
 
     async fn try_post(&mut self) -> anyhow::Result<(u16, Bytes)> {
-        // Closed between two requests, as a draining server does: nothing was sent, so nothing is lost.
+        // A draining server closes the connection between two requests. Nothing was sent yet, so connecting again is
+        // safe.
         let mut stream = match self.stream.take() {
             Some(mut stream) => match stream.ready().await {
                 Ok(()) => stream,
@@ -55,10 +57,10 @@ impl Connection {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(self.body.clone()))?;
         let response = stream.send_request(request).await?;
-        let closes = response.headers().get(header::CONNECTION).is_some_and(|value| value == "close");
+        let is_closing = response.headers().get(header::CONNECTION).is_some_and(|value| value == "close");
         let status = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();
-        self.stream = (!closes).then_some(stream);
+        self.stream = (!is_closing).then_some(stream);
         Ok((status, body))
     }
 
@@ -68,7 +70,7 @@ impl Connection {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         if sender.ready().await.is_err() {
-            bail!("the connection was closed");
+            bail!("the server closed the connection");
         }
         Ok(sender)
     }

@@ -1,4 +1,4 @@
-//! What a load run measured.
+//! The results of a load run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The longest latency that is told apart, in microseconds.
-const LONGEST_US: u64 = 120_000_000;
+/// The upper bound of the latency histogram, in microseconds. Higher values are recorded as this one.
+const MAX_LATENCY_US: u64 = 120_000_000;
 
-/// What one connection saw.
+/// The results of one connection.
 pub(super) struct Tally {
     latencies: Histogram<u64>,
     events: u64,
@@ -20,7 +20,7 @@ pub(super) struct Tally {
 impl Default for Tally {
     fn default() -> Self {
         let latencies =
-            Histogram::new_with_max(LONGEST_US, 3).expect("three digits up to two minutes is a valid range");
+            Histogram::new_with_max(MAX_LATENCY_US, 3).expect("three digits up to two minutes is a valid range");
         Self { latencies, events: 0, refused: BTreeMap::new() }
     }
 }
@@ -45,28 +45,28 @@ impl Tally {
     }
 }
 
-/// What a load run measured; latencies are from when a request was due to its 202, in milliseconds.
+/// The results of a load run. A latency is the time from when a request was due to its 202, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoadReport {
-    /// Events per second that were to be sent; none: as many as possible.
+    /// The requested rate in events per second; `None` if there was no limit.
     pub offered_per_second: Option<f64>,
-    /// Events per second that were accepted.
+    /// Accepted events per second.
     pub accepted_per_second: f64,
-    /// Events that were accepted.
+    /// Number of accepted events.
     pub accepted_events: u64,
-    /// Requests that were answered 202.
+    /// Number of requests that were answered 202.
     pub accepted_requests: u64,
-    /// Half were faster.
+    /// Median latency.
     pub p50_ms: f64,
-    /// 99 of 100 were faster.
+    /// 99th percentile of the latency.
     pub p99_ms: f64,
-    /// 999 of 1000 were faster.
+    /// 99.9th percentile of the latency.
     pub p999_ms: f64,
-    /// The slowest.
+    /// Maximum latency.
     pub max_ms: f64,
-    /// All other requests, by status, or `connection` or `time-out`.
+    /// Number of all other requests, by HTTP status, `connection` (no response) or `time-out`.
     pub refused: BTreeMap<String, u64>,
-    /// How long it took.
+    /// Duration of the run, in seconds.
     pub seconds: f64,
 }
 
@@ -114,12 +114,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_adds_its_connections_up() {
+    fn report_sums_all_connections() {
         let mut tally = Tally::default();
         for milliseconds in 1..=100 {
-            let mut one = Tally::default();
-            one.accepted(Duration::from_millis(milliseconds), 2);
-            tally.add(one);
+            let mut connection = Tally::default();
+            connection.accepted(Duration::from_millis(milliseconds), 2);
+            tally.add(connection);
         }
         tally.refused("503");
         let report = LoadReport::new(tally, Some(100.0), Duration::from_secs(2));
