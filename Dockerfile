@@ -1,5 +1,5 @@
-# The image of `pulse`: one static program, with no shell beside it. `scripts/image` builds this with docker; where there
-# is none, it takes the program of the machine's own toolchain and the last stage of this file.
+# The image of `pulse`: one static program without a shell. `scripts/image` builds it with docker. Without docker, it
+# builds the program with the local toolchain and uses only the last stage of this file.
 FROM rust:1.95-bookworm AS chef
 RUN cargo install --locked cargo-chef@0.1.78 cargo-auditable@0.7.7
 WORKDIR /src

@@ -1,4 +1,4 @@
-"""The servers of a run: one PostgreSQL, one Redis, and the processes of the stack that is measured."""
+"""The servers of a benchmark run: one PostgreSQL, one Redis, and the processes of the measured stack."""
 import contextlib, os, pathlib, resource, shutil, signal, socket, subprocess, time, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -12,7 +12,7 @@ class Failed(Exception):
 
 
 class Servers:
-    """Child processes: ended by pid, newest first, and by the kernel should this process die."""
+    """Child processes. They are stopped newest first, and the kernel kills them if this process dies."""
 
     def __init__(self, folder):
         self.folder, self.running = folder, {}
@@ -43,12 +43,12 @@ class Servers:
                 child.wait()
 
     def cpu_seconds(self):
-        """What each server and its children have used so far, the load generator, and whatever else runs here."""
+        """CPU seconds used so far by each server with its children, the load generator, and the rest of the machine."""
         processes = {}
         for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 fields = path.read_text().rpartition(")")[2].split()
-                processes[int(path.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))  # own, ended children
+                processes[int(path.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))  # with ended children
         owner = {child.pid: name for name, (child, _) in self.running.items()}
         used = dict.fromkeys(self.running, 0.0)
         for pid, (_, ticks) in processes.items():
@@ -95,7 +95,7 @@ def start_datastores(servers, folder):
     installed = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     initdb = str(installed[-1]) if installed else shutil.which("initdb")
     if not initdb or not shutil.which("redis-server"):
-        raise Failed("PostgreSQL or Redis is missing: on Debian, apt-get install postgresql redis-server")
+        raise Failed("PostgreSQL or Redis is missing: on Debian, run apt-get install postgresql redis-server")
     for part in ("postgres", "redis"):
         (folder / part).mkdir(mode=0o700)
         if os.getuid() == 0:
@@ -117,7 +117,7 @@ def start_datastores(servers, folder):
 
 
 def start_reference(servers, database, redis, secret):
-    """Exactly as bench/reference/README.md says. Returns its port, and what to stop, in order."""
+    """Starts the stack as bench/reference/README.md says. Returns its port, and the roles to stop, in order."""
     cwd, port = ROOT / "bench/reference", free_port()
     env = {"DATABASE_URL": database, "REDIS_URL": redis, "JWT_SECRET": secret}
     run(VENV / "python", "schema.py", cwd=cwd, env={**os.environ, **env})
@@ -130,7 +130,7 @@ def start_reference(servers, database, redis, secret):
 
 
 def start_ours(servers, database, redis, secret):
-    """Three processes, with their default settings."""
+    """Starts three processes with default settings. Returns the port, and the roles to stop, in order."""
     port = free_port()
     env = {"PULSE_DATABASE_URL": database, "PULSE_REDIS_URL": redis, "PULSE_JWT_SECRET": secret, "PULSE_LOG": "warn"}
     run(PULSE, "migrate", env={**os.environ, **env})

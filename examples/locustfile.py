@@ -1,7 +1,7 @@
 """Load for the API: 80 % single events, 15 % batches of 20, 5 % lists.
 
     pip install locust
-    TOKEN=$(pulse token issue --user load) locust -f examples/locustfile.py --host http://localhost:8000
+    PULSE_TOKEN=$(pulse token issue --user load) locust -f examples/locustfile.py --host http://localhost:8000
 """
 
 import os
@@ -10,7 +10,7 @@ import uuid
 
 from locust import FastHttpUser, between, task
 
-TOKEN = os.environ["TOKEN"]
+PULSE_TOKEN = os.environ["PULSE_TOKEN"]
 PAGES = ["/", "/dashboard", "/pricing", "/settings"]
 
 
@@ -27,14 +27,14 @@ def event():
 class Visitor(FastHttpUser):
     wait_time = between(0.01, 0.1)
 
-    def call(self, method, path, want, name, **options):
-        headers = {"Authorization": f"Bearer {TOKEN}"}
+    def call(self, method, path, expected, name, **options):
+        headers = {"Authorization": f"Bearer {PULSE_TOKEN}"}
         if method == "POST":
             headers["Idempotency-Key"] = str(uuid.uuid4())
         with self.client.request(
             method, path, name=name, headers=headers, catch_response=True, **options
         ) as response:
-            if response.status_code == want:
+            if response.status_code == expected:
                 response.success()
             else:
                 response.failure(f"{response.status_code}: {response.text}")

@@ -1,29 +1,31 @@
 #!/usr/bin/env bash
-# The API in five calls: post an event, post a batch, wait until they are processed, list them, count what still waits.
-# Needs curl and jq. TOKEN is a token with events:write and events:read (`pulse token issue --user you`).
+# Uses the API: posts an event and a batch, waits until they are processed, lists them, and counts unprocessed events.
+# Needs curl and jq. PULSE_TOKEN is a token with events:write and events:read (`pulse token issue --user you`),
+# PULSE_URL the address of the API (http://localhost:8000).
 set -euo pipefail
-url=${URL:-http://localhost:8000}
-: "${TOKEN:?set TOKEN to a token of the API}"
+PULSE_URL=${PULSE_URL:-http://localhost:8000}
+: "${PULSE_TOKEN:?set PULSE_TOKEN to a token of the API}"
 
-# call STATUS METHOD PATH [BODY]: prints the answer; fails if its status is another one.
+# call STATUS METHOD PATH [BODY]: prints the response body; fails if the status differs.
 call() {
-    local want=$1 method=$2 path=$3 answer status
-    local options=(--silent --show-error --max-time 30 --request "$method" --header "Authorization: Bearer $TOKEN")
+    local expected=$1 method=$2 path=$3 answer status
+    local options=(--silent --show-error --max-time 30 --request "$method")
+    options+=(--header "Authorization: Bearer $PULSE_TOKEN")
     if [ $# -gt 3 ]; then
-        # With a key, sending the same request again after a lost answer stores nothing twice.
+        # With a key, a retry after a lost response stores nothing twice.
         options+=(--header 'Content-Type: application/json' --header "Idempotency-Key: $RANDOM-$RANDOM-$$" --data "$4")
     fi
-    answer=$(curl "${options[@]}" --write-out '\n%{http_code}' "$url$path")
+    answer=$(curl "${options[@]}" --write-out '\n%{http_code}' "$PULSE_URL$path")
     status=${answer##*$'\n'}
     answer=${answer%$'\n'*}
-    if [ "$status" != "$want" ]; then
-        echo "error: $method $path answered $status, not $want: $answer" >&2
+    if [ "$status" != "$expected" ]; then
+        echo "error: $method $path answered $status, not $expected: $answer" >&2
         exit 1
     fi
     printf '%s\n' "$answer"
 }
 
-# expect WHAT FILTER JSON: fails unless the filter is true of the answer.
+# expect DESCRIPTION FILTER JSON: fails unless the jq filter is true for the JSON.
 expect() {
     if ! jq --exit-status "$2" >/dev/null <<<"$3"; then
         echo "error: expected $1: $3" >&2
@@ -49,15 +51,15 @@ echo "posted a batch of $(jq .event_count <<<"$batch") as task $(jq --raw-output
 for task in $(jq --raw-output .task_id <<<"$one") $(jq --raw-output .task_id <<<"$batch"); do
     for _ in $(seq 300); do
         state=$(call 200 GET "/api/v1/tasks/$task" | jq --raw-output .state)
-        [ "$state" != processed ] || break
+        [ "$state" != completed ] || break
         sleep 0.1
     done
-    if [ "$state" != processed ]; then
-        echo "error: task $task is $state after 30 s: does a worker run?" >&2
+    if [ "$state" != completed ]; then
+        echo "error: task $task is $state after 30 s: check that a worker is running" >&2
         exit 1
     fi
 done
-echo "both tasks are processed"
+echo "both tasks are completed"
 
 list=$(call 200 GET "/api/v1/events?session_id=$session&limit=10")
 expect "four processed events, newest first" \

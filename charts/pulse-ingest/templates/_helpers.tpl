@@ -3,12 +3,12 @@
 {{- end -}}
 
 {{- define "pulse-ingest.labels" -}}
-{{- $ours := dict "app.kubernetes.io/name" "pulse-ingest" "app.kubernetes.io/instance" .Release.Name -}}
-{{- $_ := set $ours "app.kubernetes.io/part-of" "pulse" -}}
-{{- $_ := set $ours "app.kubernetes.io/version" .Chart.AppVersion -}}
-{{- $_ := set $ours "app.kubernetes.io/managed-by" .Release.Service -}}
-{{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
-{{- toYaml (merge $ours .Values.commonLabels) -}}
+{{- $labels := dict "app.kubernetes.io/name" "pulse-ingest" "app.kubernetes.io/instance" .Release.Name -}}
+{{- $_ := set $labels "app.kubernetes.io/part-of" "pulse" -}}
+{{- $_ := set $labels "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $labels "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- toYaml (merge $labels .Values.commonLabels) -}}
 {{- end -}}
 
 {{- define "pulse-ingest.databaseSecret" -}}
@@ -23,7 +23,7 @@
 {{- default (printf "%s-auth" (include "pulse-ingest.name" .)) .Values.auth.jwtSecretRef.name -}}
 {{- end -}}
 
-{{- /* Puts the second map into the first, at every depth; unlike mergeOverwrite also what is empty, false or zero. */ -}}
+{{- /* Merges the second map into the first, at every depth. Unlike mergeOverwrite, it also copies empty, false and zero values. */ -}}
 {{- define "pulse-ingest.merge" -}}
 {{- $into := index . 0 -}}
 {{- range $key, $value := index . 1 -}}
@@ -35,7 +35,7 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* The spec as it is applied. */ -}}
+{{- /* The spec of the PulseIngest. */ -}}
 {{- define "pulse-ingest.spec" -}}
 {{- $values := deepCopy .Values -}}
 {{- $image := $values.image -}}
@@ -63,7 +63,7 @@
 {{- end -}}
 {{- end -}}
 {{- include "pulse-ingest.merge" (list $spec $values.spec) -}}
-{{- /* The operator writes it: whoever applies it too would only take it away again, or be refused. */ -}}
+{{- /* The operator sets workers.replicas: applying it too would reset it, or be refused as a conflict. */ -}}
 {{- $scaling := dig "workers" "autoscaling" dict $spec -}}
 {{- if and $scaling (eq (get $scaling "mode" | default "Internal") "Internal") -}}
 {{- $_ := unset $spec.workers "replicas" -}}

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* The name of everything: the release's, and the chart's unless the release's has it already. */ -}}
+{{- /* The name of all objects: the release name, followed by the chart's name unless the release name contains it. */ -}}
 {{- define "pulse-operator.fullname" -}}
 {{- $name := include "pulse-operator.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
@@ -16,12 +16,12 @@ app.kubernetes.io/component: operator
 {{- end -}}
 
 {{- define "pulse-operator.labels" -}}
-{{- $ours := include "pulse-operator.selector" . | fromYaml -}}
-{{- $_ := set $ours "app.kubernetes.io/part-of" "pulse" -}}
-{{- $_ := set $ours "app.kubernetes.io/version" .Chart.AppVersion -}}
-{{- $_ := set $ours "app.kubernetes.io/managed-by" .Release.Service -}}
-{{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
-{{- toYaml (merge $ours .Values.commonLabels) -}}
+{{- $labels := include "pulse-operator.selector" . | fromYaml -}}
+{{- $_ := set $labels "app.kubernetes.io/part-of" "pulse" -}}
+{{- $_ := set $labels "app.kubernetes.io/version" .Chart.AppVersion -}}
+{{- $_ := set $labels "app.kubernetes.io/managed-by" .Release.Service -}}
+{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
+{{- toYaml (merge $labels .Values.commonLabels) -}}
 {{- end -}}
 
 {{- define "pulse-operator.serviceAccountName" -}}
@@ -35,12 +35,12 @@ app.kubernetes.io/component: operator
 {{- list $registry $image.repository | compact | join "/" -}}{{- $version -}}
 {{- end -}}
 
-{{- /* A JSON list, each once. */ -}}
+{{- /* All image pull Secrets, as a JSON list without duplicates. */ -}}
 {{- define "pulse-operator.pullSecrets" -}}
 {{- concat .Values.imagePullSecrets .Values.global.imagePullSecrets | uniq | toJson -}}
 {{- end -}}
 
-{{- /* `rendered`, `skipped` or nothing. */ -}}
+{{- /* `rendered`, `skipped`, or empty if the ServiceMonitor is disabled. */ -}}
 {{- define "pulse-operator.serviceMonitor" -}}
 {{- if .Values.serviceMonitor.enabled -}}
 {{- $known := .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/ServiceMonitor" -}}
@@ -48,7 +48,7 @@ app.kubernetes.io/component: operator
 {{- if or $known (eq $mode "alwaysRender") -}}
 rendered
 {{- else if eq $mode "failIfMissing" -}}
-{{- fail "serviceMonitor.enabled: this cluster knows no monitoring.coreos.com/v1 ServiceMonitor. Install the Prometheus operator first, or set serviceMonitor.renderMode to skipIfMissing" -}}
+{{- fail "serviceMonitor.enabled: this cluster does not have the CRD ServiceMonitor (monitoring.coreos.com/v1). Install the Prometheus operator first, or set serviceMonitor.renderMode to skipIfMissing" -}}
 {{- else -}}
 skipped
 {{- end -}}

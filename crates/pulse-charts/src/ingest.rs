@@ -1,4 +1,4 @@
-//! The values of `charts/pulse-ingest`: the object's spec, with defaults for what has to be named.
+//! The values of `charts/pulse-ingest`: the spec of a `PulseIngest`, with defaults for its required fields.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use serde::Serialize;
 
 use crate::values::{Global, Image, Object, PullSecret};
 
-/// Values of an ingest's chart.
+/// Values of the chart pulse-ingest.
 #[derive(JsonSchema, Serialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Values {
     global: Global,
-    /// Read by a parent chart alone, as the condition of this one.
+    /// Condition of this chart in a parent chart. Not used otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     enabled: Option<bool>,
-    /// The name of the `PulseIngest`, instead of the release's.
+    /// Name of the `PulseIngest`. Defaults to the release name.
     name_override: String,
-    /// Labels of everything.
+    /// Labels added to all objects.
     common_labels: BTreeMap<String, String>,
-    /// The image of every role.
+    /// Image of all roles.
     image: Image,
-    /// Secrets that let nodes pull it.
+    /// Image pull Secrets of all pods.
     image_pull_secrets: Vec<PullSecret>,
     database: Database,
     redis: Redis,
@@ -30,24 +30,24 @@ pub(crate) struct Values {
     /// The HTTP API.
     #[schemars(with = "ApiSpec")]
     api: Object,
-    /// What processes events. Without autoscaling, `replicas` says how many; with it, `autoscaling` does.
+    /// The workers, which process events. `replicas` is their number without autoscaling.
     #[schemars(with = "WorkersSpec")]
     workers: Object,
-    /// What sweeps, retries and makes partitions.
+    /// The scheduler, which requeues tasks and creates partitions.
     #[schemars(with = "SchedulerSpec")]
     scheduler: Object,
-    /// How a task is tried.
+    /// Time-out and retries of tasks.
     #[schemars(with = "TasksSpec")]
     tasks: Object,
-    /// How the schema changes.
+    /// Migrations of the database schema.
     #[schemars(with = "MigrationsSpec")]
     migrations: Object,
-    /// Look, but change nothing but the status.
+    /// Pause reconciliation: the operator updates the status and changes nothing else.
     paused: bool,
     /// Scale every role to zero and keep everything else.
     stopped: bool,
-    /// More of the object's spec, which wins over everything above. The API server alone checks it: Helm 4 tells a
-    /// misspelt field, Helm 3 lets it get lost.
+    /// Additional fields of the object's spec. Overrides all values above. Only the API server validates it: Helm 4
+    /// reports a misspelt field, Helm 3 drops it without a message.
     spec: Object,
     ingress: Ingress,
     dev_datastores: DevDatastores,
@@ -57,12 +57,12 @@ pub(crate) struct Values {
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Database {
-    /// Where its URL is.
+    /// Secret with the URL of PostgreSQL.
     url_secret_ref: SecretRef,
-    /// Where the CA of its certificate is, in PEM: CloudNativePG's is `<cluster>-ca`.
+    /// Secret with the CA of the server's certificate, in PEM. CloudNativePG's Secret is `<cluster>-ca`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ca_secret_ref: Option<CaSecretRef>,
-    /// The most connections that all roles together may open. The workers' number is limited by it.
+    /// Maximum number of connections that all roles together may open. It limits the number of workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 10000))]
     max_connections_total: Option<u32>,
@@ -78,9 +78,10 @@ impl Default for Database {
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Redis {
-    /// Where its URL is.
+    /// Secret with the URL of Redis.
     url_secret_ref: SecretRef,
-    /// Where the CA of its certificate is, in PEM, if it is none that the image knows. The URL is `rediss://` then.
+    /// Secret with the CA of the server's certificate, in PEM, if the image does not trust it already. The URL must be
+    /// `rediss://`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ca_secret_ref: Option<CaSecretRef>,
 }
@@ -91,22 +92,22 @@ impl Default for Redis {
     }
 }
 
-/// Who may call the API.
+/// Authentication of API clients.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Auth {
-    /// Where the secret of HS256 tokens is, at least 32 bytes. Not used with a `publicKeySecretRef`.
+    /// Secret with the HS256 signing secret, at least 32 bytes. Not used with `publicKeySecretRef`.
     jwt_secret_ref: SecretRef,
-    /// Where the public key of RS256, ES256 or EdDSA tokens is, in PEM.
+    /// Secret with the public key of RS256, ES256 or EdDSA tokens, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key_secret_ref: Option<SecretKey>,
-    /// The `iss` that tokens must have.
+    /// Required `iss` claim of tokens. Not checked if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     issuer: Option<String>,
-    /// The `aud` that tokens must have.
+    /// Required `aud` claim of tokens. Not checked if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     audience: Option<String>,
-    /// Create a user at its first request.
+    /// Create users on their first request.
     auto_provision: bool,
 }
 
@@ -122,13 +123,13 @@ impl Default for Auth {
     }
 }
 
-/// A key of a Secret of the release's namespace.
+/// Reference to a key of a Secret in the release's namespace.
 #[derive(JsonSchema, Serialize, Default)]
 #[serde(default)]
 struct SecretRef {
-    /// The Secret; `<name>-database`, `<name>-redis` or `<name>-auth` if empty.
+    /// Name of the Secret. Defaults to `<name>-database`, `<name>-redis` or `<name>-auth`.
     name: String,
-    /// The key in it.
+    /// Key in the Secret.
     #[schemars(length(min = 1))]
     key: String,
 }
@@ -139,48 +140,48 @@ impl SecretRef {
     }
 }
 
-/// A CA in a Secret of the release's namespace.
+/// Reference to a CA in a Secret in the release's namespace.
 #[derive(JsonSchema, Serialize)]
 struct CaSecretRef {
-    /// The Secret.
+    /// Name of the Secret.
     #[schemars(length(min = 1))]
     name: String,
-    /// The key in it; `ca.crt` if absent.
+    /// Key in the Secret. Defaults to `ca.crt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     key: Option<String>,
 }
 
-/// The API at a name of its own, through an ingress controller.
+/// Ingress for the API.
 #[derive(JsonSchema, Serialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Ingress {
-    /// Make an Ingress.
+    /// Create an Ingress.
     enabled: bool,
-    /// Whose it is; the cluster's default class if empty.
+    /// Ingress class. Defaults to the cluster's default class.
     class_name: String,
-    /// Its annotations.
+    /// Annotations of the Ingress.
     annotations: BTreeMap<String, String>,
-    /// The names that lead to the API; every name if empty.
+    /// Host names of the API. Empty matches all host names.
     hosts: Vec<String>,
-    /// Certificates, as an Ingress names them.
+    /// TLS settings, in the format of an Ingress.
     tls: Vec<Object>,
 }
 
-/// PostgreSQL and Redis to try things out: one pod each, without backup and without TLS. For production, have somebody
-/// who runs databases make them.
+/// PostgreSQL and Redis for evaluation: one pod each, without backup and without TLS. Not for production: use an
+/// operator or a managed service there.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 struct DevDatastores {
-    /// Make them, and the three Secrets that `database`, `redis` and `auth` name.
+    /// Create both, and the three Secrets that `database`, `redis` and `auth` refer to.
     enabled: bool,
-    /// The password of both, yours to choose. The database keeps its first one.
+    /// Password of both; required. A later change does not change the password of an existing PostgreSQL volume.
     password: String,
-    /// The secret of HS256 tokens, yours to choose, at least 32 bytes.
+    /// HS256 signing secret of tokens, at least 32 bytes; required.
     jwt_secret: String,
-    /// How large their volumes are, such as `1Gi`; without it, the data goes with the pods.
+    /// Size of each volume, such as `1Gi`. If empty, the data is lost with the pods.
     storage_size: String,
-    /// The class of their volumes; the cluster's default if empty.
+    /// Storage class of the volumes. Defaults to the cluster's default class.
     storage_class_name: String,
     /// PostgreSQL.
     postgres: Datastore,
@@ -202,16 +203,16 @@ impl Default for DevDatastores {
     }
 }
 
-/// One of them.
+/// One of the two datastores.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Datastore {
-    /// Its image: the official one, or one that is configured in the same way.
+    /// Image: the official one, or one with the same configuration.
     image: DatastoreImage,
-    /// The user and group that the image runs as.
+    /// User and group id that the image runs as.
     #[schemars(range(min = 1))]
     run_as_user: u32,
-    /// What its pod may use.
+    /// Resource requests and limits of the pod.
     resources: Object,
 }
 
@@ -237,14 +238,14 @@ impl Datastore {
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DatastoreImage {
-    /// Where it is.
+    /// Registry of the image. Empty leaves it out of the image name.
     registry: String,
-    /// Its name there.
+    /// Repository of the image.
     #[schemars(length(min = 1))]
     repository: String,
-    /// Its tag.
+    /// Tag of the image.
     #[schemars(length(min = 1))]
     tag: String,
-    /// When the node pulls it.
+    /// Pull policy of the image: `Always`, `IfNotPresent` or `Never`.
     pull_policy: PullPolicy,
 }

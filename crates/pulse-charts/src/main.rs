@@ -1,7 +1,8 @@
-//! Writes what is generated of `charts/` and `manifests/`, below the folder that its argument names: the CRD and the
-//! operator's rights from the operator's own types, and everything about a chart's values from one Rust struct each.
+//! Writes the generated files of `charts/` and `manifests/` below the folder given as argument. The CRD and the RBAC
+//! rules come from the operator's types, and the values of each chart with their schema and documentation from one Rust
+//! struct.
 //!
-//! Never part of `pulse`; `scripts/manifests` runs it.
+//! Not part of `pulse`; `scripts/manifests` runs it.
 
 mod crd;
 mod ingest;
@@ -25,15 +26,16 @@ fn main() -> anyhow::Result<()> {
     chart(&root.join("charts/pulse-ingest"), &Values::of::<ingest::Values>()?)
 }
 
-/// The version, which is the workspace's, and the values of a chart, as Helm reads them, as Helm checks them, and as people read them.
+/// Writes the version of the workspace into a chart's `Chart.yaml`, and the chart's values as `values.yaml`, as schema
+/// and as the table of its README.
 fn chart(folder: &Path, values: &Values) -> anyhow::Result<()> {
     write(&folder.join("values.yaml"), &values.yaml()?)?;
     write(&folder.join("values.schema.json"), &values.schema()?)?;
-    rewrite(&folder.join("Chart.yaml"), |chart| Ok(versioned(chart)))?;
+    rewrite(&folder.join("Chart.yaml"), |chart| Ok(with_version(chart)))?;
     rewrite(&folder.join("README.md"), |readme| values.readme(readme))
 }
 
-fn versioned(chart: &str) -> String {
+fn with_version(chart: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let lines = chart.lines().map(|line| match line.split_once(": ") {
         Some((key @ ("version" | "appVersion"), _)) => format!("{key}: {version}\n"),
@@ -42,9 +44,9 @@ fn versioned(chart: &str) -> String {
     lines.collect()
 }
 
-fn rewrite(path: &Path, with: impl FnOnce(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
+fn rewrite(path: &Path, change: impl FnOnce(&str) -> anyhow::Result<String>) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    write(path, &with(&text).with_context(|| path.display().to_string())?)
+    write(path, &change(&text).with_context(|| path.display().to_string())?)
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

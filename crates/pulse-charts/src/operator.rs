@@ -7,49 +7,49 @@ use serde::Serialize;
 
 use crate::values::{Global, Image, Object, PullSecret};
 
-/// Values of the operator's chart.
+/// Values of the chart pulse-operator.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Values {
     global: Global,
-    /// Read by a parent chart alone, as the condition of this one.
+    /// Condition of this chart in a parent chart. Not used otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     enabled: Option<bool>,
-    /// In names, instead of the chart's name.
+    /// Replaces the chart's name in the names of objects.
     name_override: String,
-    /// The name of everything, instead of one made of the release's name.
+    /// Name of all objects. Defaults to a name derived from the release name.
     fullname_override: String,
-    /// Labels of everything.
+    /// Labels added to all objects.
     common_labels: BTreeMap<String, String>,
-    /// The operator's image. A `PulseIngest` names its own.
+    /// Image of the operator. A `PulseIngest` has a separate image in its spec.
     image: Image,
-    /// Secrets that let nodes pull images: of the operator here, and of the same names for every pod that it makes, in
-    /// that pod's namespace.
+    /// Image pull Secrets of the operator, and of all pods that it creates. Each namespace needs Secrets with these
+    /// names.
     image_pull_secrets: Vec<PullSecret>,
     crds: Crds,
     watch: Watch,
     rbac: Rbac,
     service_account: ServiceAccount,
-    /// How many operators there are. One works, the others wait for its Lease.
+    /// Number of operator pods. One of them is the leader, the others are on standby.
     #[schemars(range(min = 1))]
     replica_count: u32,
-    /// What each operator may use.
+    /// Resource requests and limits of each pod.
     resources: Object,
-    /// Labels of its pods.
+    /// Labels added to the pods.
     pod_labels: BTreeMap<String, String>,
-    /// Annotations of its pods.
+    /// Annotations added to the pods.
     pod_annotations: BTreeMap<String, String>,
-    /// The nodes that its pods may run on.
+    /// Node selector of the pods.
     node_selector: BTreeMap<String, String>,
-    /// Taints that its pods tolerate.
+    /// Tolerations of the pods.
     tolerations: Vec<Object>,
-    /// Where its pods go.
+    /// Affinity of the pods.
     affinity: Object,
-    /// How its pods are spread.
+    /// Topology spread constraints of the pods.
     topology_spread_constraints: Vec<Object>,
-    /// Their priority class.
+    /// Priority class of the pods.
     priority_class_name: String,
-    /// More variables: the flags of `pulse operator` have one each, see OPERATIONS.md.
+    /// Additional environment variables. Each flag of `pulse operator` has one, see OPERATIONS.md.
     extra_env: Vec<Object>,
     pod_disruption_budget: PodDisruptionBudget,
     service_monitor: ServiceMonitor,
@@ -96,19 +96,19 @@ impl Default for Values {
     }
 }
 
-/// The definition of `PulseIngest`.
+/// CustomResourceDefinition of `PulseIngest`.
 #[derive(JsonSchema, Serialize)]
 struct Crds {
-    /// Install it, and upgrade it with the chart.
+    /// Install the CRD, and upgrade it with the chart.
     enabled: bool,
-    /// Keep it when the chart is uninstalled: without it, every `PulseIngest` would go too.
+    /// Keep the CRD when the chart is uninstalled. Deleting the CRD deletes every `PulseIngest`.
     keep: bool,
 }
 
-/// Where the operator looks.
+/// Namespaces that the operator watches.
 #[derive(JsonSchema, Serialize)]
 struct Watch {
-    /// `cluster`: every namespace. `namespace`: the release's alone, without any ClusterRole.
+    /// `cluster` watches all namespaces. `namespace` watches only the release's namespace and needs no ClusterRole.
     scope: Scope,
 }
 
@@ -120,48 +120,50 @@ enum Scope {
     Namespace,
 }
 
-/// Rights.
+/// RBAC objects.
 #[derive(JsonSchema, Serialize)]
 struct Rbac {
-    /// Make the operator's roles and bind them. Otherwise somebody else gives its service account the same rights.
+    /// Create the roles of the operator and their bindings. If false, grant the same rights to its service account.
     create: bool,
-    /// Let those who have the roles view, edit or admin use `PulseIngest` as well. Only with scope `cluster`.
+    /// Aggregate rights on `PulseIngest` to the ClusterRoles view, edit and admin. Only with `watch.scope` `cluster`.
     aggregate: bool,
 }
 
-/// The operator's service account.
+/// Service account of the operator.
 #[derive(JsonSchema, Serialize)]
 struct ServiceAccount {
-    /// Make it.
+    /// Create the service account.
     create: bool,
-    /// Its name; made of the release's name if empty, and `default` if it is not made.
+    /// Name of the service account. Defaults to a name derived from the release name, or to `default` if it is not
+    /// created.
     name: String,
-    /// Its annotations.
+    /// Annotations of the service account.
     annotations: BTreeMap<String, String>,
 }
 
-/// How many operators may be evicted at once. Only with more than one.
+/// PodDisruptionBudget of the operator. Only created if `replicaCount` is more than 1.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PodDisruptionBudget {
-    /// Make it.
+    /// Create a PodDisruptionBudget.
     enabled: bool,
-    /// The most that may be away.
+    /// Maximum number of pods that may be unavailable during a disruption.
     #[schemars(range(min = 1))]
     max_unavailable: u32,
 }
 
-/// For the Prometheus operator.
+/// ServiceMonitor for the Prometheus operator.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ServiceMonitor {
-    /// Make it.
+    /// Create a ServiceMonitor.
     enabled: bool,
-    /// What happens where the cluster does not know ServiceMonitors.
+    /// Behaviour if the cluster has no ServiceMonitor CRD: `skipIfMissing` leaves the object out, `failIfMissing` fails
+    /// the release, `alwaysRender` renders it without a check.
     render_mode: RenderMode,
-    /// Between two scrapes.
+    /// Time between two scrapes.
     interval: String,
-    /// More labels, by which Prometheus finds it.
+    /// Additional labels, for the selector of Prometheus.
     labels: BTreeMap<String, String>,
 }
 
@@ -175,14 +177,16 @@ enum RenderMode {
     AlwaysRender,
 }
 
-/// Who may reach the operator, which only serves probes and metrics.
+/// NetworkPolicy of the operator, which serves only probes and metrics.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NetworkPolicy {
-    /// Make it.
+    /// Create a NetworkPolicy.
     enabled: bool,
-    /// Peers that may read the metrics; nobody if empty. Probes come from the node.
+    /// Peers that may read the metrics, in the format of a NetworkPolicy. Empty allows no peer. The kubelet's probes
+    /// are not affected.
     metrics_from: Vec<Object>,
-    /// Rules for what the operator may reach: the API server, DNS and every Redis. No limits if empty.
+    /// Egress rules, in the format of a NetworkPolicy. They must allow the API server, DNS and every Redis. Empty does
+    /// not restrict egress.
     egress: Vec<Object>,
 }

@@ -1,7 +1,8 @@
-//! One connection that reconnects when it is used next.
+//! A connection to Redis that reconnects on its next use.
 //!
-//! Everybody who talks to Redis has a connection of its own, because a blocking read on a shared connection makes all others
-//! wait. A command that fails drops the connection: after a time-out an old answer could be taken for a new one.
+//! Each user of Redis has a separate connection, because a blocking read on a shared connection makes all other
+//! commands wait. A failed command closes the connection: after a time-out, a late answer could be taken for the answer
+//! to the next command.
 
 use std::time::Duration;
 
@@ -13,21 +14,21 @@ use crate::error::QueueError;
 use crate::keys::Keys;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// For an answer that nobody waits for in the server.
+/// Time-out of a command that does not block in the server.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How to reach Redis.
+/// Connection settings of Redis.
 #[derive(Clone)]
 pub struct QueueConfig {
     /// `redis://…`, `rediss://…` for TLS, or `unix://…`; may hold a password, so it is never logged.
     pub url: String,
-    /// Whom to believe instead of the system's roots.
+    /// The CAs to trust instead of the system's roots.
     pub ca: Option<CaBundle>,
-    /// The instance that the keys belong to, `<namespace>/<name>`.
+    /// The instance whose keys are used, `<namespace>/<name>`.
     pub instance: String,
 }
 
-/// Redis, the bell. Cheap to clone.
+/// A client for the stream and the gauges of one instance. Cheap to clone; holds no connection.
 #[derive(Clone)]
 pub struct Queue {
     client: Client,
@@ -35,12 +36,13 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Prepares to connect; the first command does.
+    /// Checks the settings; the first command connects.
     ///
     /// # Errors
-    /// [`QueueError::Config`] or [`QueueError::Tls`]. An absent server is not an error here.
+    /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
+    /// an error here.
     pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
-        let client = open(&config.url, config.ca.as_ref())?;
+        let client = open_client(&config.url, config.ca.as_ref())?;
         Ok(Self { client, keys: Keys::new(&config.instance) })
     }
 
@@ -48,17 +50,17 @@ impl Queue {
         Connection::new(self.client.clone())
     }
 
-    /// Whether Redis answers.
+    /// Sends `PING` on a new connection.
     ///
     /// # Errors
-    /// [`QueueError`] if it does not.
+    /// [`QueueError`] if Redis cannot be reached, or does not answer in time.
     pub async fn ping(&self) -> Result<(), QueueError> {
         self.connection().query::<String>(&redis::cmd("PING"), ANSWER_TIMEOUT).await.map(drop)
     }
 }
 
 impl Queue {
-    /// Whether its connections are encrypted.
+    /// Encryption of the connections, as the URL asks for it.
     pub fn encryption(&self) -> Encryption {
         match self.client.get_connection_info().addr() {
             ConnectionAddr::TcpTls { .. } => Encryption::Verified,
@@ -68,18 +70,20 @@ impl Queue {
     }
 }
 
-/// A client of a URL, which says whether there is TLS.
-pub(crate) fn open(url: &str, ca: Option<&CaBundle>) -> Result<Client, QueueError> {
+/// A client for a URL, whose scheme decides about TLS.
+pub(crate) fn open_client(url: &str, ca: Option<&CaBundle>) -> Result<Client, QueueError> {
     let client = Client::open(url).map_err(QueueError::Config)?;
     match (client.get_connection_info().addr(), ca) {
         (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
-            Err(QueueError::Tls("#insecure is not supported: give the certificate of its CA as CA file"))
+            Err(QueueError::Tls("#insecure is not supported: give the certificate of the server's CA as CA file"))
         }
         (ConnectionAddr::TcpTls { .. }, Some(ca)) => {
             let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.pem().to_vec()) };
             Client::build_with_tls(url, certificates).map_err(QueueError::Config)
         }
-        (_, Some(_)) => Err(QueueError::Tls("a CA is given, and it asks for no TLS: write rediss://, or leave it out")),
+        (_, Some(_)) => Err(QueueError::Tls(
+            "a CA is given, but the URL does not ask for TLS: write rediss://, or leave the CA out",
+        )),
         (_, None) => Ok(client),
     }
 }
@@ -94,7 +98,7 @@ impl Connection {
         Self { client, connection: None }
     }
 
-    /// Whether the next command connects first.
+    /// Returns true if the next command has to connect first.
     pub(crate) fn is_fresh(&self) -> bool {
         self.connection.is_none()
     }
@@ -119,7 +123,8 @@ impl Connection {
         timeout: Duration,
         work: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, redis::RedisError>,
     ) -> Result<T, QueueError> {
-        // Taken out, so that a dropped future drops the connection with the answer that is still to come.
+        // Taken out, so that a cancelled future closes the connection, and with it the answer that is still
+        // outstanding.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
@@ -135,7 +140,7 @@ impl Connection {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, QueueError> {
-        // The library's own time-out would end every blocking read after half a second; ours is around each command.
+        // The library's time-out would end every blocking read after half a second; `run` has one for each command.
         let config =
             AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECT_TIMEOUT));
         let connecting = self.client.get_multiplexed_async_connection_with_config(&config);

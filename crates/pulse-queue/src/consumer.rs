@@ -1,4 +1,4 @@
-//! Reading deliveries, and acknowledging them.
+//! Reads deliveries from the stream and acknowledges them.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use crate::connection::{ANSWER_TIMEOUT, Connection, Queue};
 use crate::error::QueueError;
 use crate::keys::{GROUP, Keys};
 
-/// A task id as it was read from Redis.
+/// A stream entry, as read by a consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The entry, to be acknowledged.
+    /// The entry's id in the stream, for the acknowledgement.
     pub entry_id: String,
-    /// The task.
+    /// The task that the entry names.
     pub task_id: Uuid,
 }
 
-/// Reads deliveries, on a connection of its own.
+/// Reads deliveries, on a separate connection.
 pub struct Consumer {
     connection: Connection,
     keys: Keys,
@@ -27,8 +27,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// `name` is unique to this start of the process, and never used again: a consumer that comes back under an old
-    /// name hides the death of the former.
+    /// Creates a consumer. `name` must be unique to this start of the process: a process that reuses a name
+    /// hides that the former consumer died.
     pub fn new(queue: &Queue, name: String) -> Self {
         let acknowledger = Acknowledger::new(queue, name.clone());
         Self { connection: queue.connection(), keys: queue.keys.clone(), name, acknowledger }
@@ -36,11 +36,11 @@ impl Consumer {
 
     /// Waits up to `block` for deliveries, and returns at most `count` of them.
     ///
-    /// After a reconnect it first returns what was delivered to us and may not have arrived. A group that is gone is
-    /// created anew, from the first entry.
+    /// After a reconnect it first returns this consumer's pending entries, whose delivery may not have arrived. A
+    /// missing group is created from the first entry of the stream.
     ///
     /// # Errors
-    /// [`QueueError`], after which the caller may simply call again, or turn to PostgreSQL.
+    /// [`QueueError`] if Redis fails. The caller may call again, or poll PostgreSQL.
     pub async fn read(&mut self, count: usize, block: Duration) -> Result<Vec<Delivery>, QueueError> {
         if self.connection.is_fresh() {
             let pending = self.read_from("0", count, None).await?;
@@ -72,17 +72,17 @@ impl Consumer {
             other => other?,
         };
         let entries = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
-        let (good, bad): (Vec<_>, Vec<_>) = entries.map(parse).partition(Result::is_ok);
-        let bad: Vec<String> = bad.into_iter().filter_map(Result::err).collect();
-        if !bad.is_empty() {
-            tracing::warn!(entries = ?bad, "removed entries that hold no task id");
-            self.acknowledger.acknowledge(&bad).await?;
+        let (valid, invalid): (Vec<_>, Vec<_>) = entries.map(parse).partition(Result::is_ok);
+        let invalid: Vec<String> = invalid.into_iter().filter_map(Result::err).collect();
+        if !invalid.is_empty() {
+            tracing::warn!(entries = ?invalid, "removed stream entries without a task id");
+            self.acknowledger.acknowledge(&invalid).await?;
         }
-        Ok(good.into_iter().filter_map(Result::ok).collect())
+        Ok(valid.into_iter().filter_map(Result::ok).collect())
     }
 }
 
-/// The entry's task id, or the entry's id if it holds none. A pending entry that was deleted has no fields left.
+/// The delivery, or the entry's id if the entry has no task id. A pending entry that was deleted has no fields.
 fn parse(entry: StreamId) -> Result<Delivery, String> {
     let task_id = entry.get::<String>("task_id").and_then(|text| Uuid::parse_str(&text).ok());
     match task_id {
@@ -91,7 +91,7 @@ fn parse(entry: StreamId) -> Result<Delivery, String> {
     }
 }
 
-/// Creates the stream and its group, from the first entry; not an error if somebody was faster.
+/// Creates the stream and its group, which reads from the first entry. An existing group is not an error.
 pub(crate) async fn create_group(connection: &mut Connection, keys: &Keys) -> Result<(), QueueError> {
     let mut command = redis::cmd("XGROUP");
     command.arg("CREATE").arg(&keys.tasks).arg(GROUP).arg("0").arg("MKSTREAM");
@@ -103,7 +103,7 @@ pub(crate) async fn create_group(connection: &mut Connection, keys: &Keys) -> Re
     Ok(())
 }
 
-/// Acknowledges deliveries, on a connection of its own.
+/// Acknowledges deliveries, on a separate connection.
 pub struct Acknowledger {
     connection: Connection,
     keys: Keys,
@@ -111,15 +111,15 @@ pub struct Acknowledger {
 }
 
 impl Acknowledger {
-    /// For the consumer with this name.
+    /// Creates an acknowledger for the consumer with this name.
     pub fn new(queue: &Queue, name: String) -> Self {
         Self { connection: queue.connection(), keys: queue.keys.clone(), name }
     }
 
-    /// Acknowledges and deletes entries, together. After the commit in PostgreSQL, never before.
+    /// Acknowledges and deletes entries in one transaction. Call it only after the commit in PostgreSQL.
     ///
     /// # Errors
-    /// [`QueueError`]; the entries stay pending and are removed later, after they were found settled.
+    /// [`QueueError`] if Redis fails. The entries stay pending, and the scheduler removes them once they are stale.
     pub async fn acknowledge(&mut self, entry_ids: &[String]) -> Result<(), QueueError> {
         if entry_ids.is_empty() {
             return Ok(());
@@ -131,10 +131,10 @@ impl Acknowledger {
         self.connection.query_pipeline(&pipeline).await
     }
 
-    /// Tells Redis that we are still at work on these entries: their idle time starts again, so nobody takes them over.
+    /// Resets the idle time of entries whose tasks are still running, so that they are not removed as stale.
     ///
     /// # Errors
-    /// [`QueueError`].
+    /// [`QueueError`] if Redis fails; the next call makes up for it.
     pub async fn touch(&mut self, entry_ids: &[String]) -> Result<(), QueueError> {
         if entry_ids.is_empty() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! How long the queue is: what Redis knows, and what the scheduler tells it from PostgreSQL. All figures count tasks.
+//! The depth of the stream, read from Redis, and the gauges that the scheduler reads from PostgreSQL and publishes in
+//! Redis. All figures count tasks.
 
 use redis::streams::StreamInfoGroupsReply;
 
@@ -6,44 +7,47 @@ use crate::connection::{ANSWER_TIMEOUT, Queue};
 use crate::error::QueueError;
 use crate::keys::GROUP;
 
-/// What Redis knows of the stream.
+/// Depth of the stream, as Redis reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Depth {
-    /// Entries in the stream, delivered or not.
+    /// Number of entries in the stream, delivered or not.
     pub length: u64,
-    /// Delivered and not acknowledged.
+    /// Number of entries delivered and not acknowledged.
     pub in_flight: u64,
-    /// The newest entry that was delivered was added at this time, in milliseconds by Redis' clock; 0 for none.
+    /// Time at which the newest delivered entry was added, in milliseconds since 1970 by Redis' clock; 0 if none was
+    /// delivered.
     pub delivered_until_ms: i64,
-    /// Redis' clock, in milliseconds since 1970.
+    /// Time of the reading by Redis' clock, in milliseconds since 1970.
     pub redis_now_ms: i64,
 }
 
 impl Depth {
-    /// Not delivered yet.
+    /// Number of entries not delivered yet.
     pub fn undelivered(&self) -> u64 {
         self.length.saturating_sub(self.in_flight)
     }
 }
 
-/// What only PostgreSQL knows; published by the scheduler, read by the operator.
+/// Figures from PostgreSQL, published by the scheduler and read by the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gauges {
-    /// When it was read, in milliseconds since 1970 by PostgreSQL's clock. Older than 10 s is *unknown*, never zero.
+    /// Time of the reading, in milliseconds since 1970 by PostgreSQL's clock. Gauges older than 10 s are *unknown*,
+    /// never zero.
     pub at_ms: i64,
-    /// Every unsettled task.
+    /// Number of unsettled tasks.
     pub unsettled: i64,
-    /// Due, and not in the stream.
+    /// Number of tasks that are due and not in the stream.
     pub due_not_enqueued: i64,
-    /// Milliseconds until the next retry is due; −1 if none waits.
+    /// Milliseconds until the next retry is due; −1 if no retry waits.
     pub next_due_ms: i64,
     /// Age of the oldest unsettled task, in milliseconds.
     pub oldest_age_ms: i64,
-    /// Tasks accepted, ever.
+    /// Total number of tasks accepted.
     pub accepted_total: i64,
-    /// Tasks that workers finished or buried, ever.
+    /// Total number of tasks that workers completed or dead-lettered.
     pub settled_total: i64,
-    /// Time of fully busy workers, ever, in milliseconds: `settled_total` divided by it is what one of them can do.
+    /// Total time of fully busy workers, in milliseconds. `settled_total` divided by it is the throughput of one such
+    /// worker.
     pub busy_worker_ms: i64,
 }
 
@@ -51,7 +55,7 @@ impl Queue {
     /// Reads the stream's depth; all zeros for a stream or group that does not exist yet.
     ///
     /// # Errors
-    /// [`QueueError`]: the depth is unknown, which is not zero.
+    /// [`QueueError`] if Redis fails: the depth is then unknown, not zero.
     pub async fn depth(&self) -> Result<Depth, QueueError> {
         let mut connection = self.connection();
         let mut pipeline = redis::pipe();
@@ -73,10 +77,10 @@ impl Queue {
         Ok(depth)
     }
 
-    /// Publishes what only PostgreSQL knows.
+    /// Replaces the published gauges.
     ///
     /// # Errors
-    /// [`QueueError`].
+    /// [`QueueError`] if Redis fails. The former gauges stay, and are unknown once they are older than 10 s.
     pub async fn publish_gauges(&self, gauges: &Gauges) -> Result<(), QueueError> {
         let Gauges {
             at_ms,
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_id_tells_its_time() {
+    fn entry_id_contains_its_time() {
         assert_eq!(milliseconds("1700000000123-4"), 1_700_000_000_123);
         assert_eq!(milliseconds("0-0"), 0);
     }

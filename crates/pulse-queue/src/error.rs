@@ -1,33 +1,34 @@
-//! What a caller can do about a failed command.
+//! The error of a failed command, by what the caller can do about it.
 
 use redis::RedisError;
 
-/// A failed command, by what the caller does next.
+/// Error of a command, by what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// The URL cannot be used.
+    /// The URL cannot be parsed.
     #[error("the Redis URL is not valid: expected redis://HOST:PORT/DB, rediss://… for TLS, or unix:///PATH")]
     Config(#[source] RedisError),
-    /// The URL and the CA beside it do not fit together, or ask for what there is not.
+    /// The URL and the CA contradict each other, or the URL asks for something unsupported.
     #[error("the Redis URL cannot be used: {0}")]
     Tls(&'static str),
-    /// Redis is away, too slow, out of memory, loading or read-only: go on without it, and try again later.
+    /// Redis is unreachable, out of memory, loading or read-only: continue without it, and try again later.
     #[error("Redis is unavailable{}", about_tls(.0))]
     Unavailable(#[source] RedisError),
-    /// Redis did not answer in time.
+    /// Redis did not answer within the command's time-out: continue without it, and try again later.
     #[error("Redis did not answer in time")]
     TimedOut,
-    /// The same while connecting with TLS: a Redis that speaks none waits for a line that never ends.
-    #[error("Redis did not finish the TLS handshake in time: if it runs, this is not its TLS port")]
+    /// Connecting with TLS took too long: a Redis without TLS waits for a line that never ends.
+    #[error("Redis did not finish the TLS handshake in time: if Redis is running, this is not its TLS port")]
     Handshake,
-    /// The stream or its group is gone, with all data, after a restart or a failover: create it and go on.
-    #[error("the consumer group is gone")]
+    /// The stream or its group does not exist, because Redis lost its data in a restart or a failover: create the
+    /// group.
+    #[error("the consumer group does not exist")]
     NoGroup,
 }
 
-/// What to do, if it is TLS that failed.
+/// A suffix that says what to do, if the TLS handshake failed.
 fn about_tls(error: &RedisError) -> String {
-    pulse_tls::explain(error).map(|told| format!(": {told}")).unwrap_or_default()
+    pulse_tls::explain(error).map(|advice| format!(": {advice}")).unwrap_or_default()
 }
 
 impl From<RedisError> for QueueError {
@@ -40,7 +41,7 @@ impl From<RedisError> for QueueError {
 }
 
 impl QueueError {
-    /// Whether the connection may be in the middle of something, or gone.
+    /// Returns true if the connection may be broken, or may still receive the answer to this command.
     pub(crate) fn breaks_connection(&self) -> bool {
         !matches!(self, Self::NoGroup)
     }

@@ -1,8 +1,8 @@
-//! Every key in Redis, built in one place.
+//! The keys in Redis.
 //!
-//! One hash tag per instance, `pulse:{<instance>}:…`, so that all of them live in one slot of a Redis Cluster.
+//! The keys of one instance share a hash tag, `pulse:{<instance>}:…`, so that they are in one slot of a Redis Cluster.
 
-/// The consumer group: all workers.
+/// The consumer group that all workers of an instance belong to.
 pub(crate) const GROUP: &str = "workers";
 
 /// The keys of one instance.
@@ -10,7 +10,7 @@ pub(crate) const GROUP: &str = "workers";
 pub(crate) struct Keys {
     /// The stream of task ids.
     pub(crate) tasks: String,
-    /// The hash of what only PostgreSQL knows about the backlog.
+    /// The hash of the published gauges.
     pub(crate) gauges: String,
 }
 
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_keys_of_an_ingest_share_its_hash_tag() {
+    fn keys_of_one_instance_share_a_hash_tag() {
         let keys = Keys::new("shop/main");
         assert_eq!(
             (keys.tasks.as_str(), keys.gauges.as_str()),

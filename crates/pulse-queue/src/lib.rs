@@ -1,12 +1,14 @@
-//! Redis, the bell: it tells workers quickly which tasks are owed. It may lose everything, and nothing is lost.
+//! Redis Streams as a wake-up channel: a stream entry names a task that a worker can claim in PostgreSQL.
+//!
+//! PostgreSQL stays the source of truth. Redis may lose all its data without any task being lost.
 //!
 //! Redis Streams in brief: `XADD` appends an entry; a *consumer group* delivers each entry to one of its consumers
-//! (`XREADGROUP`) and keeps it *pending* until it is acknowledged (`XACK`). We acknowledge and delete (`XDEL`) together,
-//! so the stream's length is exact: undelivered = `XLEN` − pending, in flight = pending.
+//! (`XREADGROUP`) and keeps it *pending* until it is acknowledged (`XACK`). We acknowledge and delete (`XDEL`)
+//! together, so the stream's length is exact: undelivered = `XLEN` − pending, in flight = pending.
 //!
-//! An entry holds a task id and a trace context, nothing else: small, and no personal data. Only commands of Redis 6.2,
-//! which Valkey has too. The stream is never trimmed. Delivery may repeat or fail to happen; the claim in PostgreSQL and
-//! the sweep make up for both.
+//! An entry holds only a task id and a trace context: it is small and has no personal data. Only commands of Redis 6.2
+//! are used, which Valkey supports too. The stream is never trimmed. An entry may be delivered twice or never: the
+//! claim in PostgreSQL rejects the duplicate, and the scheduler's requeue job enqueues the lost task again.
 
 mod connection;
 mod consumer;

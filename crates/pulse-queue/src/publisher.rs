@@ -1,4 +1,4 @@
-//! Enqueue: tell Redis that a task is owed.
+//! Enqueues tasks: adds their ids to the stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,56 +11,62 @@ use crate::connection::{Connection, Queue};
 use crate::error::QueueError;
 use crate::keys::Keys;
 
-/// Entries of one round trip.
+/// Maximum number of entries in one round trip.
 const PIPELINE: usize = 500;
-/// How long Redis is left alone after a failure, while entries are dropped.
+/// Pause after a failure, during which entries are dropped instead of sent.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What an entry of the stream says.
+/// An entry of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The task that is owed.
+    /// The task to process.
     pub task_id: Uuid,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
 }
 
-/// Tells Redis in the background, best effort: what it drops, the sweep finds. Cheap to clone.
+/// Enqueues tasks in the background, best effort: the scheduler's requeue job enqueues those that it drops. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Publisher {
     entries: mpsc::Sender<Entry>,
-    dropped: Dropped,
+    on_dropped: OnDropped,
 }
 
-/// Hears how many entries were dropped.
-type Dropped = Arc<dyn Fn(u64) + Send + Sync>;
+/// Called with the number of entries that were dropped.
+type OnDropped = Arc<dyn Fn(u64) + Send + Sync>;
 
 impl Publisher {
-    /// Starts on the current tokio runtime; at most `capacity` entries wait. `dropped` hears of those that are left to
-    /// the sweep.
-    pub fn start(queue: &Queue, capacity: usize, dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
+    /// Starts a publisher on the current tokio runtime. At most `capacity` entries wait; those beyond it, and those
+    /// that Redis does not accept, are dropped and reported to `on_dropped`.
+    pub fn start(queue: &Queue, capacity: usize, on_dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
         let (entries, receiver) = mpsc::channel(capacity);
-        let dropped: Dropped = Arc::new(dropped);
-        tokio::spawn(publish_all(queue.connection(), queue.keys.clone(), receiver, dropped.clone()));
-        Self { entries, dropped }
+        let on_dropped: OnDropped = Arc::new(on_dropped);
+        tokio::spawn(publish_all(queue.connection(), queue.keys.clone(), receiver, on_dropped.clone()));
+        Self { entries, on_dropped }
     }
 
-    /// Never waits.
+    /// Queues an entry to be sent. Never blocks: drops the entry if the channel is full.
     pub fn enqueue(&self, entry: Entry) {
         if self.entries.try_send(entry).is_err() {
-            (self.dropped)(1);
+            (self.on_dropped)(1);
         }
     }
 }
 
-async fn publish_all(mut connection: Connection, keys: Keys, mut receiver: mpsc::Receiver<Entry>, dropped: Dropped) {
+async fn publish_all(
+    mut connection: Connection,
+    keys: Keys,
+    mut receiver: mpsc::Receiver<Entry>,
+    on_dropped: OnDropped,
+) {
     let mut entries = Vec::with_capacity(PIPELINE);
     let mut paused_until: Option<Instant> = None;
     while receiver.recv_many(&mut entries, PIPELINE).await > 0 {
         if paused_until.is_none_or(|until| until <= Instant::now()) {
             let was_open = !connection.is_fresh();
             let published = match publish(&mut connection, &keys, &entries).await {
-                // It broke while nobody used it, and Redis may long be back. An entry that comes twice does no harm.
+                // The connection broke while it was idle, and Redis may be back. A duplicate entry does no harm.
                 Err(QueueError::Unavailable(_)) if was_open && connection.is_fresh() => {
                     publish(&mut connection, &keys, &entries).await
                 }
@@ -69,20 +75,23 @@ async fn publish_all(mut connection: Connection, keys: Keys, mut receiver: mpsc:
             match published {
                 Ok(()) => {
                     if paused_until.take().is_some() {
-                        tracing::info!("enqueueing through Redis again");
+                        tracing::info!("enqueueing in Redis again");
                     }
                     entries.clear();
                 }
                 Err(error) => {
                     if paused_until.is_none() {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot enqueue: the sweep will");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "cannot enqueue tasks in Redis; the scheduler requeues them"
+                        );
                     }
                     paused_until = Some(Instant::now() + PAUSE);
                 }
             }
         }
         if !entries.is_empty() {
-            dropped(entries.len() as u64);
+            on_dropped(entries.len() as u64);
             entries.clear();
         }
     }
@@ -103,14 +112,14 @@ async fn publish(connection: &mut Connection, keys: &Keys, entries: &[Entry]) ->
 }
 
 impl Queue {
-    /// Tells Redis of `entries`, and waits for its word.
+    /// Adds `entries` to the stream, and waits for the answer of Redis.
     ///
     /// # Errors
-    /// [`QueueError`]; some of the entries may have been added all the same.
+    /// [`QueueError`] if Redis fails; some of the entries may have been added.
     pub async fn publish(&self, entries: &[Entry]) -> Result<(), QueueError> {
         let mut connection = self.connection();
-        for some in entries.chunks(PIPELINE) {
-            publish(&mut connection, &self.keys, some).await?;
+        for chunk in entries.chunks(PIPELINE) {
+            publish(&mut connection, &self.keys, chunk).await?;
         }
         Ok(())
     }

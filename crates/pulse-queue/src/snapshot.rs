@@ -1,7 +1,7 @@
-//! Reading all that a scaler asks of the queues of many instances, in one round trip and on one connection.
+//! Reads what a scaler needs to know about the queues of many instances, in one round trip for each 100 instances.
 //!
-//! Strict: a figure that is missing, negative or no number is a fault and never zero. Only a stream or a group that
-//! nobody has created yet is empty.
+//! Strict: a figure that is missing, negative or not a number is a fault, never zero. Only a stream or a group that
+//! does not exist yet counts as empty.
 
 use std::collections::HashMap;
 
@@ -13,36 +13,37 @@ use crate::depth::{Depth, Gauges, milliseconds};
 use crate::error::QueueError;
 use crate::keys::{GROUP, Keys};
 
-/// Ingests asked about in one round trip.
+/// Maximum number of instances in one round trip.
 const CHUNK: usize = 100;
-/// Commands for each of them.
+/// Number of commands for each instance.
 const COMMANDS: usize = 5;
 
-/// All that Redis tells of the queue of one instance. Figures count tasks.
+/// State of the queue of one instance. Figures count tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What Redis knows of the stream.
+    /// Depth of the stream.
     pub depth: Result<Depth, Fault>,
-    /// When the oldest entry of the stream was added, in milliseconds since 1970 by Redis' clock.
+    /// Time at which the oldest entry of the stream was added, in milliseconds since 1970 by Redis' clock; `None` if
+    /// the stream is empty.
     pub oldest_entry_ms: Option<i64>,
-    /// What the scheduler published, however old it is; `None` if it never did.
+    /// Gauges published by the scheduler, of any age; `None` if it never published any.
     pub gauges: Result<Option<Gauges>, Fault>,
-    /// Consumers, and how many tasks each has in flight.
+    /// Name of each consumer, and the number of its tasks in flight.
     pub consumers: Vec<(String, u64)>,
 }
 
-/// Why something could not be read.
+/// Reason why a figure could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nobody answers there, or only to say that it cannot serve now.
+    /// Redis is unreachable, or answers that it cannot serve now.
     Connection,
-    /// The password or the rights are wrong.
+    /// The password is wrong, or the user lacks a permission.
     Auth,
-    /// The server is not believed, or does not speak TLS.
+    /// The server's certificate is not trusted, or the server does not speak TLS.
     Tls,
-    /// No answer in time.
+    /// Redis did not answer in time.
     TimedOut,
-    /// A key holds something else than we wrote.
+    /// A key or an answer has another type than expected.
     WrongType,
 }
 
@@ -60,7 +61,7 @@ impl From<&RedisError> for Fault {
 }
 
 impl QueueError {
-    /// What is wrong, for whoever has to explain it.
+    /// The reason of this error, for a status or a metric.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Config(_) | Self::NoGroup => Fault::Connection,
@@ -71,24 +72,27 @@ impl QueueError {
     }
 }
 
-/// Reads the queues of many instances, on one connection of its own.
+/// Reads the queues of many instances, on one separate connection.
 pub struct SnapshotReader {
     connection: Connection,
 }
 
 impl SnapshotReader {
-    /// Prepares to connect to `url`, and to believe `ca` instead of the system's roots; the first read does.
+    /// Creates a reader for the Redis at `url`, which trusts `ca` instead of the system's roots. The first read
+    /// connects.
     ///
     /// # Errors
-    /// [`QueueError::Config`] or [`QueueError::Tls`]. An absent server is not an error here.
+    /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
+    /// an error here.
     pub fn new(url: &str, ca: Option<&CaBundle>) -> Result<Self, QueueError> {
-        Ok(Self { connection: Connection::new(connection::open(url, ca)?) })
+        Ok(Self { connection: Connection::new(connection::open_client(url, ca)?) })
     }
 
-    /// Looks at these instances, `<namespace>/<name>`; the answers are in their order. Takes at most 3 s for each 100.
+    /// Reads the queues of `instances`, each `<namespace>/<name>`; the snapshots have the same order. Takes at most 3 s
+    /// for each 100 instances.
     ///
     /// # Errors
-    /// [`QueueError`], if Redis told nothing of any of them.
+    /// [`QueueError`] if a round trip fails. What is wrong with one instance alone is a [`Fault`] in its snapshot.
     pub async fn read(&mut self, instances: &[String]) -> Result<Vec<Snapshot>, QueueError> {
         let mut snapshots = Vec::with_capacity(instances.len());
         for chunk in instances.chunks(CHUNK) {
@@ -123,14 +127,14 @@ fn snapshot(
     redis_now_ms: i64,
 ) -> Snapshot {
     let stream = || -> Result<_, Fault> {
-        let length = count(known(length)?)?;
+        let length = count(checked(length)?)?;
         let consumers = rows(consumers)?.into_iter().map(consumer).collect::<Result<Vec<_>, _>>()?;
         let (in_flight, delivered_until_ms) = group(rows(groups)?)?;
-        let oldest: Vec<(String, Value)> = parse(known(oldest)?)?;
+        let oldest: Vec<(String, Value)> = parse(checked(oldest)?)?;
         let oldest_entry_ms = oldest.first().map(|(id, _)| milliseconds(id));
         Ok((Depth { length, in_flight, delivered_until_ms, redis_now_ms }, oldest_entry_ms, consumers))
     };
-    let gauges = known(gauges).and_then(parse).and_then(published);
+    let gauges = checked(gauges).and_then(parse).and_then(parse_gauges);
     match stream() {
         Ok((depth, oldest_entry_ms, consumers)) => Snapshot { depth: Ok(depth), oldest_entry_ms, gauges, consumers },
         Err(fault) => Snapshot { depth: Err(fault), oldest_entry_ms: None, gauges, consumers: Vec::new() },
@@ -139,7 +143,7 @@ fn snapshot(
 
 type Fields = HashMap<String, Value>;
 
-fn known(answer: RedisResult<Value>) -> Result<Value, Fault> {
+fn checked(answer: RedisResult<Value>) -> Result<Value, Fault> {
     answer.map_err(|error| Fault::from(&error))
 }
 
@@ -147,11 +151,11 @@ fn parse<T: redis::FromRedisValue>(value: Value) -> Result<T, Fault> {
     redis::from_redis_value(value).map_err(|_| Fault::WrongType)
 }
 
-/// What `XINFO` lists; nothing of a stream or group that nobody has created yet.
+/// The list in an answer to `XINFO`; empty if the stream or the group does not exist yet.
 fn rows(answer: RedisResult<Value>) -> Result<Vec<Fields>, Fault> {
     match answer {
         Err(error) if error.code() == Some("NOGROUP") || error.detail() == Some("no such key") => Ok(Vec::new()),
-        answer => parse(known(answer)?),
+        answer => parse(checked(answer)?),
     }
 }
 
@@ -159,7 +163,7 @@ fn field<T: redis::FromRedisValue>(fields: &mut Fields, name: &str) -> Result<T,
     parse(fields.remove(name).ok_or(Fault::WrongType)?)
 }
 
-/// A count: the library would take −1 for a huge one.
+/// Parses a count: the library would convert −1 to a huge number.
 fn count(value: Value) -> Result<u64, Fault> {
     u64::try_from(parse::<i64>(value)?).map_err(|_| Fault::WrongType)
 }
@@ -168,7 +172,7 @@ fn consumer(mut fields: Fields) -> Result<(String, u64), Fault> {
     Ok((field(&mut fields, "name")?, count(field(&mut fields, "pending")?)?))
 }
 
-/// Pending entries of the workers' group, and the time of the last one that was delivered.
+/// Number of pending entries of the workers' group, and the time of the newest entry that was delivered.
 fn group(groups: Vec<Fields>) -> Result<(u64, i64), Fault> {
     for mut fields in groups {
         if field::<String>(&mut fields, "name")? == GROUP {
@@ -179,14 +183,14 @@ fn group(groups: Vec<Fields>) -> Result<(u64, i64), Fault> {
     Ok((0, 0))
 }
 
-/// All fields or none.
-fn published(fields: HashMap<String, String>) -> Result<Option<Gauges>, Fault> {
+/// Parses the gauges, of which either all fields or none are there.
+fn parse_gauges(fields: HashMap<String, String>) -> Result<Option<Gauges>, Fault> {
     if fields.is_empty() {
         return Ok(None);
     }
-    let number = |name: &str, least: i64| {
+    let number = |name: &str, minimum: i64| {
         let number = fields.get(name).and_then(|text| text.parse::<i64>().ok());
-        number.filter(|number| *number >= least).ok_or(Fault::WrongType)
+        number.filter(|number| *number >= minimum).ok_or(Fault::WrongType)
     };
     Ok(Some(Gauges {
         at_ms: number("at_ms", 1)?,
@@ -225,24 +229,24 @@ mod tests {
     }
 
     #[test]
-    fn gauges_that_nobody_published_are_absent() {
-        assert_eq!(published(HashMap::new()), Ok(None));
+    fn unpublished_gauges_are_absent() {
+        assert_eq!(parse_gauges(HashMap::new()), Ok(None));
     }
 
     #[test]
-    fn a_gauge_that_is_no_number_or_negative_or_missing_is_a_fault_and_never_zero() {
-        assert_eq!(published(hash("next_due_ms", Some("-1"))).map(|gauges| gauges.is_some()), Ok(true));
+    fn invalid_or_missing_gauge_is_a_fault_and_not_zero() {
+        assert_eq!(parse_gauges(hash("next_due_ms", Some("-1"))).map(|gauges| gauges.is_some()), Ok(true));
         for field in FIELDS {
             for value in
                 [None, Some("NaN"), Some("-2"), Some(""), Some("1.5"), Some("inf"), Some("9223372036854775808")]
             {
-                assert_eq!(published(hash(field, value)), Err(Fault::WrongType), "{field} {value:?}");
+                assert_eq!(parse_gauges(hash(field, value)), Err(Fault::WrongType), "{field} {value:?}");
             }
         }
     }
 
     #[test]
-    fn a_negative_count_is_a_fault() {
+    fn negative_count_is_a_fault() {
         assert_eq!(count(Value::Int(-1)), Err(Fault::WrongType));
         assert_eq!(count(Value::Nil), Err(Fault::WrongType));
         assert_eq!(count(Value::Int(4)), Ok(4));

@@ -1,4 +1,4 @@
-//! Removing what dead consumers left behind, checking Redis' settings, and purging.
+//! Removal of stale deliveries and dead consumers, settings of the Redis server, and purge.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,31 +10,31 @@ use crate::consumer::create_group;
 use crate::error::QueueError;
 use crate::keys::GROUP;
 
-/// Entries looked at in one round.
+/// Maximum number of entries checked by one command.
 const PAGE: usize = 1000;
-/// Before every entry.
+/// An entry id before all others.
 const FIRST: &str = "0-0";
 
-/// What was removed.
+/// Counts of what [`Queue::reap`] removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reaped {
-    /// Entries that were delivered and never acknowledged.
+    /// Number of entries that were delivered and never acknowledged.
     pub entries: usize,
-    /// Consumers that hold nothing and do not come back.
+    /// Number of consumers without pending entries that no longer read.
     pub consumers: usize,
 }
 
-/// The settings of Redis that the promise of speed rests on.
+/// Settings of the Redis server that the queue depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisSettings {
-    /// Such as `7.0.15`.
+    /// Version, such as `7.0.15`.
     pub version: String,
-    /// Anything but `noeviction` may delete the stream under memory pressure.
+    /// Eviction policy. Any policy but `noeviction` may delete the stream when memory is full.
     pub maxmemory_policy: String,
 }
 
 impl RedisSettings {
-    /// Whether the version has the commands that we use: 6.2 or newer.
+    /// Returns true if the version has all commands that are used: 6.2 or newer.
     pub fn is_new_enough(&self) -> bool {
         let mut parts = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (6, 2)
@@ -42,20 +42,22 @@ impl RedisSettings {
 }
 
 impl Queue {
-    /// Creates the stream and its group, if they are not there.
+    /// Creates the stream and its consumer group if they do not exist.
     ///
     /// # Errors
-    /// [`QueueError`].
+    /// [`QueueError`] if Redis fails.
     pub async fn ensure_group(&self) -> Result<(), QueueError> {
         create_group(&mut self.connection(), &self.keys).await
     }
 
-    /// Removes entries that nobody touched for `idle`, and consumers that have been silent for `silent` and hold none.
+    /// Removes pending entries that have been idle for `idle`, and consumers without pending entries that have not read
+    /// for `silent`.
     ///
-    /// An entry here is only a stale bell: a task that is still owed has no lease any more, and the sweep rings again.
+    /// Stale entries are only wake-ups: the lease of an unsettled task has expired by then, and the requeue job
+    /// enqueues the task again.
     ///
     /// # Errors
-    /// [`QueueError`].
+    /// [`QueueError`] if Redis fails or the group does not exist; some entries may have been removed.
     pub async fn reap(&self, idle: Duration, silent: Duration) -> Result<Reaped, QueueError> {
         let mut connection = self.connection();
         let mut entries = 0;
@@ -83,7 +85,8 @@ impl Queue {
         Ok(Reaped { entries, consumers })
     }
 
-    /// Removes up to [`PAGE`] stale entries from `start` on; returns how many, and where to go on: [`FIRST`] at the end.
+    /// Removes up to [`PAGE`] stale entries from `start` on. Returns their number and the start of the next page, which
+    /// is [`FIRST`] after the last page.
     async fn reap_entries(
         &self,
         connection: &mut Connection,
@@ -109,10 +112,10 @@ impl Queue {
         Ok((stale.len(), next))
     }
 
-    /// Reads the settings of Redis.
+    /// Reads the settings of the Redis server.
     ///
     /// # Errors
-    /// [`QueueError`].
+    /// [`QueueError`] if Redis fails.
     pub async fn settings(&self) -> Result<RedisSettings, QueueError> {
         let text: String = self.connection().query(&redis::cmd("INFO"), ANSWER_TIMEOUT).await?;
         let mut fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once(':')).collect();
@@ -120,11 +123,11 @@ impl Queue {
         Ok(RedisSettings { version: field("redis_version"), maxmemory_policy: field("maxmemory_policy") })
     }
 
-    /// Deletes every key of the instance; returns how many there were. What is owed is enqueued again by the sweep, if a
-    /// scheduler runs.
+    /// Deletes all keys of the instance and returns their number. Unsettled tasks are enqueued again by the requeue
+    /// job, if a scheduler runs.
     ///
     /// # Errors
-    /// [`QueueError`].
+    /// [`QueueError`] if Redis fails.
     pub async fn purge(&self) -> Result<u64, QueueError> {
         self.connection().query(redis::cmd("DEL").arg(&self.keys.tasks).arg(&self.keys.gauges), ANSWER_TIMEOUT).await
     }

@@ -1,4 +1,4 @@
-//! The jobs, and when they run.
+//! The periodic jobs and their schedules.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::metrics::SchedulerMetrics;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) name: &'static str,
-    /// Six cron fields, seconds first, UTC.
+    /// Six cron fields, seconds first, in UTC.
     pub(crate) cron: &'static str,
     kind: Kind,
 }
@@ -28,7 +28,8 @@ enum Kind {
     FoldTotals,
 }
 
-/// Every job. A sweep each second, so that a retry is at most that late; the gauges are *unknown* after 10 s.
+/// All jobs. `requeue` runs each second, so that a retry is at most one second late. `publish_gauges` runs every two
+/// seconds, because readers treat gauges older than 10 s as *unknown*.
 pub(crate) const JOBS: [Job; 6] = [
     Job { name: "requeue", cron: "* * * * * *", kind: Kind::Requeue },
     Job { name: "publish_gauges", cron: "*/2 * * * * *", kind: Kind::Gauges },
@@ -38,17 +39,17 @@ pub(crate) const JOBS: [Job; 6] = [
     Job { name: "fold_throughput", cron: "0 */10 * * * *", kind: Kind::FoldTotals },
 ];
 
-/// Tasks of one statement of the sweep.
+/// Maximum number of tasks in one statement of the requeue job.
 const REQUEUE_BATCH: i64 = 5000;
-/// A sweep ends after this long; the next one goes on.
+/// Maximum time of one run of the requeue job; the next run continues.
 const REQUEUE_TIME_LIMIT: Duration = Duration::from_secs(2);
-/// How much the clocks of Redis and PostgreSQL may be apart after their offset was measured.
+/// Maximum difference between the clocks of Redis and PostgreSQL after their offset was measured.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(1);
-/// A delivery that nobody touched for this long is stale: twice a worker's lease.
+/// Idle time after which a delivery is stale: twice a worker's lease.
 const STALE_DELIVERY: Duration = Duration::from_secs(60);
-/// A consumer that has not read for this long is dead: it reads every 2 s.
+/// Time without a read after which a consumer is dead: a live one reads every 2 s.
 const SILENT_CONSUMER: Duration = Duration::from_secs(300);
-/// Partitions exist this many months ahead.
+/// Number of months for which partitions are created in advance.
 const MONTHS_AHEAD: i32 = 12;
 
 pub(crate) struct Jobs {
@@ -66,12 +67,12 @@ enum JobError {
     Queue(#[from] QueueError),
 }
 
-/// Up to when tasks can be lost, by PostgreSQL's clock.
+/// Bounds of the search for lost tasks, by PostgreSQL's clock.
 #[derive(Debug, PartialEq, Eq)]
-struct Horizon {
-    /// Not leased and enqueued before this: lost.
+struct LostBounds {
+    /// A task without a lease that was enqueued before this time is lost.
     lost_before: DateTime<Utc>,
-    /// The stream was delivered up to here.
+    /// All stream entries that were added before this time have been delivered.
     delivered_until: DateTime<Utc>,
 }
 
@@ -80,7 +81,7 @@ impl Jobs {
         Self { store, queue, lost_after: TimeDelta::from_std(lost_after).unwrap_or(TimeDelta::MAX), metrics }
     }
 
-    /// Runs a job; a failure is told, and the next tick tries again.
+    /// Runs a job. A failure is logged, and the next tick tries again.
     pub(crate) async fn run(&self, job: Job) {
         let result = match job.kind {
             Kind::Requeue => self.requeue().await,
@@ -92,9 +93,13 @@ impl Jobs {
         };
         match result {
             Ok(()) => {}
-            // While Redis is away workers poll PostgreSQL, and say so.
+            // The workers poll PostgreSQL while Redis is unavailable, and log it at a higher level.
             Err(JobError::Queue(error)) => {
-                tracing::debug!(job = job.name, error = &error as &dyn std::error::Error, "Redis is away")
+                tracing::debug!(
+                    job = job.name,
+                    error = &error as &dyn std::error::Error,
+                    "job failed: Redis is unavailable"
+                )
             }
             Err(error) => tracing::warn!(job = job.name, error = &error as &dyn std::error::Error, "job failed"),
         }
@@ -104,29 +109,27 @@ impl Jobs {
         let dead = self.store.dead_letter_crashed(REQUEUE_BATCH).await?;
         self.metrics.count_crashed(0, dead);
         if dead > 0 {
-            tracing::error!(tasks = dead, "tasks dead: their workers died in every attempt");
+            tracing::error!(tasks = dead, "dead-lettered tasks whose workers died in every attempt");
         }
         let depth = self.queue.depth().await?;
-        let Horizon { lost_before, delivered_until } = horizon(&depth, self.store.now().await?, self.lost_after);
+        let LostBounds { lost_before, delivered_until } = lost_bounds(&depth, self.store.now().await?, self.lost_after);
         let started = Instant::now();
         loop {
             let tasks = self.store.requeue(lost_before, delivered_until, REQUEUE_BATCH).await?;
             if tasks.is_empty() {
                 return Ok(());
             }
-            self.metrics.count_crashed(tasks.iter().filter(|tasks| tasks.crashed).count() as u64, 0);
+            self.metrics.count_crashed(tasks.iter().filter(|task| task.crashed).count() as u64, 0);
             let full = tasks.len() as i64 >= REQUEUE_BATCH;
-            let ids: Vec<_> = tasks.iter().map(|tasks| tasks.task_id).collect();
-            let entries: Vec<Entry> = tasks
-                .into_iter()
-                .map(|tasks| Entry { task_id: tasks.task_id, traceparent: tasks.traceparent })
-                .collect();
+            let ids: Vec<_> = tasks.iter().map(|task| task.task_id).collect();
+            let entries: Vec<Entry> =
+                tasks.into_iter().map(|task| Entry { task_id: task.task_id, traceparent: task.traceparent }).collect();
             if let Err(error) = self.queue.publish(&entries).await {
                 self.store.unmark_enqueued(&ids).await?;
                 return Err(error.into());
             }
             self.metrics.requeued.inc_by(ids.len() as u64);
-            tracing::debug!(tasks = ids.len(), "enqueued again");
+            tracing::debug!(tasks = ids.len(), "requeued tasks");
             if !full || started.elapsed() > REQUEUE_TIME_LIMIT {
                 return Ok(());
             }
@@ -161,24 +164,25 @@ impl Jobs {
             tracing::info!(
                 entries = reaped.entries,
                 consumers = reaped.consumers,
-                "removed what dead workers left behind"
+                "removed stale deliveries and dead consumers"
             );
         }
         Ok(())
     }
 }
 
-/// Up to when tasks can be lost. The stream is first in, first out: what was enqueued before the newest delivery was
-/// delivered, and if nothing is undelivered, everything was; a long backlog alone loses nothing.
-fn horizon(depth: &Depth, now: DateTime<Utc>, lost_after: TimeDelta) -> Horizon {
-    let oldest_allowed = now - lost_after;
+/// Computes which tasks count as lost. The stream is first in, first out: every task that was enqueued before the
+/// newest delivery has been delivered, and if the stream has no undelivered entry, every task has. A long backlog alone
+/// is not a loss.
+fn lost_bounds(depth: &Depth, now: DateTime<Utc>, lost_after: TimeDelta) -> LostBounds {
+    let latest = now - lost_after;
     if depth.undelivered() == 0 {
-        return Horizon { lost_before: oldest_allowed, delivered_until: now };
+        return LostBounds { lost_before: latest, delivered_until: now };
     }
-    // The same moment by PostgreSQL's clock.
+    // The time of the newest delivered entry, by PostgreSQL's clock.
     let delivered_until = now - TimeDelta::milliseconds(depth.redis_now_ms - depth.delivered_until_ms);
-    Horizon {
-        lost_before: oldest_allowed.min(delivered_until - CLOCK_MARGIN),
+    LostBounds {
+        lost_before: latest.min(delivered_until - CLOCK_MARGIN),
         delivered_until: delivered_until + CLOCK_MARGIN,
     }
 }
@@ -195,34 +199,34 @@ mod tests {
         DateTime::from_timestamp(1_700_000_000 + seconds, 0).expect("valid")
     }
 
-    /// Redis' clock is an hour behind; its newest delivery was added `ago` seconds ago.
+    /// A depth read while Redis' clock is an hour behind; the newest delivered entry was added `ago` seconds before.
     fn depth(length: u64, in_flight: u64, ago: i64) -> Depth {
         let redis_now_ms = at(-3600).timestamp_millis();
         Depth { length, in_flight, delivered_until_ms: redis_now_ms - ago * 1000, redis_now_ms }
     }
 
     #[test]
-    fn every_schedule_parses() {
+    fn job_schedules_parse() {
         for job in JOBS {
             croner::Cron::from_str(job.cron).expect(job.name);
         }
     }
 
     #[test]
-    fn with_nothing_undelivered_all_that_is_old_enough_is_lost() {
-        let expected = Horizon { lost_before: at(-10), delivered_until: at(0) };
-        assert_eq!(horizon(&depth(0, 0, 99), at(0), LOST_AFTER), expected);
-        assert_eq!(horizon(&depth(5, 5, 99), at(0), LOST_AFTER), expected);
+    fn drained_stream_makes_every_old_task_lost() {
+        let expected = LostBounds { lost_before: at(-10), delivered_until: at(0) };
+        assert_eq!(lost_bounds(&depth(0, 0, 99), at(0), LOST_AFTER), expected);
+        assert_eq!(lost_bounds(&depth(5, 5, 99), at(0), LOST_AFTER), expected);
     }
 
     #[test]
-    fn a_long_backlog_loses_nothing_behind_its_newest_delivery() {
-        let expected = Horizon { lost_before: at(-301), delivered_until: at(-299) };
-        assert_eq!(horizon(&depth(1_000_000, 16, 300), at(0), LOST_AFTER), expected);
+    fn long_backlog_makes_no_undelivered_task_lost() {
+        let expected = LostBounds { lost_before: at(-301), delivered_until: at(-299) };
+        assert_eq!(lost_bounds(&depth(1_000_000, 16, 300), at(0), LOST_AFTER), expected);
     }
 
     #[test]
-    fn a_fresh_delivery_makes_nothing_lost_early() {
-        assert_eq!(horizon(&depth(9, 1, 0), at(0), LOST_AFTER).lost_before, at(-10));
+    fn recent_delivery_does_not_shorten_lost_after() {
+        assert_eq!(lost_bounds(&depth(9, 1, 0), at(0), LOST_AFTER).lost_before, at(-10));
     }
 }

@@ -1,8 +1,9 @@
-//! The scheduler: what has to be done once, however many of us run.
+//! The scheduler: runs the periodic jobs, on one leader.
 //!
-//! Any number may run; one leads, by a lease in PostgreSQL whose term grows with every change. Each tick of each job is
-//! fired once: firing needs the current term, so a leader that was paused fires nothing when it wakes. All jobs may be
-//! repeated or skipped without harm; missed ticks are not made up for, only the newest one is fired.
+//! Any number of schedulers may run. Leader election uses a lease in PostgreSQL, whose term grows with every change of
+//! leader. Each tick of each job is fired once: firing needs the current term, so a leader that was paused while its
+//! lease expired fires nothing. All jobs may be repeated or skipped without harm. Of several missed ticks, only the
+//! newest is fired.
 
 mod jobs;
 mod metrics;
@@ -22,23 +23,23 @@ pub use metrics::{SchedulerMetrics, TaskCounters};
 
 use crate::jobs::{JOBS, Job, Jobs};
 
-/// What the lease is for.
+/// Name of the leader lease.
 const LEASE: &str = "scheduler";
-/// A scheduler that has not looked at its schedules for this long is not live.
+/// Time without a check of the schedules after which a scheduler is not live.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 
-/// How a scheduler works.
+/// Settings of a scheduler.
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
-    /// Names the holder of the lease: unique to this start of the process.
+    /// Holder of the lease; must be unique to this start of the process.
     pub name: String,
-    /// How long the lease lasts without a renewal.
+    /// Time after which the lease expires without a renewal.
     pub lease: Duration,
-    /// How long a task may be enqueued before it can count as lost.
+    /// Time after which an enqueued task without a lease may count as lost.
     pub lost_after: Duration,
 }
 
-/// What the probes ask a scheduler. Cheap to clone.
+/// Liveness of a scheduler, for the probes. Cheap to clone.
 #[derive(Clone)]
 pub struct SchedulerHealth {
     start: Instant,
@@ -46,19 +47,19 @@ pub struct SchedulerHealth {
 }
 
 impl SchedulerHealth {
-    fn turned(&self) {
+    fn record_run(&self) {
         self.last_run_ms.store(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Why the scheduler is not live, if it is not.
+    /// The reason why the scheduler is not live, or `None` if it is live.
     pub fn problem(&self) -> Option<String> {
         let silent =
             self.start.elapsed().saturating_sub(Duration::from_millis(self.last_run_ms.load(Ordering::Relaxed)));
-        (silent > STALLED_AFTER).then(|| format!("has not looked at its schedules for {} s", silent.as_secs()))
+        (silent > STALLED_AFTER).then(|| format!("has not checked its schedules for {} s", silent.as_secs()))
     }
 }
 
-/// A scheduler, ready to run.
+/// A scheduler that has not been started.
 pub struct Scheduler {
     config: SchedulerConfig,
     store: Store,
@@ -67,23 +68,23 @@ pub struct Scheduler {
     health: SchedulerHealth,
 }
 
-/// The schedules while we lead.
+/// State of a scheduler while it is the leader.
 struct Leader {
     lease: LeaderLease,
     renewed: Instant,
-    timetable: Vec<Timed>,
-    /// PostgreSQL's clock and ours, read together.
+    schedule: Vec<ScheduledJob>,
+    /// PostgreSQL's clock and the local clock, read together.
     clock: (DateTime<Utc>, Instant),
 }
 
-struct Timed {
+struct ScheduledJob {
     job: Job,
     cron: Cron,
     last_tick: DateTime<Utc>,
 }
 
 impl Leader {
-    /// PostgreSQL's time, without asking.
+    /// PostgreSQL's time, extrapolated from the last reading.
     fn now(&self) -> DateTime<Utc> {
         let (read, at) = self.clock;
         read + TimeDelta::from_std(at.elapsed()).unwrap_or_default()
@@ -91,27 +92,30 @@ impl Leader {
 }
 
 impl Scheduler {
-    /// Puts a scheduler together.
+    /// Creates a scheduler; [`Scheduler::run`] starts it.
     pub fn new(config: SchedulerConfig, store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
         let health = SchedulerHealth { start: Instant::now(), last_run_ms: Arc::default() };
         let jobs = Jobs::new(store.clone(), queue, config.lost_after, metrics.clone());
         Self { config, store, jobs, metrics, health }
     }
 
-    /// For the probes.
+    /// A handle for the probes.
     pub fn health(&self) -> SchedulerHealth {
         self.health.clone()
     }
 
-    /// Runs until `shutdown`, then gives the lease up.
+    /// Runs until `shutdown` is cancelled, then releases the lease.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut leader: Option<Leader> = None;
         while !shutdown.is_cancelled() {
-            self.health.turned();
+            self.health.record_run();
             let pause = match self.run_once(&mut leader).await {
                 Ok(pause) => pause,
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot schedule");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot run the schedules: trying again in 1 s"
+                    );
                     leader = None;
                     Duration::from_secs(1)
                 }
@@ -123,26 +127,26 @@ impl Scheduler {
             }
         }
         if let Some(Leader { lease, .. }) = leader
-            && let Err(error) = self.store.resign(&lease).await
+            && let Err(error) = self.store.release_lease(&lease).await
         {
-            tracing::debug!(error = &error as &dyn std::error::Error, "cannot resign: the lease ends by itself");
+            tracing::debug!(error = &error as &dyn std::error::Error, "cannot release the lease: it expires by itself");
         }
     }
 
-    /// Leads if possible, and fires what is due; returns how long nothing will be.
+    /// Acquires or renews the lease, and fires the jobs that are due. Returns the time until the next tick.
     async fn run_once(&self, leader: &mut Option<Leader>) -> Result<Duration, StoreError> {
         let mut next = Duration::from_secs(1);
-        for place in 0..JOBS.len() {
-            // Before each job: the ones before it may have taken longer than the lease lasts.
+        for index in 0..JOBS.len() {
+            // Before each job, because the jobs before it may have taken longer than the lease.
             self.renew(leader).await?;
             let Some(current) = leader else { return Ok(self.config.lease / 4) };
             let now = current.now();
-            let Some(Timed { job, cron, last_tick }) = current.timetable.get_mut(place) else { continue };
+            let Some(ScheduledJob { job, cron, last_tick }) = current.schedule.get_mut(index) else { continue };
             let tick = cron.find_previous_occurrence(&now, true).unwrap_or(*last_tick);
             if tick > *last_tick {
                 *last_tick = tick;
-                if !self.store.fire(job.name, tick, &current.lease).await? {
-                    // Another leader fired it, or our lease ended: find out in the next run_once.
+                if !self.store.record_tick(job.name, tick, &current.lease).await? {
+                    // Another leader fired it, or this lease expired: the next `run_once` finds out.
                     *leader = None;
                     return Ok(Duration::ZERO);
                 }
@@ -154,43 +158,44 @@ impl Scheduler {
         Ok(next)
     }
 
-    /// Takes the lead, or renews it when a third of the lease is over; without it, `leader` is none.
+    /// Acquires the lease, or renews it after a third of its duration. Sets `leader` to `None` if another scheduler
+    /// leads.
     async fn renew(&self, leader: &mut Option<Leader>) -> Result<(), StoreError> {
         if leader.as_ref().is_some_and(|leader| leader.renewed.elapsed() <= self.config.lease / 3) {
             return Ok(());
         }
         let renewed = Instant::now();
-        let Some((lease, now)) = self.store.lead(LEASE, &self.config.name, self.config.lease).await? else {
+        let Some((lease, now)) = self.store.acquire_lease(LEASE, &self.config.name, self.config.lease).await? else {
             if leader.take().is_some() {
-                tracing::warn!("lost the lead");
+                tracing::warn!("lost leadership");
             }
             return Ok(());
         };
         match leader {
-            Some(leader) if leader.lease == lease && leader.timetable.iter().all(|timed| timed.last_tick <= now) => {
+            Some(leader) if leader.lease == lease && leader.schedule.iter().all(|job| job.last_tick <= now) => {
                 leader.renewed = renewed;
                 leader.clock = (now, Instant::now());
             }
             _ => {
-                tracing::info!(term = lease.term, "leading");
-                *leader = Some(self.take_over(lease, renewed).await?);
+                tracing::info!(term = lease.term, "became leader");
+                *leader = Some(self.start_leading(lease, renewed).await?);
             }
         }
         Ok(())
     }
 
-    async fn take_over(&self, lease: LeaderLease, renewed: Instant) -> Result<Leader, StoreError> {
+    async fn start_leading(&self, lease: LeaderLease, renewed: Instant) -> Result<Leader, StoreError> {
         self.store.register_schedules(&JOBS.map(|job| job.name)).await?;
         let (schedules, now) = self.store.schedules().await?;
         let clock = (now, Instant::now());
-        let timetable = JOBS
+        let schedule = JOBS
             .iter()
             .filter_map(|job| {
                 let last_tick = schedules.iter().find(|schedule| schedule.name == job.name)?.last_tick.min(now);
                 let cron = Cron::from_str(job.cron).expect("the schedules are tested to parse");
-                Some(Timed { job: *job, cron, last_tick })
+                Some(ScheduledJob { job: *job, cron, last_tick })
             })
             .collect();
-        Ok(Leader { lease, renewed, timetable, clock })
+        Ok(Leader { lease, renewed, schedule, clock })
     }
 }

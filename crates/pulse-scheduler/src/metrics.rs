@@ -1,4 +1,4 @@
-//! The scheduler's metrics; the catalogue is in OPERATIONS.
+//! The scheduler's metrics. OPERATIONS.md lists all metrics.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -13,10 +13,11 @@ struct PartLabel {
     part: &'static str,
 }
 
-/// A counter with one label. The worker shares two of them: it ends all attempts but those of workers that went away.
+/// A counter with one label. The scheduler shares two of them with the worker: the worker counts the attempts that it
+/// settles, the scheduler those whose worker died.
 pub type TaskCounters = Family<[(&'static str, &'static str); 1], Counter>;
 
-/// What a scheduler tells. Cheap to clone.
+/// Metrics of a scheduler. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct SchedulerMetrics {
     backlog: Family<PartLabel, Gauge>,
@@ -29,27 +30,39 @@ pub struct SchedulerMetrics {
 }
 
 impl SchedulerMetrics {
-    /// Registers them all but `settled`, by outcome, and `retries`, by reason, which are registered.
+    /// Registers all metrics except `settled`, by outcome, and `retries`, by reason, which the caller has registered.
     pub fn register(registry: &mut Registry, settled: TaskCounters, retries: TaskCounters) -> Self {
         let metrics = Self { settled, retries, ..Self::default() };
         metrics.count_crashed(0, 0);
-        registry.register("pulse_queue_backlog", "Tasks that are tasks or given up, by part", metrics.backlog.clone());
+        registry.register(
+            "pulse_queue_backlog",
+            "Number of unsettled and dead tasks, by part",
+            metrics.backlog.clone(),
+        );
         registry.register(
             "pulse_queue_oldest_age_seconds",
-            "Age of the oldest tasks task",
+            "Age of the oldest unsettled task, in seconds",
             metrics.oldest_age_seconds.clone(),
         );
         registry.register(
             "pulse_default_partition_rows",
-            "Events that no monthly partition foresaw; must be 0",
+            "Number of events outside the monthly partitions; must be 0",
             metrics.default_partition_rows.clone(),
         );
-        registry.register("pulse_tasks_requeued", "Tasks that the sweep enqueued again", metrics.requeued.clone());
-        registry.register("pulse_scheduler_leader", "1 while this scheduler leads", metrics.leader.clone());
+        registry.register(
+            "pulse_tasks_requeued",
+            "Number of tasks that the requeue job enqueued again",
+            metrics.requeued.clone(),
+        );
+        registry.register(
+            "pulse_scheduler_leader",
+            "1 if this scheduler is the leader, otherwise 0",
+            metrics.leader.clone(),
+        );
         metrics
     }
 
-    /// Counts attempts that ended because their workers went away.
+    /// Counts attempts that ended because their workers died.
     pub(crate) fn count_crashed(&self, retried: u64, dead: u64) {
         self.retries.get_or_create(&[("reason", "crash")]).inc_by(retried);
         self.settled.get_or_create(&[("outcome", "dead")]).inc_by(dead);
@@ -66,7 +79,7 @@ impl SchedulerMetrics {
         ] {
             match tasks {
                 Some(tasks) => drop(self.backlog.get_or_create(&PartLabel { part }).set(tasks)),
-                // Unknown is not zero.
+                // An unknown figure is removed: it is not zero.
                 None => drop(self.backlog.remove(&PartLabel { part })),
             }
         }

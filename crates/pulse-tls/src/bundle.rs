@@ -1,4 +1,4 @@
-//! Certificates of authorities that a server's certificate is checked against.
+//! CA certificates that a server's certificate is verified with.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,69 +7,69 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// One or more certificates of authorities, as PEM that was checked.
+/// One or more CA certificates, as PEM that was parsed without an error.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct CaBundle(Vec<u8>);
 
-/// Why a bundle cannot be used.
+/// Reason why a CA bundle cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// The file cannot be read.
     #[error("the CA file {} cannot be read: {source}", path.display())]
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the read.
         #[source]
         source: std::io::Error,
     },
-    /// There is nothing of use in it.
+    /// The bundle has no certificate.
     #[error("there is no certificate in it: it must be PEM, with lines -----BEGIN CERTIFICATE-----")]
     Empty,
-    /// One of its certificates is damaged.
-    #[error("certificate {number} in it cannot be read: {why}")]
+    /// One of the certificates cannot be parsed.
+    #[error("certificate {number} in it cannot be parsed: {reason}")]
     Certificate {
-        /// Counted from 1.
+        /// Position in the bundle, counted from 1.
         number: usize,
-        /// What the parser says.
-        why: String,
+        /// Message of the parser.
+        reason: String,
     },
-    /// One of the above, in a file.
+    /// The file was read, but its content cannot be used.
     #[error("the CA file {} cannot be used: {source}", path.display())]
     Content {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the content.
         #[source]
         source: Box<CaError>,
     },
 }
 
 impl CaBundle {
-    /// Checks `pem`.
+    /// Parses `pem`.
     ///
     /// # Errors
-    /// [`CaError::Empty`] or [`CaError::Certificate`].
+    /// [`CaError::Empty`] if it has no certificate, [`CaError::Certificate`] if one of them cannot be parsed.
     pub fn from_pem(pem: Vec<u8>) -> Result<Self, CaError> {
         let mut roots = RootCertStore::empty();
         for (index, certificate) in CertificateDer::pem_slice_iter(&pem).enumerate() {
-            let broken = |why: String| CaError::Certificate { number: index + 1, why };
-            let certificate = certificate.map_err(|error| broken(error.to_string()))?;
-            roots.add(certificate).map_err(|error| broken(error.to_string()))?;
+            let invalid = |reason: String| CaError::Certificate { number: index + 1, reason };
+            let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
+            roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
         }
         if roots.is_empty() { Err(CaError::Empty) } else { Ok(Self(pem)) }
     }
 
-    /// Reads and checks a file.
+    /// Reads and parses a file.
     ///
     /// # Errors
-    /// [`CaError`], with the file's name.
+    /// [`CaError::File`] if it cannot be read, [`CaError::Content`] if its content cannot be used.
     pub fn read(path: &Path) -> Result<Self, CaError> {
         let pem = std::fs::read(path).map_err(|source| CaError::File { path: path.to_owned(), source })?;
         Self::from_pem(pem).map_err(|error| CaError::Content { path: path.to_owned(), source: Box::new(error) })
     }
 
-    /// The certificates.
+    /// The certificates, in PEM.
     pub fn pem(&self) -> &[u8] {
         &self.0
     }
@@ -90,22 +90,22 @@ mod tests {
     }
 
     #[test]
-    fn several_certificates_and_comments_are_a_bundle() {
-        let pem = format!("# ours\n{}\n{}", certificate(), certificate());
+    fn bundle_accepts_several_certificates_and_comments() {
+        let pem = format!("# CAs\n{}\n{}", certificate(), certificate());
         assert!(CaBundle::from_pem(pem.into_bytes()).is_ok());
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn bundle_error_names_the_problem() {
         let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        for (pem, why) in [
+        for (pem, expected) in [
             (String::new(), "no certificate"),
             ("not PEM at all".into(), "-----BEGIN CERTIFICATE-----"),
             ("-----BEGIN CERTIFICATE-----\nAAAA".into(), "certificate 1"),
             (certificate() + damaged, "certificate 2"),
         ] {
-            let error = CaBundle::from_pem(pem.into_bytes()).expect_err(why).to_string();
-            assert!(error.contains(why), "{error}");
+            let error = CaBundle::from_pem(pem.into_bytes()).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
         }
         let error = CaBundle::read(Path::new("/nowhere/ca.crt")).expect_err("no file").to_string();
         assert!(error.contains("/nowhere/ca.crt") && error.contains("No such file"), "{error}");

@@ -1,27 +1,27 @@
-//! How far a connection can be trusted.
+//! Encryption and verification of a connection.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// How far a connection can be trusted.
+/// Encryption of a connection, and the verification of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
-    /// It does not leave the machine, by a unix socket.
+    /// A unix socket, which does not leave the machine.
     UnixSocket,
-    /// In clear, within the machine.
+    /// Not encrypted, within the machine.
     PlainLocal,
-    /// In clear.
+    /// Not encrypted.
     Plain,
-    /// Encrypted, to whoever answered.
+    /// Encrypted, but the server's certificate is not verified.
     Unverified,
-    /// Encrypted, to a server of a trusted CA, whatever its name.
+    /// Encrypted, and the server's certificate is signed by a trusted CA. The host name is not verified.
     VerifiedCa,
-    /// Encrypted, to the server of that name.
+    /// Encrypted, and the server's certificate and host name are verified.
     Verified,
 }
 
 impl Encryption {
-    /// In clear, to this host.
+    /// The value for an unencrypted TCP connection to `host`.
     pub fn plain(host: &str) -> Self {
         let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
         let is_local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_machine_is_told_from_others() {
+    fn plain_recognises_loopback_hosts() {
         for host in ["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]"] {
             assert_eq!(Encryption::plain(host), Encryption::PlainLocal, "{host}");
         }

@@ -1,4 +1,4 @@
-//! What a failed handshake means, and what to do about it.
+//! Advice for failed TLS handshakes.
 
 use std::error::Error;
 use std::io;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use rustls::{CertificateError, Error as TlsError};
 
-/// Says what to do, if a handshake is what failed. Drivers wrap that error in errors of their own.
+/// Returns what is wrong and what to do, if `error` is or wraps a failed TLS handshake. The drivers of PostgreSQL and
+/// Redis wrap it in their own errors.
 pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     let tls = find(error)?;
     Some(match tls {
-        TlsError::InvalidCertificate(why) => certificate(why),
+        TlsError::InvalidCertificate(error) => certificate(error),
         TlsError::InvalidMessage(_) => {
             "it does not speak TLS on this port: use its TLS port, or turn TLS on in the server".into()
         }
@@ -18,18 +19,18 @@ pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-fn certificate(why: &CertificateError) -> String {
-    match why {
+fn certificate(error: &CertificateError) -> String {
+    match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate is not signed by a CA that is trusted here: give the certificate of its CA as CA file"
                 .into()
         }
-        // Its text has the expected name and those in the certificate.
+        // The error's text has the expected name and the names in the certificate.
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("its certificate is for another name: connect by a name that is in it ({why})")
+            format!("its certificate is for another name: connect by a name that is in it ({error})")
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            format!("its certificate has expired: renew it ({why})")
+            format!("its certificate has expired: renew it ({error})")
         }
         other => format!("its certificate is refused: {other}"),
     }
@@ -39,7 +40,7 @@ fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
     if let Some(tls) = error.downcast_ref() {
         return Some(tls);
     }
-    // Neither of these names what it wraps as its source.
+    // Neither of these returns the wrapped error as its source.
     if let Some(wrapped) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         return find(wrapped);
     }
@@ -54,12 +55,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handshake_is_found_however_it_is_wrapped() {
+    fn explain_finds_a_wrapped_handshake_error() {
         let tls = TlsError::InvalidCertificate(CertificateError::UnknownIssuer);
         let wrapped = io::Error::new(io::ErrorKind::InvalidData, tls);
         let shared: Arc<dyn Error + Send + Sync> = Arc::new(wrapped);
-        let told = explain(&shared).expect("it is a handshake");
-        assert!(told.contains("not signed by a CA that is trusted here"), "{told}");
+        let advice = explain(&shared).expect("a handshake error");
+        assert!(advice.contains("not signed by a CA that is trusted here"), "{advice}");
         assert_eq!(explain(&io::Error::from(io::ErrorKind::TimedOut)), None);
     }
 }

@@ -1,7 +1,7 @@
-//! Client TLS, the same for PostgreSQL and Redis: one provider, CA bundles, and what a failed handshake means.
+//! TLS of the clients of PostgreSQL and Redis: the crypto provider, CA bundles, and advice for failed handshakes.
 //!
-//! The drivers do the handshakes. They take the roots of the system, as `SSL_CERT_FILE` or the platform says, unless
-//! they are given a [`CaBundle`].
+//! The drivers do the handshakes. They trust the roots of the system, from `SSL_CERT_FILE` or the platform, unless they
+//! are given a [`CaBundle`].
 
 mod bundle;
 mod encryption;
@@ -11,9 +11,9 @@ pub use bundle::{CaBundle, CaError};
 pub use encryption::Encryption;
 pub use explain::explain;
 
-/// Makes `ring` the provider of the process. Call it first of all: without one, the first handshake would panic if
-/// somebody linked a second provider.
+/// Makes `ring` the crypto provider of the process. Call it before any connection is opened: without it, the first
+/// handshake panics if a dependency links a second provider.
 pub fn install_provider() {
-    // Whoever came first chose the same.
+    // An error means that `ring` was installed before.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

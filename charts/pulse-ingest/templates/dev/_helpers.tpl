@@ -1,4 +1,4 @@
-{{- /* By the ingest and not by the release, of which a parent chart may have several ingests. */ -}}
+{{- /* Selects by the name of the PulseIngest, because a parent chart may have several of them in one release. */ -}}
 {{- define "pulse-ingest.dev.selector" -}}
 app.kubernetes.io/name: {{ .part }}
 app.kubernetes.io/instance: {{ include "pulse-ingest.name" .root | quote }}
@@ -14,7 +14,7 @@ app.kubernetes.io/instance: {{ include "pulse-ingest.name" .root | quote }}
 {{- list $registry $image.repository | compact | join "/" -}}:{{- $image.tag -}}
 {{- end -}}
 
-{{- /* What the pods of both have in common: restricted, as the operator's own. */ -}}
+{{- /* Common pod settings of both datastores, for the Pod Security Standard `restricted`. */ -}}
 {{- define "pulse-ingest.dev.pod" -}}
 {{- $user := (get .root.Values.devDatastores .part).runAsUser -}}
 automountServiceAccountToken: false
