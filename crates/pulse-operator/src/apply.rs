@@ -1,8 +1,8 @@
-//! Making it so. I/O: every call needs a client, and each names the identity that it saw.
+//! Applies the desired objects. I/O: every write carries the identity of the object that was observed.
 //!
-//! Objects are created by POST, so that nothing of somebody else's is adopted, and changed by server-side apply with the
-//! UID that was seen, so that nothing deleted comes back. The main apply never names `replicas`: a field that its owner
-//! drops is reset, and the number of pods is nobody's but the scaler's.
+//! Objects are created by POST, so the operator never adopts an object of another owner. They are changed by
+//! server-side apply with the observed UID, so a deleted object is not created again. The main apply never contains
+//! `replicas`: server-side apply resets a field that its owner drops, and only the scaler owns the number of pods.
 
 use std::fmt::Debug;
 
@@ -23,210 +23,226 @@ use crate::desired::ChildObjects;
 use crate::names::{self, APPLIED, MANAGER, REVISION, Role, SCALER};
 use crate::observe::Observed;
 
-/// Why an object could not be made so.
+/// An error that kept an object from being applied.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
-    /// An object of that name is not ours.
-    #[error("{kind} {name} exists and belongs to somebody else: rename or delete it")]
+    /// An object of that name exists and has another owner.
+    #[error("{kind} {name} exists and has another owner: rename or delete it")]
     Conflict {
-        /// Its kind.
+        /// Kind of the object.
         kind: String,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
-    /// An object of that name is of an earlier ingest of our name.
-    #[error("{kind} {name} of an earlier object of this name is still being removed")]
-    Leftover {
-        /// Its kind.
+    /// An object of that name belongs to a deleted `PulseIngest` of the same name.
+    #[error("{kind} {name} belongs to a deleted PulseIngest of this name: wait until it is garbage-collected")]
+    PredecessorTerminating {
+        /// Kind of the object.
         kind: String,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
-    /// The API server refused or is away.
-    #[error("{verb} {kind} {name}: {}", api_message(.source))]
+    /// The API server rejected the request or did not answer.
+    #[error("cannot {verb} {kind} {name}: {}", api_message(.source))]
     Api {
-        /// What we tried.
+        /// Verb of the request.
         verb: &'static str,
-        /// Its kind.
+        /// Kind of the object.
         kind: String,
-        /// Its name.
+        /// Name of the object.
         name: String,
-        /// Its answer.
+        /// Error of the client.
         source: Box<kube::Error>,
     },
 }
 
-/// What a round of applying did.
+/// Result of applying the objects.
 #[derive(Debug, Default)]
-pub(crate) struct Applied {
-    /// What was created, changed or deleted, or would be if `dry_run`.
+pub(crate) struct ApplyReport {
+    /// Objects that were created, changed or deleted, or would have been with `dry_run`.
     pub changes: Vec<PendingChange>,
-    /// Objects whose fields somebody else had changed.
+    /// Objects that others had changed and that were changed back.
     pub drifted: Vec<String>,
-    /// Deployments as they are now: what was observed before says nothing of a rollout that just began.
+    /// Deployments as the API server returned them. The observed ones do not show a rollout that has just begun.
     pub deployments: Vec<(Role, Deployment)>,
 }
 
-/// Applies objects of one ingest.
+/// Applies the objects of one instance.
 pub(crate) struct Applier<'a> {
-    /// Needed for every write.
+    /// Client for every write.
     pub client: &'a Client,
-    /// Whose objects.
+    /// Owner of the objects.
     pub cr: &'a PulseIngest,
-    /// What was applied before.
+    /// Hashes of the objects that were applied before.
     pub memory: &'a AppliedCache,
-    /// Only say what would be done.
+    /// Records changes in the report without making them.
     pub dry_run: bool,
 }
 
 impl Applier<'_> {
-    /// Applies everything, in order; `initial` has the number of pods of Deployments that are created. What goes wrong with
-    /// one object keeps no other from being looked after; only a new revision waits.
+    /// Applies all objects in order. `initial` returns the number of pods with which a Deployment is created. An error
+    /// with one object does not keep the others from being applied; only Deployments of a new revision wait for the
+    /// ServiceAccounts and for the Deployments before them.
     ///
     /// # Errors
-    /// The first thing that failed. What was done stays, and is in `done`; the next round goes on.
+    /// The first error. What was applied before and after it stays and is in `report`; the next reconcile continues.
     pub(crate) async fn apply(
         &self,
         resources: ChildObjects,
         observed: &Observed,
         initial: impl Fn(Role) -> i32,
-        done: &mut Applied,
+        report: &mut ApplyReport,
     ) -> Result<(), ApplyError> {
         let ChildObjects { service_accounts, migration, services, disruption_budgets, deployments } = resources;
         let mut before_pods = Ok(());
         for object in service_accounts {
             let live = observed.service_accounts.get(&object.name_any()).map(AsRef::as_ref);
-            before_pods = before_pods.and(self.object(object, live, done).await);
+            before_pods = before_pods.and(self.create_or_update(object, live, report).await);
         }
         let mut others = match migration {
-            Some(job) => self.create(&job, done).await.map(drop),
+            Some(job) => self.create(&job, report).await.map(drop),
             None => Ok(()),
         };
         for object in services {
             let live = observed.services.get(&object.name_any()).map(AsRef::as_ref);
-            others = others.and(self.object(object, live, done).await);
+            others = others.and(self.create_or_update(object, live, report).await);
         }
-        let wanted: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
+        let desired: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
         for object in disruption_budgets {
             let live = observed.disruption_budgets.get(&object.name_any()).map(AsRef::as_ref);
-            others = others.and(self.object(object, live, done).await);
+            others = others.and(self.create_or_update(object, live, report).await);
         }
         for (role, deployment) in deployments {
             let live = observed.deployments.get(&role).map(AsRef::as_ref);
-            // Nothing new is started before what has to be there first.
+            // A new revision is not started before the objects that it depends on.
             if before_pods.is_ok() || live.is_some_and(|live| same_revision(live, &deployment)) {
-                before_pods = before_pods.and(self.deployment(role, deployment, live, initial(role), done).await);
+                before_pods = before_pods
+                    .and(self.create_or_update_deployment(role, deployment, live, initial(role), report).await);
             }
         }
-        // Last: what replaces it is there.
+        // Last, when the objects that replace them exist.
         for (name, live) in &observed.disruption_budgets {
-            if !wanted.contains(name) && live.metadata.deletion_timestamp.is_none() {
-                others = others.and(self.delete::<PodDisruptionBudget>(live, done).await);
+            if !desired.contains(name) && live.metadata.deletion_timestamp.is_none() {
+                others = others.and(self.delete::<PodDisruptionBudget>(live, report).await);
             }
         }
         before_pods.and(others)
     }
 
-    async fn deployment(
+    async fn create_or_update_deployment(
         &self,
         role: Role,
-        wanted: Deployment,
+        desired: Deployment,
         live: Option<&Deployment>,
         initial: i32,
-        done: &mut Applied,
+        report: &mut ApplyReport,
     ) -> Result<(), ApplyError> {
         let changed = match live {
-            Some(live) => self.change(wanted, live, done).await?,
-            None => match self.create(&skeleton(&wanted, initial), done).await? {
-                Some(live) => self.change(wanted, &live, done).await?,
+            Some(live) => self.update(desired, live, report).await?,
+            None => match self.create(&skeleton(&desired, initial), report).await? {
+                Some(live) => self.update(desired, &live, report).await?,
                 None => None,
             },
         };
-        done.deployments.extend(changed.map(|deployment| (role, deployment)));
+        report.deployments.extend(changed.map(|deployment| (role, deployment)));
         Ok(())
     }
 
-    async fn object<K: Kind>(&self, mut wanted: K, live: Option<&K>, done: &mut Applied) -> Result<(), ApplyError> {
+    async fn create_or_update<K: Kind>(
+        &self,
+        mut desired: K,
+        live: Option<&K>,
+        report: &mut ApplyReport,
+    ) -> Result<(), ApplyError> {
         match live {
-            Some(live) => self.change(wanted, live, done).await.map(drop),
+            Some(live) => self.update(desired, live, report).await.map(drop),
             None => {
-                // It is complete: nothing is left to apply.
-                let hash = hash(&serde_json::to_value(&wanted).unwrap_or_default());
-                wanted.annotations_mut().insert(APPLIED.into(), hash);
-                self.create(&wanted, done).await.map(drop)
+                // The created object is complete, so its hash marks it as applied.
+                let hash = hash(&serde_json::to_value(&desired).unwrap_or_default());
+                desired.annotations_mut().insert(APPLIED.into(), hash);
+                self.create(&desired, report).await.map(drop)
             }
         }
     }
 
-    /// POST. That it exists already is no error if it is ours: a cache may be late. Returns what is there now.
-    async fn create<K: Kind>(&self, wanted: &K, done: &mut Applied) -> Result<Option<K>, ApplyError> {
-        let name = wanted.name_any();
-        done.changes.push(change::<K>(&name, "create", false));
+    /// Creates an object by POST and returns the object that exists now. An object that exists already is not an error
+    /// if it has the right owner, because the cache may be stale.
+    async fn create<K: Kind>(&self, desired: &K, report: &mut ApplyReport) -> Result<Option<K>, ApplyError> {
+        let name = desired.name_any();
+        report.changes.push(pending_change::<K>(&name, "create", false));
         if self.dry_run {
             return Ok(None);
         }
         let api = self.api::<K>();
         let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        match api.create(&params, wanted).await {
+        match api.create(&params, desired).await {
             Ok(created) => Ok(Some(created)),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let live = api.get_opt(&name).await.map_err(failed::<K>("get", &name))?;
+                let live = api.get_opt(&name).await.map_err(api_error::<K>("get", &name))?;
                 match live {
                     Some(live) if names::is_owned(live.meta(), self.cr) => Ok(Some(live)),
-                    Some(live) if names::is_of_former(live.meta(), self.cr) => {
-                        Err(ApplyError::Leftover { kind: K::kind(&()).into_owned(), name })
+                    Some(live) if names::is_owned_by_predecessor(live.meta(), self.cr) => {
+                        Err(ApplyError::PredecessorTerminating { kind: K::kind(&()).into_owned(), name })
                     }
                     Some(_) => Err(ApplyError::Conflict { kind: K::kind(&()).into_owned(), name }),
                     None => Ok(None),
                 }
             }
-            Err(error) => Err(failed::<K>("create", &name)(error)),
+            Err(error) => Err(api_error::<K>("create", &name)(error)),
         }
     }
 
-    /// Server-side apply, unless what is there is already as wanted. Returns what is there now, if it was applied.
-    async fn change<K: Kind>(&self, mut wanted: K, live: &K, done: &mut Applied) -> Result<Option<K>, ApplyError> {
-        let name = wanted.name_any();
-        let text = serde_json::to_value(&wanted).unwrap_or_default();
+    /// Applies an object unless it is up to date. Returns the new object if it was applied.
+    async fn update<K: Kind>(
+        &self,
+        mut desired: K,
+        live: &K,
+        report: &mut ApplyReport,
+    ) -> Result<Option<K>, ApplyError> {
+        let name = desired.name_any();
+        let text = serde_json::to_value(&desired).unwrap_or_default();
         let hash = hash(&text);
         let version = live.resource_version().unwrap_or_default();
         let key = format!("{} {name}", K::kind(&()));
-        let same = live.annotations().get(APPLIED) == Some(&hash);
-        if same && self.memory.is(&key, &hash, &version) {
+        let is_applied = live.annotations().get(APPLIED) == Some(&hash);
+        if is_applied && self.memory.is_current(&key, &hash, &version) {
             return Ok(None);
         }
         let live_text = serde_json::to_value(live).unwrap_or_default();
         let found = project(&live_text, &text);
-        if same && (contains(&live_text, &text) || self.memory.knows(&key, &hash, &found)) {
+        if is_applied && (contains(&live_text, &text) || self.memory.is_known_result(&key, &hash, &found)) {
             self.memory.remember(key, &hash, version, &found);
             return Ok(None);
         }
         let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);
-        done.changes.push(change::<K>(&name, "update", restarts));
+        report.changes.push(pending_change::<K>(&name, "update", restarts));
         if self.dry_run {
             return Ok(None);
         }
-        wanted.meta_mut().uid = live.uid();
-        wanted.annotations_mut().insert(APPLIED.into(), hash.clone());
-        let mut patch = serde_json::to_value(&wanted).unwrap_or_default();
+        desired.meta_mut().uid = live.uid();
+        desired.annotations_mut().insert(APPLIED.into(), hash.clone());
+        let mut patch = serde_json::to_value(&desired).unwrap_or_default();
         patch["apiVersion"] = json!(K::api_version(&()));
         patch["kind"] = json!(K::kind(&()));
         let params = PatchParams::apply(MANAGER).force();
-        let applied =
-            self.api::<K>().patch(&name, &params, &Patch::Apply(&patch)).await.map_err(failed::<K>("apply", &name))?;
+        let applied = self
+            .api::<K>()
+            .patch(&name, &params, &Patch::Apply(&patch))
+            .await
+            .map_err(api_error::<K>("apply", &name))?;
         let now = applied.resource_version().unwrap_or_default();
-        // Otherwise it was only written in another way, before we were started.
-        if same && now != version {
-            done.drifted.push(format!("{} {name}", K::kind(&())));
+        // Without a new version, the API server only stores a value in another form.
+        if is_applied && now != version {
+            report.drifted.push(format!("{} {name}", K::kind(&())));
         }
         let result = project(&serde_json::to_value(&applied).unwrap_or_default(), &text);
         self.memory.remember(key, &hash, now, &result);
         Ok(Some(applied))
     }
 
-    async fn delete<K: Kind>(&self, live: &K, done: &mut Applied) -> Result<(), ApplyError> {
+    async fn delete<K: Kind>(&self, live: &K, report: &mut ApplyReport) -> Result<(), ApplyError> {
         let name = live.name_any();
-        done.changes.push(change::<K>(&name, "delete", false));
+        report.changes.push(pending_change::<K>(&name, "delete", false));
         if self.dry_run {
             return Ok(());
         }
@@ -235,14 +251,14 @@ impl Applier<'_> {
         match self.api::<K>().delete(&name, &params).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(failed::<K>("delete", &name)(error)),
+            Err(error) => Err(api_error::<K>("delete", &name)(error)),
         }
     }
 
-    /// Sets how long ended Jobs are kept.
+    /// Sets the TTL of ended Jobs that have none.
     ///
     /// # Errors
-    /// [`ApplyError::Api`].
+    /// [`ApplyError::Api`] if a Job cannot be patched.
     pub(crate) async fn expire(&self, jobs: &[(String, i32)], observed: &Observed) -> Result<(), ApplyError> {
         for (name, seconds) in jobs {
             let job = observed.jobs.iter().find(|job| job.name_any() == *name);
@@ -255,26 +271,26 @@ impl Applier<'_> {
             match self.api::<Job>().patch(name, &params, &Patch::Merge(&patch)).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
-                Err(error) => return Err(failed::<Job>("patch", name)(error)),
+                Err(error) => return Err(api_error::<Job>("patch", name)(error)),
             }
         }
         Ok(())
     }
 
-    /// The Deployment as the API server has it now: a cache may be late, and a number of pods must not rest on that.
+    /// Reads a Deployment from the API server, because the cache may be stale and scaling must not rely on it.
     ///
     /// # Errors
-    /// [`ApplyError::Api`].
+    /// [`ApplyError::Api`] if the Deployment cannot be read.
     pub(crate) async fn live(&self, name: &str) -> Result<Option<Deployment>, ApplyError> {
-        let live = self.api::<Deployment>().get_opt(name).await.map_err(failed::<Deployment>("get", name))?;
+        let live = self.api::<Deployment>().get_opt(name).await.map_err(api_error::<Deployment>("get", name))?;
         Ok(live.filter(|live| names::is_owned(live.meta(), self.cr)))
     }
 
-    /// Sets the number of pods of `live`, and returns whether it did: not if it was changed since it was read. That is no
-    /// error, because its controller changes it all the time; the change itself calls the next round.
+    /// Sets the replicas of `live`. Returns false if the Deployment has changed since it was read: its controller
+    /// changes it often, and each change triggers the next reconcile.
     ///
     /// # Errors
-    /// [`ApplyError::Api`].
+    /// [`ApplyError::Api`] for any other error.
     pub(crate) async fn scale(&self, live: &Deployment, replicas: i32) -> Result<bool, ApplyError> {
         let name = live.name_any();
         let patch = json!({
@@ -285,14 +301,15 @@ impl Applier<'_> {
         match self.api::<Deployment>().patch_scale(&name, &params, &Patch::Merge(&patch)).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
-            Err(error) => Err(failed::<Deployment>("scale", &name)(error)),
+            Err(error) => Err(api_error::<Deployment>("scale", &name)(error)),
         }
     }
 
-    /// Says how dear a pod is to its ReplicaSet; a pod that is gone has no need of it.
+    /// Sets the pod deletion cost, which decides the pod that a ReplicaSet removes first. A missing pod is not an
+    /// error.
     ///
     /// # Errors
-    /// [`ApplyError::Api`].
+    /// [`ApplyError::Api`] if the pod cannot be patched.
     pub(crate) async fn set_deletion_cost(&self, pod: &str, cost: Option<i32>) -> Result<(), ApplyError> {
         let cost = cost.map(|cost| cost.to_string());
         let patch = json!({ "metadata": { "annotations": { (names::DELETION_COST): cost } } });
@@ -300,7 +317,7 @@ impl Applier<'_> {
         match self.api::<Pod>().patch(pod, &params, &Patch::Merge(&patch)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(failed::<Pod>("patch", pod)(error)),
+            Err(error) => Err(api_error::<Pod>("patch", pod)(error)),
         }
     }
 
@@ -309,7 +326,7 @@ impl Applier<'_> {
     }
 }
 
-/// A kind of object that we write.
+/// A kind of object that the operator writes.
 trait Kind:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
 {
@@ -320,11 +337,11 @@ impl<K> Kind for K where
 {
 }
 
-fn same_revision(live: &Deployment, wanted: &Deployment) -> bool {
-    live.annotations().get(REVISION) == wanted.annotations().get(REVISION)
+fn same_revision(live: &Deployment, desired: &Deployment) -> bool {
+    live.annotations().get(REVISION) == desired.annotations().get(REVISION)
 }
 
-/// What the API server says, without the whole answer.
+/// Returns the message and the code of an API error, without the whole response.
 pub(crate) fn api_message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
@@ -332,26 +349,27 @@ pub(crate) fn api_message(error: &kube::Error) -> String {
     }
 }
 
-fn failed<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {
+fn api_error<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {
     let name = name.to_owned();
     move |source| ApplyError::Api { verb, kind: K::kind(&()).into_owned(), name, source: Box::new(source) }
 }
 
-fn change<K: Kind>(name: &str, action: &str, restarts: bool) -> PendingChange {
+fn pending_change<K: Kind>(name: &str, action: &str, restarts: bool) -> PendingChange {
     PendingChange { object: format!("{} {name}", K::kind(&())), action: action.to_owned(), restarts }
 }
 
-/// The least that can be created, paused: only fields that we never drop, because whoever creates a field by POST owns
-/// it beside whoever applies it later. The number of pods is given here and by the scaler, nowhere else.
-fn skeleton(wanted: &Deployment, replicas: i32) -> Deployment {
-    let mut skeleton = wanted.clone();
+/// Returns the minimal Deployment to create, paused. It only has fields that the operator never drops, because the
+/// client that creates a field by POST co-owns it with the client that applies it later. Only this function and the
+/// scaler set the number of pods.
+fn skeleton(desired: &Deployment, replicas: i32) -> Deployment {
+    let mut skeleton = desired.clone();
     skeleton.metadata.annotations = None;
     if let Some(DeploymentSpec { template, replicas: number, paused, strategy, .. }) = &mut skeleton.spec {
         *number = Some(replicas);
         *paused = Some(true);
-        // Its kind may never change to one that the defaults of another forbid.
+        // The strategy type stays, because the defaults of one type are invalid with another.
         *strategy = strategy.take().map(|strategy| DeploymentStrategy { rolling_update: None, ..strategy });
-        let selected = wanted.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone());
+        let selected = desired.spec.as_ref().and_then(|spec| spec.selector.match_labels.clone());
         if let Some(metadata) = &mut template.metadata {
             metadata.labels = selected;
             metadata.annotations = None;

@@ -1,4 +1,4 @@
-//! What we made, by the owner that it belongs to: a round costs what its own object has, however many others there are.
+//! Caches of the created objects, indexed by their owner, so that a reconcile costs the same with any number of owners.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,39 +27,39 @@ impl<K> Clone for Cache<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Cache<K> {
-    /// The objects that carry the labels of `cr`, by name; whether it owns them is for the caller to ask.
+    /// The objects with the labels of `cr`, by name. The caller checks whether `cr` owns them.
     pub fn of(&self, cr: &PulseIngest) -> BTreeMap<String, Arc<K>> {
         let objects = self.0.objects.read().unwrap_or_else(PoisonError::into_inner);
         objects.get(&ObjectRef::from_obj(cr)).cloned().unwrap_or_default()
     }
 
-    /// Returns once all objects were listed.
+    /// Returns after the first complete list.
     pub async fn wait_until_ready(&self) {
-        // An error means that the watch has ended, and then so have we.
+        // An error means that the watch has ended, which happens only at shutdown.
         let _ = self.0.is_ready.subscribe().wait_for(|ready| *ready).await;
     }
 }
 
-/// Fills a cache with what a watch brings.
-pub(crate) struct Filler<K> {
+/// Writes the events of a watch into a cache.
+pub(crate) struct CacheWriter<K> {
     cache: Cache<K>,
     listing: Objects<K>,
 }
 
-impl<K: Resource<DynamicType = ()>> Filler<K> {
-    /// With an empty cache.
+impl<K: Resource<DynamicType = ()>> CacheWriter<K> {
+    /// Creates an empty cache.
     pub(crate) fn new() -> Self {
         let shared = Shared { objects: RwLock::default(), is_ready: watch::Sender::new(false) };
         Self { cache: Cache(Arc::new(shared)), listing: HashMap::new() }
     }
 
-    /// What is filled.
+    /// The cache that is written.
     pub(crate) fn cache(&self) -> Cache<K> {
         self.cache.clone()
     }
 
-    /// Takes an event in; returns whom it is about. A list takes effect, and is told, at its end.
-    pub(crate) fn take(&mut self, event: Event<K>) -> Vec<ObjectRef<PulseIngest>> {
+    /// Applies an event, and returns the affected owners. A list takes effect as a whole, at its end.
+    pub(crate) fn apply(&mut self, event: Event<K>) -> Vec<ObjectRef<PulseIngest>> {
         let shared = &self.cache.0;
         let objects = || shared.objects.write().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -67,11 +67,11 @@ impl<K: Resource<DynamicType = ()>> Filler<K> {
             Event::InitApply(object) => drop(insert(&mut self.listing, object)),
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
-                let mut about: Vec<_> = listed.keys().cloned().collect();
+                let mut affected: Vec<_> = listed.keys().cloned().collect();
                 let before = std::mem::replace(&mut *objects(), listed);
-                about.extend(before.into_keys());
+                affected.extend(before.into_keys());
                 shared.is_ready.send_replace(true);
-                return about;
+                return affected;
             }
             Event::Apply(object) => return insert(&mut objects(), object).into_iter().collect(),
             Event::Delete(object) => return remove(&mut objects(), &object).into_iter().collect(),
@@ -114,26 +114,26 @@ mod tests {
             .expect("a pod")
     }
 
-    fn names(filler: &Filler<Pod>, instance: &str) -> Vec<String> {
-        let objects = filler.cache.0.objects.read().expect("nobody panics here");
+    fn names(writer: &CacheWriter<Pod>, instance: &str) -> Vec<String> {
+        let objects = writer.cache.0.objects.read().expect("not poisoned");
         let owner = ObjectRef::new(instance).within("here");
         objects.get(&owner).into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     #[test]
-    fn what_a_list_does_not_bring_again_is_gone_and_its_ingest_is_told() {
-        let mut filler = Filler::new();
-        assert_eq!(filler.take(Event::Apply(pod("a", "one"))), [ObjectRef::new("one").within("here")]);
-        filler.take(Event::Apply(pod("b", "two")));
-        filler.take(Event::Init);
-        filler.take(Event::InitApply(pod("c", "two")));
-        assert_eq!(names(&filler, "one"), ["a"], "until the list is complete");
-        let mut about = filler.take(Event::InitDone);
-        about.sort_by(|left, right| left.name.cmp(&right.name));
-        about.dedup();
-        assert_eq!(about, ["one", "two"].map(|name| ObjectRef::new(name).within("here")));
-        assert_eq!((names(&filler, "one"), names(&filler, "two")), (vec![], vec!["c".to_owned()]));
-        filler.take(Event::Delete(pod("c", "two")));
-        assert!(filler.cache.0.objects.read().expect("nobody panics here").is_empty());
+    fn relist_removes_missing_objects_and_returns_their_owners() {
+        let mut writer = CacheWriter::new();
+        assert_eq!(writer.apply(Event::Apply(pod("a", "one"))), [ObjectRef::new("one").within("here")]);
+        writer.apply(Event::Apply(pod("b", "two")));
+        writer.apply(Event::Init);
+        writer.apply(Event::InitApply(pod("c", "two")));
+        assert_eq!(names(&writer, "one"), ["a"], "until the list is complete");
+        let mut affected = writer.apply(Event::InitDone);
+        affected.sort_by(|left, right| left.name.cmp(&right.name));
+        affected.dedup();
+        assert_eq!(affected, ["one", "two"].map(|name| ObjectRef::new(name).within("here")));
+        assert_eq!((names(&writer, "one"), names(&writer, "two")), (vec![], vec!["c".to_owned()]));
+        writer.apply(Event::Delete(pod("c", "two")));
+        assert!(writer.cache.0.objects.read().expect("not poisoned").is_empty());
     }
 }

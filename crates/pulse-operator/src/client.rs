@@ -1,7 +1,8 @@
-//! The way to the API server: every call has a deadline, is counted, and writes only while we lead.
+//! The client of the API server: every call has a deadline and is counted, and writes are allowed only while this
+//! process leads.
 //!
-//! The library's own retries are off: one of its calls may take minutes, longer than a lease. A call that fails fails the
-//! reconcile, which comes again with its own back-off.
+//! kube's retries are off, because a call with retries may take minutes, longer than a Lease. A failed call fails the
+//! reconcile, which is retried with a back-off.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,36 +18,36 @@ use crate::metrics::OperatorMetrics;
 use crate::progress::WatchProgress;
 
 const READ_DEADLINE: Duration = Duration::from_secs(10);
-/// Of a write that no lease limits.
+/// Deadline of a write that does not depend on the Lease.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// For how long a write that begins now may take; none if it may not begin.
-pub(crate) type MayWrite = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
+/// Returns the deadline of a write that starts now; `None` if it is not allowed.
+pub(crate) type WriteGuard = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
-/// Of a client that does not have to lead.
-pub(crate) fn always() -> MayWrite {
+/// Allows every write, also without leadership.
+pub(crate) fn always() -> WriteGuard {
     Arc::new(|| Some(WRITE_DEADLINE))
 }
 
-/// Makes a client.
+/// Creates a client whose writes pass `write_guard`.
 ///
 /// # Errors
-/// If `config` names keys that cannot be used.
+/// `config` has certificates or keys that cannot be used.
 pub(crate) fn client(
     mut config: Config,
-    may_write: MayWrite,
+    write_guard: WriteGuard,
     progress: WatchProgress,
     metrics: OperatorMetrics,
 ) -> Result<Client, kube::Error> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
-    let layer = GuardLayer { may_write, progress, metrics };
+    let layer = GuardLayer { write_guard, progress, metrics };
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
 
 #[derive(Clone)]
 struct GuardLayer {
-    may_write: MayWrite,
+    write_guard: WriteGuard,
     progress: WatchProgress,
     metrics: OperatorMetrics,
 }
@@ -81,19 +82,19 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let writes = !matches!(*request.method(), Method::GET | Method::HEAD);
         let call = Call::of(&request);
-        let GuardLayer { may_write, progress, metrics } = self.layer.clone();
-        let Some(deadline) = (if writes { may_write() } else { Some(READ_DEADLINE) }) else {
-            return Box::pin(async { Err("not the leader any more: nothing is written".into()) });
+        let GuardLayer { write_guard, progress, metrics } = self.layer.clone();
+        let Some(deadline) = (if writes { write_guard() } else { Some(READ_DEADLINE) }) else {
+            return Box::pin(async { Err("not the leader any more: the write was not sent".into()) });
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
-            // For a watch, this is the time to its first byte.
+            // For a watch, this is the deadline of the response head.
             let answer = tokio::time::timeout(deadline, answer).await.unwrap_or_else(|_| {
                 Err(format!("the API server did not answer within {:.1} s", deadline.as_secs_f64()).into())
             });
             let code = answer.as_ref().map_or(0, |response| response.status().as_u16());
             if call.verb == "watch" && (200..300).contains(&code) {
-                progress.turned(&call.resource);
+                progress.record(&call.resource);
             }
             metrics.request(call.verb, &call.resource, code);
             answer
@@ -101,7 +102,7 @@ where
     }
 }
 
-/// A call, as RBAC names it.
+/// A call in the terms of RBAC: verb and resource.
 struct Call {
     verb: &'static str,
     resource: String,
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_named_as_rbac_names_them() {
+    fn calls_are_named_like_rbac_rules() {
         let named = |method: Method, uri: &str| {
             let request = Request::builder().method(method).uri(uri).body(Body::empty()).expect("valid");
             let Call { verb, resource } = Call::of(&request);

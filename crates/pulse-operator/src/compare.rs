@@ -1,4 +1,4 @@
-//! Whether an object is as it was applied, also where the API server writes a value in another way than we do. Pure.
+//! Compares live objects with applied ones, also where the API server normalises a value (`1000m` to `1`). No I/O.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,78 +6,78 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// What was applied to the objects of one ingest, and what came of it.
+/// The objects that were applied for one instance, and the API server's results.
 #[derive(Default)]
-pub(crate) struct AppliedCache(Mutex<HashMap<String, Known>>);
+pub(crate) struct AppliedCache(Mutex<HashMap<String, Entry>>);
 
-struct Known {
-    /// Of what was applied.
+struct Entry {
+    /// Hash of the applied object.
     hash: String,
-    /// The newest version that was as it should be.
+    /// Newest resource version that matches it.
     version: String,
-    /// Of what the API server made of it.
+    /// Hash of the applied fields, as the API server returned them.
     result: String,
 }
 
 impl AppliedCache {
-    /// Whether this version is known to be as it should be.
-    pub(crate) fn is(&self, key: &str, hash: &str, version: &str) -> bool {
-        self.lock().get(key).is_some_and(|known| known.hash == hash && known.version == version)
+    /// Whether this resource version is known to match the applied object.
+    pub(crate) fn is_current(&self, key: &str, hash: &str, version: &str) -> bool {
+        self.lock().get(key).is_some_and(|entry| entry.hash == hash && entry.version == version)
     }
 
-    /// Whether the API server has made the same of it before.
-    pub(crate) fn knows(&self, key: &str, hash: &str, result: &Value) -> bool {
-        self.lock().get(key).is_some_and(|known| known.hash == hash && known.result == self::hash(result))
+    /// Whether `result` is what the API server returned for the same applied object before.
+    pub(crate) fn is_known_result(&self, key: &str, hash: &str, result: &Value) -> bool {
+        self.lock().get(key).is_some_and(|entry| entry.hash == hash && entry.result == self::hash(result))
     }
 
-    /// Remembers a version that is as it should be.
+    /// Records a resource version that matches the applied object.
     pub(crate) fn remember(&self, key: String, hash: &str, version: String, result: &Value) {
-        self.lock().insert(key, Known { hash: hash.to_owned(), version, result: self::hash(result) });
+        self.lock().insert(key, Entry { hash: hash.to_owned(), version, result: self::hash(result) });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What `live` has where `wanted` has something.
-pub(crate) fn project(live: &Value, wanted: &Value) -> Value {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => {
-            wanted.iter().filter_map(|(name, value)| Some((name.clone(), project(live.get(name)?, value)))).collect()
+/// The fields of `live` that `desired` has.
+pub(crate) fn project(live: &Value, desired: &Value) -> Value {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => {
+            desired.iter().filter_map(|(name, value)| Some((name.clone(), project(live.get(name)?, value)))).collect()
         }
-        (Value::Array(live), Value::Array(wanted)) if wanted.iter().all(|item| item["name"].is_string()) => {
+        (Value::Array(live), Value::Array(desired)) if desired.iter().all(|item| item["name"].is_string()) => {
             let found = |item: &Value| live.iter().find(|found| found["name"] == item["name"]).cloned();
-            wanted.iter().map(|item| found(item).map_or(Value::Null, |found| project(&found, item))).collect()
+            desired.iter().map(|item| found(item).map_or(Value::Null, |found| project(&found, item))).collect()
         }
         (live, _) => live.clone(),
     }
 }
 
-/// Of the JSON text, whose maps are sorted.
+/// Hash of the JSON text, whose maps are sorted.
 pub(crate) fn hash(value: &Value) -> String {
     let digest = Sha256::digest(value.to_string());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether everything in `wanted` is in `live`. The API server adds defaults, and others may add fields; lists of named
-/// things are compared by name, other lists by place.
-pub(crate) fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted
+/// Whether `live` has every field of `desired`. More fields are no difference: the API server adds defaults, and other
+/// writers add fields. Lists of named items are compared by name, other lists by position.
+pub(crate) fn contains(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => desired
             .iter()
             .all(|(name, value)| live.get(name).map_or_else(|| is_empty(value), |found| contains(found, value))),
-        (Value::Array(live), Value::Array(wanted)) => {
-            let named = wanted.iter().all(|item| item["name"].is_string());
+        (Value::Array(live), Value::Array(desired)) => {
+            let named = desired.iter().all(|item| item["name"].is_string());
             if named {
-                wanted
+                desired
                     .iter()
                     .all(|item| live.iter().any(|found| found["name"] == item["name"] && contains(found, item)))
             } else {
-                live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted))
+                live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| contains(live, desired))
             }
         }
-        (live, wanted) => live == wanted,
+        (live, desired) => live == desired,
     }
 }
 
@@ -98,30 +98,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_adds_is_no_difference() {
-        let wanted = json!({ "a": 1, "list": [{ "name": "x", "v": 1 }], "flag": false });
+    fn contains_ignores_fields_added_by_the_server() {
+        let desired = json!({ "a": 1, "list": [{ "name": "x", "v": 1 }], "flag": false });
         assert!(contains(
             &json!({ "a": 1, "b": 2, "list": [{ "name": "y" }, { "name": "x", "v": 1, "w": 2 }] }),
-            &wanted
+            &desired
         ));
-        assert!(!contains(&json!({ "a": 1, "list": [{ "name": "x", "v": 2 }] }), &wanted));
+        assert!(!contains(&json!({ "a": 1, "list": [{ "name": "x", "v": 2 }] }), &desired));
         assert!(!contains(&json!({ "args": ["a", "b"] }), &json!({ "args": ["a"] })));
     }
 
     #[test]
-    fn what_the_server_made_of_it_is_known_again_whatever_else_changes() {
-        let wanted = json!({ "spec": { "cpu": "1000m", "list": [{ "name": "x", "v": "0.5" }], "args": ["a"] } });
+    fn normalised_result_is_recognised_after_unrelated_changes() {
+        let desired = json!({ "spec": { "cpu": "1000m", "list": [{ "name": "x", "v": "0.5" }], "args": ["a"] } });
         let live = |cpu: &str, ready: i32| {
             json!({
                 "spec": { "cpu": cpu, "replicas": ready, "list": [{ "name": "y" }, { "name": "x", "v": "500m" }], "args": ["a"] },
                 "status": { "ready": ready },
             })
         };
-        assert!(!contains(&live("1", 1), &wanted));
+        assert!(!contains(&live("1", 1), &desired));
         let memory = AppliedCache::default();
-        memory.remember("key".into(), "hash", "1".into(), &project(&live("1", 1), &wanted));
-        assert!(memory.knows("key", "hash", &project(&live("1", 2), &wanted)));
-        assert!(!memory.knows("key", "hash", &project(&live("2", 1), &wanted)));
-        assert!(!memory.knows("key", "other", &project(&live("1", 1), &wanted)));
+        memory.remember("key".into(), "hash", "1".into(), &project(&live("1", 1), &desired));
+        assert!(memory.is_known_result("key", "hash", &project(&live("1", 2), &desired)));
+        assert!(!memory.is_known_result("key", "hash", &project(&live("2", 1), &desired)));
+        assert!(!memory.is_known_result("key", "other", &project(&live("1", 1), &desired)));
     }
 }

@@ -1,4 +1,4 @@
-//! One reconcile_object: observe → validate → plan → desired → apply → status.
+//! One reconcile of an object: observe → plan → desired → apply → status.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use crate::apply::{Applied, Applier, ApplyError, api_message};
+use crate::apply::{Applier, ApplyError, ApplyReport, api_message};
 use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec};
 use crate::desired::{self, Inputs};
 use crate::events;
@@ -23,27 +23,27 @@ use crate::names::{self, Role};
 use crate::observe::{self, Caches, Observed};
 use crate::plan::{self, ReconcilePlan};
 use crate::scaling::{Key, Policy, RedisServer, SampleTarget, Samplers};
-use crate::secrets::{DigestKey, Hidden, SecretRead};
-use crate::status::{self, Findings, ReconcileError};
+use crate::secrets::{DigestKey, SecretRead, SecretValue};
+use crate::status::{self, ReconcileError, StatusInputs};
 use crate::workers;
 
 /// The field manager of the status.
 const STATUS_MANAGER: &str = "pulse-operator-status";
-/// A reconcile_object that takes longer is given up: the object must not be stuck with it.
+/// Time limit of a reconcile. A longer one is aborted, so that it does not block the object.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What an API that somebody else scales starts with.
-const FIRST_API_REPLICAS: i32 = 2;
+/// Initial replicas of an API whose number another scaler controls (`api.replicas` is null).
+const INITIAL_API_REPLICAS: i32 = 2;
 
-/// How often things are looked at. Tests shorten them.
+/// Intervals of the reconcile. Tests shorten them.
 #[derive(Debug, Clone)]
 pub struct Intervals {
-    /// Secrets are read again this long after they were read.
+    /// Time after which Secrets are read again.
     pub secrets: Duration,
-    /// A missing reference is looked for this often.
+    /// Time between two reads of a missing or unreadable Secret.
     pub missing: Duration,
-    /// Between two samples of the queue.
+    /// Time between two samples of the queue.
     pub poll: Duration,
-    /// The first and the longest wait after a failed reconcile_object.
+    /// First and longest delay after a failed reconcile. The delay doubles with each failure in a row.
     pub backoff: (Duration, Duration),
 }
 
@@ -58,18 +58,18 @@ impl Default for Intervals {
     }
 }
 
-/// Every object that was looked at.
+/// The memory of every object that was reconciled.
 type Objects = HashMap<Key, Arc<tokio::sync::Mutex<ObjectMemory>>>;
 
 impl Intervals {
-    /// How long to wait after one more than so many failures in a row.
+    /// Delay before the next try, after `failures` earlier failures in a row.
     pub(crate) fn after(&self, failures: u32) -> Duration {
-        let (least, most) = self.backoff;
-        least.saturating_mul(1 << failures.min(16)).min(most)
+        let (first, max) = self.backoff;
+        first.saturating_mul(1 << failures.min(16)).min(max)
     }
 }
 
-/// What every reconcile_object needs.
+/// Shared by all reconciles.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) caches: Caches,
@@ -83,29 +83,30 @@ pub(crate) struct Context {
     pub(crate) objects: Mutex<Objects>,
 }
 
-/// Runs one reconcile_object; what goes wrong is in the status and in the log, and decides when the next reconcile_object comes.
+/// Reconciles an object once, and returns when to reconcile it again. Errors go into the status and the log, and are
+/// retried with a back-off.
 pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
     let started = Instant::now();
     if cr.metadata.deletion_timestamp.is_some() {
         context.forget(&cr.namespace().unwrap_or_default(), &cr.name_any());
         return Ok(Action::await_change());
     }
-    let remembered = context.remembered(key(&cr));
-    let mut remembered = remembered.lock().await;
-    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_object(&cr, &context, &mut remembered)).await {
+    let memory = context.memory(key(&cr));
+    let mut memory = memory.lock().await;
+    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_object(&cr, &context, &mut memory)).await {
         Ok(result) => result,
-        Err(_) => Err(ReconcileAborted::TooLong),
+        Err(_) => Err(ReconcileAborted::TimedOut),
     };
     let (label, next) = match result {
         Ok(next) => {
-            remembered.failures = 0;
+            memory.failures = 0;
             ("ok", next)
         }
         Err(error) => {
             let object = names::instance_id(&cr);
-            tracing::warn!(object, %error, "a reconcile_object failed");
-            remembered.failures += 1;
-            ("error", context.intervals.after(remembered.failures - 1))
+            tracing::warn!(object, %error, "reconcile failed");
+            memory.failures += 1;
+            ("error", context.intervals.after(memory.failures - 1))
         }
     };
     context.metrics.reconciled(label, started.elapsed().as_secs_f64());
@@ -114,37 +115,37 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
 
 #[derive(Debug, thiserror::Error)]
 enum ReconcileAborted {
-    #[error("the status was not written: {}", api_message(.0))]
+    #[error("cannot write the status: {}", api_message(.0))]
     Status(kube::Error),
-    #[error("it took longer than {} s", RECONCILE_TIMEOUT.as_secs())]
-    TooLong,
+    #[error("timed out after {} s", RECONCILE_TIMEOUT.as_secs())]
+    TimedOut,
 }
 
 async fn reconcile_object(
     cr: &PulseIngest,
     context: &Context,
-    remembered: &mut ObjectMemory,
+    memory: &mut ObjectMemory,
 ) -> Result<Duration, ReconcileAborted> {
     let mut cr = cr.clone();
     cr.spec.image.add_pull_secrets(&context.pull_secrets);
-    if let Some((version, status)) = &remembered.written
+    if let Some((version, status)) = &memory.written
         && version_of(&cr) < *version
     {
         cr.status = Some(status.clone());
     }
     let now = Timestamp::now();
 
-    // observe: caches, and the API server for Secrets.
+    // observe: the caches, and the API server for Secrets.
     let mut observed = observe::children(context.caches.labelled(&cr), &cr);
-    observed.secrets = secrets(&cr, context, remembered).await;
+    observed.secrets = secrets(&cr, context, memory).await;
 
-    // plan, desired: no client.
+    // plan, desired: pure.
     let plan = plan::plan(&cr, &observed, &context.digest_key, now);
-    let missing_for = remembered.missing_for(&plan);
+    let missing_duration = memory.missing_duration(&plan);
     register_sample_target(&cr, &observed, context);
     let sample = context.samplers.latest(&key(&cr));
     let migrating = plan.migration.waiting.is_some();
-    let workers = &mut remembered.workers;
+    let workers = &mut memory.workers;
     let decided = workers::decide(&cr, &observed, sample.as_ref(), migrating, context.intervals.poll, workers, now);
     let inputs = Inputs {
         revision: plan.active.as_ref(),
@@ -155,44 +156,45 @@ async fn reconcile_object(
     let resources = desired::resources(&cr, &inputs);
 
     // apply: the API server.
-    let memory = remembered.applied.clone();
-    let applier = Applier { client: &context.client, cr: &cr, memory: &memory, dry_run: cr.spec.paused };
-    let mut applied = Applied::default();
-    let held = remembered.held.as_ref().filter(|held| held.holds(&cr)).map(|held| held.obstacle.clone());
-    let mut obstacle = held;
-    if obstacle.is_none() {
+    let applied_cache = memory.applied.clone();
+    let applier = Applier { client: &context.client, cr: &cr, memory: &applied_cache, dry_run: cr.spec.paused };
+    let mut applied = ApplyReport::default();
+    let active_backoff =
+        memory.backoff.as_ref().filter(|backoff| backoff.is_active(&cr)).map(|backoff| backoff.failure.clone());
+    let mut failure = active_backoff;
+    if failure.is_none() {
         let result = apply(&applier, resources, &observed, &plan, &mut applied).await;
-        obstacle = result.err().map(|error| remembered.hold(&cr, &context.intervals, &error));
-        if obstacle.is_none() {
-            remembered.held = None;
+        failure = result.err().map(|error| memory.start_backoff(&cr, &context.intervals, &error));
+        if failure.is_none() {
+            memory.backoff = None;
         }
     }
     let mut scaled = None;
     if let Some(decided) = &decided {
-        let workers = &mut remembered.workers;
+        let workers = &mut memory.workers;
         match workers::apply_scaling(&applier, decided, workers, &context.metrics, &mut applied, now).await {
             Ok(changed) => scaled = changed,
-            // The next sample decides anew.
-            Err(error) => obstacle = obstacle.or(Some(ReconcileError::Error(error.to_string()))),
+            // The next sample triggers another decision.
+            Err(error) => failure = failure.or(Some(ReconcileError::Error(error.to_string()))),
         }
     }
 
-    // status: pure, then the API server if it says something new.
+    // status: pure, then the API server if the status changed.
     let changed = std::mem::take(&mut applied.deployments).into_iter();
     observed.deployments.extend(changed.map(|(role, deployment)| (role, Arc::new(deployment))));
     let pending = if cr.spec.paused { applied.changes } else { Vec::new() };
-    let findings = Findings {
+    let status_inputs = StatusInputs {
         cr: &cr,
         observed: &observed,
         plan: &plan,
-        scaling: workers::report(&cr, decided.as_ref(), scaled, &mut remembered.workers, now),
-        obstacle,
-        missing_for,
+        scaling: workers::report(&cr, decided.as_ref(), scaled, &mut memory.workers, now),
+        failure,
+        missing_duration,
         pending,
         now,
     };
-    let status = status::status(findings);
-    let mut changes = events::edges(&cr.status.clone().unwrap_or_default(), &status);
+    let status = status::status(status_inputs);
+    let mut changes = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
     changes.extend(events::drift(&applied.drifted));
     context.metrics.observe(
         &cr.namespace().unwrap_or_default(),
@@ -201,19 +203,19 @@ async fn reconcile_object(
         status.workers.ready,
         status.autoscaling.as_ref().and_then(|scaling| scaling.backlog),
     );
-    write_status(&cr, context, remembered, status).await?;
-    // What could not be written is found again, and changes then.
+    write_status(&cr, context, memory, status).await?;
+    // After a failed write of the status, the next reconcile finds the same changes again.
     events::publish(&context.recorder, &cr, changes).await;
-    let waits = !plan.missing.is_empty() || !plan.unreadable.is_empty();
-    let next = if waits { context.intervals.missing } else { context.intervals.secrets };
-    let again = remembered.held.as_ref().map(ApplyBackoff::remaining);
-    let next = again.map_or(next, |again| again.min(next));
+    let is_waiting = !plan.missing.is_empty() || !plan.unreadable.is_empty();
+    let next = if is_waiting { context.intervals.missing } else { context.intervals.secrets };
+    let retry = memory.backoff.as_ref().map(ApplyBackoff::remaining);
+    let next = retry.map_or(next, |retry| retry.min(next));
     let wake = decided.and_then(|decided| time_until_wake(decided.decision.next_wake?, now));
     Ok(wake.map_or(next, |wake| wake.min(next)))
 }
 
-/// How long until a retry falls due that nobody is there for. One that is due already and woke nobody is held by a
-/// pause or a bound: looking again at once would not help.
+/// Time until the next wake-up. `None` for an overdue one: a pause or a limit suppresses it, so reconciling again at
+/// once would change nothing.
 fn time_until_wake(wake: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(wake.duration_since(now)).ok().filter(|wait| !wait.is_zero())
 }
@@ -222,10 +224,10 @@ fn key(cr: &PulseIngest) -> Key {
     Key { namespace: cr.namespace().unwrap_or_default(), name: cr.name_any(), uid: cr.uid().unwrap_or_default() }
 }
 
-/// Has the queue sampled, once its address is known. An address that cannot be read now is still the last one.
+/// Registers the queue for sampling once its URL is known. While the Secret cannot be read, the last URL stays.
 fn register_sample_target(cr: &PulseIngest, observed: &Observed, context: &Context) {
     let RedisSpec { url_secret_ref, ca_secret_ref } = &cr.spec.redis;
-    let found = |key| observed.secrets.get(key).and_then(SecretRead::found).map(Hidden::reveal);
+    let found = |key| observed.secrets.get(key).and_then(SecretRead::found).map(SecretValue::reveal);
     let Some(url) = found(url_secret_ref).and_then(|url| std::str::from_utf8(url).ok()) else { return };
     let ca = ca_secret_ref.as_ref().map(|key| found(key).map(<[u8]>::to_vec));
     if ca != Some(None) {
@@ -239,30 +241,31 @@ async fn apply(
     resources: desired::ChildObjects,
     observed: &Observed,
     plan: &ReconcilePlan,
-    applied: &mut Applied,
+    applied: &mut ApplyReport,
 ) -> Result<(), ApplyError> {
     let poll = jiff::SignedDuration::ZERO;
     let workers = Policy::new(&applier.cr.spec, poll).initial_replicas();
     let initial = |role| {
-        // An API that somebody else scales starts with the default.
-        let otherwise = if role == Role::Worker { workers.cast_signed() } else { FIRST_API_REPLICAS };
-        desired::replicas(applier.cr, role).unwrap_or(otherwise)
+        // A worker Deployment starts with the policy's number, an API of another scaler with the default.
+        let initial = if role == Role::Worker { workers.cast_signed() } else { INITIAL_API_REPLICAS };
+        desired::replicas(applier.cr, role).unwrap_or(initial)
     };
     let made = applier.apply(resources, observed, initial, applied).await;
     let expired = applier.expire(&plan.migration.expire, observed).await;
     made.and(expired).and(scale(applier, observed, applied).await)
 }
 
-/// How many pods a Deployment should have, where that follows from the spec and is not as it has it.
+/// The replicas that a Deployment should have: those of the spec, or the initial ones of an API that was stopped.
+/// `None` if the Deployment has them already, or if another scaler sets them.
 pub(crate) fn replica_mismatch(cr: &PulseIngest, role: Role, deployment: &Deployment) -> Option<i32> {
     let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-    // Nobody scales up from zero: an API that somebody else scales was stopped by us, and is started again by us.
-    let started = (role == Role::Api && seen == Some(0)).then_some(FIRST_API_REPLICAS);
+    // An external scaler never scales up from zero: an API at zero was stopped by us, so we start it again.
+    let started = (role == Role::Api && seen == Some(0)).then_some(INITIAL_API_REPLICAS);
     desired::replicas(cr, role).or(started).filter(|wanted| seen != Some(*wanted))
 }
 
-/// The numbers of pods that follow from the spec.
-async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut Applied) -> Result<(), ApplyError> {
+/// Scales the Deployments whose replicas the spec sets.
+async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut ApplyReport) -> Result<(), ApplyError> {
     for (role, deployment) in &observed.deployments {
         let Some(wanted) = replica_mismatch(applier.cr, *role, deployment) else { continue };
         let name = deployment.name_any();
@@ -283,29 +286,29 @@ async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut Applied
     Ok(())
 }
 
-/// The Secrets, read again only when it is time: an object that is looked at often must not read them as often.
+/// The Secrets, from memory unless they are due to be read again: not every reconcile may read them.
 async fn secrets(
     cr: &PulseIngest,
     context: &Context,
-    remembered: &mut ObjectMemory,
+    memory: &mut ObjectMemory,
 ) -> std::collections::BTreeMap<crate::crd::SecretKey, SecretRead> {
-    if let Some((at, generation, readings)) = &remembered.secrets {
-        let complete = readings.values().all(|reading| reading.found().is_some());
-        let patience = if complete { context.intervals.secrets } else { context.intervals.missing };
-        let covers = observe::referenced(cr).iter().all(|key| readings.contains_key(key));
-        if covers && *generation == cr.metadata.generation && at.elapsed() < patience {
-            return readings.clone();
+    if let Some((at, generation, reads)) = &memory.secrets {
+        let complete = reads.values().all(|read| read.found().is_some());
+        let max_age = if complete { context.intervals.secrets } else { context.intervals.missing };
+        let covers = observe::referenced(cr).iter().all(|key| reads.contains_key(key));
+        if covers && *generation == cr.metadata.generation && at.elapsed() < max_age {
+            return reads.clone();
         }
     }
-    let readings = observe::secrets(&context.client, cr).await;
-    remembered.secrets = Some((Instant::now(), cr.metadata.generation, readings.clone()));
-    readings
+    let reads = observe::secrets(&context.client, cr).await;
+    memory.secrets = Some((Instant::now(), cr.metadata.generation, reads.clone()));
+    reads
 }
 
 async fn write_status(
     cr: &PulseIngest,
     context: &Context,
-    remembered: &mut ObjectMemory,
+    memory: &mut ObjectMemory,
     status: PulseIngestStatus,
 ) -> Result<(), ReconcileAborted> {
     if cr.status.as_ref() == Some(&status) {
@@ -315,46 +318,47 @@ async fn write_status(
     let patch = json!({
         "apiVersion": PulseIngest::api_version(&()),
         "kind": PulseIngest::kind(&()),
-        // An object that was made again under the same name is another one.
+        // The UID keeps the status off a new object of the same name.
         "metadata": { "uid": cr.uid() },
         "status": status,
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
     match api.patch_status(&cr.name_any(), &params, &Patch::Apply(&patch)).await {
         Ok(written) => {
-            remembered.written = Some((version_of(&written), status));
+            memory.written = Some((version_of(&written), status));
             Ok(())
         }
-        // It was deleted meanwhile.
+        // The object was deleted in the meantime.
         Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
         Err(error) => Err(ReconcileAborted::Status(error)),
     }
 }
 
-/// Versions of one kind grow, and may be compared, since Kubernetes 1.35; all servers have always done so with etcd.
+/// The resource version as a number. Kubernetes 1.35 guarantees that versions of one kind can be compared; with etcd,
+/// all earlier servers behave the same.
 fn version_of(cr: &PulseIngest) -> u64 {
     cr.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 impl Context {
-    fn remembered(&self, key: Key) -> Arc<tokio::sync::Mutex<ObjectMemory>> {
+    fn memory(&self, key: Key) -> Arc<tokio::sync::Mutex<ObjectMemory>> {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(remembered) = objects.get(&key) {
-            return remembered.clone();
+        if let Some(memory) = objects.get(&key) {
+            return memory.clone();
         }
-        // Another object of this name was there before.
-        self.forget_all(&mut objects, &key.namespace, &key.name);
+        // Drops the memory of an earlier object of the same name.
+        self.drop_memory(&mut objects, &key.namespace, &key.name);
         objects.entry(key).or_default().clone()
     }
 
-    /// Forgets an object that is gone.
+    /// Drops the memory, the samples and the metrics of a deleted object.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        self.forget_all(&mut objects, namespace, name);
+        self.drop_memory(&mut objects, namespace, name);
         self.metrics.forget(namespace, name);
     }
 
-    fn forget_all(&self, objects: &mut Objects, namespace: &str, name: &str) {
+    fn drop_memory(&self, objects: &mut Objects, namespace: &str, name: &str) {
         for (key, _) in objects.extract_if(|key, _| key.namespace == namespace && key.name == name) {
             self.samplers.remove(&key);
         }
@@ -366,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wake_that_is_past_is_not_looked_at_again_at_once() {
+    fn overdue_wake_up_does_not_requeue_at_once() {
         let at = |second| Timestamp::from_second(second).expect("valid");
         assert_eq!(time_until_wake(at(70), at(60)), Some(Duration::from_secs(10)));
         assert_eq!(time_until_wake(at(60), at(60)), None);
@@ -374,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_waited_for_twice_as_long_each_time() {
+    fn backoff_doubles_with_each_failure_up_to_the_maximum() {
         let intervals = Intervals::default();
         let waits = [0, 1, 2, 20, u32::MAX].map(|failures| intervals.after(failures).as_secs());
         assert_eq!(waits, [1, 2, 4, 300, 300]);

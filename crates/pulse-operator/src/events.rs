@@ -1,4 +1,4 @@
-//! One Event per edge: what changed from one status to the next. Pure, up to the publishing.
+//! Derives Kubernetes Events from the difference between two statuses, one per transition. Pure, except for publishing.
 
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
@@ -6,30 +6,36 @@ use kube::{Resource, ResourceExt};
 use crate::crd::{MigrationState, PulseIngest, PulseIngestStatus};
 use crate::status::find;
 
-/// The Events between two statuses.
-pub(crate) fn edges(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
+/// Returns the Events for the change from `old` to `new`.
+pub(crate) fn transitions(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
     let mut events = Vec::new();
     conditions(old, new, &mut events);
     migrations(old, new, &mut events);
     if let (Some(before), Some(now)) = (&old.active_revision, &new.active_revision)
         && before != now
     {
-        events.push(normal("RolloutStarted", "Roll", format!("from {} to {}", before.image, now.image)));
+        events.push(normal(
+            "RolloutStarted",
+            "Roll",
+            format!("rollout from image {} to image {}", before.image, now.image),
+        ));
     }
     decision(old, new, &mut events);
     events
 }
 
-/// An Event of a drift that was repaired.
+/// Returns the Event for reverted changes of child objects, if there were any.
 pub(crate) fn drift(objects: &[String]) -> Option<Event> {
-    (!objects.is_empty()).then(|| normal("DriftCorrected", "Apply", format!("changed back: {}", objects.join(", "))))
+    (!objects.is_empty()).then(|| {
+        normal("DriftCorrected", "Apply", format!("reverted changes that others made to: {}", objects.join(", ")))
+    })
 }
 
-/// Publishes; a lost Event loses nothing else.
+/// Publishes Events. An error is only logged: the Event is lost, and the reconcile continues.
 pub(crate) async fn publish(recorder: &Recorder, cr: &PulseIngest, events: Vec<Event>) {
     for event in events {
         if let Err(error) = recorder.publish(&event, &cr.object_ref(&())).await {
-            tracing::warn!(object = cr.name_any(), reason = event.reason, %error, "an Event was not published");
+            tracing::warn!(object = cr.name_any(), reason = event.reason, %error, "cannot publish an Event");
         }
     }
 }
@@ -65,7 +71,7 @@ fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
     if before.is_some_and(|condition| condition.reason == "MetricsUnavailable")
         && after.is_some_and(|condition| condition.status == "True")
     {
-        events.push(normal("ScalingResumed", "Scale", "the queue's depth is known again".into()));
+        events.push(normal("ScalingResumed", "Scale", "the backlog is known again: scaling continues".into()));
     }
     let (before, after) = pair("BacklogWithinTarget");
     match (status(before).as_str(), after) {
@@ -87,13 +93,18 @@ fn migrations(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
     }
     let name = &now.job_name;
     events.extend(match now.state {
-        MigrationState::Running => Some(normal("MigrationStarted", "Migrate", format!("Job {name}"))),
+        MigrationState::Running => {
+            Some(normal("MigrationStarted", "Migrate", format!("Job {name} migrates the schema")))
+        }
         MigrationState::Planned => Some(normal("MigrationPlanned", "Plan", now.message.clone())),
         MigrationState::Done if !name.is_empty() => {
-            let version = now.schema_version.map_or_else(String::new, |version| format!(", schema {version}"));
-            Some(normal("MigrationSucceeded", "Migrate", format!("Job {name}{version}")))
+            let version =
+                now.schema_version.map_or_else(String::new, |version| format!(": the schema has version {version}"));
+            Some(normal("MigrationSucceeded", "Migrate", format!("Job {name} succeeded{version}")))
         }
-        MigrationState::Failed => Some(warning("MigrationFailed", "Migrate", format!("Job {name}: {}", now.message))),
+        MigrationState::Failed => {
+            Some(warning("MigrationFailed", "Migrate", format!("Job {name} failed: {}", now.message)))
+        }
         MigrationState::Done | MigrationState::Planning | MigrationState::Unknown => None,
     });
 }
@@ -108,7 +119,7 @@ fn decision(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec<E
         (from, to) if to > from => "ScaledUp",
         _ => "ScaledDown",
     };
-    // The numbers are part of what makes an Event its own: the same reason twice would be one Event.
+    // The recorder merges Events with the same reason and action. The numbers keep two decisions apart.
     let action = format!("Scale{}To{}", now.from, now.to);
     events.push(normal(reason, &action, now.message));
 }
@@ -122,7 +133,7 @@ fn warning(reason: &str, action: &str, note: String) -> Event {
 }
 
 fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
-    // The API server refuses notes of more than 1 KiB.
+    // The API server rejects notes of more than 1 KiB.
     let note = &note[..note.floor_char_boundary(1024)];
     Event { type_, reason: reason.to_owned(), note: Some(note.to_owned()), action: action.to_owned(), secondary: None }
 }
@@ -132,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_has_no_more_bytes_than_the_api_server_takes() {
+    fn event_note_is_cut_to_1024_bytes_at_a_character_boundary() {
         for text in ["x", "é", "数"] {
             let note = drift(&[text.repeat(2000)]).and_then(|event| event.note).expect("a note");
             assert!((1020..=1024).contains(&note.len()), "{}", note.len());

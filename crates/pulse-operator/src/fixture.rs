@@ -1,10 +1,10 @@
-//! Objects for the tests of the pure files.
+//! Objects for unit tests.
 
 use serde_json::{Value, json};
 
 use crate::crd::PulseIngest;
 
-/// An object as the API server stores it, with changes to its spec.
+/// A PulseIngest as the API server stores it, with `changes` merged into its spec.
 pub(crate) fn pulse_ingest(changes: Value) -> PulseIngest {
     let mut object = json!({
         "apiVersion": "pulseboard.dev/v1alpha1",
@@ -21,7 +21,7 @@ pub(crate) fn pulse_ingest(changes: Value) -> PulseIngest {
     serde_json::from_value(object).expect("a valid object")
 }
 
-/// Puts `changes` into an object, as a merge patch does, but that a null stays.
+/// Merges `changes` into an object like a JSON merge patch, but keeps nulls.
 pub(crate) fn merge(into: &mut Value, changes: Value) {
     let Value::Object(changes) = changes else {
         *into = changes;

@@ -1,10 +1,10 @@
-//! The operator: one `PulseIngest`, reconciled.
+//! The operator: reconciles `PulseIngest` objects.
 //!
-//! It migrates the database, rolls the roles out, scales the workers from the depth of the Redis queue, and explains
-//! each step. Reconcile reads `observe → validate → plan → desired → apply → status`; I/O is only at both ends.
+//! It migrates the database, rolls out the roles, scales the workers from the depth of the Redis queue, and reports
+//! each step in the status. A reconcile is `observe → plan → desired → apply → status`, with I/O only at both ends.
 //!
-//! It never opens the database, never reads a Secret that the object does not name, and never needs to be up for a
-//! deletion to end.
+//! It never connects to the database, reads only its digest key and the Secrets that the objects reference, and uses no
+//! finalizers, so a deletion never waits for it.
 
 mod apply;
 pub mod cache;

@@ -1,4 +1,4 @@
-//! What is remembered of an object between reconciles, and how long a failure keeps anything from being applied.
+//! State of an object between reconciles, and the backoff after an apply that failed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,62 +14,71 @@ use crate::secrets::SecretRead;
 use crate::status::ReconcileError;
 use crate::workers;
 
-/// What is remembered of an object from one round to the next. All of it may be lost.
+/// State of an object between reconciles. All of it can be lost.
 #[derive(Default)]
 pub(crate) struct ObjectMemory {
-    /// The status that we wrote last, and the version that it made: the cache may be older.
+    /// The status that was written last, with its resource version. The cache may be older.
     pub(crate) written: Option<(u64, PulseIngestStatus)>,
-    /// What was applied.
+    /// Hashes of the applied objects.
     pub(crate) applied: Arc<AppliedCache>,
-    /// The Secrets, when they were read, and for which generation.
+    /// Results of reading the Secrets, with the time and the generation at which they were read.
     pub(crate) secrets: Option<(Instant, Option<i64>, BTreeMap<SecretKey, SecretRead>)>,
     missing_since: Option<Instant>,
-    /// Nothing is applied for now.
-    pub(crate) held: Option<ApplyBackoff>,
-    /// How the number of workers came about.
+    /// Set after an apply that failed: nothing is applied until it ends.
+    pub(crate) backoff: Option<ApplyBackoff>,
+    /// State of the scaler.
     pub(crate) workers: workers::ScalingMemory,
-    /// Rounds in a row that failed.
+    /// Number of consecutive reconciles that failed.
     pub(crate) failures: u32,
 }
 
-/// Applying failed: until a time, or until the spec changes, only looking and scaling go on.
+/// Backoff after an apply that failed. Until it ends or the spec changes, reconciles only observe and scale.
 pub(crate) struct ApplyBackoff {
     until: Instant,
     generation: Option<i64>,
     failures: u32,
-    pub(crate) obstacle: ReconcileError,
+    pub(crate) failure: ReconcileError,
 }
 
 impl ApplyBackoff {
-    /// Whether it still does.
-    pub(crate) fn holds(&self, cr: &PulseIngest) -> bool {
+    /// Reports whether the backoff applies to this generation and has not ended.
+    pub(crate) fn is_active(&self, cr: &PulseIngest) -> bool {
         self.generation == cr.metadata.generation && Instant::now() < self.until
     }
 
-    /// How long it still does.
+    /// Returns the time until the backoff ends.
     pub(crate) fn remaining(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 }
 
 impl ObjectMemory {
-    /// Remembers what went wrong, and for how long nothing is applied.
-    pub(crate) fn hold(&mut self, cr: &PulseIngest, intervals: &Intervals, error: &ApplyError) -> ReconcileError {
-        let obstacle = match error {
+    /// Starts the backoff after an error. It grows with each consecutive failure of the same generation.
+    pub(crate) fn start_backoff(
+        &mut self,
+        cr: &PulseIngest,
+        intervals: &Intervals,
+        error: &ApplyError,
+    ) -> ReconcileError {
+        let failure = match error {
             ApplyError::Conflict { .. } => ReconcileError::NameConflict(error.to_string()),
-            ApplyError::Leftover { .. } | ApplyError::Api { .. } => ReconcileError::Error(error.to_string()),
+            ApplyError::PredecessorTerminating { .. } | ApplyError::Api { .. } => {
+                ReconcileError::Error(error.to_string())
+            }
         };
         let generation = cr.metadata.generation;
-        let failures = self.held.as_ref().filter(|held| held.generation == generation).map_or(0, |held| held.failures);
+        let previous = self.backoff.as_ref().filter(|backoff| backoff.generation == generation);
+        let failures = previous.map_or(0, |backoff| backoff.failures);
         let wait = intervals.after(failures);
-        tracing::warn!(object = names::instance_id(cr), wait_ms = wait.as_millis() as u64, %error, "not applied");
+        let object = names::instance_id(cr);
+        tracing::warn!(object, wait_ms = wait.as_millis() as u64, %error, "cannot apply objects: retrying later");
         let until = Instant::now() + jittered(wait);
-        self.held = Some(ApplyBackoff { until, generation, failures: failures + 1, obstacle: obstacle.clone() });
-        obstacle
+        self.backoff = Some(ApplyBackoff { until, generation, failures: failures + 1, failure: failure.clone() });
+        failure
     }
 
-    /// For how long a reference has been missing.
-    pub(crate) fn missing_for(&mut self, plan: &ReconcilePlan) -> Option<Duration> {
+    /// Returns the time for which a reference has been missing, or `None` if all exist.
+    pub(crate) fn missing_duration(&mut self, plan: &ReconcilePlan) -> Option<Duration> {
         if plan.missing.is_empty() {
             self.missing_since = None;
             return None;
@@ -78,7 +87,7 @@ impl ObjectMemory {
     }
 }
 
-/// A tenth more or less, so that many objects do not come at once.
+/// Adds or subtracts up to 10%, so that objects are not reconciled at the same time.
 pub(crate) fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(rand::random_range(0.9..1.1))
 }

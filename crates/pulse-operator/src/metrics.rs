@@ -1,4 +1,4 @@
-//! What the operator counts.
+//! Metrics of the operator.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::progress::WatchProgress;
 
-/// Everything that the operator counts. Cheap to clone.
+/// Metrics of the operator. Cheap to clone.
 #[derive(Clone)]
 pub struct OperatorMetrics {
     requests: Family<RequestLabels, Counter>,
@@ -24,7 +24,7 @@ pub struct OperatorMetrics {
     desired: Family<ObjectLabels, Gauge>,
     ready: Family<ObjectLabels, Gauge>,
     backlog: Family<ObjectLabels, Gauge>,
-    /// Told by the watches, read by the probe too.
+    /// Written by the watches; also read by the liveness probe.
     pub(crate) progress: WatchProgress,
 }
 
@@ -53,7 +53,7 @@ struct ObjectLabels {
 }
 
 impl OperatorMetrics {
-    /// Registers them.
+    /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             requests: Family::default(),
@@ -69,16 +69,32 @@ impl OperatorMetrics {
         registry.register_collector(Box::new(WatchAges(metrics.progress.clone())));
         registry.register(
             "pulse_operator_api_requests",
-            "Calls to the API server; code 0 is no answer",
+            "Number of requests to the API server, by status code; 0 without a response",
             metrics.requests.clone(),
         );
-        registry.register("pulse_operator_reconciles", "Reconciles, by result", metrics.reconciles.clone());
-        registry.register("pulse_operator_reconcile_seconds", "How long a reconcile takes", metrics.duration.clone());
-        registry.register("pulse_operator_leader", "1 if this process leads", metrics.leader.clone());
-        registry.register("pulse_operator_decisions", "Changes of the number of workers", metrics.decisions.clone());
-        registry.register("pulse_operator_workers_desired", "Wanted workers", metrics.desired.clone());
-        registry.register("pulse_operator_workers_ready", "Ready workers", metrics.ready.clone());
-        registry.register("pulse_operator_backlog", "Tasks owed and due, as last seen", metrics.backlog.clone());
+        registry.register("pulse_operator_reconciles", "Number of reconciles, by result", metrics.reconciles.clone());
+        registry.register(
+            "pulse_operator_reconcile_seconds",
+            "Duration of a reconcile, in seconds",
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "pulse_operator_leader",
+            "1 while this process is the leader, otherwise 0",
+            metrics.leader.clone(),
+        );
+        registry.register(
+            "pulse_operator_decisions",
+            "Number of changes of the number of workers, by direction and reason",
+            metrics.decisions.clone(),
+        );
+        registry.register("pulse_operator_workers_desired", "Desired number of workers", metrics.desired.clone());
+        registry.register("pulse_operator_workers_ready", "Number of ready workers", metrics.ready.clone());
+        registry.register(
+            "pulse_operator_backlog",
+            "Number of due tasks in the backlog, from the last sample that had it",
+            metrics.backlog.clone(),
+        );
         metrics
     }
 
@@ -113,7 +129,7 @@ impl OperatorMetrics {
     }
 }
 
-/// Ages are read when they are asked for.
+/// Computes the ages when the metrics are scraped.
 #[derive(Debug)]
 struct WatchAges(WatchProgress);
 
@@ -121,7 +137,7 @@ impl Collector for WatchAges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(
             "pulse_operator_watch_age",
-            "Since the watch of a kind last made progress",
+            "Time since the watch of a kind last made progress, in seconds",
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;

@@ -1,9 +1,9 @@
-//! Which Job should run for the schema, and whether the wanted revision may roll out. Pure.
+//! Decides which migration Job runs, and whether the desired revision may roll out. Pure.
 //!
-//! The truth is the table in the database; a Job that runs twice does no harm. A Job's name is made of all its inputs, so
-//! that changed inputs are a new Job and an old Job is never edited. A Job that vanished without a result runs again:
-//! nothing is taken for done because it is gone. Inputs that come back after others were tried run again too, because the
-//! schema may have changed meanwhile: so the Job before is one of the inputs.
+//! The migrations table in the database is authoritative, so running a Job twice is harmless. The name of a Job
+//! contains a hash of all its inputs: changed inputs create a new Job, and an existing Job is never edited. A Job that
+//! vanished without a result runs again, because its absence does not prove that it has succeeded. The Job before is
+//! one of the inputs: inputs that come back after others run again, because the schema may have changed in between.
 
 use std::sync::Arc;
 
@@ -21,38 +21,38 @@ use crate::desired::{CONTAINER, FINAL_EXIT_CODES, JobKind, JobRequest};
 use crate::names::short_hash;
 use crate::pods;
 
-/// How long a Job is kept once its result is in the status, in seconds.
+/// Time for which a Job is kept once its result is in the status, in seconds.
 const KEEP_SECONDS: i32 = 86_400;
-/// How soon a Job is removed so that it can run again, in seconds.
-const AGAIN_SECONDS: i32 = 60;
+/// Time after which an ended Job is removed so that it can run again, in seconds.
+const RERUN_SECONDS: i32 = 60;
 
-/// What is known about the schema, and what to do.
+/// State of the schema, and the Jobs to create and to expire.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Migration {
-    /// For the status.
+    /// `status.migrations`.
     pub status: MigrationsStatus,
-    /// Whether the schema is there for the wanted revision.
+    /// True if the schema fits the desired revision.
     pub done: bool,
-    /// A Job to create.
+    /// Job to create.
     pub create: Option<JobRequest>,
-    /// Jobs whose results are known: to be removed after so many seconds.
+    /// Jobs whose results are known, with the time after which they are removed, in seconds.
     pub expire: Vec<(String, i32)>,
-    /// Why the schema is not there, in a word and a sentence.
-    pub waiting: Option<Waiting>,
+    /// The reason why the schema does not fit the desired revision yet.
+    pub waiting: Option<MigrationWait>,
 }
 
-/// Why the schema is not there.
+/// The reason why the schema does not fit the desired revision yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    /// For the condition's reason.
+pub struct MigrationWait {
+    /// Reason of the condition.
     pub reason: &'static str,
-    /// For the condition's message.
+    /// Message of the condition.
     pub message: String,
-    /// Whether somebody has to do something.
-    pub needs_human: bool,
+    /// True if waiting does not help, because the user has to act.
+    pub needs_action: bool,
 }
 
-/// What a Job of ours says in its termination message.
+/// Result that `pulse migrate` writes as its termination message.
 #[derive(Debug, Deserialize)]
 struct JobResult {
     pending: i64,
@@ -63,11 +63,11 @@ struct JobResult {
     hash: String,
 }
 
-/// How a Job is.
+/// State of a Job.
 enum JobOutcome {
-    /// There is none of that name.
+    /// There is no Job of that name.
     Absent,
-    /// It runs; a pod may have trouble to start.
+    /// The Job runs, with the reason why its pod cannot start, if any.
     Running(Option<String>),
     Succeeded(Option<JobResult>),
     Failed {
@@ -76,11 +76,11 @@ enum JobOutcome {
     },
 }
 
-/// Plans the migration to `wanted`. `url_digest` is the digest of the database's URL, if that and its CA
-/// can be read.
+/// Plans the migration to the `desired` revision. `url_digest` is the digest of the database's URL; `None` if the URL
+/// or the CA cannot be read.
 pub fn plan(
     cr: &PulseIngest,
-    wanted: &Revision,
+    desired: &Revision,
     url_digest: Option<&str>,
     jobs: &[Arc<Job>],
     job_pods: &[Arc<Pod>],
@@ -88,22 +88,23 @@ pub fn plan(
 ) -> Migration {
     let known = cr.status.as_ref().and_then(|status| status.migrations.clone()).unwrap_or_default();
     let Some(url_digest) = url_digest else {
-        let runs = cr.status.as_ref().and_then(|status| status.active_revision.as_ref()) == Some(wanted);
+        let runs = cr.status.as_ref().and_then(|status| status.active_revision.as_ref()) == Some(desired);
         if runs && known.state == MigrationState::Done {
             return finished(known);
         }
-        return waiting(known, "WaitingForReference", "the database's URL or its CA cannot be read".into(), false);
+        let message = "the Secret with the database's URL or its CA cannot be read: create it";
+        return waiting(known, "WaitingForReference", message.into(), false);
     };
-    let (request, after) = next_request(cr, wanted, url_digest, &known);
-    let ours = known.job_name == request.name;
-    if ours && known.state == MigrationState::Done {
+    let (request, after) = next_request(cr, desired, url_digest, &known);
+    let is_current = known.job_name == request.name;
+    if is_current && known.state == MigrationState::Done {
         return finished(known);
     }
-    if ours && known.state == MigrationState::Failed && is_final(known.exit_code) {
+    if is_current && known.state == MigrationState::Failed && is_final(known.exit_code) {
         let message = failed_message(&known);
         return waiting(known, "MigrationFailed", message, true);
     }
-    if ours && known.state == MigrationState::Planned && cr.spec.migrations.policy == MigrationPolicy::Plan {
+    if is_current && known.state == MigrationState::Planned && cr.spec.migrations.policy == MigrationPolicy::Plan {
         let message = known.message.clone();
         return waiting(known, "PlanNeedsApproval", message, true);
     }
@@ -112,35 +113,36 @@ pub fn plan(
         && let Some(other) = jobs.iter().find(|job| is_running(job))
     {
         let status = MigrationsStatus { state: MigrationState::Running, ..known };
-        let message = format!("Job {} has to end first", other.name_any());
+        let message = format!("waiting for Job {} of other inputs to end", other.name_any());
         return waiting(status, "MigrationRunning", message, false);
     }
     advance(cr, request, after, outcome, known, now)
 }
 
-/// The Job that comes next under the policy, from what the status knows about earlier ones, and the one before it.
+/// Returns the Job that the policy requires next, given what the status records about earlier ones, and the name of the
+/// Job before it.
 fn next_request(
     cr: &PulseIngest,
-    wanted: &Revision,
+    desired: &Revision,
     url_digest: &str,
     known: &MigrationsStatus,
 ) -> (JobRequest, String) {
     let MigrationsSpec { policy, approved_plan, allow_destructive, active_deadline_seconds: _, trigger } =
         &cr.spec.migrations;
     let name = |kind: JobKind, args: &[&str], after: &str| {
-        let key = &wanted.database_url_secret_ref;
-        let inputs = [kind.verb(), &wanted.image, &key.name, &key.key, trigger.as_deref().unwrap_or(""), url_digest];
+        let key = &desired.database_url_secret_ref;
+        let inputs = [kind.verb(), &desired.image, &key.name, &key.key, trigger.as_deref().unwrap_or(""), url_digest];
         let after = Some(after).filter(|after| !after.is_empty());
         let hash = short_hash(inputs.into_iter().chain(args.iter().copied()).chain(after));
         format!("{}-{}-{hash}", cr.name_any(), kind.verb())
     };
     let request = |kind: JobKind, args: Vec<&str>| {
-        // Either it is the one that the status is about, or it comes after that.
+        // It is either the Job that the status describes, or the successor of that Job.
         let same = name(kind, &args, &known.after) == known.job_name;
         let after = if same { &known.after } else { &known.job_name };
         let name = name(kind, &args, after);
         let args = args.into_iter().map(str::to_owned).collect();
-        (JobRequest { name, kind, revision: wanted.clone(), args }, after.clone())
+        (JobRequest { name, kind, revision: desired.clone(), args }, after.clone())
     };
     let mut migrate = vec!["migrate"];
     if *allow_destructive {
@@ -154,7 +156,7 @@ fn next_request(
             Some(hash) if known.plan_hash.as_ref() == Some(hash) => {
                 migrate.extend(["--expect-plan", hash]);
                 let approved = request(JobKind::Migrate, migrate);
-                // A plan that was made of other inputs approves nothing of these.
+                // The approval of a plan with other inputs does not apply to these inputs.
                 if [&plan.0.name, &approved.0.name].contains(&&known.job_name) { approved } else { plan }
             }
             _ => plan,
@@ -171,7 +173,7 @@ fn advance(
     now: Timestamp,
 ) -> Migration {
     let kind = request.kind;
-    let ours = known.job_name == request.name;
+    let is_current = known.job_name == request.name;
     let mut status = MigrationsStatus {
         state: if kind == JobKind::Plan { MigrationState::Planning } else { MigrationState::Running },
         job_name: request.name.clone(),
@@ -179,32 +181,37 @@ fn advance(
         exit_code: None,
         message: String::new(),
         finished_at: None,
-        // What was found out about other inputs says nothing about these, but the approved plan is carried out.
-        plan_hash: if ours || kind == JobKind::Migrate { known.plan_hash.clone() } else { None },
-        plan: if ours || kind == JobKind::Migrate { known.plan.clone() } else { None },
+        // A plan of other inputs does not apply to these inputs, but migrating keeps the approved plan.
+        plan_hash: if is_current || kind == JobKind::Migrate { known.plan_hash.clone() } else { None },
+        plan: if is_current || kind == JobKind::Migrate { known.plan.clone() } else { None },
         schema_version: known.schema_version,
         ahead: None,
     };
-    let finished_at = known.finished_at.clone().filter(|_| ours).unwrap_or(Time(now));
-    if ours && known.state == MigrationState::Planned && matches!(outcome, JobOutcome::Absent | JobOutcome::Running(_))
+    let finished_at = known.finished_at.clone().filter(|_| is_current).unwrap_or(Time(now));
+    if is_current
+        && known.state == MigrationState::Planned
+        && matches!(outcome, JobOutcome::Absent | JobOutcome::Running(_))
     {
-        // By hand: look again, and say the same until the answer is another.
+        // Policy Manual: plan again, and keep reporting the known plan until there is a new result.
         let message = known.message.clone();
         let create = matches!(outcome, JobOutcome::Absent).then_some(request);
         return Migration { create, ..waiting(known, "ManualMigrationNeeded", message, true) };
     }
-    let verb = if kind == JobKind::Plan { "planning" } else { "migrating" };
+    let activity = match kind {
+        JobKind::Plan => "is planning the migration",
+        JobKind::Migrate => "is migrating the schema",
+    };
     match outcome {
         JobOutcome::Absent => {
-            let message = format!("{verb} with Job {}", request.name);
+            let message = format!("Job {} {activity}", request.name);
             Migration { create: Some(request), ..waiting(status, running(kind), message, false) }
         }
         JobOutcome::Running(None) => {
-            let message = format!("{verb} with Job {}", request.name);
+            let message = format!("Job {} {activity}", request.name);
             waiting(status, running(kind), message, false)
         }
-        JobOutcome::Running(Some(trouble)) => {
-            let message = format!("the pod of Job {} does not start: {trouble}", request.name);
+        JobOutcome::Running(Some(failure)) => {
+            let message = format!("the pod of Job {} cannot start: {failure}", request.name);
             waiting(status, "MigrationPodNotStarting", message, false)
         }
         JobOutcome::Failed { exit_code, message } => {
@@ -212,10 +219,10 @@ fn advance(
             status.exit_code = exit_code;
             status.message = message;
             status.finished_at = Some(finished_at);
-            let last = is_final(exit_code);
+            let is_final = is_final(exit_code);
             let text = failed_message(&status);
-            let keep = if last { KEEP_SECONDS } else { AGAIN_SECONDS };
-            Migration { expire: vec![(request.name, keep)], ..waiting(status, "MigrationFailed", text, last) }
+            let keep = if is_final { KEEP_SECONDS } else { RERUN_SECONDS };
+            Migration { expire: vec![(request.name, keep)], ..waiting(status, "MigrationFailed", text, is_final) }
         }
         JobOutcome::Succeeded(result) => {
             status.finished_at = Some(finished_at);
@@ -226,10 +233,15 @@ fn advance(
                 return Migration { expire: vec![(request.name, KEEP_SECONDS)], ..finished(status) };
             }
             let Some(result) = result else {
-                // Its pod is gone, and with it the plan: again.
+                // The pod was deleted, and the plan with it: plan again.
                 return Migration {
                     expire: vec![(request.name, 1)],
-                    ..waiting(status, "MigrationPlanning", "the plan was lost: planning again".into(), false)
+                    ..waiting(
+                        status,
+                        "MigrationPlanning",
+                        "the plan was lost with its pod: planning again".into(),
+                        false,
+                    )
                 };
             };
             planned(cr, &request.name, status, result)
@@ -244,29 +256,19 @@ fn planned(cr: &PulseIngest, job: &str, mut status: MigrationsStatus, result: Jo
         return Migration { expire: vec![(job.to_owned(), KEEP_SECONDS)], ..finished(status) };
     }
     names.truncate(5);
-    let listed = names.join(", ");
+    let pending_list = format!("migrations up to version {newest} are pending ({pending}: {})", names.join(", "));
     status.state = MigrationState::Planned;
     status.plan_hash = Some(hash.clone());
     status.plan = Some(PlanSummary { pending, destructive, names });
     let manual = cr.spec.migrations.policy == MigrationPolicy::Manual;
     let (reason, message) = if manual {
-        (
-            "ManualMigrationNeeded",
-            format!(
-                "{pending} migrations up to {newest} are pending ({listed}): run `pulse migrate` with the new image"
-            ),
-        )
+        ("ManualMigrationNeeded", format!("{pending_list}: run `pulse migrate` with the new image"))
     } else {
-        (
-            "PlanNeedsApproval",
-            format!(
-                "{pending} migrations up to {newest} are pending ({listed}): to approve them, set migrations.approvedPlan to {hash}"
-            ),
-        )
+        ("PlanNeedsApproval", format!("{pending_list}: to approve the plan, set migrations.approvedPlan to {hash}"))
     };
     status.message = message.clone();
-    // By hand means that nobody tells us: look again.
-    let keep = if manual { AGAIN_SECONDS } else { KEEP_SECONDS };
+    // Policy Manual: the operator is not notified of a migration, so it plans again.
+    let keep = if manual { RERUN_SECONDS } else { KEEP_SECONDS };
     Migration { expire: vec![(job.to_owned(), keep)], ..waiting(status, reason, message, true) }
 }
 
@@ -281,8 +283,8 @@ fn finished(status: MigrationsStatus) -> Migration {
     Migration { status, done: true, create: None, expire: Vec::new(), waiting: None }
 }
 
-fn waiting(status: MigrationsStatus, reason: &'static str, message: String, needs_human: bool) -> Migration {
-    let waiting = Some(Waiting { reason, message, needs_human });
+fn waiting(status: MigrationsStatus, reason: &'static str, message: String, needs_action: bool) -> Migration {
+    let waiting = Some(MigrationWait { reason, message, needs_action });
     Migration { status, done: false, create: None, expire: Vec::new(), waiting }
 }
 
@@ -292,15 +294,19 @@ fn is_final(exit_code: Option<i32>) -> bool {
 
 fn failed_message(status: &MigrationsStatus) -> String {
     let code = status.exit_code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
-    let again = if is_final(status.exit_code) { "change what it says" } else { "it runs again" };
-    format!("Job {} failed ({code}): {}; {again}", status.job_name, status.message)
+    let next = if is_final(status.exit_code) {
+        "correct the cause, then change migrations.trigger to run it again"
+    } else {
+        "it runs again"
+    };
+    format!("Job {} failed ({code}): {}; {next}", status.job_name, status.message)
 }
 
 fn is_running(job: &Job) -> bool {
     job.metadata.deletion_timestamp.is_none() && ended(job).is_none()
 }
 
-/// `Complete` or `Failed`, with the message.
+/// Returns `Complete` or `Failed` with the message of the condition, or `None` while the Job runs.
 fn ended(job: &Job) -> Option<(&str, String)> {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ended = conditions.filter(|condition| {
@@ -321,11 +327,11 @@ fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> JobOutcome {
     pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
     let last = pods.iter().rev().find_map(|pod| terminated(pod));
     if last.is_none() && !pods.is_empty() && ended(job).is_some() {
-        // Its pod has ended too, but the watch of pods is behind the one of Jobs.
+        // The pod has ended too, but the pod watch lags behind the Job watch.
         return JobOutcome::Running(None);
     }
     match ended(job) {
-        None => JobOutcome::Running(pods.iter().rev().find_map(|pod| pods::trouble(pod))),
+        None => JobOutcome::Running(pods.iter().rev().find_map(|pod| pods::startup_failure(pod))),
         Some(("Complete", _)) => {
             let text = last.and_then(|state| state.message.clone());
             JobOutcome::Succeeded(text.and_then(|text| serde_json::from_str(&text).ok()))
@@ -338,12 +344,12 @@ fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> JobOutcome {
 }
 
 fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
-    // Others may have put a container of their own beside ours.
+    // An admission webhook may have added containers.
     let mut statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
     statuses.find(|status| status.name == CONTAINER)?.state.as_ref()?.terminated.as_ref()
 }
 
-/// The line that says why, cut to what a status may hold.
+/// Returns the last line that is not empty, cut to the size that the status allows.
 fn last_line(text: &str) -> String {
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.chars().take(1000).collect()

@@ -14,7 +14,7 @@ fn policy(policy: &str) -> Value {
     json!({ "migrations": { "policy": policy } })
 }
 
-/// A Job that ended, and its pod.
+/// A Job that has ended, and its pod.
 fn ended(name: &str, exit_code: i32, message: &str) -> (Vec<Arc<Job>>, Vec<Arc<Pod>>) {
     let type_ = if exit_code == 0 { "Complete" } else { "Failed" };
     let job = json!({
@@ -36,10 +36,10 @@ fn running(name: &str) -> Vec<Arc<Job>> {
     vec![Arc::new(serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap())]
 }
 
-/// Plans, and remembers the outcome in the object's status.
-fn step(cr: &mut PulseIngest, jobs: &[Arc<Job>], pods: &[Arc<Pod>]) -> Migration {
-    let wanted = revision::desired(&cr.spec);
-    let migration = plan(cr, &wanted, Some("key:digest"), jobs, pods, NOW);
+/// Plans, and stores the result in the object's status.
+fn reconcile(cr: &mut PulseIngest, jobs: &[Arc<Job>], pods: &[Arc<Pod>]) -> Migration {
+    let desired = revision::desired(&cr.spec);
+    let migration = plan(cr, &desired, Some("key:digest"), jobs, pods, NOW);
     cr.status.get_or_insert_default().migrations = Some(migration.status.clone());
     migration
 }
@@ -49,69 +49,69 @@ fn reason(migration: &Migration) -> &str {
 }
 
 #[test]
-fn a_new_object_gets_a_job_and_waits_for_it() {
+fn new_object_creates_a_job_and_waits_for_it() {
     let mut cr = pulse_ingest(json!({}));
-    let first = step(&mut cr, &[], &[]);
+    let first = reconcile(&mut cr, &[], &[]);
     let name = first.create.clone().expect("a Job").name;
     assert!(name.starts_with("main-migrate-") && name.len() == "main-migrate-".len() + 10);
     assert_eq!((first.done, reason(&first)), (false, "MigrationRunning"));
-    let second = step(&mut cr, &running(&name), &[]);
+    let second = reconcile(&mut cr, &running(&name), &[]);
     assert_eq!((second.create.is_none(), second.done), (true, false));
     let (jobs, pods) = ended(&name, 0, NOTHING);
-    let third = step(&mut cr, &jobs, &pods);
+    let third = reconcile(&mut cr, &jobs, &pods);
     assert!(third.done);
     assert_eq!(third.expire, [(name, KEEP_SECONDS)]);
     assert_eq!((third.status.schema_version, third.status.ahead), (Some(3), Some(2)));
 }
 
 #[test]
-fn a_job_that_vanished_runs_again_unless_its_result_is_known() {
+fn vanished_job_runs_again_unless_its_result_is_known() {
     let mut cr = pulse_ingest(json!({}));
-    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
-    assert_eq!(step(&mut cr, &[], &[]).create.map(|job| job.name), Some(name.clone()), "gone without a result");
+    let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
+    assert_eq!(reconcile(&mut cr, &[], &[]).create.map(|job| job.name), Some(name.clone()), "removed without a result");
     let (jobs, pods) = ended(&name, 0, NOTHING);
-    step(&mut cr, &jobs, &pods);
-    let later = step(&mut cr, &[], &[]);
+    reconcile(&mut cr, &jobs, &pods);
+    let later = reconcile(&mut cr, &[], &[]);
     assert_eq!((later.done, later.create), (true, None));
 }
 
 #[test]
-fn exit_codes_that_no_retry_can_change_stop_it_and_others_run_again() {
+fn final_exit_codes_stop_the_job_and_others_run_again() {
     for code in 20..=25 {
         let mut cr = pulse_ingest(json!({}));
-        let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+        let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
         let (jobs, pods) = ended(&name, code, "{\"a log line\"}\nnot migrated: because");
-        let failed = step(&mut cr, &jobs, &pods);
+        let failed = reconcile(&mut cr, &jobs, &pods);
         let waiting = failed.waiting.clone().expect("waits");
-        assert!(waiting.needs_human && waiting.message.contains("not migrated: because"), "{code}: {waiting:?}");
-        let later = step(&mut cr, &[], &[]);
-        assert_eq!((later.create.is_none(), reason(&later)), (true, "MigrationFailed"), "{code} stays");
+        assert!(waiting.needs_action && waiting.message.contains("not migrated: because"), "{code}: {waiting:?}");
+        let later = reconcile(&mut cr, &[], &[]);
+        assert_eq!((later.create.is_none(), reason(&later)), (true, "MigrationFailed"), "{code} is final");
     }
     let mut cr = pulse_ingest(json!({}));
-    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
-    let (jobs, pods) = ended(&name, 1, "not migrated: PostgreSQL is away");
-    let failed = step(&mut cr, &jobs, &pods);
-    assert_eq!(failed.expire, [(name.clone(), AGAIN_SECONDS)]);
-    assert!(!failed.waiting.expect("waits").needs_human);
-    assert_eq!(step(&mut cr, &[], &[]).create.map(|job| job.name), Some(name));
+    let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
+    let (jobs, pods) = ended(&name, 1, "not migrated: PostgreSQL is unavailable");
+    let failed = reconcile(&mut cr, &jobs, &pods);
+    assert_eq!(failed.expire, [(name.clone(), RERUN_SECONDS)]);
+    assert!(!failed.waiting.expect("waits").needs_action);
+    assert_eq!(reconcile(&mut cr, &[], &[]).create.map(|job| job.name), Some(name));
 }
 
 #[test]
-fn a_result_is_told_once_and_the_same() {
+fn failed_result_is_reported_unchanged_by_later_reconciles() {
     let mut cr = pulse_ingest(json!({}));
-    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
     let (jobs, pods) = ended(&name, 1, "not migrated: away");
-    let first = step(&mut cr, &jobs, &pods);
-    let wanted = revision::desired(&cr.spec);
-    let later = plan(&cr, &wanted, Some("key:digest"), &jobs, &pods, Timestamp::from_second(99).unwrap());
+    let first = reconcile(&mut cr, &jobs, &pods);
+    let desired = revision::desired(&cr.spec);
+    let later = plan(&cr, &desired, Some("key:digest"), &jobs, &pods, Timestamp::from_second(99).unwrap());
     assert_eq!(first.status, later.status);
 }
 
 #[test]
-fn changed_inputs_are_a_new_job_and_wait_for_the_running_one() {
-    let name = |changes: Value| step(&mut pulse_ingest(changes), &[], &[]).create.expect("a Job").name;
+fn changed_inputs_create_a_new_job_that_waits_for_the_running_one() {
+    let name = |changes: Value| reconcile(&mut pulse_ingest(changes), &[], &[]).create.expect("a Job").name;
     let first = name(json!({}));
-    assert_eq!(first, name(json!({ "api": { "replicas": 9 } })), "other fields are no inputs");
+    assert_eq!(first, name(json!({ "api": { "replicas": 9 } })), "other fields are not inputs");
     let changes = [
         json!({ "image": { "tag": "2" } }),
         json!({ "database": { "urlSecretRef": { "key": "other" } } }),
@@ -122,136 +122,139 @@ fn changed_inputs_are_a_new_job_and_wait_for_the_running_one() {
         assert_ne!(first, name(changes.clone()), "{changes}");
     }
     let mut cr = pulse_ingest(json!({ "image": { "tag": "2" } }));
-    let waits = step(&mut cr, &running(&first), &[]);
+    let waits = reconcile(&mut cr, &running(&first), &[]);
     assert_eq!((waits.create.is_none(), reason(&waits)), (true, "MigrationRunning"));
 }
 
 #[test]
-fn a_plan_waits_for_its_own_hash() {
+fn plan_waits_for_the_approval_of_its_hash() {
     let mut cr = pulse_ingest(policy("Plan"));
-    let job = step(&mut cr, &[], &[]).create.expect("a Job");
+    let job = reconcile(&mut cr, &[], &[]).create.expect("a Job");
     assert_eq!(job.args, ["migrate", "--plan"]);
     let (jobs, pods) = ended(&job.name, 0, PLANNED);
-    let planned = step(&mut cr, &jobs, &pods);
+    let planned = reconcile(&mut cr, &jobs, &pods);
     assert_eq!((planned.done, reason(&planned)), (false, "PlanNeedsApproval"));
     assert_eq!(planned.status.plan_hash.as_deref(), Some("c0ffee"));
     assert_eq!(
         planned.status.plan,
         Some(PlanSummary { pending: 2, destructive: true, names: vec!["a".into(), "b".into()] })
     );
-    assert_eq!(step(&mut cr, &[], &[]).create, None, "its Job is gone, and the plan is known");
+    assert_eq!(reconcile(&mut cr, &[], &[]).create, None, "the Job was removed, and the plan is known");
 
     cr.spec.migrations.approved_plan = Some("another".into());
-    assert_eq!(step(&mut cr, &[], &[]).create, None);
+    assert_eq!(reconcile(&mut cr, &[], &[]).create, None);
     cr.spec.migrations.approved_plan = Some("c0ffee".into());
-    let job = step(&mut cr, &[], &[]).create.expect("a Job");
+    let job = reconcile(&mut cr, &[], &[]).create.expect("a Job");
     assert_eq!(job.args, ["migrate", "--expect-plan", "c0ffee"]);
     let (jobs, pods) = ended(&job.name, 0, PLANNED);
-    assert!(step(&mut cr, &jobs, &pods).done);
-    assert!(step(&mut cr, &[], &[]).done);
+    assert!(reconcile(&mut cr, &jobs, &pods).done);
+    assert!(reconcile(&mut cr, &[], &[]).done);
 }
 
 #[test]
-fn a_plan_that_was_approved_once_approves_no_other_image_and_may_be_made_again() {
+fn approved_plan_does_not_apply_to_another_image_and_can_be_planned_again() {
     let mut cr = pulse_ingest(policy("Plan"));
-    let planning = step(&mut cr, &[], &[]).create.expect("a Job");
+    let planning = reconcile(&mut cr, &[], &[]).create.expect("a Job");
     let (mut jobs, mut pods) = ended(&planning.name, 0, PLANNED);
-    step(&mut cr, &jobs, &pods);
+    reconcile(&mut cr, &jobs, &pods);
     cr.spec.migrations.approved_plan = Some("c0ffee".into());
-    let migrating = step(&mut cr, &jobs, &pods).create.expect("a Job");
+    let migrating = reconcile(&mut cr, &jobs, &pods).create.expect("a Job");
     let (job, pod) = ended(&migrating.name, 23, "not migrated: another plan");
     jobs.extend(job);
     pods.extend(pod);
-    assert_eq!(reason(&step(&mut cr, &jobs, &pods)), "MigrationFailed");
+    assert_eq!(reason(&reconcile(&mut cr, &jobs, &pods)), "MigrationFailed");
 
     let mut other = cr.clone();
     other.spec.image.tag = Some("2".into());
-    assert_eq!(step(&mut other, &jobs, &pods).create.expect("a Job").args, ["migrate", "--plan"]);
+    assert_eq!(reconcile(&mut other, &jobs, &pods).create.expect("a Job").args, ["migrate", "--plan"]);
 
     cr.spec.migrations.approved_plan = None;
-    let again = step(&mut cr, &jobs, &pods).create.expect("a plan that is not the old one");
+    let again = reconcile(&mut cr, &jobs, &pods).create.expect("a new plan");
     assert_ne!(again.name, planning.name);
     let (job, pod) = ended(&again.name, 0, NOTHING);
     jobs.extend(job);
     pods.extend(pod);
-    assert!(step(&mut cr, &jobs, &pods).done);
+    assert!(reconcile(&mut cr, &jobs, &pods).done);
 }
 
 #[test]
-fn a_version_that_comes_back_is_held_against_the_schema_as_it_is_now() {
+fn rolled_back_version_is_checked_against_the_current_schema() {
     let mut cr = pulse_ingest(json!({}));
-    let first = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let first = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
     let (mut jobs, mut pods) = ended(&first, 0, NOTHING);
-    assert!(step(&mut cr, &jobs, &pods).done);
+    assert!(reconcile(&mut cr, &jobs, &pods).done);
 
     cr.spec.image.tag = Some("2".into());
-    let second = step(&mut cr, &jobs, &pods).create.expect("a Job").name;
+    let second = reconcile(&mut cr, &jobs, &pods).create.expect("a Job").name;
     jobs.extend(running(&second));
-    assert_eq!(reason(&step(&mut cr, &jobs, &pods)), "MigrationRunning");
+    assert_eq!(reason(&reconcile(&mut cr, &jobs, &pods)), "MigrationRunning");
 
     cr.spec.image.tag = Some("1.0.0".into());
-    let waits = step(&mut cr, &jobs, &pods);
-    assert_eq!((waits.create, waits.done), (None, false), "the schema may change until the other Job ends");
+    let waits = reconcile(&mut cr, &jobs, &pods);
+    assert_eq!((waits.create, waits.done), (None, false), "the schema may change until the other Job has ended");
     jobs.pop();
     let (job, pod) = ended(&second, 0, NOTHING);
     jobs.extend(job);
     pods.extend(pod);
-    let third = step(&mut cr, &jobs, &pods).create.expect("a Job").name;
-    assert_ne!(third, first, "its result is older than what the other Job did");
+    let third = reconcile(&mut cr, &jobs, &pods).create.expect("a Job").name;
+    assert_ne!(third, first, "its result is older than the other Job");
     let (job, pod) = ended(&third, 22, "not migrated: the schema is ahead");
     jobs.extend(job);
     pods.extend(pod);
-    assert_eq!(reason(&step(&mut cr, &jobs, &pods)), "MigrationFailed");
+    assert_eq!(reason(&reconcile(&mut cr, &jobs, &pods)), "MigrationFailed");
 }
 
 #[test]
-fn a_result_is_waited_for_and_is_of_our_container() {
+fn job_result_is_awaited_and_read_from_the_pulse_container() {
     let mut cr = pulse_ingest(json!({}));
-    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
     let (jobs, pods) = ended(&name, 0, NOTHING);
-    let late: Pod = serde_json::from_value(json!({ "metadata": pods[0].metadata })).unwrap();
-    assert!(!step(&mut cr, &jobs, &[Arc::new(late)]).done, "Kubernetes does not tell both at once");
+    let outdated: Pod = serde_json::from_value(json!({ "metadata": pods[0].metadata })).unwrap();
+    assert!(
+        !reconcile(&mut cr, &jobs, &[Arc::new(outdated)]).done,
+        "the watches of Jobs and pods are not synchronised"
+    );
     let mut pod = pods[0].as_ref().clone();
     let statuses = pod.status.as_mut().and_then(|status| status.container_statuses.as_mut()).expect("statuses");
     let mut other = statuses[0].clone();
     other.name = "a-proxy".into();
     other.state = None;
     statuses.insert(0, other);
-    assert_eq!(step(&mut cr, &jobs, &[Arc::new(pod)]).status.schema_version, Some(3));
+    assert_eq!(reconcile(&mut cr, &jobs, &[Arc::new(pod)]).status.schema_version, Some(3));
 }
 
 #[test]
-fn by_hand_means_looking_again_until_nothing_is_pending() {
+fn manual_policy_plans_again_until_nothing_is_pending() {
     let mut cr = pulse_ingest(policy("Manual"));
-    let job = step(&mut cr, &[], &[]).create.expect("a Job");
+    let job = reconcile(&mut cr, &[], &[]).create.expect("a Job");
     let (jobs, pods) = ended(&job.name, 0, PLANNED);
-    let planned = step(&mut cr, &jobs, &pods);
+    let planned = reconcile(&mut cr, &jobs, &pods);
     assert_eq!(
         (reason(&planned), &planned.expire),
-        ("ManualMigrationNeeded", &vec![(job.name.clone(), AGAIN_SECONDS)])
+        ("ManualMigrationNeeded", &vec![(job.name.clone(), RERUN_SECONDS)])
     );
-    let again = step(&mut cr, &[], &[]);
+    let again = reconcile(&mut cr, &[], &[]);
     assert_eq!(
         (reason(&again), again.create.clone().map(|job| job.name)),
         ("ManualMigrationNeeded", Some(job.name.clone()))
     );
     let (jobs, pods) = ended(&job.name, 0, NOTHING);
-    assert!(step(&mut cr, &jobs, &pods).done);
+    assert!(reconcile(&mut cr, &jobs, &pods).done);
 }
 
 #[test]
-fn a_plan_whose_pod_is_gone_is_made_again() {
+fn plan_is_made_again_if_its_pod_is_deleted() {
     let mut cr = pulse_ingest(policy("Plan"));
-    let job = step(&mut cr, &[], &[]).create.expect("a Job");
+    let job = reconcile(&mut cr, &[], &[]).create.expect("a Job");
     let (jobs, _) = ended(&job.name, 0, PLANNED);
-    let lost = step(&mut cr, &jobs, &[]);
+    let lost = reconcile(&mut cr, &jobs, &[]);
     assert_eq!((lost.done, lost.expire), (false, vec![(job.name, 1)]));
 }
 
 #[test]
-fn a_pod_that_does_not_start_is_told() {
+fn pod_startup_failure_is_reported() {
     let mut cr = pulse_ingest(json!({}));
-    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
     let pod = json!({
         "metadata": { "name": name, "labels": { "batch.kubernetes.io/job-name": name } },
         "status": { "containerStatuses": [{
@@ -259,20 +262,20 @@ fn a_pod_that_does_not_start_is_told() {
             "state": { "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } },
         }] },
     });
-    let told = step(&mut cr, &running(&name), &[Arc::new(serde_json::from_value(pod).unwrap())]);
-    assert_eq!(reason(&told), "MigrationPodNotStarting");
-    assert!(told.waiting.expect("waits").message.contains("no such image"));
+    let migration = reconcile(&mut cr, &running(&name), &[Arc::new(serde_json::from_value(pod).unwrap())]);
+    assert_eq!(reason(&migration), "MigrationPodNotStarting");
+    assert!(migration.waiting.expect("waits").message.contains("no such image"));
 }
 
 #[test]
-fn an_unreadable_url_changes_nothing_of_what_runs() {
+fn unreadable_url_does_not_block_the_active_revision() {
     let mut cr = pulse_ingest(json!({}));
-    let wanted = revision::desired(&cr.spec);
-    let name = step(&mut cr, &[], &[]).create.expect("a Job").name;
+    let desired = revision::desired(&cr.spec);
+    let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
     let (jobs, pods) = ended(&name, 0, NOTHING);
-    step(&mut cr, &jobs, &pods);
-    cr.status.as_mut().unwrap().active_revision = Some(wanted.clone());
-    assert!(plan(&cr, &wanted, None, &[], &[], NOW).done);
-    let other = Revision { hash: "other".into(), ..wanted };
+    reconcile(&mut cr, &jobs, &pods);
+    cr.status.as_mut().unwrap().active_revision = Some(desired.clone());
+    assert!(plan(&cr, &desired, None, &[], &[], NOW).done);
+    let other = Revision { hash: "other".into(), ..desired };
     assert!(!plan(&cr, &other, None, &[], &[], NOW).done);
 }

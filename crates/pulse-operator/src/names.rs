@@ -1,4 +1,4 @@
-//! Every name, label and annotation that the operator writes, in one place.
+//! Names, labels and annotations of everything that the operator writes.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use sha2::{Digest, Sha256};
 
 use crate::crd::PulseIngest;
 
-/// Our name as a field manager, a controller of events and in `managed-by`.
+/// Field manager, Event source and value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "pulse-operator";
-/// The field manager of replicas.
+/// Field manager of replicas and pod deletion costs.
 pub const SCALER: &str = "pulse-scaler";
-/// On pod templates: a digest of the Secrets' values that the role uses.
+/// Annotation of pod templates: digest of the values of the Secrets that the role uses. A change restarts the pods.
 pub const SECRETS: &str = "pulseboard.dev/secrets";
-/// On children: a digest of what we applied last.
+/// Annotation of child objects: hash of the object that was applied last.
 pub const APPLIED: &str = "pulseboard.dev/applied";
-/// On Deployments: the revision that they run, as JSON.
+/// Annotation of Deployments: their revision, as JSON.
 pub const REVISION: &str = "pulseboard.dev/revision";
-/// Which pods a Deployment ends first, see the ReplicaSet controller.
+/// Annotation of pods: the ReplicaSet controller removes pods with a lower cost first.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-/// Selects all that we made.
+/// Selects all objects that the operator manages.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=pulse-operator";
 
-/// A part of an ingest that has pods of its own.
+/// A part of an instance with its own pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the roles of the binary")]
 pub enum Role {
@@ -33,10 +33,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role.
+    /// All roles, in the order in which they are rolled out.
     pub const ALL: [Self; 3] = [Self::Scheduler, Self::Worker, Self::Api];
 
-    /// Its subcommand, and the value of `app.kubernetes.io/component`.
+    /// Subcommand of the binary, and value of `app.kubernetes.io/component`.
     pub const fn component(self) -> &'static str {
         match self {
             Self::Api => "api",
@@ -46,15 +46,16 @@ impl Role {
     }
 }
 
-/// The component of a migration's pods.
+/// Value of `app.kubernetes.io/component` of migration Jobs and their pods.
 pub const MIGRATION: &str = "migration";
 
-/// `<cr>-<component>`.
+/// Returns `<cr>-<component>`.
 pub fn child(cr: &PulseIngest, component: &str) -> String {
     format!("{}-{component}", cr.name_any())
 }
 
-/// Exactly the labels that select a component's pods: a selector can never be changed.
+/// Returns the labels that select the pods of a component. They can never change, because a Deployment's selector is
+/// immutable.
 pub fn selector(instance: &str, component: &str) -> BTreeMap<String, String> {
     [
         ("app.kubernetes.io/name", "pulse"),
@@ -66,19 +67,19 @@ pub fn selector(instance: &str, component: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// The selector as an object holds it.
+/// Returns the selector as a LabelSelector.
 pub fn label_selector(instance: &str, component: &str) -> LabelSelector {
     LabelSelector { match_labels: Some(selector(instance, component)), match_expressions: None }
 }
 
-/// The selector as a query.
+/// Returns the selector in the form of a query.
 pub fn selector_text(instance: &str, component: &str) -> String {
     let labels: Vec<String> =
         selector(instance, component).iter().map(|(name, value)| format!("{name}={value}")).collect();
     labels.join(",")
 }
 
-/// The labels of a component's objects.
+/// Returns the labels of a component's objects.
 pub fn labels(instance: &str, component: &str) -> BTreeMap<String, String> {
     let mut labels = selector(instance, component);
     labels.insert("app.kubernetes.io/managed-by".into(), MANAGER.into());
@@ -86,7 +87,7 @@ pub fn labels(instance: &str, component: &str) -> BTreeMap<String, String> {
     labels
 }
 
-/// The metadata of a child: with its owner, so that the garbage collector removes it, whether we run or not.
+/// Returns the metadata of a child object, with its owner: the garbage collector removes it even if no operator runs.
 pub fn metadata(cr: &PulseIngest, name: String, component: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
@@ -98,29 +99,31 @@ pub fn metadata(cr: &PulseIngest, name: String, component: &str) -> ObjectMeta {
 }
 
 fn owner(cr: &PulseIngest) -> OwnerReference {
-    // Does not block the owner's deletion: nothing has to wait for anything.
+    // Children do not block the deletion of their owner.
     OwnerReference { block_owner_deletion: None, ..cr.controller_owner_ref(&()).unwrap_or_default() }
 }
 
-/// Whether `metadata` names `cr` as its controller.
+/// Reports whether `cr` is the controller of the object.
 pub fn is_owned(metadata: &ObjectMeta, cr: &PulseIngest) -> bool {
     let controllers = metadata.owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
     cr.uid().is_some_and(|uid| controllers.into_iter().any(|owner| owner.uid == uid))
 }
 
-/// Whether `metadata` names an object of `cr`'s name that was there before it: the garbage collector is about to remove it.
-pub fn is_of_former(metadata: &ObjectMeta, cr: &PulseIngest) -> bool {
-    let Some(ours) = cr.controller_owner_ref(&()) else { return false };
+/// Reports whether the controller of the object is a deleted object with the name of `cr`. The garbage collector is
+/// about to remove it.
+pub fn is_owned_by_predecessor(metadata: &ObjectMeta, cr: &PulseIngest) -> bool {
+    let Some(own) = cr.controller_owner_ref(&()) else { return false };
     let mut controllers = metadata.owner_references.iter().flatten().filter(|owner| owner.controller == Some(true));
-    controllers.any(|owner| (&owner.kind, &owner.name) == (&ours.kind, &ours.name) && owner.uid != ours.uid)
+    controllers.any(|owner| (&owner.kind, &owner.name) == (&own.kind, &own.name) && owner.uid != own.uid)
 }
 
-/// `<namespace>/<name>`: whose database and Redis keys they are.
+/// Returns `<namespace>/<name>`, the instance that the database and the Redis keys belong to.
 pub fn instance_id(cr: &PulseIngest) -> String {
     format!("{}/{}", cr.namespace().unwrap_or_default(), cr.name_any())
 }
 
-/// The first 10 hex digits of a SHA-256 over `parts`; no part can pass for two.
+/// Returns the first 10 hex digits of a SHA-256 over `parts`. The length of each part is hashed too, so that parts
+/// cannot be confused.
 pub fn short_hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -136,14 +139,14 @@ mod tests {
     use crate::fixture::pulse_ingest;
 
     #[test]
-    fn an_object_is_ours_of_a_former_one_or_of_somebody_else() {
+    fn ownership_distinguishes_owner_predecessor_and_others() {
         let cr = pulse_ingest(serde_json::json!({}));
-        let ours = metadata(&cr, child(&cr, "api"), "api");
-        let mut former = ours.clone();
-        former.owner_references.as_mut().expect("an owner")[0].uid = "another".into();
-        let mut theirs = former.clone();
-        theirs.owner_references.as_mut().expect("an owner")[0].name = "another".into();
-        let whose = |metadata: &ObjectMeta| (is_owned(metadata, &cr), is_of_former(metadata, &cr));
-        assert_eq!([&ours, &former, &theirs].map(whose), [(true, false), (false, true), (false, false)]);
+        let own = metadata(&cr, child(&cr, "api"), "api");
+        let mut predecessor = own.clone();
+        predecessor.owner_references.as_mut().expect("an owner")[0].uid = "another".into();
+        let mut foreign = predecessor.clone();
+        foreign.owner_references.as_mut().expect("an owner")[0].name = "another".into();
+        let ownership = |metadata: &ObjectMeta| (is_owned(metadata, &cr), is_owned_by_predecessor(metadata, &cr));
+        assert_eq!([&own, &predecessor, &foreign].map(ownership), [(true, false), (false, true), (false, false)]);
     }
 }

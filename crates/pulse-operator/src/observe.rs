@@ -1,4 +1,4 @@
-//! What is there, read once at the start of a reconcile. I/O: the caches of the watches, and the Secrets by `get`.
+//! Observes the cluster once at the start of a reconcile. I/O: reads the watch caches, and Secrets by `get`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use crate::apply::api_message;
 use crate::cache::Cache;
 use crate::crd::{PulseIngest, SecretKey};
 use crate::names::{self, Role};
-use crate::secrets::{Hidden, SecretRead};
+use crate::secrets::{SecretRead, SecretValue};
 
-/// The caches of everything that we made, by label.
+/// Caches of the objects that the operator manages, by label.
 #[derive(Clone)]
 pub struct Caches {
-    /// The objects themselves.
+    /// `PulseIngest` objects.
     pub objects: Store<PulseIngest>,
-    /// Deployments of ours.
+    /// Deployments.
     pub deployments: Cache<Deployment>,
-    /// Jobs of ours.
+    /// Jobs.
     pub jobs: Cache<Job>,
-    /// Pods of ours.
+    /// Pods.
     pub pods: Cache<Pod>,
-    /// Services of ours.
+    /// Services.
     pub services: Cache<Service>,
-    /// ServiceAccounts of ours.
+    /// ServiceAccounts.
     pub service_accounts: Cache<ServiceAccount>,
-    /// Disruption budgets of ours.
+    /// PodDisruptionBudgets.
     pub disruption_budgets: Cache<PodDisruptionBudget>,
 }
 
-/// Objects of one kind.
+/// Objects of one kind, by name.
 pub type ByName<K> = BTreeMap<String, Arc<K>>;
 
-/// What carries the labels of an object, whoever owns it.
+/// Objects that carry the labels of an instance, whether or not it owns them.
 #[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "the kinds")]
 pub struct Labelled {
@@ -50,29 +50,29 @@ pub struct Labelled {
     pub disruption_budgets: ByName<PodDisruptionBudget>,
 }
 
-/// What is there.
+/// The observed state of an instance.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    /// By role.
+    /// Deployments, by role.
     pub deployments: BTreeMap<Role, Arc<Deployment>>,
-    /// By name.
+    /// Services, by name.
     pub services: ByName<Service>,
-    /// By name.
+    /// ServiceAccounts, by name.
     pub service_accounts: ByName<ServiceAccount>,
-    /// By name.
+    /// PodDisruptionBudgets, by name.
     pub disruption_budgets: ByName<PodDisruptionBudget>,
-    /// Of migrations.
+    /// Migration Jobs.
     pub jobs: Vec<Arc<Job>>,
-    /// Of migrations.
+    /// Pods of migration Jobs.
     pub job_pods: Vec<Arc<Pod>>,
-    /// By role.
+    /// Pods, by role.
     pub pods: BTreeMap<Role, Vec<Arc<Pod>>>,
-    /// What came of reading each Secret that is referred to.
+    /// Results of reading the referenced Secrets.
     pub secrets: BTreeMap<SecretKey, SecretRead>,
 }
 
 impl Caches {
-    /// What they hold for an object; no client needed.
+    /// Returns the cached objects with the labels of `cr`. Needs no client.
     pub fn labelled(&self, cr: &PulseIngest) -> Labelled {
         Labelled {
             deployments: self.deployments.of(cr),
@@ -85,7 +85,8 @@ impl Caches {
     }
 }
 
-/// What of it belongs to the object, and in which part.
+/// Keeps the objects that `cr` owns, and groups them by role. Pods are kept by label, because their ReplicaSet or Job
+/// owns them.
 pub fn children(labelled: Labelled, cr: &PulseIngest) -> Observed {
     let mut observed = Observed {
         services: owned(labelled.services, cr),
@@ -114,7 +115,7 @@ fn owned<K: Resource<DynamicType = ()>>(mut objects: ByName<K>, cr: &PulseIngest
     objects
 }
 
-/// Every key of a Secret that the roles need, of the revision that runs and of the one that is wanted.
+/// Returns all Secret keys that the roles need, for the active and for the desired revision.
 pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
     let spec = &cr.spec;
     let active = cr.status.as_ref().and_then(|status| status.active_revision.as_ref());
@@ -129,18 +130,19 @@ pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
     keys
 }
 
-/// Reads Secrets with `client`; only a definite "not found" is missing.
+/// Reads the referenced Secrets. A Secret is only missing if the API server answers "not found"; any other error makes
+/// it unreadable.
 pub async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, SecretRead> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &cr.namespace().unwrap_or_default());
     let mut read: BTreeMap<String, Result<Option<Secret>, kube::Error>> = BTreeMap::new();
-    let mut readings = BTreeMap::new();
+    let mut results = BTreeMap::new();
     for key in referenced(cr) {
         if !read.contains_key(&key.name) {
             read.insert(key.name.clone(), api.get_opt(&key.name).await);
         }
-        let reading = match read.get(&key.name) {
+        let result = match read.get(&key.name) {
             Some(Ok(Some(secret))) => match secret.data.as_ref().and_then(|data| data.get(&key.key)) {
-                Some(value) => SecretRead::Found(Hidden::new(value.0.clone())),
+                Some(value) => SecretRead::Found(SecretValue::new(value.0.clone())),
                 None => SecretRead::Missing(format!("Secret {} has no key {}", key.name, key.key)),
             },
             Some(Ok(None)) => SecretRead::Missing(format!("Secret {} does not exist", key.name)),
@@ -149,7 +151,7 @@ pub async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, S
             }
             None => continue,
         };
-        readings.insert(key, reading);
+        results.insert(key, result);
     }
-    readings
+    results
 }

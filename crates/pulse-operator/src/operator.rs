@@ -1,4 +1,4 @@
-//! The process: watches, leadership, and reconciles for as long as we lead.
+//! The operator process: watches, leader election, and reconciles while it is the leader.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,34 +28,34 @@ use crate::scaling::{Key, Samplers};
 use crate::secrets::DigestKey;
 use crate::watches::Watches;
 
-/// Rounds that run at once, each for another object.
+/// Maximum number of concurrent reconciles, each of another object.
 const CONCURRENCY: u16 = 16;
-/// Changes of one object within this time are looked at together.
+/// Changes of one object within this time cause one reconcile.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// How long the last reconciles may take at the end.
+/// Time for running reconciles to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(20);
-/// The Secret that holds the key of digests, in our own namespace.
+/// The Secret with the key of the Secret digests, in the operator's namespace.
 pub(crate) const DIGEST_SECRET: &str = "pulse-operator-digest-key";
 const DIGEST_SECRET_KEY: &str = "key";
 
-/// How an operator runs.
+/// Configuration of an operator.
 #[derive(Debug, Clone)]
 pub struct OperatorConfig {
-    /// Only this namespace; all of them if none.
+    /// Namespace to watch; `None` watches all namespaces.
     pub namespace: Option<String>,
-    /// Leadership; its namespace is our own.
+    /// Leader election. Its namespace is the operator's.
     pub lease: LeaseConfig,
-    /// How often things are looked at.
+    /// Intervals of the reconcile.
     pub intervals: Intervals,
-    /// How long a watch lasts, in seconds.
+    /// Duration of one watch request, in seconds.
     pub watch_timeout_seconds: u32,
-    /// Secrets that let nodes pull images, for every pod of ours besides those that its object names.
+    /// Image pull secrets of every created pod, besides those that its object names.
     pub pull_secrets: Vec<String>,
-    /// For development: where every pod of ours looks for newer builds of its program.
+    /// For development: folder in which every created pod looks for newer builds of its program.
     pub dev_reload: Option<PathBuf>,
 }
 
-/// What the probes ask. Cheap to clone.
+/// Health of the operator, for the probes. Cheap to clone.
 #[derive(Clone)]
 pub struct OperatorHealth {
     progress: WatchProgress,
@@ -64,38 +64,38 @@ pub struct OperatorHealth {
 }
 
 impl OperatorHealth {
-    /// Why it is not live, if it is not: a restart would help.
+    /// The reason why the operator is not live; a restart may help. `None` if it is live.
     pub fn problem(&self) -> Option<String> {
         let (kind, age) = self.progress.oldest()?;
         (age > self.silent_after).then(|| format!("the watch of {kind} made no progress for {} s", age.as_secs()))
     }
 
-    /// Whether it leads, or could at once.
+    /// Whether the caches are filled: the operator leads, or could take over at once.
     pub fn is_ready(&self) -> bool {
         self.synced.load(Ordering::Relaxed)
     }
 }
 
-/// How to reach the API server: of the pod's service account, or of the person's `KUBECONFIG`.
+/// Connection settings of the API server, from the pod's service account or from `KUBECONFIG`.
 #[derive(Clone)]
 pub struct Kubernetes(Config);
 
 impl Kubernetes {
-    /// Finds out.
+    /// Reads the settings from `KUBECONFIG`, `~/.kube/config` or the pod's service account.
     ///
     /// # Errors
-    /// [`OperatorError::NoCluster`].
+    /// [`OperatorError::NoCluster`] if none of them exists or can be read.
     pub async fn infer() -> Result<Self, OperatorError> {
         let config = Config::infer().await.map_err(|error| OperatorError::NoCluster(Box::new(error)))?;
         Ok(Self(config))
     }
 
-    /// A client without our guards.
+    /// A client that may write without being the leader, and that is not counted in the metrics.
     pub(crate) fn client(&self) -> Result<Client, kube::Error> {
         Client::try_from(self.0.clone())
     }
 
-    /// The namespace of the pod, or of the person's context.
+    /// The namespace of the pod, or of the kubeconfig's context.
     pub fn namespace(&self) -> &str {
         &self.0.default_namespace
     }
@@ -109,28 +109,28 @@ pub struct Operator {
     health: OperatorHealth,
 }
 
-/// Why an operator ended before it was told to.
+/// Errors that end an operator.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// Nothing says where the API server is.
+    /// There is neither a service account nor a usable kubeconfig.
     #[error("no cluster: run in a pod with a service account, or set KUBECONFIG: {0}")]
     NoCluster(Box<kube::config::InferConfigError>),
-    /// No client could be made.
-    #[error("no client for Kubernetes")]
+    /// The client cannot be created.
+    #[error("cannot create a Kubernetes client")]
     Client(#[source] kube::Error),
-    /// Another one leads, or the API server was away for too long.
-    #[error("lost the lead")]
-    LostLead,
-    /// The key of digests can neither be read nor made.
-    #[error("the Secret {DIGEST_SECRET} can neither be read nor made")]
+    /// Another operator leads, or the Lease was not renewed in time.
+    #[error("lost the leadership: another operator leads, or the API server did not answer in time")]
+    LostLeadership,
+    /// The Secret with the digest key cannot be read or created.
+    #[error("cannot read or create the Secret {DIGEST_SECRET}")]
     DigestKey(#[source] kube::Error),
-    /// Somebody else made that Secret, or emptied it.
-    #[error("the Secret {DIGEST_SECRET} has no {DIGEST_SECRET_KEY}: delete it, and every pod is replaced once")]
+    /// The Secret with the digest key exists, but without its key.
+    #[error("the Secret {DIGEST_SECRET} has no {DIGEST_SECRET_KEY}: delete it; a new one restarts every pod once")]
     NoDigestKey,
 }
 
 impl Operator {
-    /// Puts an operator together.
+    /// Creates an operator; [`Operator::run`] starts it.
     pub fn new(config: OperatorConfig, kubernetes: Kubernetes, metrics: OperatorMetrics) -> Self {
         let health = OperatorHealth {
             progress: metrics.progress.clone(),
@@ -140,7 +140,7 @@ impl Operator {
         Self { config, kubernetes, metrics, health }
     }
 
-    /// For the probes.
+    /// The health of this operator, for the probes.
     pub fn health(&self) -> OperatorHealth {
         self.health.clone()
     }
@@ -148,20 +148,20 @@ impl Operator {
     /// Runs until `shutdown`.
     ///
     /// # Errors
-    /// [`OperatorError`]: end the process then; another start is a clean one.
+    /// [`OperatorError`]: end the process then, and start a new one.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), OperatorError> {
         let Self { config, kubernetes, metrics, health } = self;
         let leadership = Leadership::new(&config.lease);
-        let make =
+        let make_client =
             |may_write| client::client(kubernetes.0.clone(), may_write, health.progress.clone(), metrics.clone());
-        let always = make(client::always()).map_err(OperatorError::Client)?;
-        let leads = leadership.clone();
-        let guarded = make(Arc::new(move || leads.remaining())).map_err(OperatorError::Client)?;
+        let client = make_client(client::always()).map_err(OperatorError::Client)?;
+        let held = leadership.clone();
+        let guarded = make_client(Arc::new(move || held.remaining())).map_err(OperatorError::Client)?;
         let (trigger, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
         tokio::spawn(reconcile_on_sample(samples, trigger.clone()));
         let watches = Watches {
-            client: always.clone(),
+            client: client.clone(),
             namespace: config.namespace.clone(),
             timeout_seconds: config.watch_timeout_seconds,
             progress: health.progress.clone(),
@@ -169,14 +169,15 @@ impl Operator {
             shutdown: shutdown.clone(),
         };
         let caches = watches.start();
-        let mut elector = Elector::new(config.lease.clone(), always.clone(), leadership.clone());
+        let mut elector = Elector::new(config.lease.clone(), client.clone(), leadership.clone());
         tokio::select! {
             () = synced(&caches) => health.synced.store(true, Ordering::Relaxed),
             () = shutdown.cancelled() => return Ok(()),
         }
         tokio::select! {
             () = elector.acquire(&shutdown) => {}
-            // Whoever waits for months may not gather what it will not need: all are looked at once we lead.
+            // Discards triggers while on standby, so that the queue does not grow. Every object is reconciled on
+            // election.
             () = discard(&mut triggered) => {}
         }
         if shutdown.is_cancelled() {
@@ -184,12 +185,13 @@ impl Operator {
             return Ok(());
         }
         metrics.leader.set(1);
-        // Renewed in its own task, because a long call of ours must not cost the lead; and until the last round has ended.
+        // A separate task renews the Lease, so that a long call does not cost the leadership. It runs until the last
+        // reconcile has ended.
         let released = CancellationToken::new();
         let mut renewing = tokio::spawn({
             let released = released.clone();
             async move {
-                elector.keep(&released).await;
+                elector.renew(&released).await;
                 elector
             }
         });
@@ -216,12 +218,12 @@ impl Operator {
         metrics.leader.set(0);
         ended.cancel();
         if lost {
-            // What is on its way is given up at once: somebody else may lead soon.
+            // Aborts running reconciles at once: another operator may lead soon.
             reconciles.abort();
-            return Err(OperatorError::LostLead);
+            return Err(OperatorError::LostLeadership);
         }
         if tokio::time::timeout(DRAIN, &mut reconciles).await.is_err() {
-            tracing::warn!("the last reconciles did not end in time");
+            tracing::warn!("reconciles did not finish in time and are aborted");
             reconciles.abort();
         }
         released.cancel();
@@ -255,15 +257,15 @@ async fn reconciles(
         queue.map(|item| item.map(Request)),
         settings,
     );
-    let looked = async |result| {
-        if let Err(kube::runtime::controller::Error::ObjectNotFound(gone)) = result {
-            context.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
+    let forget_deleted = async |result| {
+        if let Err(kube::runtime::controller::Error::ObjectNotFound(deleted)) = result {
+            context.forget(deleted.namespace.as_deref().unwrap_or_default(), &deleted.name);
         }
     };
-    applier.for_each(looked).await;
+    applier.for_each(forget_deleted).await;
 }
 
-/// Never returns.
+/// Discards everything that arrives. Never returns.
 async fn discard<T>(triggered: &mut tokio::sync::mpsc::UnboundedReceiver<T>) {
     while triggered.recv().await.is_some() {}
     std::future::pending().await
@@ -271,12 +273,12 @@ async fn discard<T>(triggered: &mut tokio::sync::mpsc::UnboundedReceiver<T>) {
 
 async fn reconcile_on_sample(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: crate::watches::Trigger) {
     while let Some(Key { namespace, name, uid: _ }) = samples.recv().await {
-        // Nobody listens only at the end.
+        // Fails only at shutdown, when the receiver is dropped.
         let _ = trigger.send(ObjectRef::new(&name).within(&namespace));
     }
 }
 
-/// Why a round is due is nobody's business.
+/// An item of the applier's queue. kube's own type also has a reason, which is always `Unknown` here.
 struct Request(ObjectRef<PulseIngest>);
 
 impl From<Request> for kube::runtime::controller::ReconcileRequest<PulseIngest> {
@@ -287,7 +289,7 @@ impl From<Request> for kube::runtime::controller::ReconcileRequest<PulseIngest> 
 
 async fn synced(caches: &Caches) {
     let Caches { objects, deployments, jobs, pods, services, service_accounts, disruption_budgets } = caches;
-    // An error means that its watch has ended, and then so have we.
+    // An error means that a watch has ended, which happens only at shutdown.
     let _ = tokio::join!(
         objects.wait_until_ready(),
         deployments.wait_until_ready(),
@@ -299,7 +301,8 @@ async fn synced(caches: &Caches) {
     );
 }
 
-/// Reads the key of digests, or makes it once: it must outlive us, or every start would roll every pod.
+/// Reads the key of the Secret digests, or creates it. It must survive a restart: with a new key, every pod is
+/// replaced.
 async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, OperatorError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     loop {
@@ -315,14 +318,14 @@ async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, Opera
         };
         match api.create(&PostParams::default(), &secret).await {
             Ok(_) => {}
-            // Another one was faster: its key is as good.
+            // Another operator was faster: its key is read in the next iteration.
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
             Err(error) => return Err(OperatorError::DigestKey(error)),
         }
     }
 }
 
-/// The key of digests that the Secret holds.
+/// The digest key in the Secret; `None` if it is absent or empty.
 pub(crate) fn key_of(secret: Secret) -> Option<DigestKey> {
     let key = secret.data.and_then(|mut data| data.remove(DIGEST_SECRET_KEY));
     key.filter(|ByteString(key)| !key.is_empty()).map(|ByteString(key)| DigestKey::new(key))

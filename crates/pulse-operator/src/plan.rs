@@ -1,4 +1,4 @@
-//! What to do, decided from what is wanted and what is there. Pure: time is an argument.
+//! Plans a reconcile from the desired and the observed state. Pure: time is an argument.
 
 use std::collections::BTreeMap;
 
@@ -11,33 +11,33 @@ use crate::observe::Observed;
 use crate::revision;
 use crate::secrets::{DigestKey, SecretRead};
 
-/// What to do.
+/// The plan of a reconcile.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReconcilePlan {
-    /// What is asked for.
-    pub wanted: Revision,
-    /// What runs from now on; none before the first migration.
+    /// Revision that the spec asks for.
+    pub desired: Revision,
+    /// Revision that runs from now on; `None` before the first migration is done.
     pub active: Option<Revision>,
-    /// The schema.
+    /// The migration to the desired revision.
     pub migration: Migration,
-    /// Digests of the Secrets for each role's pods. A role without one keeps what its pods have.
+    /// Digests of the Secrets that each role uses. The pods of a role without a digest keep the one that they have.
     pub secrets: BTreeMap<Role, String>,
-    /// References that do not exist, a sentence each.
+    /// References that do not exist, one sentence each.
     pub missing: Vec<String>,
-    /// References that could not be read, a sentence each.
+    /// References that cannot be read, one sentence each.
     pub unreadable: Vec<String>,
 }
 
-/// Decides.
+/// Plans the migration, the active revision and the Secret digests of `cr`.
 pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timestamp) -> ReconcilePlan {
-    let wanted = revision::desired(&cr.spec);
+    let desired = revision::desired(&cr.spec);
     let found = |key: &SecretKey| observed.secrets.get(key).and_then(SecretRead::found);
-    // Without the CA a Job's pod would not start, and the Job would have to end before there is another.
-    let ca_is_there = cr.spec.database.ca_secret_ref.as_ref().is_none_or(|key| found(key).is_some());
-    let url = found(&wanted.database_url_secret_ref).filter(|_| ca_is_there);
+    // Without the CA, the pod of a Job cannot start, and the next Job would have to wait for its deadline.
+    let has_ca = cr.spec.database.ca_secret_ref.as_ref().is_none_or(|key| found(key).is_some());
+    let url = found(&desired.database_url_secret_ref).filter(|_| has_ca);
     let url_digest = url.map(|url| key.digest(&[url.reveal()]));
-    let migration = migration::plan(cr, &wanted, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now);
-    let active = if migration.done { Some(wanted.clone()) } else { running(cr, observed) };
+    let migration = migration::plan(cr, &desired, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now);
+    let active = if migration.done { Some(desired.clone()) } else { active_revision(cr, observed) };
     let secrets = match &active {
         Some(revision) => {
             let digests = Role::ALL.map(|role| (role, role_digest(cr, role, revision, observed, key)));
@@ -47,27 +47,27 @@ pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timesta
     };
     let mut missing = Vec::new();
     let mut unreadable = Vec::new();
-    for reading in observed.secrets.values() {
-        match reading {
+    for result in observed.secrets.values() {
+        match result {
             SecretRead::Found(_) => {}
             SecretRead::Missing(why) => missing.push(why.clone()),
             SecretRead::Unreadable(why) => unreadable.push(why.clone()),
         }
     }
-    ReconcilePlan { wanted, active, migration, secrets, missing, unreadable }
+    ReconcilePlan { desired, active, migration, secrets, missing, unreadable }
 }
 
-/// What runs: as the status says, or as the Deployments say if the status was lost.
-fn running(cr: &PulseIngest, observed: &Observed) -> Option<Revision> {
-    let told = cr.status.as_ref().and_then(|status| status.active_revision.clone());
-    told.or_else(|| {
+/// Returns the active revision from the status, or from the Deployments if the status was lost.
+fn active_revision(cr: &PulseIngest, observed: &Observed) -> Option<Revision> {
+    let recorded = cr.status.as_ref().and_then(|status| status.active_revision.clone());
+    recorded.or_else(|| {
         let annotations = observed.deployments.values().filter_map(|found| found.metadata.annotations.as_ref());
         let mut texts = annotations.filter_map(|annotations| annotations.get(crate::names::REVISION));
         texts.find_map(|text| serde_json::from_str(text).ok())
     })
 }
 
-/// The digest of a role's Secrets. If one of them cannot be read now, its pods keep what they have.
+/// Returns the digest of a role's Secrets, or the digest that its pods have if a Secret cannot be read.
 fn role_digest(
     cr: &PulseIngest,
     role: Role,
@@ -75,9 +75,9 @@ fn role_digest(
     observed: &Observed,
     key: &DigestKey,
 ) -> Option<String> {
-    let values: Option<Vec<&[u8]>> = used(cr, role, revision)
+    let values: Option<Vec<&[u8]>> = referenced_by(cr, role, revision)
         .into_iter()
-        .map(|reference| observed.secrets.get(reference)?.found().map(crate::secrets::Hidden::reveal))
+        .map(|reference| observed.secrets.get(reference)?.found().map(crate::secrets::SecretValue::reveal))
         .collect();
     match values {
         Some(values) => Some(key.digest(&values)),
@@ -88,8 +88,8 @@ fn role_digest(
     }
 }
 
-/// The references that a role's pods use.
-fn used<'a>(cr: &'a PulseIngest, role: Role, revision: &'a Revision) -> Vec<&'a SecretKey> {
+/// Returns the Secret keys that the pods of a role use.
+fn referenced_by<'a>(cr: &'a PulseIngest, role: Role, revision: &'a Revision) -> Vec<&'a SecretKey> {
     let mut used = vec![&revision.database_url_secret_ref, &cr.spec.redis.url_secret_ref];
     used.extend(&cr.spec.database.ca_secret_ref);
     used.extend(&cr.spec.redis.ca_secret_ref);

@@ -1,37 +1,35 @@
-//! What pods say about themselves. Pure.
+//! Reads the state of pods. Pure.
 
 use k8s_openapi::api::core::v1::Pod;
 
-/// Whether it is ready for requests or work.
 pub(crate) fn is_ready(pod: &Pod) -> bool {
     has_condition(pod, "Ready", "True")
 }
 
-/// Whether it was told to go.
 pub(crate) fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-/// Whether it has ended.
+/// Reports whether every container has ended and none will be restarted.
 pub(crate) fn is_finished(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Why it does not start, if Kubernetes says so.
-pub(crate) fn trouble(pod: &Pod) -> Option<String> {
+/// Returns why the pod cannot start, as far as Kubernetes reports it.
+pub(crate) fn startup_failure(pod: &Pod) -> Option<String> {
     unschedulable(pod).or_else(|| {
         let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
         statuses.iter().find_map(|status| {
             let waiting = status.state.as_ref()?.waiting.as_ref()?;
             let reason = waiting.reason.as_deref()?;
-            let bad = reason.contains("Err") || reason.contains("BackOff") || reason.contains("Invalid");
-            bad.then(|| format!("{reason}: {}", waiting.message.as_deref().unwrap_or("no more is known")))
+            let is_failure = reason.contains("Err") || reason.contains("BackOff") || reason.contains("Invalid");
+            is_failure.then(|| format!("{reason}: {}", waiting.message.as_deref().unwrap_or("no details are reported")))
         })
     })
 }
 
-/// Whether its container ends again and again.
+/// Reports whether a container is in `CrashLoopBackOff`.
 pub(crate) fn is_crashing(pod: &Pod) -> bool {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     statuses
@@ -39,8 +37,8 @@ pub(crate) fn is_crashing(pod: &Pod) -> bool {
         .any(|reason| reason == "CrashLoopBackOff")
 }
 
-/// Why no node takes it, if none does.
-pub(crate) fn unschedulable(pod: &Pod) -> Option<String> {
+/// Returns why no node accepts the pod.
+fn unschedulable(pod: &Pod) -> Option<String> {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut conditions = conditions.filter(|condition| {
         condition.type_ == "PodScheduled"

@@ -1,4 +1,4 @@
-//! Looks at a cluster before anything is installed or changed: what would go wrong, each with its fix. Reads only.
+//! Checks a cluster before an installation or an upgrade. Each problem comes with its fix. Reads only.
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Namespace;
@@ -14,17 +14,17 @@ use crate::operator::{Kubernetes, OperatorError};
 use crate::rbac;
 use crate::secrets::SecretRead;
 
-/// The oldest minor version that we support.
+/// The oldest supported minor version of Kubernetes 1.
 const OLDEST_MINOR: u32 = 33;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// Subject of the check, such as `Namespace shop`.
     pub name: String,
-    /// How it is.
+    /// Observed state.
     pub value: String,
-    /// What to do, if it is not as it has to be.
+    /// What to do about a problem; `None` if the check passed.
     pub fix: Option<String>,
 }
 
@@ -38,19 +38,20 @@ impl Finding {
     }
 }
 
-/// Looks at the cluster as whoever runs this: as the operator's service account, its rights are checked.
+/// Runs all checks with the permissions of the caller. Run as the operator's service account, it checks the operator's
+/// permissions.
 ///
 /// # Errors
-/// [`OperatorError::Client`]. An API server that does not answer is a finding.
+/// [`OperatorError::Client`] if no client can be created. An unreachable API server is a finding.
 pub async fn preflight(kubernetes: &Kubernetes, namespace: &str) -> Result<Vec<Finding>, OperatorError> {
     let client = kubernetes.client().map_err(OperatorError::Client)?;
     let version = version(&client).await;
     let reached = version.value != "unreachable";
     let mut findings = vec![version];
     if reached {
-        findings.push(definition(&client).await);
+        findings.push(crd_version(&client).await);
         findings.push(pod_security(&client, namespace).await);
-        findings.extend(rights(&client, namespace).await);
+        findings.extend(permissions(&client, namespace).await);
         findings.extend(references(&client, namespace).await);
     }
     Ok(findings)
@@ -73,7 +74,7 @@ async fn version(client: &Client) -> Finding {
     }
 }
 
-async fn definition(client: &Client) -> Finding {
+async fn crd_version(client: &Client) -> Finding {
     let name = "CustomResourceDefinition";
     let wanted = crd();
     let installed = Api::<CustomResourceDefinition>::all(client.clone()).get_opt(PulseIngest::crd_name()).await;
@@ -91,17 +92,19 @@ async fn definition(client: &Client) -> Finding {
             if schema(&found) == schema(&wanted) {
                 Finding::good(name, "installed")
             } else {
-                Finding::bad(name, "of another version", fix)
+                Finding::bad(name, "its schema is of another version", fix)
             }
         }
         Ok(None) => Finding::bad(name, "not installed", fix),
-        // Nobody needs this right but for this line.
-        Err(kube::Error::Api(status)) if status.is_forbidden() => Finding::good(name, "not readable with these rights"),
+        // Only this check needs the permission, so its absence is not a problem.
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            Finding::good(name, "not readable with these permissions")
+        }
         Err(error) => Finding::bad(name, "unknown", api_message(&error)),
     }
 }
 
-/// Our pods are restricted, so every level admits them; a level that says so protects from others.
+/// The created pods meet the level `restricted`, so every level admits them. The level is shown for information.
 async fn pod_security(client: &Client, namespace: &str) -> Finding {
     let name = format!("Namespace {namespace}");
     match Api::<Namespace>::all(client.clone()).get_opt(namespace).await {
@@ -110,16 +113,18 @@ async fn pod_security(client: &Client, namespace: &str) -> Finding {
             Finding::good(name, format!("Pod Security: {}", level.as_deref().unwrap_or("not enforced")))
         }
         Ok(None) => Finding::bad(name, "does not exist", format!("kubectl create namespace {namespace}")),
-        Err(kube::Error::Api(status)) if status.is_forbidden() => Finding::good(name, "not readable with these rights"),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => {
+            Finding::good(name, "not readable with these permissions")
+        }
         Err(error) => Finding::bad(name, "unknown", api_message(&error)),
     }
 }
 
-async fn rights(client: &Client, namespace: &str) -> Vec<Finding> {
+async fn permissions(client: &Client, namespace: &str) -> Vec<Finding> {
     let mut missing = Vec::new();
     let mut checked = 0;
     for rule in rbac::watched().iter().chain(&rbac::own()) {
-        for attributes in each(rule, namespace) {
+        for attributes in attributes_of(rule, namespace) {
             checked += 1;
             let what = format!(
                 "{} {}.{}",
@@ -127,21 +132,24 @@ async fn rights(client: &Client, namespace: &str) -> Vec<Finding> {
                 attributes.resource.as_deref().unwrap_or_default(),
                 attributes.group.as_deref().unwrap_or_default(),
             );
-            match may(client, attributes).await {
+            match is_allowed(client, attributes).await {
                 Ok(true) => {}
                 Ok(false) => missing.push(what.trim_end_matches('.').to_owned()),
-                Err(error) => return vec![Finding::bad("rights", "unknown", api_message(&error))],
+                Err(error) => return vec![Finding::bad("permissions", "unknown", api_message(&error))],
             }
         }
     }
     if missing.is_empty() {
-        return vec![Finding::good("rights", format!("all {checked} in {namespace}"))];
+        return vec![Finding::good("permissions", format!("all {checked} granted in namespace {namespace}"))];
     }
-    let fix = "bind the roles of charts/pulse-operator, or those of manifests/install.yaml";
-    missing.into_iter().map(|what| Finding::bad("rights", format!("may not {what} in {namespace}"), fix)).collect()
+    let fix = "apply the roles and bindings of charts/pulse-operator or of manifests/install.yaml";
+    missing
+        .into_iter()
+        .map(|what| Finding::bad("permissions", format!("cannot {what} in namespace {namespace}"), fix))
+        .collect()
 }
 
-fn each(rule: &PolicyRule, namespace: &str) -> Vec<ResourceAttributes> {
+fn attributes_of(rule: &PolicyRule, namespace: &str) -> Vec<ResourceAttributes> {
     let mut all = Vec::new();
     for group in rule.api_groups.iter().flatten() {
         for resource in rule.resources.iter().flatten() {
@@ -164,7 +172,7 @@ fn each(rule: &PolicyRule, namespace: &str) -> Vec<ResourceAttributes> {
     all
 }
 
-async fn may(client: &Client, attributes: ResourceAttributes) -> Result<bool, kube::Error> {
+async fn is_allowed(client: &Client, attributes: ResourceAttributes) -> Result<bool, kube::Error> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(attributes),
@@ -179,7 +187,7 @@ async fn may(client: &Client, attributes: ResourceAttributes) -> Result<bool, ku
 async fn references(client: &Client, namespace: &str) -> Vec<Finding> {
     let objects: Api<PulseIngest> = Api::namespaced(client.clone(), namespace);
     let Ok(list) = objects.list(&ListParams::default()).await else {
-        // Without the definition there are none; without the right, the line above says so.
+        // Without the CRD there are no objects; a missing permission is reported by the check of permissions.
         return Vec::new();
     };
     let mut findings = Vec::new();
@@ -192,11 +200,11 @@ async fn references(client: &Client, namespace: &str) -> Vec<Finding> {
             match reading {
                 SecretRead::Found(_) => {}
                 SecretRead::Missing(why) => bad.push(Finding::bad(&name, why, create)),
-                SecretRead::Unreadable(why) => bad.push(Finding::bad(&name, why, "allow the operator to get Secrets")),
+                SecretRead::Unreadable(why) => bad.push(Finding::bad(&name, why, "grant the operator get on secrets")),
             }
         }
         if bad.is_empty() {
-            bad.push(Finding::good(&name, "all of its Secrets have their keys"));
+            bad.push(Finding::good(&name, "all referenced Secrets and keys exist"));
         }
         findings.append(&mut bad);
     }

@@ -1,49 +1,50 @@
-//! The rights that the operator needs, and no others: a test compares them with the calls that it makes.
+//! RBAC rules of the operator. A test compares them with the requests that it makes.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::api::ObjectMeta;
 
 use crate::crd::GROUP;
 
-/// The name of both roles.
+/// Name of the ClusterRole and of the Role.
 const NAME: &str = "pulse-operator";
 
-/// In every namespace that is watched.
+/// Rules for every watched namespace.
 pub fn watched() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &["pulseingests"], &["list", "watch"]),
         rule(GROUP, &["pulseingests/status"], &["patch"]),
         rule("apps", &["deployments"], &["create", "get", "list", "patch", "watch"]),
-        // The number of pods, and nothing else of them.
+        // Replicas only.
         rule("apps", &["deployments/scale"], &["patch"]),
         rule("batch", &["jobs"], &["create", "get", "list", "patch", "watch"]),
         rule("", &["serviceaccounts", "services"], &["create", "get", "list", "patch", "watch"]),
         rule("policy", &["poddisruptionbudgets"], &["create", "delete", "get", "list", "patch", "watch"]),
-        // Which worker goes first.
+        // `patch` sets the pod deletion cost.
         rule("", &["pods"], &["list", "patch", "watch"]),
-        // Those that an object names, one at a time: never a list of all.
+        // Only Secrets that an object references are read, one at a time.
         rule("", &["secrets"], &["get"]),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ]
 }
 
-/// In the operator's own namespace.
+/// Rules for the operator's namespace.
 pub fn own() -> Vec<PolicyRule> {
     vec![
         rule("coordination.k8s.io", &["leases"], &["create", "get", "update"]),
-        // The key of digests, made once.
+        // The digest key, which is created once.
         rule("", &["secrets"], &["create", "get"]),
     ]
 }
 
-/// For the operator of a whole cluster.
+/// Returns the ClusterRole of an operator that watches the whole cluster.
 pub fn cluster_role() -> ClusterRole {
     ClusterRole { metadata: metadata(), rules: Some(watched()), aggregation_rule: None }
 }
 
-/// For the operator's own namespace; with `alone`, for an operator of that namespace alone.
-pub fn role(alone: bool) -> Role {
-    let mut rules = if alone { watched() } else { Vec::new() };
+/// Returns the Role for the operator's namespace. With `namespaced`, it also has the rules for an operator that only
+/// watches this namespace.
+pub fn role(namespaced: bool) -> Role {
+    let mut rules = if namespaced { watched() } else { Vec::new() };
     rules.extend(own());
     Role { metadata: metadata(), rules: Some(rules) }
 }
@@ -53,11 +54,11 @@ fn metadata() -> ObjectMeta {
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
-    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let strings = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
-        resources: Some(owned(resources)),
-        verbs: owned(verbs),
+        resources: Some(strings(resources)),
+        verbs: strings(verbs),
         ..PolicyRule::default()
     }
 }

@@ -1,9 +1,9 @@
-//! What a rollout is about: the image and where the database is. Only these wait for a migration.
+//! The revision: the image and the reference to the database. Only these fields wait for a migration.
 
 use crate::crd::{ImageSpec, PulseIngestSpec, Revision};
 use crate::names::short_hash;
 
-/// The revision that `spec` asks for.
+/// Returns the revision that `spec` asks for.
 pub fn desired(spec: &PulseIngestSpec) -> Revision {
     let PulseIngestSpec { image, database, .. } = spec;
     let reference = reference(image);
@@ -20,7 +20,7 @@ fn reference(image: &ImageSpec) -> String {
     match (&image.digest, &image.tag) {
         (Some(digest), _) => format!("{}@{digest}", image.repository),
         (None, Some(tag)) => format!("{}:{tag}", image.repository),
-        // Refused by the schema.
+        // The CRD schema rejects this.
         (None, None) => image.repository.clone(),
     }
 }

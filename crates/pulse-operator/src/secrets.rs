@@ -1,46 +1,47 @@
-//! Secrets: read when needed, never listed, never watched, and shown to nobody, not even as a plain hash.
+//! Values of Secrets. They are read by `get` when needed, never listed or watched, and never printed, not even as a
+//! plain hash.
 
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The value of a Secret's key. It has no readable form.
+/// Value of a key of a Secret. Its `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Hidden(Vec<u8>);
+pub struct SecretValue(Vec<u8>);
 
-impl Hidden {
-    /// Hides a value.
+impl SecretValue {
+    /// Wraps a value.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The value, for whoever connects with it.
+    /// Returns the value, to connect with it or to compute a digest.
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for SecretValue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("(hidden)")
     }
 }
 
-/// What came of reading a key of a Secret.
+/// Result of reading a key of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretRead {
-    /// Its value.
-    Found(Hidden),
-    /// The API server says that it is not there: a sentence for the status.
+    /// The value.
+    Found(SecretValue),
+    /// The API server answered that the Secret or the key does not exist; with a sentence for the status.
     Missing(String),
-    /// It may be there: nothing may change because of that.
+    /// The Secret cannot be read and may exist, so nothing must change because of it; with a sentence for the status.
     Unreadable(String),
 }
 
 impl SecretRead {
-    /// The value, if it was read.
-    pub fn found(&self) -> Option<&Hidden> {
+    /// Returns the value if it was read.
+    pub fn found(&self) -> Option<&SecretValue> {
         match self {
             Self::Found(value) => Some(value),
             Self::Missing(_) | Self::Unreadable(_) => None,
@@ -48,22 +49,22 @@ impl SecretRead {
     }
 }
 
-/// The key that digests of Secrets are made with. Without it, a weak password could be guessed from its digest.
+/// HMAC key for digests of Secrets. With a plain hash, a weak password could be guessed from its digest.
 #[derive(Clone)]
 pub struct DigestKey {
     id: String,
-    key: Hidden,
+    key: SecretValue,
 }
 
 impl DigestKey {
-    /// A key of any length; it is named by the first digits of its own digest.
+    /// Creates a key of any length. Its id is the start of its own digest.
     pub fn new(key: Vec<u8>) -> Self {
-        let mut named = Self { id: String::new(), key: Hidden(key) };
+        let mut named = Self { id: String::new(), key: SecretValue(key) };
         named.id = named.mac(&[b"pulse key id"])[..6].to_owned();
         named
     }
 
-    /// `<key id>:<digits>` of the values in their order.
+    /// Returns `<key id>:<digest>` of the values in their order.
     pub fn digest(&self, values: &[&[u8]]) -> String {
         format!("{}:{}", self.id, &self.mac(values)[..24])
     }
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_names_its_key_and_tells_values_apart() {
+    fn digest_names_its_key_and_distinguishes_values() {
         let key = DigestKey::new(vec![7; 32]);
         assert_eq!(key.digest(&[b"ab", b"c"]), key.digest(&[b"ab", b"c"]));
         assert_ne!(key.digest(&[b"ab", b"c"]), key.digest(&[b"a", b"bc"]));
@@ -100,8 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_never_printed() {
-        let reading = SecretRead::Found(Hidden::new(b"canary".to_vec()));
-        assert!(!format!("{reading:?} {:?}", DigestKey::new(b"canary".to_vec())).contains("canary"));
+    fn debug_output_contains_no_secret() {
+        let result = SecretRead::Found(SecretValue::new(b"canary".to_vec()));
+        assert!(!format!("{result:?} {:?}", DigestKey::new(b"canary".to_vec())).contains("canary"));
     }
 }

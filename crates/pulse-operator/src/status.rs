@@ -1,7 +1,7 @@
-//! The status, from what was found and done. Pure; it is written only if it says something new.
+//! Computes the status from what was observed and done. Pure; the caller writes the status only if it has changed.
 //!
-//! Conditions follow kstatus: `Reconciling` and `Stalled` are there only when true, so that `kubectl wait` and Helm wait
-//! for the right thing.
+//! The conditions follow kstatus: `Reconciling` and `Stalled` are only present while they are true, so `kubectl wait`
+//! and Helm wait correctly.
 
 use std::time::Duration;
 
@@ -12,90 +12,90 @@ use kube::ResourceExt;
 
 use crate::crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus, RoleStatus, WorkersStatus};
 use crate::desired;
-use crate::migration::Waiting;
+use crate::migration::MigrationWait;
 use crate::names::{self, Role};
 use crate::observe::Observed;
 use crate::plan::ReconcilePlan;
 use crate::pods;
 
-/// How long a reference may be missing before somebody has to look.
-pub const REFERENCE_PATIENCE: Duration = Duration::from_secs(600);
+/// Time after which a missing reference is reported as `Stalled`, because the user has to act.
+pub const MISSING_REFERENCE_DEADLINE: Duration = Duration::from_secs(600);
 
-/// A condition before it has times.
+/// A condition without its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionState {
     /// `True`, `False` or `Unknown`.
     pub status: &'static str,
-    /// A word.
+    /// Reason, in CamelCase.
     pub reason: String,
-    /// A sentence.
+    /// Message, as one sentence.
     pub message: String,
 }
 
 impl ConditionState {
-    /// Puts one together.
+    /// Creates a state.
     pub fn new(status: &'static str, reason: &str, message: impl Into<String>) -> Self {
         Self { status, reason: reason.to_owned(), message: message.into() }
     }
 
-    /// That of a condition.
+    /// Returns the state of an existing condition.
     pub fn of(condition: &Condition) -> Self {
         let known = ["True", "False"].into_iter().find(|status| *status == condition.status);
         Self::new(known.unwrap_or("Unknown"), &condition.reason, &condition.message)
     }
 }
 
-/// What the scaler says of itself.
+/// The scaler's part of the status.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ScalingReport {
-    /// For the status.
+    /// `status.autoscaling`.
     pub status: Option<AutoscalingStatus>,
-    /// `QueueReachable`, `ScalingActive`, `ScalingLimited`, `BacklogWithinTarget`.
+    /// The conditions `QueueReachable`, `ScalingActive`, `ScalingLimited` and `BacklogWithinTarget`.
     pub conditions: Vec<(&'static str, ConditionState)>,
 }
 
-/// What kept the round from doing all that it wanted.
+/// An error that kept the reconcile from applying everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReconcileError {
-    /// An object of that name belongs to somebody else.
+    /// An object with the name of a child exists and has another owner. It does not resolve by retrying.
     NameConflict(String),
-    /// Anything that may pass by itself.
+    /// Any other error. The reconcile is retried.
     Error(String),
 }
 
-/// What the status is made from.
-pub struct Findings<'a> {
-    /// The object, with its last status.
+/// Inputs of [`status`].
+pub struct StatusInputs<'a> {
+    /// The object, with its previous status.
     pub cr: &'a PulseIngest,
-    /// What there is.
+    /// The observed state of the cluster.
     pub observed: &'a Observed,
-    /// What was decided.
+    /// The plan of this reconcile.
     pub plan: &'a ReconcilePlan,
-    /// How the number of workers came about.
+    /// The scaler's part of the status.
     pub scaling: ScalingReport,
-    /// What went wrong.
-    pub obstacle: Option<ReconcileError>,
-    /// For how long a reference has been missing.
-    pub missing_for: Option<Duration>,
-    /// What waits.
+    /// The error of this reconcile, or of the backoff that it is in.
+    pub failure: Option<ReconcileError>,
+    /// Time for which a reference has been missing.
+    pub missing_duration: Option<Duration>,
+    /// Changes that were not made because reconciliation is paused.
     pub pending: Vec<PendingChange>,
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// How a Deployment's rollout is.
+/// Progress of a Deployment's rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Rollout {
     Done,
-    Going(String),
+    InProgress(String),
     Stuck(String),
 }
 
-/// Makes the status.
-pub fn status(findings: Findings<'_>) -> PulseIngestStatus {
-    let Findings { cr, observed, plan, scaling, obstacle, missing_for, pending, now } = findings;
+/// Returns the new status.
+pub fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
+    let StatusInputs { cr, observed, plan, scaling, failure, missing_duration, pending, now } = inputs;
     let old = cr.status.clone().unwrap_or_default();
-    let mut states = core_states(cr, observed, plan, obstacle.as_ref(), missing_for, &pending);
+    let mut states = core_states(cr, observed, plan, failure.as_ref(), missing_duration, &pending);
     states.extend(scaling.conditions);
     let conditions = states
         .into_iter()
@@ -104,9 +104,9 @@ pub fn status(findings: Findings<'_>) -> PulseIngestStatus {
     PulseIngestStatus {
         observed_generation: cr.metadata.generation.unwrap_or_default(),
         conditions,
-        // What runs: a pause keeps the next one from it though its schema is there.
+        // A pause keeps the previous revision active, also after the next one has been migrated.
         active_revision: old.active_revision.clone().filter(|_| cr.spec.paused).or_else(|| plan.active.clone()),
-        desired_revision: Some(plan.wanted.clone()),
+        desired_revision: Some(plan.desired.clone()),
         api: role_status(observed, Role::Api),
         scheduler: role_status(observed, Role::Scheduler),
         workers: workers_status(cr, observed),
@@ -120,46 +120,55 @@ fn core_states(
     cr: &PulseIngest,
     observed: &Observed,
     plan: &ReconcilePlan,
-    obstacle: Option<&ReconcileError>,
-    missing_for: Option<Duration>,
+    failure: Option<&ReconcileError>,
+    missing_duration: Option<Duration>,
     pending: &[PendingChange],
 ) -> Vec<(&'static str, ConditionState)> {
     let available = available(cr, observed);
     let migrated = migrated(plan);
     let rollout = rollout(cr, observed);
-    // Why it is not ready, and whether time alone may help.
+    // The reason why the object is not ready, and whether it is stalled: time alone will not help.
     let problem: Option<(ConditionState, bool)> = first([
-        obstacle.map(|obstacle| match obstacle {
+        failure.map(|failure| match failure {
             ReconcileError::NameConflict(message) => (ConditionState::new("False", "NameConflict", message), true),
             ReconcileError::Error(message) => (ConditionState::new("False", "ReconcileFailed", message), false),
         }),
         (!plan.missing.is_empty()).then(|| {
-            let late = missing_for.is_some_and(|time| time >= REFERENCE_PATIENCE);
-            let reason = if late { "ReferenceMissing" } else { "WaitingForReference" };
-            (ConditionState::new("False", reason, plan.missing.join("; ")), late)
+            let overdue = missing_duration.is_some_and(|time| time >= MISSING_REFERENCE_DEADLINE);
+            let reason = if overdue { "ReferenceMissing" } else { "WaitingForReference" };
+            let message = format!("{}: create what is missing or correct the reference", plan.missing.join("; "));
+            (ConditionState::new("False", reason, message), overdue)
         }),
         plan.migration.waiting.as_ref().map(|waiting| {
-            (ConditionState::new("False", waiting.reason, waiting_message(plan, waiting)), waiting.needs_human)
+            (ConditionState::new("False", waiting.reason, waiting_message(plan, waiting)), waiting.needs_action)
         }),
         (cr.spec.paused && !pending.is_empty()).then(|| {
-            (ConditionState::new("False", "Paused", format!("paused with {} changes pending", pending.len())), false)
+            let message = format!(
+                "reconciliation is paused, pending changes: {}; set paused to false to apply them",
+                pending.len()
+            );
+            (ConditionState::new("False", "Paused", message), false)
         }),
         match rollout {
             Rollout::Done => None,
-            Rollout::Going(message) => Some((ConditionState::new("False", "RolloutInProgress", message), false)),
+            Rollout::InProgress(message) => Some((ConditionState::new("False", "RolloutInProgress", message), false)),
             Rollout::Stuck(message) => Some((ConditionState::new("False", "RolloutStuck", message), true)),
         },
     ]);
     let ready = match &problem {
         Some((state, _)) => state.clone(),
-        None if cr.spec.paused => ConditionState::new("True", "Paused", "paused, and as the spec says"),
-        None if cr.spec.stopped => ConditionState::new("True", "Stopped", "every role is at zero, as the spec says"),
-        None => ConditionState::new("True", "AsExpected", format!("version {} runs", plan.wanted.version)),
+        None if cr.spec.paused => {
+            ConditionState::new("True", "Paused", "reconciliation is paused, and no changes are pending")
+        }
+        None if cr.spec.stopped => {
+            ConditionState::new("True", "Stopped", "every role is scaled to zero, because stopped is true")
+        }
+        None => ConditionState::new("True", "AsExpected", format!("version {} is running", plan.desired.version)),
     };
     let mut states = vec![("Ready", ready), ("Available", available), ("Migrated", migrated)];
     match problem {
         Some((state, true)) => states.push(("Stalled", ConditionState { status: "True", ..state })),
-        // While it is paused, nothing goes on.
+        // A paused object makes no progress.
         Some((state, false)) if !cr.spec.paused => {
             states.push(("Reconciling", ConditionState { status: "True", ..state }))
         }
@@ -178,8 +187,8 @@ fn available(cr: &PulseIngest, observed: &Observed) -> ConditionState {
         return ConditionState::new("True", "MinimumAvailable", "at least one API pod is ready");
     }
     let reason = if cr.spec.stopped { "Stopped" } else { "NoApiPods" };
-    let trouble = observed.pods.get(&Role::Api).into_iter().flatten().find_map(|pod| pods::trouble(pod));
-    ConditionState::new("False", reason, trouble.unwrap_or_else(|| "no API pod is ready".into()))
+    let failure = observed.pods.get(&Role::Api).into_iter().flatten().find_map(|pod| pods::startup_failure(pod));
+    ConditionState::new("False", reason, failure.unwrap_or_else(|| "no API pod is ready".into()))
 }
 
 fn migrated(plan: &ReconcilePlan) -> ConditionState {
@@ -189,17 +198,19 @@ fn migrated(plan: &ReconcilePlan) -> ConditionState {
             Some(ahead) => ConditionState::new(
                 "True",
                 "SchemaAheadCompatible",
-                format!("the schema has {ahead} newer migrations, all of them additive"),
+                format!("the schema is ahead by {ahead} additive migrations, with which this version can run"),
             ),
-            None => {
-                ConditionState::new("True", "UpToDate", format!("the schema is as {} needs it", plan.wanted.version))
-            }
+            None => ConditionState::new(
+                "True",
+                "UpToDate",
+                format!("the schema is up to date for version {}", plan.desired.version),
+            ),
         },
     }
 }
 
-/// With why a Secret cannot be read, if that is what is waited for: a missing right passes by no waiting.
-fn waiting_message(plan: &ReconcilePlan, waiting: &Waiting) -> String {
+/// Prefers the error of an unreadable Secret, such as a missing permission, which waiting does not fix.
+fn waiting_message(plan: &ReconcilePlan, waiting: &MigrationWait) -> String {
     match plan.unreadable.as_slice() {
         unreadable if waiting.reason == "WaitingForReference" && !unreadable.is_empty() => unreadable.join("; "),
         _ => waiting.message.clone(),
@@ -208,34 +219,41 @@ fn waiting_message(plan: &ReconcilePlan, waiting: &Waiting) -> String {
 
 fn rollout(cr: &PulseIngest, observed: &Observed) -> Rollout {
     if observed.deployments.len() < Role::ALL.len() {
-        return Rollout::Going("not every Deployment exists yet".into());
+        return Rollout::InProgress("not every Deployment has been created yet".into());
     }
-    let mut going = Rollout::Done;
+    let mut progress = Rollout::Done;
     for (role, deployment) in &observed.deployments {
         let now = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let wanted = if cr.spec.stopped { Some(0) } else { desired::replicas(cr, *role) };
-        if let Some(wanted) = wanted.filter(|wanted| *wanted != now) {
-            going = Rollout::Going(format!("{} goes from {now} to {wanted} pods", deployment.name_any()));
+        let desired = if cr.spec.stopped { Some(0) } else { desired::replicas(cr, *role) };
+        if let Some(desired) = desired.filter(|desired| *desired != now) {
+            progress = Rollout::InProgress(format!(
+                "Deployment {} is being scaled from {now} to {desired} replicas",
+                deployment.name_any()
+            ));
             continue;
         }
         match deployment_rollout(*role, deployment) {
             Rollout::Done => {}
             stuck @ Rollout::Stuck(_) => return stuck,
-            still => going = still,
+            in_progress => progress = in_progress,
         }
     }
-    going
+    progress
 }
 
-/// As `kubectl rollout status` sees it. Workers that are only being scaled are no rollout.
+/// Follows `kubectl rollout status`, but scaling workers does not count as a rollout.
 fn deployment_rollout(role: Role, deployment: &Deployment) -> Rollout {
     let name = deployment.name_any();
-    let Some(status) = &deployment.status else { return Rollout::Going(format!("{name} is new")) };
-    // What it says about an earlier spec says nothing about this one.
+    let Some(status) = &deployment.status else {
+        return Rollout::InProgress(format!("Deployment {name} has no status yet"));
+    };
+    // A status of an earlier spec does not describe this one.
     if status.observed_generation < deployment.metadata.generation {
-        return Rollout::Going(format!("{name} was just changed"));
+        return Rollout::InProgress(format!(
+            "Deployment {name} has a new spec that its controller has not observed yet"
+        ));
     }
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let desired = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let updated = status.updated_replicas.unwrap_or(0);
     let total = status.replicas.unwrap_or(0);
     let ready = status.ready_replicas.unwrap_or(0);
@@ -244,18 +262,23 @@ fn deployment_rollout(role: Role, deployment: &Deployment) -> Rollout {
         .iter()
         .flatten()
         .find(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded"));
-    if let Some(condition) = stuck.filter(|_| updated < wanted || ready < wanted) {
-        return Rollout::Stuck(format!("{name}: {}", condition.message.as_deref().unwrap_or("it makes no progress")));
+    if let Some(condition) = stuck.filter(|_| updated < desired || ready < desired) {
+        return Rollout::Stuck(format!(
+            "Deployment {name} makes no progress: {}; check its new pods",
+            condition.message.as_deref().unwrap_or("its progress deadline is exceeded")
+        ));
     }
     let old = total - updated;
     let scaling = role == Role::Worker && old == 0 && ready > 0;
-    if old > 0 || (!scaling && (updated < wanted || ready < wanted)) {
-        return Rollout::Going(format!("{name}: {ready} of {wanted} pods are ready, {updated} are new, {old} are old"));
+    if old > 0 || (!scaling && (updated < desired || ready < desired)) {
+        return Rollout::InProgress(format!(
+            "Deployment {name} is rolling out: {ready} of {desired} pods are ready, {updated} updated, {old} outdated"
+        ));
     }
     Rollout::Done
 }
 
-/// Whether a role's pods are being replaced.
+/// Reports whether the pods of a role are being replaced.
 pub fn is_rolling(observed: &Observed, role: Role) -> bool {
     observed.deployments.get(&role).is_some_and(|deployment| deployment_rollout(role, deployment) != Rollout::Done)
 }
@@ -286,7 +309,7 @@ fn workers_status(cr: &PulseIngest, observed: &Observed) -> WorkersStatus {
     }
 }
 
-/// Keeps the time of the last change of `status`.
+/// Keeps the transition time of the previous condition if `status` has not changed.
 fn condition(
     name: &str,
     state: ConditionState,
@@ -302,7 +325,7 @@ fn condition(
         reason,
         message: message.chars().take(4000).collect(),
         last_transition_time: before.map_or_else(
-            // Whole seconds: the API server keeps no more.
+            // The API server stores whole seconds.
             || Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
             |condition| condition.last_transition_time.clone(),
         ),
@@ -310,7 +333,7 @@ fn condition(
     }
 }
 
-/// The condition of a type.
+/// Returns the condition of a type.
 pub fn find<'a>(conditions: &'a [Condition], name: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == name)
 }

@@ -15,22 +15,22 @@ fn deployment(changes: Value) -> Deployment {
 }
 
 #[test]
-fn a_rollout_that_was_stuck_is_not_stuck_any_more_once_it_was_changed() {
+fn stuck_rollout_is_in_progress_again_after_a_change() {
     let stuck = json!([{ "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded" }]);
     let stuck =
         |seen: i64| json!({ "status": { "observedGeneration": seen, "readyReplicas": 1, "conditions": stuck } });
     assert!(matches!(deployment_rollout(Role::Api, &deployment(stuck(2))), Rollout::Stuck(_)));
-    assert!(matches!(deployment_rollout(Role::Api, &deployment(stuck(1))), Rollout::Going(_)));
+    assert!(matches!(deployment_rollout(Role::Api, &deployment(stuck(1))), Rollout::InProgress(_)));
 }
 
 #[test]
-fn a_number_of_pods_that_is_not_as_the_spec_says_is_going_on() {
+fn rollout_is_in_progress_while_replicas_differ_from_the_spec() {
     let observed = Observed {
         deployments: Role::ALL.map(|role| (role, std::sync::Arc::new(deployment(json!({}))))).into(),
         ..Observed::default()
     };
     let message = |changes| match rollout(&pulse_ingest(changes), &observed) {
-        Rollout::Going(message) => message,
+        Rollout::InProgress(message) => message,
         other => panic!("{other:?}"),
     };
     assert!(message(json!({ "api": { "replicas": 5 } })).contains("3 to"));
@@ -38,37 +38,37 @@ fn a_number_of_pods_that_is_not_as_the_spec_says_is_going_on() {
 }
 
 #[test]
-fn what_waits_for_the_end_of_a_pause_does_not_run_yet() {
+fn active_revision_stays_while_paused() {
     let mut cr = pulse_ingest(json!({ "paused": true }));
-    let wanted = crate::revision::desired(&cr.spec);
-    let runs = crate::crd::Revision { hash: "before".into(), ..wanted.clone() };
-    cr.status.get_or_insert_default().active_revision = Some(runs.clone());
+    let desired = crate::revision::desired(&cr.spec);
+    let active_before = crate::crd::Revision { hash: "before".into(), ..desired.clone() };
+    cr.status.get_or_insert_default().active_revision = Some(active_before.clone());
     let observed = Observed::default();
     let key = crate::secrets::DigestKey::new(vec![7]);
     let plan = ReconcilePlan {
-        active: Some(wanted.clone()),
+        active: Some(desired.clone()),
         ..crate::plan::plan(&cr, &observed, &key, Timestamp::UNIX_EPOCH)
     };
     let active = |cr: &PulseIngest| {
-        let findings = Findings {
+        let inputs = StatusInputs {
             cr,
             observed: &observed,
             plan: &plan,
             scaling: ScalingReport::default(),
-            obstacle: None,
-            missing_for: None,
+            failure: None,
+            missing_duration: None,
             pending: Vec::new(),
             now: Timestamp::UNIX_EPOCH,
         };
-        status(findings).active_revision
+        status(inputs).active_revision
     };
-    assert_eq!(active(&cr), Some(runs));
+    assert_eq!(active(&cr), Some(active_before));
     cr.spec.paused = false;
-    assert_eq!(active(&cr), Some(wanted));
+    assert_eq!(active(&cr), Some(desired));
 }
 
 #[test]
-fn a_secret_that_cannot_be_read_is_told_with_its_reason() {
+fn migrated_condition_reports_why_a_secret_is_unreadable() {
     let cr = pulse_ingest(json!({}));
     let key = crate::secrets::DigestKey::new(vec![7]);
     let unreadable = crate::secrets::SecretRead::Unreadable("forbidden".into());

@@ -1,7 +1,7 @@
-//! The watches: one task per kind fills a cache and says which owner to look at.
+//! The watches: one task per kind writes a cache and triggers reconciles of the owners.
 //!
-//! Each has its own back-off, so that one that fails holds up no other. A watch is renewed every `timeout` seconds; one
-//! that makes no progress for twice that long makes the operator not live.
+//! Each watch has a separate back-off, so that a failing one does not delay the others. A watch is renewed every
+//! `timeout_seconds`. If one makes no progress for twice that time, the operator is not live.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -18,16 +18,16 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Cache, Filler};
+use crate::cache::{Cache, CacheWriter};
 use crate::crd::PulseIngest;
 use crate::names::MANAGED;
 use crate::observe::Caches;
 use crate::progress::WatchProgress;
 
-/// Objects of one page of a list: a long page is held twice while it is read.
+/// Objects per page of a list. A page is in memory twice while it is parsed, so pages are small.
 const PAGE: u32 = 100;
 
-/// Says which owner to look at.
+/// Sends the objects to reconcile.
 pub(crate) type Trigger = UnboundedSender<ObjectRef<PulseIngest>>;
 
 /// A kind that is watched.
@@ -47,30 +47,30 @@ impl<K> Watched for K where
 {
 }
 
-/// What watches need.
+/// Shared by all watches.
 #[derive(Clone)]
 pub(crate) struct Watches {
-    /// Reads.
+    /// Client for lists and watches.
     pub client: Client,
-    /// Only this namespace, or all.
+    /// Namespace to watch; `None` watches all namespaces.
     pub namespace: Option<String>,
-    /// How long a watch lasts, in seconds. Below the idle time-outs of load balancers.
+    /// Duration of one watch request, in seconds. Must be below the idle time-out of load balancers.
     pub timeout_seconds: u32,
-    /// For the probe.
+    /// Progress of the watches, for the liveness probe.
     pub progress: WatchProgress,
-    /// Whom to tell.
+    /// Receives the objects to reconcile.
     pub trigger: Trigger,
-    /// The end.
+    /// Ends the watches.
     pub shutdown: CancellationToken,
 }
 
 impl Watches {
-    /// Starts them all.
+    /// Starts all watches, and returns their caches.
     pub(crate) fn start(&self) -> Caches {
         Caches {
             objects: self.objects(),
             deployments: self.children(|_| {}),
-            // Of Jobs and pods only what they came to is read: what they are made of would be most of our memory.
+            // Only the status of Jobs and pods is read. Their specs would take most of the memory.
             jobs: self.children(|job: &mut Job| {
                 if let Some(spec) = &mut job.spec {
                     spec.template = PodTemplateSpec::default();
@@ -93,7 +93,8 @@ impl Watches {
         }
     }
 
-    /// Told only of changes to the spec, the annotations or the deletion: our own status would call us for ever.
+    /// Triggers only for a changed spec, changed annotations or a deletion. Otherwise, each write of the status would
+    /// trigger another reconcile.
     fn objects(&self) -> Store<PulseIngest> {
         let (reader, mut writer) = store::<PulseIngest>();
         let mut known: HashMap<ObjectRef<PulseIngest>, Version> = HashMap::new();
@@ -108,9 +109,9 @@ impl Watches {
                     Event::InitApply(object) => listed.push((ObjectRef::from_obj(&object), version(&object))),
                     Event::InitDone => {
                         let before = std::mem::replace(&mut known, listed.drain(..).collect());
-                        let gone = before.keys().filter(|key| !known.contains_key(key)).cloned();
+                        let deleted = before.keys().filter(|key| !known.contains_key(key)).cloned();
                         let changed = known.iter().filter(|(key, version)| before.get(key) != Some(version));
-                        return gone.chain(changed.map(|(key, _)| key.clone())).collect();
+                        return deleted.chain(changed.map(|(key, _)| key.clone())).collect();
                     }
                     Event::Apply(object) => {
                         let (key, version) = (ObjectRef::from_obj(&object), version(&object));
@@ -130,22 +131,23 @@ impl Watches {
     }
 
     fn children<K: Watched>(&self, prune: fn(&mut K)) -> Cache<K> {
-        let mut filler = Filler::new();
-        let cache = filler.cache();
-        self.watch(Config::default().labels(MANAGED), prune, move |event: Event<K>| filler.take(event));
+        let mut writer = CacheWriter::new();
+        let cache = writer.cache();
+        self.watch(Config::default().labels(MANAGED), prune, move |event: Event<K>| writer.apply(event));
         cache
     }
 
-    /// Watches a kind; `prune` drops what nobody reads, and `take` says whom an event is about.
+    /// Watches a kind. `prune` drops the fields that are not used, and `apply` returns the owners that an event
+    /// affects.
     fn watch<K: Watched>(
         &self,
         config: Config,
         prune: fn(&mut K),
-        mut take: impl FnMut(Event<K>) -> Vec<ObjectRef<PulseIngest>> + Send + 'static,
+        mut apply: impl FnMut(Event<K>) -> Vec<ObjectRef<PulseIngest>> + Send + 'static,
     ) {
         let Self { timeout_seconds, progress, trigger, shutdown, .. } = self.clone();
         let kind = K::plural(&()).into_owned();
-        progress.turned(&kind);
+        progress.record(&kind);
         let stream = watcher(self.api::<K>(), config.timeout(timeout_seconds).page_size(PAGE))
             .modify(move |object| {
                 *object.managed_fields_mut() = Vec::new();
@@ -158,21 +160,20 @@ impl Watches {
             while let Some(event) = stream.next().await {
                 match event {
                     Ok(event) => {
-                        progress.turned(&kind);
-                        for owner in take(event) {
-                            // Nobody listens only at the end.
+                        progress.record(&kind);
+                        for owner in apply(event) {
+                            // Fails only at shutdown, when the receiver is dropped.
                             let _ = trigger.send(owner);
                         }
                     }
-                    Err(error) => tracing::warn!(kind, %error, "a watch failed and starts again"),
+                    Err(error) => tracing::warn!(kind, %error, "watch failed and is restarted"),
                 }
             }
         });
     }
 }
 
-/// What a change is noticed by: another object of the same name, the generation, whether it is being deleted, and the
-/// annotations.
+/// What a change is detected by: UID, generation, whether it is being deleted, and annotations.
 type Version = (Option<String>, Option<i64>, bool, Vec<String>);
 
 fn version(object: &PulseIngest) -> Version {

@@ -1,4 +1,4 @@
-//! The workers of one object: what the laws of `scaling` are told, and what becomes of their decision.
+//! Scales the workers of one object: gathers the inputs of `scaling`, applies its decision, and reports it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use crate::apply::{Applied, Applier, ApplyError};
+use crate::apply::{Applier, ApplyError, ApplyReport};
 use crate::crd::{AutoscalingMode, AutoscalingPause, AutoscalingStatus, LastDecision, PendingChange, PulseIngest};
 use crate::metrics::OperatorMetrics;
 use crate::names::{DELETION_COST, Role};
@@ -19,42 +19,42 @@ use crate::scaling::{
 };
 use crate::status::{ConditionState, ScalingReport, find, is_rolling};
 
-/// Live numbers in the status are this old at most, and at least: each is a write.
+/// Minimum and maximum age of the measurements in the status. Each refresh is a write.
 const REFRESH: SignedDuration = SignedDuration::from_secs(30);
-/// A start has so many intervals for its first sample.
-const PATIENCE: i32 = 3;
-/// What is said about scaling.
+/// Poll intervals to wait for the first sample after a start.
+const STARTUP_POLLS: i32 = 3;
+/// Types of the conditions that describe scaling.
 const CONDITIONS: [&str; 4] = ["QueueReachable", "ScalingActive", "ScalingLimited", "BacklogWithinTarget"];
 
-/// What is remembered of an object's workers.
+/// State of an object's workers between reconciles.
 #[derive(Default)]
 pub(crate) struct ScalingMemory {
     history: Option<History>,
-    /// The newest sample that was looked at.
+    /// Time of the newest sample that was taken into the history.
     seen: Option<Timestamp>,
     in_flight: BTreeMap<String, u64>,
     refreshed: Option<Timestamp>,
-    /// The last change of the number: the status that said so may not have been written.
+    /// Last change of the number of workers. The status that records it may not have been written.
     scaled: Option<LastDecision>,
 }
 
-/// A decision, before it is carried out.
-pub(crate) struct Decided {
+/// A decision that has not been applied yet.
+pub(crate) struct ScalingPlan {
     policy: Policy,
     pub(crate) workers: Workers,
     pub(crate) decision: Decision,
 }
 
-/// Decides. No client needed.
+/// Decides on the number of workers. Needs no client. Returns `None` while there is no Deployment.
 pub(crate) fn decide(
     cr: &PulseIngest,
     observed: &Observed,
     sample: Option<&Sample>,
     migrating: bool,
     poll: Duration,
-    remembered: &mut ScalingMemory,
+    memory: &mut ScalingMemory,
     now: Timestamp,
-) -> Option<Decided> {
+) -> Option<ScalingPlan> {
     let poll = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
     let policy = Policy::new(&cr.spec, poll);
     let deployment = observed.deployments.get(&Role::Worker)?;
@@ -62,21 +62,24 @@ pub(crate) fn decide(
     let pods = observed.pods.get(&Role::Worker).into_iter().flatten();
     let workers = Workers {
         replicas: u32::try_from(replicas).unwrap_or(0),
-        pods: pods.filter(|pod| !pods::is_terminating(pod) && !pods::is_finished(pod)).map(|pod| worker(pod)).collect(),
+        pods: pods
+            .filter(|pod| !pods::is_terminating(pod) && !pods::is_finished(pod))
+            .map(|pod| worker_pod(pod))
+            .collect(),
         rolling_out: is_rolling(observed, Role::Worker),
         migrating,
     };
-    let history = remembered.history.get_or_insert_with(|| History::new(now, workers.replicas));
-    if let Some(sample) = sample.filter(|sample| Some(sample.at) != remembered.seen) {
+    let history = memory.history.get_or_insert_with(|| History::new(now, workers.replicas));
+    if let Some(sample) = sample.filter(|sample| Some(sample.at) != memory.seen) {
         history.observe(sample, workers.ready(), &policy);
-        remembered.seen = Some(sample.at);
-        remembered.in_flight = sample.in_flight.clone();
+        memory.seen = Some(sample.at);
+        memory.in_flight = sample.in_flight.clone();
     }
     let decision = plan_workers(&policy, history, &workers, now);
-    Some(Decided { policy, workers, decision })
+    Some(ScalingPlan { policy, workers, decision })
 }
 
-fn worker(pod: &Pod) -> WorkerPod {
+fn worker_pod(pod: &Pod) -> WorkerPod {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let changed = conditions
         .filter(|condition| condition.type_ == "Ready")
@@ -91,18 +94,21 @@ fn worker(pod: &Pod) -> WorkerPod {
     }
 }
 
-/// Carries a decision out; returns the numbers before and after if they differ.
+/// Applies a decision. Returns the numbers of workers before and after if they differ.
+///
+/// # Errors
+/// [`ApplyError`] if the Deployment cannot be read or scaled; the next reconcile decides again.
 pub(crate) async fn apply_scaling(
     applier: &Applier<'_>,
-    decided: &Decided,
-    remembered: &mut ScalingMemory,
+    decided: &ScalingPlan,
+    memory: &mut ScalingMemory,
     metrics: &OperatorMetrics,
-    applied: &mut Applied,
+    applied: &mut ApplyReport,
     now: Timestamp,
 ) -> Result<Option<(u32, u32)>, ApplyError> {
-    let Decided { policy: _, workers, decision } = decided;
+    let ScalingPlan { policy: _, workers, decision } = decided;
     let (from, to) = (workers.replicas, decision.replicas);
-    let Some(history) = &mut remembered.history else { return Ok(None) };
+    let Some(history) = &mut memory.history else { return Ok(None) };
     if from == to {
         history.decided(now, from, decision);
         return Ok(None);
@@ -113,7 +119,7 @@ pub(crate) async fn apply_scaling(
         action: "scale".into(),
         restarts: false,
     });
-    // What was recommended counts for the windows, whether it can be done now or not.
+    // The recommendation counts for the stabilization windows, also if it is not applied now.
     history.decided(now, from, &Decision { replicas: from, ..decision.clone() });
     if applier.dry_run {
         return Ok(None);
@@ -121,12 +127,12 @@ pub(crate) async fn apply_scaling(
     let Some(live) = applier.live(&name).await? else { return Ok(None) };
     let replicas = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     if u32::try_from(replicas).ok() != Some(from) {
-        // The cache is late: decide again once it has caught up.
+        // The cache is stale: decide again once it has caught up.
         return Ok(None);
     }
     if to < from {
         let count = workers.pods.len().saturating_sub(to as usize);
-        for change in choose_victims(&workers.pods, &remembered.in_flight, count) {
+        for change in choose_victims(&workers.pods, &memory.in_flight, count) {
             applier.set_deletion_cost(&change.pod, change.cost).await?;
         }
     }
@@ -139,42 +145,42 @@ pub(crate) async fn apply_scaling(
     Ok(Some((from, to)))
 }
 
-/// What the status says about it.
+/// Returns the scaler's part of the status.
 pub(crate) fn report(
     cr: &PulseIngest,
-    decided: Option<&Decided>,
+    decided: Option<&ScalingPlan>,
     scaled: Option<(u32, u32)>,
-    remembered: &mut ScalingMemory,
+    memory: &mut ScalingMemory,
     now: Timestamp,
 ) -> ScalingReport {
-    let (Some(Decided { policy, workers, decision }), Some(history)) = (decided, &remembered.history) else {
+    let (Some(ScalingPlan { policy, workers, decision }), Some(history)) = (decided, &memory.history) else {
         return ScalingReport::default();
     };
-    let is_starting = remembered.seen.is_none() && history.sure_for(now) <= policy.poll * PATIENCE;
-    if let Some(told) = previous_decision(cr).filter(|_| is_starting && scaled.is_none()) {
-        return told;
+    let is_starting = memory.seen.is_none() && history.reliable_for(now) <= policy.poll * STARTUP_POLLS;
+    if let Some(previous) = previous_report(cr).filter(|_| is_starting && scaled.is_none()) {
+        return previous;
     }
     let old = cr.status.as_ref().and_then(|status| status.autoscaling.clone()).unwrap_or_default();
     let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let fresh = remembered.refreshed.is_none_or(|at| now.duration_since(at) >= REFRESH);
+    let fresh = memory.refreshed.is_none_or(|at| now.duration_since(at) >= REFRESH);
     if fresh || scaled.is_some() {
-        remembered.refreshed = Some(now);
+        memory.refreshed = Some(now);
     }
     let refresh = fresh || scaled.is_some();
-    let record = |from| LastDecision { inputs: rounded(&decision.inputs), ..decision.record(from, second) };
+    let record = |from| LastDecision { inputs: to_hundredths(&decision.inputs), ..decision.record(from, second) };
     let last_decision = match scaled {
         Some((from, _)) => {
-            remembered.scaled = Some(record(from));
-            remembered.scaled.clone()
+            memory.scaled = Some(record(from));
+            memory.scaled.clone()
         }
         None => {
-            let last = newer(remembered.scaled.clone(), old.last_decision);
+            let last = newer(memory.scaled.clone(), old.last_decision);
             let changed = last.as_ref().is_none_or(|last| last.reason != decision.reason.name());
-            let told = changed && refresh && decision.reason != ScalingReason::Fixed;
-            if told { Some(record(workers.replicas)) } else { last }
+            let is_recorded = changed && refresh && decision.reason != ScalingReason::Fixed;
+            if is_recorded { Some(record(workers.replicas)) } else { last }
         }
     };
-    let scaled_at = remembered.scaled.as_ref().map(|scaled| scaled.time.clone());
+    let scaled_at = memory.scaled.as_ref().map(|scaled| scaled.time.clone());
     let status = AutoscalingStatus {
         mode: mode(cr).to_owned(),
         backlog: if refresh { decision.inputs.backlog.map(two_digits) } else { old.backlog },
@@ -188,16 +194,16 @@ pub(crate) fn report(
         next_wake_time: decision.next_wake.and_then(|at| Timestamp::from_second(at.as_second()).ok()).map(Time),
     };
     let states = [
-        reachable(history, remembered.seen.is_some()),
+        reachable(history, memory.seen.is_some()),
         active(cr, policy, decision),
-        limited(observed_limit(decision)),
+        limited(adjustable_limit(decision)),
         within_target(policy, decision),
     ];
     ScalingReport { status: Some(status), conditions: CONDITIONS.into_iter().zip(states).collect() }
 }
 
-/// What was said before we started: with no sample yet, there is nothing to add.
-fn previous_decision(cr: &PulseIngest) -> Option<ScalingReport> {
+/// Returns what the status reported before the operator started. Without a sample there is nothing newer.
+fn previous_report(cr: &PulseIngest) -> Option<ScalingReport> {
     let status = cr.status.as_ref()?;
     let autoscaling = status.autoscaling.clone().filter(|before| before.mode == mode(cr))?;
     let condition = |name| find(&status.conditions, name).map(|before| (name, ConditionState::of(before)));
@@ -207,11 +213,11 @@ fn previous_decision(cr: &PulseIngest) -> Option<ScalingReport> {
     })
 }
 
-/// Our last change of the number, unless the status says something newer.
-fn newer(scaled: Option<LastDecision>, told: Option<LastDecision>) -> Option<LastDecision> {
-    match (scaled, told) {
-        (Some(scaled), Some(told)) if told.time.0 < scaled.time.0 => Some(scaled),
-        (scaled, told) => told.or(scaled),
+/// Returns the last change of this process, unless the status has recorded a newer decision.
+fn newer(scaled: Option<LastDecision>, recorded: Option<LastDecision>) -> Option<LastDecision> {
+    match (scaled, recorded) {
+        (Some(scaled), Some(recorded)) if recorded.time.0 < scaled.time.0 => Some(scaled),
+        (scaled, recorded) => recorded.or(scaled),
     }
 }
 
@@ -226,34 +232,37 @@ fn mode(cr: &PulseIngest) -> &'static str {
 fn reachable(history: &History, sampled: bool) -> ConditionState {
     match history.error() {
         Some(error) => {
-            ConditionState::new("False", error.reason(), "the queue cannot be read; what is unknown is not zero")
+            let message = "the queue cannot be read: start Redis, or correct its Secret or CA";
+            ConditionState::new("False", error.reason(), message)
         }
-        None if !sampled => ConditionState::new("Unknown", "NotSampled", "no sample was taken yet"),
-        None => ConditionState::new("True", "SampleOk", "the queue answers"),
+        None if !sampled => ConditionState::new("Unknown", "NotSampled", "the queue has not been sampled yet"),
+        None => ConditionState::new("True", "SampleOk", "the queue was sampled"),
     }
 }
 
 fn active(cr: &PulseIngest, policy: &Policy, decision: &Decision) -> ConditionState {
     if cr.spec.stopped {
-        return ConditionState::new("False", "Stopped", "every role is at zero, as the spec says");
+        return ConditionState::new("False", "Stopped", "every role is scaled to zero, because stopped is true");
     }
     match mode(cr) {
-        "External" => ConditionState::new("False", "External", "somebody else scales, by workers.replicas"),
-        "Fixed" => ConditionState::new("False", "Fixed", "workers.replicas says how many"),
+        "External" => ConditionState::new("False", "External", "another autoscaler or a person sets workers.replicas"),
+        "Fixed" => {
+            ConditionState::new("False", "Fixed", "autoscaling is not set: workers.replicas is the number of workers")
+        }
         _ if decision.reason == ScalingReason::Unknown => ConditionState::new(
             "False",
             "MetricsUnavailable",
-            "the backlog is not known: the number of workers is held, and never lowered",
+            "the backlog is unknown, so workers are not removed: check QueueReachable and the scheduler",
         ),
         _ if policy.paused == AutoscalingPause::All => {
-            ConditionState::new("False", "Paused", "autoscaling.paused is All")
+            ConditionState::new("False", "Paused", "autoscaling.paused is All: set it to None to resume scaling")
         }
-        _ => ConditionState::new("True", "ValidMetricFound", "the number of workers follows the queue"),
+        _ => ConditionState::new("True", "ValidMetricFound", "the number of workers follows the backlog"),
     }
 }
 
-/// Limits that somebody may want to change; the others are how scaling is meant to work.
-fn observed_limit(decision: &Decision) -> Option<Limit> {
+/// Keeps limits that the user may want to change. The others are part of normal scaling.
+fn adjustable_limit(decision: &Decision) -> Option<Limit> {
     decision.limited_by.filter(|limit| {
         matches!(
             limit,
@@ -268,14 +277,24 @@ fn observed_limit(decision: &Decision) -> Option<Limit> {
 
 fn limited(limit: Option<Limit>) -> ConditionState {
     let Some(limit) = limit else {
-        return ConditionState::new("False", "DesiredWithinRange", "the computed number is within its bounds");
+        return ConditionState::new(
+            "False",
+            "DesiredWithinRange",
+            "the desired number of workers is within its limits",
+        );
     };
     let message = match limit {
-        Limit::TooManyReplicas => "more workers are wanted than maxReplicas",
-        Limit::TooFewReplicas => "fewer workers are wanted than minReplicas",
-        Limit::ScaleUpLimit => "behavior.scaleUp slows the way up",
-        Limit::DatabaseConnectionBudget => "database.maxConnectionsTotal allows no more workers",
-        _ => "workers do not become ready: more of them would not either",
+        Limit::TooManyReplicas => {
+            "the desired number of workers is more than maxReplicas: raise maxReplicas to allow it"
+        }
+        Limit::TooFewReplicas => {
+            "the desired number of workers is less than minReplicas: lower minReplicas to allow it"
+        }
+        Limit::ScaleUpLimit => "behavior.scaleUp limits how many workers are added per period",
+        Limit::DatabaseConnectionBudget => {
+            "database.maxConnectionsTotal allows no more workers: raise it together with PostgreSQL's max_connections"
+        }
+        _ => "no workers are added, because existing ones do not become ready: check their pods",
     };
     ConditionState::new("True", limit.name(), message)
 }
@@ -283,15 +302,20 @@ fn limited(limit: Option<Limit>) -> ConditionState {
 fn within_target(policy: &Policy, decision: &Decision) -> ConditionState {
     let limit = policy.target.max_age_seconds.unwrap_or(policy.target.drain_seconds);
     match decision.inputs.oldest_age_seconds {
-        None => ConditionState::new("Unknown", "NoData", "the age of the oldest task is not known"),
+        None => ConditionState::new("Unknown", "NoData", "the age of the oldest due task is unknown"),
         Some(age) if age > i64::from(limit) => {
-            ConditionState::new("False", "TooOld", format!("the oldest task has waited for more than {limit} s"))
+            let message = format!(
+                "a due task has waited for more than {limit} s: allow more workers or make the processor faster"
+            );
+            ConditionState::new("False", "TooOld", message)
         }
-        Some(_) => ConditionState::new("True", "WithinTarget", format!("no task has waited for more than {limit} s")),
+        Some(_) => {
+            ConditionState::new("True", "WithinTarget", format!("no due task has waited for more than {limit} s"))
+        }
     }
 }
 
-fn rounded(inputs: &crate::crd::DecisionInputs) -> crate::crd::DecisionInputs {
+fn to_hundredths(inputs: &crate::crd::DecisionInputs) -> crate::crd::DecisionInputs {
     let hundredths = |value: f64| (value * 100.0).round() / 100.0;
     crate::crd::DecisionInputs {
         arrivals_per_second: inputs.arrivals_per_second.map(hundredths),
@@ -300,7 +324,7 @@ fn rounded(inputs: &crate::crd::DecisionInputs) -> crate::crd::DecisionInputs {
     }
 }
 
-/// `12345` is `12000`: a number that wanders a little is no news.
+/// Rounds `12345` down to `12000`, so that small changes of a measurement do not cause a write.
 fn two_digits(number: i64) -> i64 {
     let mut unit = 1;
     while number / unit >= 100 {
@@ -314,12 +338,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_that_the_status_does_not_say_yet_is_still_told() {
+    fn last_decision_is_the_newer_of_memory_and_status() {
         let at = |second| LastDecision {
             time: Time(Timestamp::from_second(second).expect("valid")),
             from: 1,
             to: 2,
-            reason: "Backlog".into(),
+            reason: "BacklogTarget".into(),
             limited_by: None,
             inputs: crate::crd::DecisionInputs::default(),
             message: String::new(),

@@ -1,9 +1,9 @@
-//! YAML of our own, printed and read. The only user of `serde_yaml`, which is no longer maintained.
+//! Prints and parses YAML. The only user of `serde_yaml`, which is no longer maintained.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Why a text could not be printed or read.
+/// An error of printing or parsing YAML.
 #[derive(Debug, thiserror::Error)]
 #[error("not valid YAML: {0}")]
 pub struct YamlError(#[from] serde_yaml::Error);
@@ -11,15 +11,15 @@ pub struct YamlError(#[from] serde_yaml::Error);
 /// Prints one document.
 ///
 /// # Errors
-/// [`YamlError`] for what YAML cannot say.
+/// [`YamlError`] for a value that YAML cannot represent.
 pub fn print(value: &impl Serialize) -> Result<String, YamlError> {
     Ok(serde_yaml::to_string(value)?)
 }
 
-/// Reads one document.
+/// Parses one document.
 ///
 /// # Errors
-/// [`YamlError`]: with line and column.
+/// [`YamlError`] with line and column.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
     Ok(serde_yaml::from_str(text)?)
 }

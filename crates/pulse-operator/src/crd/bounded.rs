@@ -1,14 +1,14 @@
-//! Shapes of the schema that derive cannot say: bounded maps, quantities, lists with keys.
+//! Schemas that `derive` cannot express: bounded maps, quantities and lists with keys.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// Names of resources with amounts, such as `cpu: 100m`.
+/// Amounts by resource name, such as `cpu: 100m`.
 pub type Quantities = BTreeMap<String, IntOrString>;
 
-/// Up to 8 quantities.
+/// At most 8 quantities.
 pub(super) fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -22,7 +22,7 @@ pub(super) fn quantities(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Up to 32 labels, or labels of nodes.
+/// At most 32 labels of objects or nodes.
 pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -36,7 +36,7 @@ pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Up to 32 annotations.
+/// At most 32 annotations.
 pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -46,15 +46,15 @@ pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A schema cannot bound keys; a rule can, by their length.
+/// A schema cannot bound the keys of a map, so a CEL rule bounds their length.
 fn key_rule() -> serde_json::Value {
     serde_json::json!({
         "rule": "self.all(key, size(key) <= 317)",
-        "message": "a key has at most 253 characters, a slash, and 63 more",
+        "message": "a key must have at most 317 characters: a prefix of 253, a slash, and a name of 63",
     })
 }
 
-/// The standard conditions: one per type.
+/// The standard conditions, as a list with one item per type.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -65,12 +65,32 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "type": "object",
             "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
-                "type": { "type": "string", "maxLength": 64 },
-                "status": { "type": "string", "enum": ["True", "False", "Unknown"] },
-                "reason": { "type": "string", "maxLength": 128 },
-                "message": { "type": "string", "maxLength": 4096 },
-                "lastTransitionTime": { "type": "string", "format": "date-time" },
-                "observedGeneration": { "type": "integer", "format": "int64" },
+                "type": { "type": "string", "maxLength": 64, "description": "Type of the condition." },
+                "status": {
+                    "type": "string",
+                    "enum": ["True", "False", "Unknown"],
+                    "description": "Status of the condition: `True`, `False` or `Unknown`.",
+                },
+                "reason": {
+                    "type": "string",
+                    "maxLength": 128,
+                    "description": "Reason for the status, in CamelCase.",
+                },
+                "message": {
+                    "type": "string",
+                    "maxLength": 4096,
+                    "description": "Details of the status, and what to do about it.",
+                },
+                "lastTransitionTime": {
+                    "type": "string",
+                    "format": "date-time",
+                    "description": "Time at which the status last changed.",
+                },
+                "observedGeneration": {
+                    "type": "integer",
+                    "format": "int64",
+                    "description": "Generation of the spec that the condition describes.",
+                },
             },
         },
     })

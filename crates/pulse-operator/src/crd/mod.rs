@@ -1,7 +1,8 @@
-//! `PulseIngest`: what a platform team writes (`spec.rs`, `workers.rs`, `pod.rs`), and what it reads (`status.rs`).
+//! The `PulseIngest` resource: the spec (`spec.rs`, `workers.rs`, `pod.rs`) and the status (`status.rs`).
 //!
-//! Every default is in the schema, so that the API server stores it and a new operator changes nothing. Everything is
-//! bounded. A rule that needs two fields is CEL, so that a bad object is refused when it is applied.
+//! Every default is part of the schema, so the API server stores it and a new version of the operator changes nothing.
+//! Every string, list and number is bounded. Rules about two fields are CEL rules, so the API server rejects an invalid
+//! object when it is applied.
 
 mod bounded;
 mod pod;
@@ -26,10 +27,10 @@ pub use status::{
 };
 pub use workers::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, ScalingRules, Target, WorkersSpec};
 
-/// The group of the API, and the prefix of our labels and annotations.
+/// API group, and prefix of the operator's labels and annotations.
 pub const GROUP: &str = "pulseboard.dev";
 
-/// The definition as it is installed.
+/// Returns the CustomResourceDefinition as it is installed.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = PulseIngest::crd();
     for version in &mut crd.spec.versions {
@@ -37,7 +38,7 @@ pub fn crd() -> CustomResourceDefinition {
         let Some(schema) = schema else { continue };
         strip_rust_formats(schema);
         if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
-            // Without a status, tools that wait take a new object for a finished one.
+            // Tools that wait for an object treat one without a status as ready.
             status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
             status.nullable = None;
         }
@@ -45,7 +46,8 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// Kubernetes has no unsigned formats, and warns whoever installs the definition of each. Bounds say the same.
+/// Removes unsigned formats, which Kubernetes does not know: it warns about each one on installation. The minimum and
+/// maximum of the field bound the value in their place.
 fn strip_rust_formats(schema: &mut JSONSchemaProps) {
     if schema.format.as_ref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
@@ -64,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_format_is_one_that_kubernetes_knows() {
+    fn crd_has_only_formats_that_kubernetes_knows() {
         let text = crate::yaml::print(&crd()).expect("prints");
         let formats = text.lines().filter_map(|line| line.trim().strip_prefix("format: "));
         let unknown: Vec<&str> =
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_small() {
+    fn crd_stays_below_200_kb() {
         let text = crate::yaml::print(&crd()).expect("prints");
         assert!(text.len() < 200_000, "{} bytes", text.len());
     }

@@ -1,4 +1,4 @@
-//! What pods may be told: a short list.
+//! Pod settings that a `PulseIngest` exposes: a subset of PodSpec, so that upgrades of the operator stay predictable.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::{Quantities, annotations, labels, quantities};
 
-/// What a pod may use.
+/// CPU and memory requests and limits of a container.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
-    /// What is kept free for it.
+    /// Amounts that are reserved for the container. Defaults to `cpu: 100m` and `memory: 128Mi`.
     #[schemars(schema_with = "quantities", default = "default_requests")]
     pub requests: Quantities,
-    /// What it cannot exceed.
+    /// Amounts that the container cannot exceed. Defaults to `memory: 512Mi`.
     #[schemars(schema_with = "quantities", default = "default_limits")]
     pub limits: Quantities,
 }
@@ -38,36 +38,36 @@ fn amounts<const N: usize>(amounts: [(&str, &str); N]) -> Quantities {
     amounts.into_iter().map(|(name, amount)| (name.to_owned(), IntOrString::String(amount.to_owned()))).collect()
 }
 
-/// What else pods have. A short list and not a PodSpec, so that an upgrade stays predictable.
+/// Additional pod settings, a subset of PodSpec.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodTemplate {
-    /// More labels; ours win.
+    /// Additional labels of the pods. Labels that the operator sets take precedence.
     #[schemars(schema_with = "labels")]
     pub labels: BTreeMap<String, String>,
-    /// More annotations; ours win.
+    /// Additional annotations of the pods. Annotations that the operator sets take precedence.
     #[schemars(schema_with = "annotations")]
     pub annotations: BTreeMap<String, String>,
-    /// The nodes that they may run on.
+    /// Labels that a node must have to run the pods.
     #[schemars(schema_with = "labels")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that they tolerate.
+    /// Node taints that the pods tolerate.
     #[schemars(length(max = 16))]
     pub tolerations: Vec<Toleration>,
-    /// How they are spread.
+    /// Constraints that spread the pods across nodes or zones. Defaults to one constraint that prefers different nodes.
     #[schemars(length(max = 4))]
     pub topology_spread: Vec<TopologySpread>,
-    /// More variables; ours win.
+    /// Additional environment variables. Variables that the operator sets take precedence.
     #[schemars(length(max = 64))]
     pub env: Vec<EnvVar>,
-    /// Their priority class.
+    /// Name of the PriorityClass of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
 }
 
 impl PodTemplate {
-    /// Of it, only which nodes may run a pod, and how urgent it is.
+    /// Returns a template with the node selector, the tolerations and the priority class only.
     pub(crate) fn placement(&self) -> Self {
         let Self { node_selector, tolerations, priority_class_name, .. } = self.clone();
         let nothing = Self { topology_spread: Vec::new(), ..Self::default() };
@@ -93,47 +93,49 @@ impl Default for PodTemplate {
     }
 }
 
-/// A taint that pods tolerate.
+/// Toleration of a node taint.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Toleration {
-    /// Its key; every key if absent.
+    /// Key of the taint. If not set, taints with any key match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub key: Option<String>,
-    /// `Exists` or `Equal`.
+    /// Relation between key and value: `Exists` or `Equal`. Kubernetes defaults to `Equal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub operator: Option<String>,
-    /// Its value.
+    /// Value of the taint. Must not be set with the operator `Exists`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub value: Option<String>,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`; every effect if absent.
+    /// Effect of the taint: `NoSchedule`, `PreferNoSchedule` or `NoExecute`. If not set, every effect matches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub effect: Option<String>,
-    /// How long, in seconds.
+    /// Time for which a taint with the effect `NoExecute` is tolerated, in seconds. If not set, the taint is tolerated
+    /// without a time limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub toleration_seconds: Option<i64>,
 }
 
-/// How pods are spread.
+/// Constraint that spreads pods across topology domains.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TopologySpread {
-    /// How many more pods one place may have than another.
+    /// Maximum difference between the numbers of pods in any two topology domains.
     #[schemars(range(min = 1, max = 100))]
     pub max_skew: i32,
-    /// The node label that names a place.
+    /// Node label whose values are the topology domains, such as `topology.kubernetes.io/zone`.
     #[schemars(length(min = 1, max = 253))]
     pub topology_key: String,
-    /// What happens if that cannot be had.
+    /// Handling of a pod that cannot satisfy the constraint: `DoNotSchedule` leaves it pending, `ScheduleAnyway`
+    /// schedules it.
     pub when_unsatisfiable: Unsatisfiable,
 }
 
-/// What happens if pods cannot be spread.
+/// Handling of a pod that cannot satisfy a topology spread constraint.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Kubernetes' own names")]
 pub enum Unsatisfiable {
@@ -141,13 +143,13 @@ pub enum Unsatisfiable {
     ScheduleAnyway,
 }
 
-/// A variable of a container.
+/// Environment variable of a container.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct EnvVar {
-    /// Its name.
+    /// Name of the variable.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its value.
+    /// Value of the variable.
     #[schemars(length(max = 4096))]
     pub value: String,
 }

@@ -1,5 +1,5 @@
-//! What is wanted.
-#![expect(unreachable_pub, reason = "the derive of CEL rules makes types of its own, inside functions")]
+//! The desired state.
+#![expect(unreachable_pub, reason = "the derive for CEL rules generates types inside functions")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -9,7 +9,8 @@ use super::pod::{PodTemplate, Resources};
 use super::status::PulseIngestStatus;
 use super::workers::WorkersSpec;
 
-/// An ingestion system: an API that accepts events, workers that process them, a scheduler, and their database schema.
+/// Desired state of an ingestion system: an API that accepts events, workers that process them, a scheduler, and their
+/// database schema.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "pulseboard.dev",
@@ -18,7 +19,7 @@ use super::workers::WorkersSpec;
     namespaced,
     shortname = "pi",
     category = "all",
-    doc = "An event ingestion system: API, workers, scheduler and database schema.",
+    doc = "PulseIngest is an event ingestion system: API, workers, scheduler and database schema.",
     status = "PulseIngestStatus",
     derive = "PartialEq",
     selectable = ".spec.image.tag",
@@ -38,75 +39,82 @@ use super::workers::WorkersSpec;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Oldest", type_ = "integer", json_path = ".status.autoscaling.oldestAgeSeconds", priority = 1),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.activeRevision.hash", priority = 1),
-    validation = ("size(self.metadata.name) <= 40", "the name has at most 40 characters, so that the names made of it fit"),
+    validation = (
+        "size(self.metadata.name) <= 40",
+        "the name must have at most 40 characters, so that the names of the child objects are valid"
+    ),
     validation = (
         "self.metadata.name.matches('^[a-z][-a-z0-9]*$')",
-        "the name starts with a letter and has no dot, because a Service is named after it"
+        "the name must start with a letter and must not contain a dot, because a Service is named after it"
     )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PulseIngestSpec {
-    /// The image that every role runs.
+    /// Container image of every role. A change runs a migration Job first and then replaces the pods.
     pub image: ImageSpec,
-    /// PostgreSQL.
+    /// Connection to PostgreSQL, which stores events and tasks.
     pub database: DatabaseSpec,
-    /// Redis.
+    /// Connection to Redis, which delivers tasks to the workers. Tasks survive the loss of its data, because PostgreSQL
+    /// stores them.
     pub redis: RedisSpec,
-    /// Who may call the API.
+    /// Verification of the tokens of API clients.
     pub auth: AuthSpec,
-    /// The HTTP API.
+    /// HTTP API that accepts events.
     #[serde(default)]
     pub api: ApiSpec,
-    /// What processes events.
+    /// Workers that process tasks.
     #[serde(default)]
     pub workers: WorkersSpec,
-    /// How a task is tried.
+    /// Timeout and retries of tasks.
     #[serde(default)]
     pub tasks: TasksSpec,
-    /// What sweeps, retries and makes partitions: one replica, always.
+    /// Scheduler, which requeues due retries, expired leases and lost tasks, and creates partitions. It always has one
+    /// replica, or none while `stopped` is true.
     #[serde(default)]
     pub scheduler: SchedulerSpec,
-    /// How the schema changes.
+    /// Migrations of the database schema.
     #[serde(default)]
     pub migrations: MigrationsSpec,
-    /// Look, but change nothing but the status.
+    /// Paused suspends reconciliation: the operator only updates the status and lists the changes that it would make in
+    /// `status.pendingChanges`. Pods that run are not affected. Defaults to false.
     #[serde(default)]
     pub paused: bool,
-    /// Scale every role to zero and keep everything else.
+    /// Stopped scales every role to zero. All other objects and all data are kept. Defaults to false.
     #[serde(default)]
     pub stopped: bool,
 }
 
-/// An image, by digest or by a tag that does not move.
+/// Container image, identified by a digest or by a tag that does not move.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
     "has(self.digest) || (has(self.tag) && self.tag != 'latest')",
-    "name a digest, or a tag other than latest: a tag that moves would change what runs without a rollout"
+    "set a digest, or a tag other than latest: a tag that moves changes what runs without a rollout"
 ))]
 pub struct ImageSpec {
-    /// Without tag and digest.
+    /// Repository of the image, without tag and digest.
     #[schemars(length(min = 1, max = 255))]
     pub repository: String,
-    /// Its tag.
+    /// Tag of the image. `latest` is only accepted together with a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), pattern("^[A-Za-z0-9_][A-Za-z0-9._-]*$"))]
     pub tag: Option<String>,
-    /// `sha256:…`; wins over the tag.
+    /// Digest of the image, as `sha256:` and 64 hex digits. It takes precedence over the tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80), pattern("^sha256:[0-9a-f]{64}$"))]
     pub digest: Option<String>,
-    /// When the node pulls it.
+    /// Pull policy of the image: `Always`, `IfNotPresent` or `Never`. Defaults to `IfNotPresent`.
     #[serde(default)]
     pub pull_policy: PullPolicy,
-    /// Secrets of this namespace that let the node pull it.
+    /// Secrets in the namespace of this object with the credentials to pull the image. The pull Secrets that the
+    /// operator is configured with are appended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub pull_secrets: Vec<PullSecret>,
 }
 
 impl ImageSpec {
-    /// As if the object named these Secrets too, after its own and each once.
+    /// Appends the Secrets that are not listed yet.
     pub fn add_pull_secrets(&mut self, names: &[String]) {
         for name in names {
             if !self.pull_secrets.iter().any(|secret| secret.name == *name) {
@@ -116,7 +124,7 @@ impl ImageSpec {
     }
 }
 
-/// When a node pulls an image.
+/// Pull policy of an image.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "Kubernetes' own names")]
 pub enum PullPolicy {
@@ -126,97 +134,105 @@ pub enum PullPolicy {
     Never,
 }
 
-/// A Secret that lets the node pull an image.
+/// Reference to a Secret with the credentials to pull an image.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct PullSecret {
-    /// Its name.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// PostgreSQL.
+/// Connection to PostgreSQL.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseSpec {
-    /// Where its URL is; a Secret that CloudNativePG makes works as it is.
+    /// Secret key with the connection URL of PostgreSQL. The key defaults to `uri`, as in the Secrets that
+    /// CloudNativePG creates. A change of the reference runs a migration Job first and then replaces the pods.
     #[serde(deserialize_with = "with_uri_key")]
     #[schemars(schema_with = "uri_secret")]
     pub url_secret_ref: SecretKey,
-    /// Where the CA of its certificate is, in PEM. With it, pods verify the certificate and the host name, unless the
-    /// URL says `sslmode=verify-ca`. CloudNativePG's is `<cluster>-ca`.
+    /// Secret key with the CA of PostgreSQL's certificate, in PEM. With it, the pods verify the certificate and the
+    /// host name, unless the URL sets `sslmode=verify-ca`. The key defaults to `ca.crt`. CloudNativePG's Secret is
+    /// `<cluster>-ca`. A change replaces the pods without a migration.
     #[serde(default, deserialize_with = "with_ca_key", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "ca_secret")]
     pub ca_secret_ref: Option<SecretKey>,
-    /// The most connections that all roles together may open. The workers' number is limited by it.
+    /// Maximum number of connections that the pods of all roles may open together. It limits the number of workers, but
+    /// never to less than one. Each pod counts as 14 connections, and 4 are reserved for migrations and administration.
+    /// If not set, connections do not limit the number of workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 10000))]
     pub max_connections_total: Option<u32>,
 }
 
-/// Redis.
+/// Connection to Redis.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RedisSpec {
-    /// Where its URL is.
+    /// Secret key with the connection URL of Redis. The key defaults to `url`.
     #[serde(deserialize_with = "with_url_key")]
     #[schemars(schema_with = "url_secret")]
     pub url_secret_ref: SecretKey,
-    /// Where the CA of its certificate is, in PEM, if it is none that the image knows. The URL is `rediss://` then.
+    /// Secret key with the CA of Redis' certificate, in PEM. It replaces the CAs that the image trusts and requires a
+    /// `rediss://` URL. The key defaults to `ca.crt`. A change replaces the pods without a migration.
     #[serde(default, deserialize_with = "with_ca_key", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "ca_secret")]
     pub ca_secret_ref: Option<SecretKey>,
 }
 
-/// A key of a Secret of this namespace.
+/// Reference to a key of a Secret in the namespace of this object.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretKey {
-    /// The Secret.
+    /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key in it.
+    /// Key in the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
 
-/// Where the key that verifies tokens comes from.
+/// Verification of the JSON Web Tokens of API clients. Exactly one of `jwtSecretRef` and `publicKeySecretRef` must be
+/// set.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (
     "has(self.jwtSecretRef) != has(self.publicKeySecretRef)",
-    "name exactly one of jwtSecretRef (HS256) and publicKeySecretRef (RS256, ES256, EdDSA)"
+    "set exactly one of jwtSecretRef (HS256) and publicKeySecretRef (RS256, ES256, EdDSA)"
 ))]
 pub struct AuthSpec {
-    /// The secret of HS256 tokens, at least 32 bytes.
+    /// Secret key with the shared secret of HS256 tokens, at least 32 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt_secret_ref: Option<SecretKey>,
-    /// The public key of RS256, ES256 or EdDSA tokens, in PEM.
+    /// Secret key with the public key of RS256, ES256 or EdDSA tokens, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key_secret_ref: Option<SecretKey>,
-    /// The `iss` that tokens must have.
+    /// Required value of the `iss` claim. If not set, the claim is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub issuer: Option<String>,
-    /// The `aud` that tokens must have.
+    /// Required value of the `aud` claim. If not set, the claim is not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub audience: Option<String>,
-    /// Create the user of a valid token on first use.
+    /// AutoProvision creates the user of a valid token on its first request. If false, the API refuses unknown users.
+    /// Defaults to true.
     #[serde(default = "yes")]
     pub auto_provision: bool,
 }
 
-/// The HTTP API.
+/// HTTP API that accepts events.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ApiSpec {
-    /// How many; null leaves the number to somebody else, such as a HorizontalPodAutoscaler on the Deployment.
+    /// Replicas is the number of API pods. Null leaves the number to another controller, such as a
+    /// HorizontalPodAutoscaler on the Deployment, which is then created with 2 pods. Defaults to 2.
     #[schemars(range(min = 1, max = 100))]
     pub replicas: Option<u32>,
-    /// What it accepts.
+    /// Limits of requests and events.
     pub limits: ApiLimits,
-    /// What each pod may use.
+    /// CPU and memory requests and limits of each API pod.
     pub resources: Resources,
-    /// What else its pods have.
+    /// Additional settings of the API pods: labels, annotations, scheduling and environment variables.
     pub pod_template: PodTemplate,
 }
 
@@ -231,23 +247,24 @@ impl Default for ApiSpec {
     }
 }
 
-/// What the API accepts.
+/// Limits of requests and events.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ApiLimits {
-    /// The largest request body, in bytes.
+    /// Maximum size of a request body, in bytes. Larger bodies are answered with 413. Defaults to 1048576.
     #[schemars(range(min = 1024, max = 104_857_600))]
     pub max_body_bytes: u32,
-    /// The largest event, in bytes of its JSON.
+    /// Maximum size of an event, in bytes of its JSON. Larger events are answered with 413, or with 422 in a batch.
+    /// Defaults to 32768.
     #[schemars(range(min = 256, max = 10_485_760))]
     pub max_event_bytes: u32,
-    /// The deepest nesting of an event.
+    /// Maximum nesting depth of an event. Deeper events are rejected. Defaults to 32.
     #[schemars(range(min = 1, max = 128))]
     pub max_event_depth: u32,
-    /// The most events of a batch.
+    /// Maximum number of events in a batch. Larger batches are answered with 422. Defaults to 100.
     #[schemars(range(min = 1, max = 1000))]
     pub max_batch: u32,
-    /// The most requests at once per pod; more are answered 503.
+    /// Maximum number of concurrent requests per API pod. Further requests are answered with 503. Defaults to 1024.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_in_flight: u32,
 }
@@ -264,14 +281,14 @@ impl Default for ApiLimits {
     }
 }
 
-/// How a task is tried.
+/// Timeout and retries of tasks.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TasksSpec {
-    /// How long an attempt may take, in seconds.
+    /// Maximum duration of an attempt, in seconds. An attempt that takes longer fails. Defaults to 300.
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: u32,
-    /// What happens after an attempt that failed.
+    /// Retries of failed attempts, with exponential backoff.
     pub retry: RetrySpec,
 }
 
@@ -281,24 +298,26 @@ impl Default for TasksSpec {
     }
 }
 
-/// What happens after an attempt that failed: it waits `base` to the power of the attempt, up to `cap`.
+/// Retries of failed attempts. The delay after attempt n is `baseSeconds` to the power of n, but at most `capSeconds`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.baseSeconds <= self.capSeconds", "baseSeconds is at most capSeconds"))]
+#[x_kube(validation = ("self.baseSeconds <= self.capSeconds", "baseSeconds must be less than or equal to capSeconds"))]
 pub struct RetrySpec {
-    /// How many attempts a task may take before it is buried.
+    /// Maximum number of attempts per task, including the first. A task that fails in all of them is dead-lettered. A
+    /// change applies to tasks that are accepted afterwards. Defaults to 3.
     #[schemars(range(min = 1, max = 100))]
     #[serde(default = "max_attempts")]
     pub max_attempts: u32,
-    /// The base of the delay, in seconds.
+    /// Base of the retry delay, in seconds: 2 waits 2 s after the first failed attempt and 4 s after the second.
+    /// Defaults to 2.
     #[schemars(range(min = 1, max = 3600))]
     #[serde(default = "base_seconds")]
     pub base_seconds: u32,
-    /// The longest delay, in seconds.
+    /// Maximum retry delay, in seconds. Defaults to 3600.
     #[schemars(range(min = 1, max = 86_400))]
     #[serde(default = "cap_seconds")]
     pub cap_seconds: u32,
-    /// How far a delay may stray either way, in percent.
+    /// Maximum random deviation of a retry delay in either direction, in percent. Defaults to 0.
     #[schemars(range(min = 0, max = 100))]
     #[serde(default)]
     pub jitter_percent: u32,
@@ -315,32 +334,36 @@ impl Default for RetrySpec {
     }
 }
 
-/// What sweeps, retries and makes partitions.
+/// Scheduler, which requeues due retries, expired leases and lost tasks, and creates partitions.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SchedulerSpec {
-    /// What its pod may use; those of migrations, too.
+    /// CPU and memory requests and limits of the scheduler pod and of migration pods.
     pub resources: Resources,
-    /// What else its pod has. Pods of migrations have its nodeSelector, tolerations and priorityClassName.
+    /// Additional settings of the scheduler pod: labels, annotations, scheduling and environment variables. Migration
+    /// pods use its `nodeSelector`, `tolerations` and `priorityClassName`.
     pub pod_template: PodTemplate,
 }
 
-/// How the schema changes.
+/// Migrations of the database schema, which are done before a new image is rolled out.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MigrationsSpec {
-    /// Who starts a migration.
+    /// Policy that starts migrations. `Auto` migrates as soon as an image needs it. `Plan` plans the migration and
+    /// waits until `approvedPlan` names the plan. `Manual` never migrates: it waits until you have run `pulse migrate`.
+    /// Defaults to `Auto`.
     pub policy: MigrationPolicy,
-    /// The hash of the plan that may be carried out: `status.migrations.planHash` once somebody has read the plan.
+    /// Hash of the plan to carry out, as in `status.migrations.planHash`. Only used with the policy `Plan`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), pattern("^[0-9a-f]{64}$"))]
     pub approved_plan: Option<String>,
-    /// Allow migrations after which the older version cannot run.
+    /// AllowDestructive permits migrations after which the previous version cannot run. If false, the Job refuses them
+    /// with exit code 21. Defaults to false.
     pub allow_destructive: bool,
-    /// The longest time for a migration, in seconds.
+    /// Maximum duration of a migration Job, in seconds. Defaults to 600.
     #[schemars(range(min = 60, max = 86_400))]
     pub active_deadline_seconds: u32,
-    /// Any other text than before runs the migration again.
+    /// Trigger runs the migration again when its value changes. The value has no other meaning.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub trigger: Option<String>,
@@ -358,15 +381,15 @@ impl Default for MigrationsSpec {
     }
 }
 
-/// Who starts a migration.
+/// Policy that starts migrations.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum MigrationPolicy {
-    /// The operator, as soon as an image needs one.
+    /// The operator migrates as soon as an image needs it.
     #[default]
     Auto,
-    /// The operator plans it; it runs once `approvedPlan` names the plan.
+    /// The operator plans the migration and carries it out once `approvedPlan` names the plan.
     Plan,
-    /// Somebody else; the rollout goes on once the schema is there.
+    /// The operator waits until the schema has been migrated with `pulse migrate`.
     Manual,
 }
 
@@ -386,7 +409,8 @@ fn yes() -> bool {
     true
 }
 
-/// A reference whose key has a default: the API server fills it in, and so do we for objects that never met one.
+/// A reference whose key has a default. The API server fills it in; this does it for objects that were not read from
+/// there.
 #[derive(Deserialize)]
 struct KeyOptional {
     name: String,
@@ -425,8 +449,14 @@ fn secret_with_default_key(key: &str) -> schemars::Schema {
         "type": "object",
         "required": ["name"],
         "properties": {
-            "name": { "type": "string", "minLength": 1, "maxLength": 253 },
-            "key": { "type": "string", "minLength": 1, "maxLength": 253, "default": key },
+            "name": { "type": "string", "minLength": 1, "maxLength": 253, "description": "Name of the Secret." },
+            "key": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 253,
+                "default": key,
+                "description": format!("Key in the Secret. Defaults to `{key}`."),
+            },
         },
     })
 }

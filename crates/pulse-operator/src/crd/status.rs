@@ -1,4 +1,4 @@
-//! What is observed: rebuilt from the world, apart from times and the last decision.
+//! The observed state. The operator rebuilds it from the cluster, except for times and the last scaling decision.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -7,241 +7,245 @@ use serde::{Deserialize, Serialize};
 use super::bounded::conditions;
 use super::spec::SecretKey;
 
-/// What the operator found, decided and did.
+/// Observed state of a PulseIngest.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PulseIngestStatus {
-    /// The generation of the spec that this status is about; −1 before the first look.
+    /// Generation of the spec that this status describes; -1 before the first reconcile.
     pub observed_generation: i64,
-    /// One per type, see OPERATIONS.md.
+    /// Conditions, one per type: `Ready`, `Available`, `Migrated`, `QueueReachable`, `ScalingActive`, `ScalingLimited`
+    /// and `BacklogWithinTarget`. `Reconciling` and `Stalled` are only present while they are true. OPERATIONS.md
+    /// explains every reason.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
-    /// What runs.
+    /// Revision that runs. Not set before the first migration is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active_revision: Option<Revision>,
-    /// What should run once the schema is there.
+    /// Revision that the spec asks for. It becomes active once its migration is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desired_revision: Option<Revision>,
-    /// The API's pods.
+    /// Replicas of the API.
     pub api: RoleStatus,
-    /// The scheduler's pods.
+    /// Replicas of the scheduler.
     pub scheduler: RoleStatus,
-    /// The workers' pods.
+    /// Replicas of the workers.
     pub workers: WorkersStatus,
-    /// How the number of workers came about.
+    /// Backlog, and the last decision on the number of workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<AutoscalingStatus>,
-    /// The schema.
+    /// State of the database schema and of its last migration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migrations: Option<MigrationsStatus>,
-    /// What would change, were it not paused or waiting.
+    /// Changes that the operator would make if reconciliation were not paused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub pending_changes: Vec<PendingChange>,
 }
 
-/// What a rollout is about: these fields wait for the schema, every other field applies at once.
+/// Fields of the spec that wait for a migration when they change. All other fields apply at once.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Revision {
-    /// Of the other fields, 10 hex digits.
+    /// Hash of the other fields, as 10 hex digits.
     #[schemars(length(max = 16))]
     pub hash: String,
-    /// The whole image reference.
+    /// Full reference of the image.
     #[schemars(length(max = 512))]
     pub image: String,
-    /// Its tag, or the start of its digest.
+    /// Tag of the image, or the start of its digest.
     #[schemars(length(max = 128))]
     pub version: String,
-    /// Where the database's URL is.
+    /// Secret key with the connection URL of PostgreSQL.
     pub database_url_secret_ref: SecretKey,
 }
 
-/// Pods of a role.
+/// Replicas of a role.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RoleStatus {
-    /// Ready pods.
+    /// Number of ready pods.
     pub ready: i32,
-    /// Wanted pods.
+    /// Number of desired pods.
     pub desired: i32,
-    /// Pods of the newest template.
+    /// Number of pods that have the newest pod template.
     pub updated: i32,
-    /// `ready/desired`.
+    /// Ready and desired pods, as `ready/desired`.
     #[schemars(length(max = 32))]
     pub summary: String,
 }
 
-/// Pods of the workers.
+/// Replicas of the workers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkersStatus {
-    /// Pods that are not ending.
+    /// Number of pods that are not terminating.
     pub replicas: i32,
-    /// Ready pods.
+    /// Number of ready pods.
     pub ready: i32,
-    /// Wanted pods.
+    /// Number of desired pods.
     pub desired: i32,
-    /// Pods of the newest template.
+    /// Number of pods that have the newest pod template.
     pub updated: i32,
-    /// Pods that finish their tasks and go.
+    /// Number of pods that are terminating: they end their running tasks and claim no more.
     pub terminating: i32,
-    /// `ready/desired`.
+    /// Ready and desired pods, as `ready/desired`.
     #[schemars(length(max = 32))]
     pub summary: String,
-    /// Selects them, for the scale subresource.
+    /// Label selector of the pods, for the scale subresource.
     #[schemars(length(max = 512))]
     pub selector: String,
 }
 
-/// How the number of workers came about.
+/// Backlog, and the last decision on the number of workers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AutoscalingStatus {
-    /// `Internal` or `External`.
+    /// Mode that is in effect: `Internal`, `External`, or `Fixed` without autoscaling.
     #[schemars(length(max = 16))]
     pub mode: String,
-    /// Tasks owed and due, to two digits; refreshed at most every 30 s.
+    /// Number of due tasks, including those in flight, rounded down to two significant digits. Refreshed at most every
+    /// 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
-    /// Age of the oldest owed task, in seconds, to two digits.
+    /// Age of the oldest due task, in seconds, rounded down to two significant digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_age_seconds: Option<i64>,
-    /// When the number last changed.
+    /// Time at which the number of workers last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_scale_time: Option<Time>,
-    /// Why it is what it is.
+    /// Last decision on the number of workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
-    /// When a waiting retry will wake the workers.
+    /// Time at which a due retry scales the workers up from zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_wake_time: Option<Time>,
 }
 
-/// A decision on the number of workers.
+/// Decision on the number of workers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LastDecision {
-    /// When.
+    /// Time of the decision.
     pub time: Time,
-    /// Workers before.
+    /// Number of workers before the decision.
     pub from: i32,
-    /// Workers after.
+    /// Number of workers after the decision.
     pub to: i32,
-    /// What won: `Backlog`, `Throughput`, `Age`, `Idle`, `Wake`, `Unknown`, `Fixed`.
+    /// Rule that determined the number: `BacklogTarget`, `DrainTimeTarget`, `AgeTarget`, `Idle`, `Wake`, `Unknown` or
+    /// `Fixed`.
     #[schemars(length(max = 32))]
     pub reason: String,
-    /// What limited it, if anything.
+    /// Limit that was applied last, such as `TooManyReplicas` or `ScaleUpLimit`. Not set if no limit was applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub limited_by: Option<String>,
-    /// What it was computed from.
+    /// Measurements that the decision is based on.
     pub inputs: DecisionInputs,
-    /// All of it in a sentence.
+    /// Explanation of the decision, in a sentence.
     #[schemars(length(max = 1024))]
     pub message: String,
 }
 
-/// What a decision was computed from.
+/// Measurements that a decision is based on. An unknown measurement is not set.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DecisionInputs {
-    /// Tasks owed and due.
+    /// Number of due tasks, including those in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
-    /// Of these, delivered to a worker.
+    /// Number of tasks that are delivered to a worker and not settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<i64>,
     /// Accepted tasks per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arrivals_per_second: Option<f64>,
-    /// Tasks per second of a busy worker.
+    /// Tasks per second that one busy worker settles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput_per_worker: Option<f64>,
-    /// Age of the oldest owed task, in seconds.
+    /// Age of the oldest due task, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_age_seconds: Option<i64>,
 }
 
-/// Where a migration is.
+/// State of a migration.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum MigrationState {
-    /// Nothing is known yet.
+    /// The state of the schema is not known yet.
     #[default]
     Unknown,
-    /// A Job finds out what would be done.
+    /// A Job plans the migration.
     Planning,
-    /// The plan waits for `approvedPlan`, or for whoever migrates by hand.
+    /// The plan waits for `approvedPlan`, or for `pulse migrate` to be run with the policy `Manual`.
     Planned,
-    /// A Job migrates.
+    /// A Job migrates the schema.
     Running,
-    /// The schema is there.
+    /// The schema fits the desired revision.
     Done,
-    /// The Job failed, and its inputs have to change.
+    /// The Job failed. With a final exit code it does not run again before its inputs change.
     Failed,
 }
 
-/// The schema.
+/// State of the database schema and of its last migration.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MigrationsStatus {
-    /// Where it is.
+    /// State of the migration: `Unknown`, `Planning`, `Planned`, `Running`, `Done` or `Failed`.
     pub state: MigrationState,
-    /// The Job whose inputs these are.
+    /// Name of the Job that plans or carries out the migration.
     #[schemars(length(max = 63))]
     pub job_name: String,
-    /// The Job of other inputs before it, if there was one.
+    /// Name of the Job that ran before with other inputs. Not set for the first one.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub after: String,
-    /// The plan's hash: `migrations.approvedPlan` approves it.
+    /// Hash of the plan. Set `migrations.approvedPlan` to it to approve the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub plan_hash: Option<String>,
-    /// What would be done.
+    /// Summary of the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanSummary>,
-    /// The newest version of the schema.
+    /// Newest version of the schema, once all migrations of the image are applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema_version: Option<i64>,
-    /// Migrations in the database that this version does not know, and may run on.
+    /// Number of applied migrations that the image does not know, but can run with. Not set if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead: Option<i64>,
-    /// How the Job's last pod ended.
+    /// Exit code of the Job's last pod, if the Job failed. OPERATIONS.md explains every code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// The last line of the Job.
+    /// Pending migrations of the plan, or the last line of output of a failed Job.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// When it ended.
+    /// Time at which the end of the Job was observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 }
 
-/// What a migration would do.
+/// Summary of a migration plan.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanSummary {
-    /// How many migrations.
+    /// Number of pending migrations.
     pub pending: i64,
-    /// Whether an older version could not run afterwards.
+    /// True if the previous version cannot run after the migrations.
     pub destructive: bool,
-    /// The first of them.
+    /// Names of the first 5 pending migrations.
     #[schemars(length(max = 5), inner(length(max = 256)))]
     pub names: Vec<String>,
 }
 
-/// A change that waits.
+/// Change that is not made while reconciliation is paused.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingChange {
-    /// The object.
+    /// Kind and name of the object.
     #[schemars(length(max = 128))]
     pub object: String,
-    /// `create`, `update`, `scale` or `delete`.
+    /// Action on the object: `create`, `update`, `scale` or `delete`.
     #[schemars(length(max = 16))]
     pub action: String,
-    /// Whether its pods restart.
+    /// True if the change replaces the pods of the object.
     pub restarts: bool,
 }

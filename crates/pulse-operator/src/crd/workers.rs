@@ -1,5 +1,5 @@
-//! The workers, and how their number follows the queue.
-#![expect(unreachable_pub, reason = "the derive of CEL rules makes types of its own, inside functions")]
+//! The workers and their autoscaling.
+#![expect(unreachable_pub, reason = "the derive for CEL rules generates types inside functions")]
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -7,25 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use super::pod::{PodTemplate, Resources};
 
-/// What processes events.
+/// Workers that process tasks.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkersSpec {
-    /// How many, where Internal autoscaling does not decide. To have none, use `stopped`.
+    /// Replicas is the number of workers without autoscaling, and in the autoscaling mode `External`. It is ignored in
+    /// the mode `Internal`. Set `stopped` to run no workers. Defaults to 1.
     #[schemars(range(min = 1, max = 1000))]
     pub replicas: u32,
-    /// How their number follows the queue.
+    /// Autoscaling of the workers. If not set, `replicas` is the number of workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
-    /// How many tasks a worker processes at once.
+    /// Maximum number of tasks that each worker processes at the same time. Defaults to 16.
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: u16,
-    /// How long running tasks may go on after a worker was told to stop, in seconds.
+    /// Time that a terminating worker waits for its running tasks to end, in seconds. Tasks that have not ended are
+    /// released without using up an attempt. The termination grace period of the pods is 15 s longer. Defaults to 60.
     #[schemars(range(min = 0, max = 3600))]
     pub drain_timeout_seconds: u32,
-    /// What each pod may use.
+    /// CPU and memory requests and limits of each worker pod.
     pub resources: Resources,
-    /// What else its pods have.
+    /// Additional settings of the worker pods: labels, annotations, scheduling and environment variables.
     pub pod_template: PodTemplate,
 }
 
@@ -42,55 +44,59 @@ impl Default for WorkersSpec {
     }
 }
 
-/// How the number of workers follows the queue.
+/// Autoscaling of the workers.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("self.minReplicas <= self.maxReplicas", "minReplicas is at most maxReplicas"),
+    validation = ("self.minReplicas <= self.maxReplicas", "minReplicas must be less than or equal to maxReplicas"),
     validation = (
         "self.mode == 'Internal' || (!has(self.target) && !has(self.behavior))",
-        "External forbids target and behavior: whoever scales decides"
+        "target and behavior must not be set in the mode External: another autoscaler sets the number of workers"
     )
 )]
 pub struct Autoscaling {
-    /// Who decides: this operator, or somebody else through the scale subresource.
+    /// Mode of autoscaling. With `Internal`, the operator computes the number of workers from the backlog. With
+    /// `External`, a HorizontalPodAutoscaler, KEDA or a person sets `workers.replicas` through the scale subresource.
+    /// Defaults to `Internal`.
     #[serde(default)]
     pub mode: AutoscalingMode,
-    /// The fewest workers; 0 lets an idle system have none.
+    /// Minimum number of workers. With 0, an idle system runs no worker until there is work again. Defaults to 1.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub min_replicas: u32,
-    /// The most workers.
+    /// Maximum number of workers.
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: u32,
-    /// What the number of workers is computed from.
+    /// Targets from which the number of workers is computed. Must not be set in the mode `External`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
-    /// How fast it may change.
+    /// Tolerance and rate of changes of the number of workers. Must not be set in the mode `External`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<Behavior>,
-    /// How long nothing may be owed before the last worker goes, in seconds. Matters only if `minReplicas` is 0.
+    /// Time without work after which the last worker is removed, in seconds. Only used if `minReplicas` is 0. Defaults
+    /// to 300.
     #[serde(default = "idle_seconds")]
     #[schemars(range(min = 10, max = 86_400))]
     pub idle_seconds: u32,
-    /// Which changes are held.
+    /// Paused suspends changes of the number of workers: `All` of them, only `ScaleUp`, only `ScaleDown`, or `None`.
+    /// Defaults to `None`.
     #[serde(default)]
     pub paused: AutoscalingPause,
 }
 
-/// Who decides the number of workers.
+/// Mode of autoscaling.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum AutoscalingMode {
-    /// This operator, from the depth of the queue.
+    /// The operator computes the number of workers from the backlog.
     #[default]
     Internal,
-    /// A HorizontalPodAutoscaler, KEDA or a person, through the scale subresource: `workers.replicas`.
+    /// A HorizontalPodAutoscaler, KEDA or a person sets `workers.replicas` through the scale subresource.
     External,
 }
 
-/// Which changes of the number of workers are held.
+/// Changes of the number of workers that are suspended.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[expect(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "named after the suspended changes")]
 pub enum AutoscalingPause {
     #[default]
     None,
@@ -99,17 +105,19 @@ pub enum AutoscalingPause {
     ScaleDown,
 }
 
-/// What the number of workers is computed from.
+/// Targets from which the number of workers is computed.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Target {
-    /// Target backlog per worker.
+    /// Target backlog per worker, in tasks. Only used until the throughput of a worker is known. Defaults to 100.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub backlog_per_worker: u32,
-    /// law B, once the throughput of a worker is known: the backlog is worked off within this many seconds.
+    /// Target time to process the backlog, in seconds, at the measured throughput and arrival rate. Used once the
+    /// throughput of a worker is known. Defaults to 60.
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: u32,
-    /// law C: no task should get older than this, in seconds. Not used if absent.
+    /// Maximum age of the oldest due task, in seconds. At 80% of it, the number of workers is raised by half; at 100%,
+    /// to `maxReplicas`. If not set, the age of tasks does not add workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub max_age_seconds: Option<u32>,
@@ -121,17 +129,20 @@ impl Default for Target {
     }
 }
 
-/// How fast the number of workers may change.
+/// Tolerance and rate of changes of the number of workers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Behavior {
-    /// A computed number this close to the present one changes nothing, in percent. Not applied from zero.
+    /// Relative difference between the computed and the current number of workers that causes no change, in percent.
+    /// Not applied when scaling from zero. Defaults to 10.
     #[schemars(range(min = 0, max = 100))]
     pub tolerance_percent: u32,
-    /// Upwards.
+    /// Scaling up. By default, the number of workers at most doubles or grows by 4 every 15 s, whichever is more,
+    /// without a stabilization window.
     #[schemars(default = "scale_up_rules")]
     pub scale_up: ScalingRules,
-    /// Downwards.
+    /// Scaling down. By default, at most half of the workers or 2 are removed every 60 s, whichever is more, after a
+    /// stabilization window of 120 s.
     #[schemars(default = "scale_down_rules")]
     pub scale_down: ScalingRules,
 }
@@ -142,30 +153,31 @@ impl Default for Behavior {
     }
 }
 
-/// How fast the number of workers may change in one direction: by the larger of `percent` and `workers` per period.
+/// Rate of changes in one direction. A period allows the larger of `percent` and `workers`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalingRules {
-    /// The most cautious number of this many past seconds is used.
+    /// Stabilization window, in seconds. Of the numbers computed within it, the lowest is used for scaling up and the
+    /// highest for scaling down. 0 uses the newest number.
     #[schemars(range(min = 0, max = 3600))]
     pub stabilization_window_seconds: u32,
-    /// Of the number at the start of a period, in percent.
+    /// Maximum change per period, in percent of the number of workers at the start of the period.
     #[schemars(range(min = 1, max = 1000))]
     pub percent: u32,
-    /// Workers.
+    /// Maximum change per period, in workers.
     #[schemars(range(min = 1, max = 1000))]
     pub workers: u32,
-    /// The length of a period, in seconds.
+    /// Length of a period, in seconds.
     #[schemars(range(min = 1, max = 1800))]
     pub period_seconds: u32,
 }
 
-/// As a HorizontalPodAutoscaler: no window, doubled or 4 more in 15 s.
+/// The scale-up defaults of a HorizontalPodAutoscaler: no stabilization window, 100% or 4 per 15 s.
 pub(crate) fn scale_up_rules() -> ScalingRules {
     ScalingRules { stabilization_window_seconds: 0, percent: 100, workers: 4, period_seconds: 15 }
 }
 
-/// Half of them, or 2, in a minute, after 2 minutes of less work.
+/// 50% or 2 per 60 s, with a stabilization window of 120 s.
 pub(crate) fn scale_down_rules() -> ScalingRules {
     ScalingRules { stabilization_window_seconds: 120, percent: 50, workers: 2, period_seconds: 60 }
 }

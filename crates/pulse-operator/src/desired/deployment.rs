@@ -1,4 +1,4 @@
-//! One Deployment per role.
+//! Builds the Deployment of a role.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,9 +13,9 @@ use super::pod::{self, Pod, SecretFile};
 use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec};
 use crate::names::{self, REVISION, Role, SECRETS};
 
-/// The API's `--drain-delay` of 5 s, 25 s for requests then under way, and some room.
+/// The API's `--drain-delay` of 5 s, 25 s for requests in progress, and a reserve of 5 s.
 const API_GRACE_SECONDS: i64 = 35;
-/// What a worker needs besides its drain.
+/// Time that a worker needs to terminate in addition to its drain timeout.
 const WORKER_GRACE_SECONDS: i64 = 15;
 const PROGRESS_DEADLINE_SECONDS: i32 = 600;
 
@@ -28,14 +28,14 @@ pub(super) fn deployment(
 ) -> Deployment {
     let instance = cr.name_any();
     let component = role.component();
-    let (more, resources) = settings(cr, role);
+    let (template, resources) = pod_settings(cr, role);
     let mut metadata = names::metadata(cr, names::child(cr, component), component);
     let revision_text = serde_json::to_string(revision).unwrap_or_default();
     metadata.annotations = Some(BTreeMap::from([(REVISION.to_owned(), revision_text)]));
     let mut pod = Pod::new(cr, component, &revision.image, vec![component.to_owned()]);
     pod.env = env(cr, role, revision);
     pod.dev_reload = dev_reload;
-    pod.more = Some(more);
+    pod.template = Some(template);
     pod.resources = Some(resources);
     pod.ports = ports(role);
     pod.probes = Some((probe("/livez", 10, 3), probe("/readyz", 2, 2)));
@@ -47,9 +47,9 @@ pub(super) fn deployment(
     pod.files.extend(SecretFile::public_key(cr).filter(|_| role == Role::Api));
     pod.files.extend(SecretFile::database_ca(cr));
     pod.files.extend(SecretFile::redis_ca(cr));
-    let mut labels = more.labels.clone();
+    let mut labels = template.labels.clone();
     labels.extend(names::labels(&instance, component));
-    let mut annotations = more.annotations.clone();
+    let mut annotations = template.annotations.clone();
     annotations.extend(secrets.map(|digest| (SECRETS.to_owned(), digest.clone())));
     Deployment {
         metadata,
@@ -58,7 +58,7 @@ pub(super) fn deployment(
             strategy: Some(strategy(role)),
             progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS),
             revision_history_limit: Some(3),
-            // It is created paused, so that the template it is created with never runs.
+            // The Deployment is created paused, so that its first, minimal template never runs.
             paused: Some(false),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -74,7 +74,7 @@ pub(super) fn deployment(
     }
 }
 
-fn settings(cr: &PulseIngest, role: Role) -> (&PodTemplate, &Resources) {
+fn pod_settings(cr: &PulseIngest, role: Role) -> (&PodTemplate, &Resources) {
     match role {
         Role::Api => (&cr.spec.api.pod_template, &cr.spec.api.resources),
         Role::Worker => (&cr.spec.workers.pod_template, &cr.spec.workers.resources),
@@ -95,7 +95,7 @@ fn strategy(role: Role) -> DeploymentStrategy {
     }
 }
 
-/// What the role is told, as its flags' variables.
+/// Returns the environment variables of the role's flags.
 fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
     let mut env = vec![
         pod::value("PULSE_INSTANCE", names::instance_id(cr)),

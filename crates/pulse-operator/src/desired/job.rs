@@ -1,4 +1,5 @@
-//! The Job that plans or carries out a migration: created once under a name made of all its inputs, never changed.
+//! Builds the Job that plans or carries out a migration. Its name contains a hash of all its inputs, so it is created
+//! once and never changed.
 
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
@@ -12,17 +13,17 @@ use super::pod::{self, Pod, SecretFile};
 use crate::crd::{PulseIngest, Revision};
 use crate::names;
 
-/// What a Job is for.
+/// Purpose of a Job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobKind {
-    /// Find out what would be done.
+    /// Plans the migration without carrying it out.
     Plan,
-    /// Do it.
+    /// Migrates the schema.
     Migrate,
 }
 
 impl JobKind {
-    /// The middle of the Job's name.
+    /// Returns the middle part of the Job's name.
     pub const fn verb(self) -> &'static str {
         match self {
             Self::Plan => "plan",
@@ -31,22 +32,23 @@ impl JobKind {
     }
 }
 
-/// A Job that should run.
+/// A Job to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRequest {
     /// `<cr>-<plan|migrate>-<hash of all inputs>`.
     pub name: String,
-    /// What for.
+    /// Purpose of the Job.
     pub kind: JobKind,
-    /// For which revision.
+    /// Revision whose image runs.
     pub revision: Revision,
-    /// What the binary is told.
+    /// Arguments of the binary.
     pub args: Vec<String>,
 }
 
-/// The first and last exit code that no retry can change, see OPERATIONS.md.
+/// Exit codes that no retry can change, see OPERATIONS.md.
 pub(crate) const FINAL_EXIT_CODES: std::ops::RangeInclusive<i32> = 20..=25;
-/// `pulse migrate` ends itself this long before the Job's deadline: afterwards its pod and its last line are gone.
+/// Time between the limit of `pulse migrate` and the deadline of the Job, which deletes the pod and with it the last
+/// line of output.
 const MARGIN_SECONDS: u32 = 30;
 
 pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Job {
@@ -54,9 +56,9 @@ pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Job {
     let deadline = cr.spec.migrations.active_deadline_seconds;
     let placement = cr.spec.scheduler.pod_template.placement();
     let mut pod = Pod::new(cr, names::MIGRATION, &revision.image, args.clone());
-    pod.once = true;
+    pod.is_job = true;
     pod.resources = Some(&cr.spec.scheduler.resources);
-    pod.more = Some(&placement);
+    pod.template = Some(&placement);
     pod.env = vec![
         pod::value("PULSE_INSTANCE", names::instance_id(cr)),
         pod::value("PULSE_LOG_FORMAT", "json"),
@@ -87,7 +89,7 @@ pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Job {
     }
 }
 
-/// Evictions do not count; an exit code that no retry can change ends the Job.
+/// Disruptions do not count as failures, and a final exit code ends the Job.
 fn failure_policy() -> PodFailurePolicy {
     let rule = |action: &str| PodFailurePolicyRule { action: action.into(), ..PodFailurePolicyRule::default() };
     PodFailurePolicy {

@@ -1,5 +1,5 @@
-//! The objects that should be there. Pure: the same inputs give the same bytes, so that an unchanged object is not
-//! written and an upgrade of the operator restarts no pod.
+//! Builds the desired objects. Pure: equal inputs give equal bytes, so an unchanged object is not written and an
+//! upgrade of the operator restarts no pod.
 
 mod deployment;
 mod job;
@@ -26,36 +26,36 @@ pub(crate) use job::FINAL_EXIT_CODES;
 pub use job::{JobKind, JobRequest};
 pub(crate) use pod::{CONTAINER, DEV_RELOAD};
 
-/// What the objects are made from, besides the spec.
+/// Inputs besides the spec.
 #[derive(Debug, Clone)]
 pub struct Inputs<'a> {
-    /// What runs; without it there are no Deployments yet.
+    /// The active revision. Without it there are no Deployments.
     pub revision: Option<&'a Revision>,
     /// Digests of the Secrets that each role uses.
     pub secrets: BTreeMap<Role, String>,
-    /// A migration to run.
+    /// Migration Job to create.
     pub job: Option<&'a JobRequest>,
-    /// For development: where the roles look for newer builds of their program.
+    /// Development only: path at which the roles find newer builds of their binary.
     pub dev_reload: Option<&'a Path>,
 }
 
-/// Every object of an ingest, in the order in which it is applied.
+/// All objects of an instance, in the order in which they are applied.
 #[derive(Debug, Clone, Default)]
 pub struct ChildObjects {
-    /// Pods cannot start without theirs.
+    /// ServiceAccounts, which the pods need to start.
     pub service_accounts: Vec<ServiceAccount>,
-    /// Created, never changed.
+    /// Migration Job. It is created and never changed.
     pub migration: Option<Job>,
-    /// The API's address.
+    /// The Service of the API.
     pub services: Vec<Service>,
-    /// Before the pods that they protect.
+    /// PodDisruptionBudgets, which are applied before the pods that they protect.
     pub disruption_budgets: Vec<PodDisruptionBudget>,
-    /// Without a number of replicas. First what processes, then what accepts: nothing new is accepted that an older
-    /// worker would not know.
+    /// Deployments without `replicas`. The scheduler and the workers come before the API, so the API accepts nothing
+    /// that an older worker does not know.
     pub deployments: Vec<(Role, Deployment)>,
 }
 
-/// The objects that `cr` should have.
+/// Returns the objects that `cr` should have.
 pub fn resources(cr: &PulseIngest, inputs: &Inputs<'_>) -> ChildObjects {
     let Inputs { revision, secrets, job, dev_reload } = inputs;
     let mut components: Vec<&str> = Role::ALL.map(Role::component).to_vec();
@@ -72,7 +72,7 @@ pub fn resources(cr: &PulseIngest, inputs: &Inputs<'_>) -> ChildObjects {
     }
 }
 
-/// No role talks to Kubernetes: no token.
+/// The pods do not call the Kubernetes API, so no token is mounted.
 fn service_account(cr: &PulseIngest, component: &str) -> ServiceAccount {
     ServiceAccount {
         metadata: names::metadata(cr, names::child(cr, component), component),
@@ -100,15 +100,15 @@ fn api_service(cr: &PulseIngest) -> Service {
     }
 }
 
-/// None for a single pod: it would keep nodes from being drained.
+/// A single pod has no budget, because it would block draining its node.
 fn disruption_budgets(cr: &PulseIngest) -> Vec<PodDisruptionBudget> {
     let workers = &cr.spec.workers;
-    let most_workers = workers.autoscaling.as_ref().map_or(workers.replicas, |scaling| scaling.max_replicas);
+    let max_workers = workers.autoscaling.as_ref().map_or(workers.replicas, |scaling| scaling.max_replicas);
     let mut budgets = Vec::new();
     if cr.spec.api.replicas.is_none_or(|replicas| replicas > 1) {
         budgets.push(disruption_budget(cr, Role::Api, IntOrString::Int(1)));
     }
-    if most_workers > 1 {
+    if max_workers > 1 {
         budgets.push(disruption_budget(cr, Role::Worker, IntOrString::String("50%".into())));
     }
     budgets
@@ -121,7 +121,7 @@ fn disruption_budget(cr: &PulseIngest, role: Role, unavailable: IntOrString) -> 
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(unavailable),
             selector: Some(names::label_selector(&cr.name_any(), component)),
-            // A pod that is not ready anyway may go.
+            // Pods that are not ready can be evicted.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
             ..PodDisruptionBudgetSpec::default()
         }),
@@ -129,14 +129,14 @@ fn disruption_budget(cr: &PulseIngest, role: Role, unavailable: IntOrString) -> 
     }
 }
 
-/// How many pods of a role there should be, where that follows from the spec alone: not for workers, and not for an API
-/// that somebody else scales.
+/// Returns the number of pods of a role if the spec alone determines it. It does not for workers, nor for an API with
+/// an external autoscaler.
 pub fn replicas(cr: &PulseIngest, role: Role) -> Option<i32> {
-    let wanted = match role {
+    let desired = match role {
         Role::Worker => return None,
         _ if cr.spec.stopped => 0,
         Role::Api => cr.spec.api.replicas?,
         Role::Scheduler => 1,
     };
-    Some(wanted.cast_signed())
+    Some(desired.cast_signed())
 }

@@ -1,4 +1,4 @@
-//! Every pod that the operator makes, restricted as the Pod Security Standards have it.
+//! Builds the pods of all roles and Jobs, which comply with the restricted Pod Security Standard.
 
 use std::path::Path;
 
@@ -14,18 +14,18 @@ use kube::ResourceExt;
 use crate::crd::{PodTemplate, PulseIngest, Quantities, Resources, SecretKey, Unsatisfiable};
 use crate::names;
 
-/// The container of every pod.
+/// Name of the container of every pod.
 pub(crate) const CONTAINER: &str = "pulse";
-/// For development: the variable that says where newer builds are put.
+/// Development only: variable with the path at which newer builds are placed.
 pub(crate) const DEV_RELOAD: &str = "PULSE_DEV_RELOAD";
-/// The user of the image: nobody in particular.
+/// User and group id of the image's unprivileged user.
 const USER: i64 = 65532;
 
-/// A key of a Secret that pods read as a file, and the variable that names the file.
+/// A Secret key that is mounted as a file, and the variable with its path.
 #[derive(Clone, Copy)]
 pub(super) struct SecretFile<'a> {
     variable: &'static str,
-    /// The volume, and its folder below `/etc/pulse`.
+    /// Name of the volume, and of its directory below `/etc/pulse`.
     volume: &'static str,
     file: &'static str,
     key: &'a SecretKey,
@@ -50,16 +50,16 @@ impl<'a> SecretFile<'a> {
         Some(Self { variable: "PULSE_REDIS_CA_FILE", volume: "redis-ca", file: "ca.crt", key })
     }
 
-    /// The variable.
+    /// Returns the variable with the path of the file.
     pub(super) fn variable(self) -> EnvVar {
-        value(self.variable, format!("{}/{}", self.folder(), self.file))
+        value(self.variable, format!("{}/{}", self.directory(), self.file))
     }
 
-    fn folder(self) -> String {
+    fn directory(self) -> String {
         format!("/etc/pulse/{}", self.volume)
     }
 
-    /// That key alone, whatever else the Secret holds.
+    /// Mounts this key only, not the other keys of the Secret.
     fn volume(self) -> Volume {
         let SecretKey { name, key } = self.key.clone();
         let items = vec![KeyToPath { key, path: self.file.into(), mode: None }];
@@ -69,29 +69,29 @@ impl<'a> SecretFile<'a> {
     }
 
     fn mount(self) -> VolumeMount {
-        let (name, mount_path) = (self.volume.into(), self.folder());
+        let (name, mount_path) = (self.volume.into(), self.directory());
         VolumeMount { name, mount_path, read_only: Some(true), ..VolumeMount::default() }
     }
 }
 
-/// What pods differ in.
+/// Settings in which the pods differ.
 pub(super) struct Pod<'a> {
     cr: &'a PulseIngest,
     component: &'a str,
     image: &'a str,
     args: Vec<String>,
     pub(super) env: Vec<EnvVar>,
-    pub(super) more: Option<&'a PodTemplate>,
+    pub(super) template: Option<&'a PodTemplate>,
     pub(super) resources: Option<&'a Resources>,
     pub(super) ports: Vec<ContainerPort>,
-    /// Liveness and readiness.
+    /// Liveness and readiness probe.
     pub(super) probes: Option<(Probe, Probe)>,
     pub(super) grace_seconds: Option<i64>,
     pub(super) files: Vec<SecretFile<'a>>,
-    /// For development: where newer builds of its program are put.
+    /// Development only: path at which newer builds are placed.
     pub(super) dev_reload: Option<&'a Path>,
-    /// For a Job: it runs once, and its last line is its result.
-    pub(super) once: bool,
+    /// Runs to completion: the pod is not restarted.
+    pub(super) is_job: bool,
 }
 
 impl<'a> Pod<'a> {
@@ -102,14 +102,14 @@ impl<'a> Pod<'a> {
             image,
             args,
             env: Vec::new(),
-            more: None,
+            template: None,
             resources: None,
             ports: Vec::new(),
             probes: None,
             grace_seconds: None,
             files: Vec::new(),
             dev_reload: None,
-            once: false,
+            is_job: false,
         }
     }
 
@@ -120,22 +120,25 @@ impl<'a> Pod<'a> {
             image,
             args,
             mut env,
-            more,
+            template,
             resources,
             ports,
             probes,
             grace_seconds,
             files,
             dev_reload,
-            once,
+            is_job,
         } = self;
         let spec = &cr.spec.image;
         env.extend(dev_reload.map(|file| value(DEV_RELOAD, file.display().to_string())));
-        let ours: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
-        let theirs = more.into_iter().flat_map(|more| &more.env).filter(|variable| !ours.contains(&variable.name));
-        env.extend(theirs.map(|variable| value(&variable.name, &variable.value)));
+        let managed: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
+        let additional = template
+            .into_iter()
+            .flat_map(|template| &template.env)
+            .filter(|variable| !managed.contains(&variable.name));
+        env.extend(additional.map(|variable| value(&variable.name, &variable.value)));
         let (liveness, readiness) = probes.unzip();
-        let builds = dev_reload.and_then(Path::parent).map(builds);
+        let builds = dev_reload.and_then(Path::parent).map(build_volume);
         let volumes = files.iter().map(|file| (file.volume(), file.mount())).chain(builds);
         let (volumes, mounts): (Vec<Volume>, Vec<VolumeMount>) = volumes.unzip();
         let pull_secrets: Vec<LocalObjectReference> =
@@ -160,28 +163,28 @@ impl<'a> Pod<'a> {
             service_account_name: Some(names::child(cr, component)),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
-            restart_policy: Some(if once { "Never" } else { "Always" }.into()),
+            restart_policy: Some(if is_job { "Never" } else { "Always" }.into()),
             security_context: Some(restricted_pod()),
             termination_grace_period_seconds: grace_seconds,
             image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
-            node_selector: more.map(|more| more.node_selector.clone()).filter(|labels| !labels.is_empty()),
-            tolerations: more.map(tolerations).filter(|tolerations| !tolerations.is_empty()),
-            topology_spread_constraints: more
-                .map(|more| spread(cr, component, more))
+            node_selector: template.map(|template| template.node_selector.clone()).filter(|labels| !labels.is_empty()),
+            tolerations: template.map(tolerations).filter(|tolerations| !tolerations.is_empty()),
+            topology_spread_constraints: template
+                .map(|template| spread(cr, component, template))
                 .filter(|constraints| !constraints.is_empty()),
-            priority_class_name: more.and_then(|more| more.priority_class_name.clone()),
+            priority_class_name: template.and_then(|template| template.priority_class_name.clone()),
             volumes: (!volumes.is_empty()).then_some(volumes),
             ..PodSpec::default()
         }
     }
 }
 
-/// A variable.
+/// Returns a variable with a literal value.
 pub(super) fn value(name: &str, value: impl Into<String>) -> EnvVar {
     EnvVar { name: name.into(), value: Some(value.into()), ..EnvVar::default() }
 }
 
-/// A variable from a Secret.
+/// Returns a variable with the value of a Secret key.
 pub(super) fn secret(name: &str, key: &SecretKey) -> EnvVar {
     let SecretKey { name: secret, key } = key.clone();
     let selector = SecretKeySelector { name: secret, key, optional: None };
@@ -225,16 +228,16 @@ fn quantity(amount: &IntOrString) -> Quantity {
     }
 }
 
-fn tolerations(more: &PodTemplate) -> Vec<Toleration> {
-    let tolerations = more.tolerations.iter().map(|toleration| {
+fn tolerations(template: &PodTemplate) -> Vec<Toleration> {
+    let tolerations = template.tolerations.iter().map(|toleration| {
         let crate::crd::Toleration { key, operator, value, effect, toleration_seconds } = toleration.clone();
         Toleration { key, operator, value, effect, toleration_seconds }
     });
     tolerations.collect()
 }
 
-fn spread(cr: &PulseIngest, component: &str, more: &PodTemplate) -> Vec<TopologySpreadConstraint> {
-    let constraints = more.topology_spread.iter().map(|spread| TopologySpreadConstraint {
+fn spread(cr: &PulseIngest, component: &str, template: &PodTemplate) -> Vec<TopologySpreadConstraint> {
+    let constraints = template.topology_spread.iter().map(|spread| TopologySpreadConstraint {
         max_skew: spread.max_skew,
         topology_key: spread.topology_key.clone(),
         when_unsatisfiable: match spread.when_unsatisfiable {
@@ -247,11 +250,12 @@ fn spread(cr: &PulseIngest, component: &str, more: &PodTemplate) -> Vec<Topology
     constraints.collect()
 }
 
-/// An empty folder, which outlives a restart of the container.
-fn builds(folder: &Path) -> (Volume, VolumeMount) {
+/// Returns an empty volume for development builds. It survives a restart of the container.
+fn build_volume(directory: &Path) -> (Volume, VolumeMount) {
     let name = "dev-bin";
     let empty = Some(EmptyDirVolumeSource::default());
     let volume = Volume { name: name.into(), empty_dir: empty, ..Volume::default() };
-    let mount = VolumeMount { name: name.into(), mount_path: folder.display().to_string(), ..VolumeMount::default() };
+    let mount =
+        VolumeMount { name: name.into(), mount_path: directory.display().to_string(), ..VolumeMount::default() };
     (volume, mount)
 }

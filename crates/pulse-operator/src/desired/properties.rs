@@ -1,4 +1,4 @@
-//! What holds for every object that the schema lets through.
+//! Properties of every object that the schema accepts.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::fixture::pulse_ingest;
 use crate::observe::Observed;
 use crate::plan::plan;
 use crate::revision;
-use crate::secrets::{DigestKey, Hidden, SecretRead};
+use crate::secrets::{DigestKey, SecretRead, SecretValue};
 
 const CANARY: &str = "canary-of-a-secret";
 
@@ -20,11 +20,11 @@ fn text() -> impl Strategy<Value = String> {
     "[ -~]{1,60}"
 }
 
-/// Changes to a spec, each within its bounds.
+/// Changes of a spec, within the bounds of the schema.
 fn spec() -> impl Strategy<Value = Value> {
     let image = prop_oneof![
         "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-            .prop_filter("moves", |tag| tag != "latest")
+            .prop_filter("latest moves", |tag| tag != "latest")
             .prop_map(|tag| json!({ "tag": tag })),
         "[0-9a-f]{64}".prop_map(|digest| json!({ "digest": format!("sha256:{digest}") })),
     ];
@@ -82,18 +82,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_valid_object_makes_objects_that_fit_and_show_no_secret(name in name(), changes in spec()) {
-        // As the API server stores it: a null of an optional field is its absence.
+    fn valid_objects_create_valid_names_and_show_no_secret(name in name(), changes in spec()) {
+        // The API server stores no field for a null of an optional field.
         let mut cr = pulse_ingest(changes);
         cr.metadata.name = Some(name);
         let key = DigestKey::new(vec![1; 32]);
-        let secrets = crate::observe::referenced(&cr).into_iter().map(|key| (key, SecretRead::Found(Hidden::new(CANARY.into()))));
+        let value = || SecretRead::Found(SecretValue::new(CANARY.into()));
+        let secrets = crate::observe::referenced(&cr).into_iter().map(|key| (key, value()));
         let observed = Observed { secrets: secrets.collect(), ..Observed::default() };
         let plan = plan(&cr, &observed, &key, jiff::Timestamp::UNIX_EPOCH);
         prop_assert!(plan.migration.create.is_some());
-        let wanted = revision::desired(&cr.spec);
+        let desired = revision::desired(&cr.spec);
         let digests = Role::ALL.map(|role| (role, key.digest(&[CANARY.as_bytes()]))).into();
-        let inputs = Inputs { revision: Some(&wanted), secrets: digests, job: plan.migration.create.as_ref(), dev_reload: None };
+        let inputs = Inputs { revision: Some(&desired), secrets: digests, job: plan.migration.create.as_ref(), dev_reload: None };
         let all = resources(&cr, &inputs);
         let names = all
             .service_accounts.iter().map(ResourceExt::name_any)

@@ -7,7 +7,7 @@ use super::*;
 use crate::fixture::pulse_ingest;
 use crate::revision;
 
-/// Everything that an object makes, by kind and name.
+/// All objects of an instance, by kind and name.
 fn made(changes: Value) -> BTreeMap<String, Value> {
     made_with(changes, None)
 }
@@ -43,7 +43,7 @@ fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Valu
 fn env(container: &Value, name: &str) -> Value {
     let variables = container["env"].as_array().unwrap();
     let found: Vec<&Value> = variables.iter().filter(|variable| variable["name"] == name).collect();
-    assert!(found.len() < 2, "{name} is there twice");
+    assert!(found.len() < 2, "{name} is set twice");
     found.first().map_or(Value::Null, |variable| (*variable).clone())
 }
 
@@ -52,8 +52,8 @@ fn container<'a>(objects: &'a BTreeMap<String, Value>, object: &str) -> &'a Valu
 }
 
 #[test]
-fn every_field_has_an_effect_when_set_and_none_when_unset() {
-    // Field, value, object, where it shows, and as what.
+fn spec_fields_have_an_effect_only_when_set() {
+    // Changes of the spec, object, pointer, and expected value.
     let pod = "/spec/template/spec";
     let table: Vec<(Value, &str, String, Value)> = vec![
         (
@@ -185,7 +185,7 @@ fn every_field_has_an_effect_when_set_and_none_when_unset() {
 }
 
 #[test]
-fn every_setting_becomes_a_variable_of_its_role() {
+fn settings_become_variables_of_their_role() {
     let table = [
         (json!({"workers": {"concurrency": 3}}), "worker", "PULSE_CONCURRENCY", "3"),
         (json!({"workers": {"drainTimeoutSeconds": 7}}), "worker", "PULSE_DRAIN_TIMEOUT", "7s"),
@@ -226,16 +226,16 @@ fn every_setting_becomes_a_variable_of_its_role() {
         assert_eq!(env(container(&made(changes.clone()), &object), name)["value"], expected, "{changes}");
         assert_ne!(env(container(&made(json!({})), &object), name)["value"], expected, "{changes} has an effect");
     }
-    let theirs = json!({"api": {"podTemplate": {"env": [{"name": "PULSE_INSTANCE", "value": "theirs"}]}}});
+    let additional = json!({"api": {"podTemplate": {"env": [{"name": "PULSE_INSTANCE", "value": "additional"}]}}});
     assert_eq!(
-        env(container(&made(theirs), "Deployment/main-api"), "PULSE_INSTANCE")["value"],
+        env(container(&made(additional), "Deployment/main-api"), "PULSE_INSTANCE")["value"],
         "shop/main",
-        "ours win"
+        "managed variables take precedence"
     );
 }
 
 #[test]
-fn a_ca_is_a_file_of_every_pod_that_connects_and_of_no_other() {
+fn ca_is_mounted_in_every_pod_that_connects_and_in_no_other() {
     let both = json!({"database": {"caSecretRef": {"name": "a"}}, "redis": {"caSecretRef": {"name": "b"}},
                       "auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "k", "key": "p"}}});
     let volumes = |objects: &BTreeMap<String, Value>, object: &str| -> Vec<String> {
@@ -248,20 +248,24 @@ fn a_ca_is_a_file_of_every_pod_that_connects_and_of_no_other() {
     assert_eq!(volumes(&objects, "Deployment/main-api"), ["auth", "database-ca", "redis-ca"]);
     assert_eq!(volumes(&objects, "Deployment/main-worker"), ["database-ca", "redis-ca"]);
     assert_eq!(volumes(&objects, "Deployment/main-scheduler"), ["database-ca", "redis-ca"]);
-    assert_eq!(volumes(&objects, "Job/main-migrate-0123456789"), ["database-ca"], "it never meets Redis");
+    assert_eq!(
+        volumes(&objects, "Job/main-migrate-0123456789"),
+        ["database-ca"],
+        "a migration does not connect to Redis"
+    );
     assert!(env(container(&objects, "Job/main-migrate-0123456789"), "PULSE_REDIS_CA_FILE").is_null());
     let dropped = json!({"database": {"caSecretRef": null}, "redis": {"caSecretRef": null}});
-    assert_eq!(made(dropped), made(json!({})), "dropping it leaves nothing");
+    assert_eq!(made(dropped), made(json!({})), "removing a CA leaves nothing behind");
     let (with, without) = (pulse_ingest(both), pulse_ingest(json!({})));
-    assert_eq!(revision::desired(&with.spec), revision::desired(&without.spec), "no migration because of a CA");
+    assert_eq!(revision::desired(&with.spec), revision::desired(&without.spec), "a CA triggers no migration");
 }
 
 #[test]
-fn a_selector_is_exactly_three_labels_and_every_object_has_its_owner() {
+fn selectors_have_three_labels_and_objects_have_an_owner() {
     for (name, object) in made(json!({"workers": {"replicas": 3}})) {
         let owner = &object["metadata"]["ownerReferences"][0];
         assert_eq!((&owner["name"], &owner["controller"]), (&json!("main"), &json!(true)), "{name}");
-        assert_eq!(owner["blockOwnerDeletion"], Value::Null, "nothing waits for {name}");
+        assert_eq!(owner["blockOwnerDeletion"], Value::Null, "{name} blocks no deletion");
         assert!(object["metadata"]["finalizers"].is_null(), "{name}");
         assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/managed-by"], "pulse-operator", "{name}");
         if let Some(selector) = object["spec"]["selector"]["matchLabels"].as_object() {
@@ -271,7 +275,7 @@ fn a_selector_is_exactly_three_labels_and_every_object_has_its_owner() {
 }
 
 #[test]
-fn every_pod_is_restricted_and_has_no_token() {
+fn pods_are_restricted_and_have_no_token() {
     let objects = made(json!({}));
     let mut pods = 0;
     for (name, object) in &objects {
@@ -293,20 +297,20 @@ fn every_pod_is_restricted_and_has_no_token() {
 }
 
 #[test]
-fn the_apply_never_names_replicas() {
+fn deployments_contain_no_replicas() {
     for (name, object) in made(json!({"workers": {"replicas": 3}, "api": {"replicas": 5}})) {
         assert!(object["spec"]["replicas"].is_null(), "{name}");
     }
 }
 
 #[test]
-fn api_pods_have_the_time_to_drain() {
+fn api_pods_have_a_grace_period_for_their_drain() {
     let objects = made(json!({}));
     assert_eq!(objects["Deployment/main-api"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"], 35);
 }
 
 #[test]
-fn one_pod_has_no_disruption_budget() {
+fn single_pod_has_no_disruption_budget() {
     let budgets = |changes| -> Vec<String> {
         made(changes).into_keys().filter(|name| name.starts_with("PodDisruptionBudget")).collect()
     };
@@ -318,7 +322,7 @@ fn one_pod_has_no_disruption_budget() {
 }
 
 #[test]
-fn the_longest_name_fits_everywhere() {
+fn child_names_of_the_longest_name_are_valid() {
     let mut cr = pulse_ingest(json!({}));
     cr.metadata.name = Some("n".repeat(40));
     for component in ["api", "worker", "scheduler", names::MIGRATION, "migrate-0123456789"] {
@@ -327,7 +331,7 @@ fn the_longest_name_fits_everywhere() {
 }
 
 #[test]
-fn only_where_builds_are_reloaded_every_role_has_a_folder_for_them() {
+fn dev_reload_mounts_a_build_directory_in_every_role() {
     let reloading = made_with(json!({}), Some(Path::new("/dev-bin/pulse")));
     for role in Role::ALL {
         let name = format!("Deployment/main-{}", role.component());
@@ -337,30 +341,30 @@ fn only_where_builds_are_reloaded_every_role_has_a_folder_for_them() {
         assert_eq!(pod["volumes"], json!([{ "name": "dev-bin", "emptyDir": {} }]));
     }
     let job = &reloading["Job/main-migrate-0123456789"];
-    assert_eq!(job, &made(json!({}))["Job/main-migrate-0123456789"], "a Job runs what its image holds");
+    assert_eq!(job, &made(json!({}))["Job/main-migrate-0123456789"], "a Job runs the binary of its image");
     let with_key = json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "k", "key": "p"}}});
     let api = &made_with(with_key, Some(Path::new("/dev-bin/pulse")))["Deployment/main-api"];
     assert_eq!(api.pointer("/spec/template/spec/volumes").unwrap().as_array().unwrap().len(), 2);
 }
 
-/// What pods are made of may not change with the operator: every change here restarts the pods of every user.
 #[test]
-fn a_migration_runs_on_the_nodes_of_the_scheduler_and_has_nothing_else_of_it() {
+fn migration_uses_the_placement_of_the_scheduler_and_nothing_else() {
     let template = json!({
         "nodeSelector": { "pool": "data" }, "tolerations": [{ "key": "data", "operator": "Exists" }],
         "priorityClassName": "high", "labels": { "team": "a" }, "env": [{ "name": "A", "value": "b" }],
     });
     let job = |changes| made(changes)["Job/main-migrate-0123456789"].clone();
-    let mut wanted = job(json!({}));
-    let pod = &mut wanted["spec"]["template"]["spec"];
+    let mut desired = job(json!({}));
+    let pod = &mut desired["spec"]["template"]["spec"];
     pod["nodeSelector"] = json!({ "pool": "data" });
     pod["tolerations"] = json!([{ "key": "data", "operator": "Exists" }]);
     pod["priorityClassName"] = json!("high");
-    assert_eq!(job(json!({ "scheduler": { "podTemplate": template } })), wanted);
+    assert_eq!(job(json!({ "scheduler": { "podTemplate": template } })), desired);
 }
 
+/// Pod templates must not change with the operator: every change here restarts the pods of every user.
 #[test]
-fn an_upgrade_of_the_operator_restarts_no_pod() {
+fn operator_upgrade_restarts_no_pod() {
     let templates = |changes: Value| -> Vec<String> {
         let objects = made(changes).into_iter().filter(|(name, _)| name.starts_with("Deployment"));
         objects.map(|(_, object)| names::short_hash([object["spec"]["template"].to_string().as_str()])).collect()
@@ -372,11 +376,11 @@ fn an_upgrade_of_the_operator_restarts_no_pod() {
     );
 }
 
-const GOLDEN_MINIMAL: [&str; 3] = ["177301c79f", "db5aabd643", "6b0d695833"];
-const GOLDEN_KEY: [&str; 3] = ["7f3a05ce98", "db5aabd643", "6b0d695833"];
+const GOLDEN_MINIMAL: [&str; 3] = ["b0193c990b", "6069dab995", "156812a7b4"];
+const GOLDEN_KEY: [&str; 3] = ["955ac5f9c3", "6069dab995", "156812a7b4"];
 
 #[test]
-fn every_pod_has_the_pull_secrets_of_its_object_and_then_the_operators() {
+fn pods_have_the_pull_secrets_of_the_object_and_then_of_the_operator() {
     let mut cr = pulse_ingest(json!({"image": {"pullSecrets": [{"name": "own"}, {"name": "both"}]}}));
     cr.spec.image.add_pull_secrets(&["both".into(), "everywhere".into(), "everywhere".into()]);
     let objects = made_of(&cr, None);
@@ -388,5 +392,5 @@ fn every_pod_has_the_pull_secrets_of_its_object_and_then_the_operators() {
     }
     cr.spec.image.pull_secrets.clear();
     cr.spec.image.add_pull_secrets(&[]);
-    assert_eq!(made_of(&cr, None), made(json!({})), "without any, nothing changes");
+    assert_eq!(made_of(&cr, None), made(json!({})), "nothing changes without pull Secrets");
 }

@@ -1,10 +1,10 @@
-//! What to do next, by condition and reason: the rows of OPERATIONS' table. Pure.
+//! The next step for each condition and reason, as in the table of OPERATIONS.md. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::crd::{PulseIngest, PulseIngestStatus};
 
-/// What is a problem, the most important first.
+/// Conditions that are a problem, the most important first.
 const PROBLEMS: [&str; 9] = [
     "Stalled=True",
     "Migrated=False",
@@ -17,51 +17,52 @@ const PROBLEMS: [&str; 9] = [
     "BacklogWithinTarget=False",
 ];
 
-/// What to do for a reason of a condition; `NAME` stands for the object. None if there is nothing to do.
+/// What to do about a reason of a condition. `NAME` stands for the object. `None` if nothing has to be done.
 pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
     Some(match (condition, reason) {
         ("Ready=False", "RolloutInProgress") => "wait",
         ("Ready=False", "Paused") => "`kubectl pulse plan NAME`, then `kubectl pulse resume NAME`",
         ("Ready=False", "ReconcileFailed") => "read the message",
-        ("Available=False", "NoApiPods") => "look at the API's pods",
+        ("Available=False", "NoApiPods") => "check the API pods",
         ("Migrated=False", "MigrationPlanning" | "MigrationRunning") => "wait",
         ("Migrated=False", "PlanNeedsApproval") => "read the plan, then `kubectl pulse approve NAME`",
         ("Migrated=False", "ManualMigrationNeeded") => "run `pulse migrate` with the new image",
         ("Migrated=False", "MigrationPodNotStarting") => "fix the image, its pull secret, or the quota",
-        ("Migrated=False", "MigrationFailed") => "see the exit codes; the old version goes on",
+        ("Migrated=False", "MigrationFailed") => "see the exit codes; the old version keeps running",
         ("Migrated=False" | "Reconciling=True", "WaitingForReference") | ("Stalled=True", "ReferenceMissing") => {
             "create the Secret"
         }
         ("Stalled=True", "NameConflict") => "rename or delete that object",
-        ("Stalled=True", "RolloutStuck") => "look at the new pods",
+        ("Stalled=True", "RolloutStuck") => "check the new pods",
         ("QueueReachable=False", "ConnectionFailed" | "TimedOut" | "AuthFailed" | "TlsFailed" | "WrongType") => {
             "start Redis, or correct its Secret or its CA"
         }
-        ("ScalingActive=False", "MetricsUnavailable") => "see QueueReachable; a scheduler has to run",
-        ("ScalingLimited=True", "TooManyReplicas" | "TooFewReplicas") => "change the bound, if it should not hold",
+        ("ScalingActive=False", "MetricsUnavailable") => "see QueueReachable, and check that a scheduler runs",
+        ("ScalingLimited=True", "TooManyReplicas" | "TooFewReplicas") => "change the bound if it is not intended",
         ("ScalingLimited=True", "ScaleUpLimit") => "wait",
         ("ScalingLimited=True", "DatabaseConnectionBudget") => {
-            "raise `database.maxConnectionsTotal` with PostgreSQL's own limit"
+            "raise `database.maxConnectionsTotal`, and `max_connections` of PostgreSQL if needed"
         }
-        ("ScalingLimited=True", "WorkersNotReady") => "look at their pods",
-        ("BacklogWithinTarget=False", "TooOld") => "more workers, or a faster step",
+        ("ScalingLimited=True", "WorkersNotReady") => "check the worker pods",
+        ("BacklogWithinTarget=False", "TooOld") => "allow more workers, or make the processor faster",
         _ => return None,
     })
 }
 
-/// The one thing to do next.
+/// The next step for the most important problem.
 pub(super) fn next_step(cr: &PulseIngest, status: &PulseIngestStatus) -> String {
     let name = cr.metadata.name.as_deref().unwrap_or_default();
     if status.conditions.is_empty() {
-        return "no operator has looked at it yet: start one for this namespace; `pulse check --pre` says what is missing"
+        return "no operator has reconciled it yet: start one for this namespace; \
+                `pulse check --pre` shows what is missing"
             .into();
     }
     if cr.metadata.generation.is_some_and(|generation| generation > status.observed_generation) {
-        return "the operator has not seen the newest spec yet: wait, and see that it runs".into();
+        return "the operator has not observed the newest spec yet: wait, and check that the operator runs".into();
     }
     for problem in PROBLEMS {
-        let is_it = |found: &&Condition| format!("{}={}", found.type_, found.status) == problem;
-        let Some(found) = status.conditions.iter().find(is_it) else { continue };
+        let is_problem = |found: &&Condition| format!("{}={}", found.type_, found.status) == problem;
+        let Some(found) = status.conditions.iter().find(is_problem) else { continue };
         if let Some(advice) = advice(problem, &found.reason) {
             return format!("{} ({}: {})", advice.replace("NAME", name), found.reason, found.message);
         }
@@ -73,7 +74,7 @@ pub(super) fn next_step(cr: &PulseIngest, status: &PulseIngestStatus) -> String 
 mod tests {
     use super::*;
 
-    /// The rows of the table: condition with its status, reasons, what to do.
+    /// The rows of the table: condition with its status, reasons, next step.
     fn rows() -> Vec<(String, Vec<String>, String)> {
         let text = include_str!("../../../../OPERATIONS.md");
         let table = text.split("| condition | reason |").nth(1).and_then(|rest| rest.split("\n\n").next());
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_step_is_what_operations_says() {
+    fn next_steps_match_the_table_in_operations() {
         let rows = rows();
         assert!(rows.len() > 20, "{rows:?}");
         for (condition, reasons, to_do) in &rows {

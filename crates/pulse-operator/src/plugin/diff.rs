@@ -1,4 +1,4 @@
-//! What applying an object would change in what is there, field by field. Pure.
+//! The fields that applying an object would change in the live one. Pure.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,62 +6,62 @@ use serde_json::Value;
 /// A field that would change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Field {
-    /// Where: names and, in brackets, what names an item of a list.
+    /// Path of the field, with the name or index of a list item in brackets.
     pub path: String,
-    /// What is there.
+    /// Live value; `None` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Value>,
-    /// What should be there.
+    /// Desired value; `None` if the field is removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Value>,
 }
 
-/// The fields of `wanted` that `live` does not have so. What the API server adds, and how it writes a quantity, is no
-/// difference.
-pub(super) fn changed(live: &Value, wanted: &Value) -> Vec<Field> {
+/// The fields of `desired` that differ in `live`. Fields that the API server adds, and another notation of a quantity,
+/// are not a difference.
+pub(super) fn changed(live: &Value, desired: &Value) -> Vec<Field> {
     let mut fields = Vec::new();
-    compare(Some(live), wanted, "", &mut fields);
+    compare(Some(live), desired, "", &mut fields);
     fields
 }
 
-fn compare(live: Option<&Value>, wanted: &Value, path: &str, fields: &mut Vec<Field>) {
-    match (live, wanted) {
-        (Some(Value::Object(live)), Value::Object(wanted)) => {
-            for (name, value) in wanted {
+fn compare(live: Option<&Value>, desired: &Value, path: &str, fields: &mut Vec<Field>) {
+    match (live, desired) {
+        (Some(Value::Object(live)), Value::Object(desired)) => {
+            for (name, value) in desired {
                 compare(live.get(name), value, &join(path, name), fields);
             }
         }
-        (Some(Value::Array(live)), Value::Array(wanted)) if wanted.iter().all(|item| item["name"].is_string()) => {
-            for item in wanted {
+        (Some(Value::Array(live)), Value::Array(desired)) if desired.iter().all(|item| item["name"].is_string()) => {
+            for item in desired {
                 let found = live.iter().find(|found| found["name"] == item["name"]);
                 compare(found, item, &format!("{path}[{}]", item["name"].as_str().unwrap_or_default()), fields);
             }
         }
-        (Some(Value::Array(live)), Value::Array(wanted)) if live.len() == wanted.len() => {
-            for (index, (live, wanted)) in live.iter().zip(wanted).enumerate() {
-                compare(Some(live), wanted, &format!("{path}[{index}]"), fields);
+        (Some(Value::Array(live)), Value::Array(desired)) if live.len() == desired.len() => {
+            for (index, (live, desired)) in live.iter().zip(desired).enumerate() {
+                compare(Some(live), desired, &format!("{path}[{index}]"), fields);
             }
         }
-        (Some(Value::String(live)), Value::String(wanted)) if is_same_quantity(path, live, wanted) => {}
-        (live, wanted) if live == Some(wanted) || (live.is_none() && is_empty(wanted)) => {}
-        (live, wanted) => {
-            fields.push(Field { path: path.to_owned(), from: live.cloned(), to: Some(wanted.clone()) });
+        (Some(Value::String(live)), Value::String(desired)) if is_same_quantity(path, live, desired) => {}
+        (live, desired) if live == Some(desired) || (live.is_none() && is_empty(desired)) => {}
+        (live, desired) => {
+            fields.push(Field { path: path.to_owned(), from: live.cloned(), to: Some(desired.clone()) });
         }
     }
 }
 
-/// The fields that `manager` applied and `wanted` has no more: applying removes them.
-pub(super) fn dropped(live: &Value, wanted: &Value, manager: &str) -> Vec<Field> {
+/// The fields that `manager` applied and that are not in `desired` any more: applying removes them.
+pub(super) fn dropped(live: &Value, desired: &Value, manager: &str) -> Vec<Field> {
     let entries = live["metadata"]["managedFields"].as_array().into_iter().flatten();
     let mut fields = Vec::new();
     for entry in entries.filter(|entry| entry["manager"] == manager && entry["operation"] == "Apply") {
-        walk(&entry["fieldsV1"], Some(live), wanted, "", &mut fields);
+        walk(&entry["fieldsV1"], Some(live), desired, "", &mut fields);
     }
     fields
 }
 
 /// `owned` names fields as managedFields does: `f:name`, `k:{keys of an item}`, `v:value of an item`.
-fn walk(owned: &Value, live: Option<&Value>, wanted: &Value, path: &str, fields: &mut Vec<Field>) {
+fn walk(owned: &Value, live: Option<&Value>, desired: &Value, path: &str, fields: &mut Vec<Field>) {
     for (key, below) in owned.as_object().into_iter().flatten().filter(|(key, _)| *key != ".") {
         let Some((kind, text)) = key.split_once(':') else { continue };
         let keys: Value = serde_json::from_str(text).unwrap_or_default();
@@ -84,9 +84,9 @@ fn walk(owned: &Value, live: Option<&Value>, wanted: &Value, path: &str, fields:
             _ => format!("{path}[{}]", plain(&keys)),
         };
         let there = live.and_then(child);
-        match child(wanted) {
-            Some(wanted) => walk(below, there.as_ref(), &wanted, &path, fields),
-            // Gone already, or never more than empty.
+        match child(desired) {
+            Some(desired) => walk(below, there.as_ref(), &desired, &path, fields),
+            // Absent, or empty.
             None if there.as_ref().is_none_or(is_empty) => {}
             None => fields.push(Field { path, from: there, to: None }),
         }
@@ -101,7 +101,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What the API server may leave out.
+/// Whether a value is one that the API server may omit.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -113,13 +113,13 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Only below `resources`, `limits` and the like: elsewhere, `1` and `1000m` are two texts.
+/// Compares quantities. Only for paths that hold quantities: elsewhere, `1` and `1000m` are different strings.
 fn is_same_quantity(path: &str, one: &str, other: &str) -> bool {
     let takes_quantities = [".resources.", ".sizeLimit"].iter().any(|part| path.contains(part));
     takes_quantities && quantity(one).is_some_and(|one| quantity(other) == Some(one))
 }
 
-/// In thousandths, so that halves and millis are exact.
+/// The quantity in thousandths, so that `0.5` and `500m` are exact. `None` if the text is not a quantity.
 fn quantity(text: &str) -> Option<f64> {
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -150,19 +150,19 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_field_is_named_by_its_path() {
+    fn changed_fields_are_named_by_their_paths() {
         let live = json!({ "spec": { "a": 1, "b": "theirs", "containers": [{ "name": "pulse", "image": "x:1", "args": ["api"] }] } });
-        let wanted = json!({ "spec": { "a": 1, "flag": false, "text": "", "containers": [
+        let desired = json!({ "spec": { "a": 1, "flag": false, "text": "", "containers": [
             { "name": "pulse", "image": "x:2", "args": ["api", "--more"] }, { "name": "more" },
         ] } });
-        let fields = changed(&live, &wanted);
+        let fields = changed(&live, &desired);
         let expected = ["spec.containers[pulse].args", "spec.containers[pulse].image", "spec.containers[more]"];
         assert_eq!(paths(&fields), expected);
         assert_eq!((&fields[1].from, &fields[1].to), (&Some(json!("x:1")), &Some(json!("x:2"))));
     }
 
     #[test]
-    fn a_quantity_in_another_spelling_is_no_change() {
+    fn equal_quantities_are_not_a_change() {
         let of = |cpu: &str, memory: &str| json!({ "spec": { "resources": { "limits": { "cpu": cpu, "memory": memory } }, "x": cpu } });
         assert_eq!(paths(&changed(&of("1", "1Gi"), &of("1000m", "1024Mi"))), ["spec.x"]);
         let fields = changed(&of("1", "1Gi"), &of("1", "1G"));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_wanted_is_dropped_and_what_is_of_others_stays() {
+    fn fields_that_are_not_applied_any_more_are_dropped_unless_another_manager_owns_them() {
         let live = json!({
             "metadata": { "managedFields": [
                 { "manager": "us", "operation": "Apply", "fieldsV1": { "f:spec": {
@@ -185,7 +185,7 @@ mod tests {
                 "env": [{ "name": "A", "value": "1" }, { "name": "B", "value": "2" }],
             },
         });
-        let wanted = json!({ "spec": { "kept": 1, "env": [{ "name": "A", "value": "1" }] } });
-        assert_eq!(paths(&dropped(&live, &wanted, "us")), ["spec.env[B]", "spec.selector"]);
+        let desired = json!({ "spec": { "kept": 1, "env": [{ "name": "A", "value": "1" }] } });
+        assert_eq!(paths(&dropped(&live, &desired, "us")), ["spec.env[B]", "spec.selector"]);
     }
 }

@@ -1,7 +1,7 @@
-//! What `kubectl pulse` asks and does for a person: with that person's rights, and past the operator.
+//! The kubectl plugin `kubectl pulse`. It talks to the API server directly, with the user's permissions.
 //!
-//! SecretRead (`read.rs`) is apart from what it says (`report.rs`, `preview.rs`) and from its text (`text.rs`), which are
-//! pure. Only the object itself has to be readable: every other part says which right it lacks.
+//! Reading (`read.rs`) is separate from the reports (`report.rs`, `preview.rs`) and their text (`text.rs`), which are
+//! pure. Only the object itself must be readable: every other part names the permission that is missing.
 
 mod advice;
 mod diff;
@@ -25,79 +25,79 @@ pub use report::{ConditionLine, EventLine, PodLine, StatusReport, Summary};
 
 use crate::operator::OperatorError;
 
-/// How long a person waits for one answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time-out of connecting, and of reading a response.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which cluster and namespace, as `kubectl` has them.
+/// Cluster and namespace, with the same defaults as `kubectl`.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
-    /// The kubeconfig; that of `KUBECONFIG` or of the home, if none.
+    /// Path of the kubeconfig; `None` for `KUBECONFIG` or `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
-    /// Its context; the current one, if none.
+    /// Context of the kubeconfig; `None` for the current one.
     pub context: Option<String>,
-    /// The namespace; that of the context, if none.
+    /// Namespace; `None` for that of the context.
     pub namespace: Option<String>,
 }
 
-/// A person at an API server.
+/// The plugin, connected with a user's credentials.
 pub struct Plugin {
     client: Client,
     namespace: String,
 }
 
-/// Why a command did nothing.
+/// Errors of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    /// Nothing says where the API server is.
+    /// There is neither a usable kubeconfig nor a service account.
     #[error(transparent)]
     NoCluster(#[from] OperatorError),
     /// The kubeconfig cannot be used.
     #[error("the kubeconfig cannot be used: {0}: check --kubeconfig and --context (`kubectl config get-contexts`)")]
     Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
-    /// It names keys that cannot be used.
-    #[error("no client for Kubernetes")]
+    /// The client cannot be created, for example because of an unusable certificate.
+    #[error("cannot create a Kubernetes client")]
     Client(#[source] kube::Error),
-    /// Nobody answers.
+    /// The API server cannot be reached.
     #[error(
-        "the API server cannot be reached: {0}: check the context (`kubectl config current-context`) and the way there"
+        "the API server cannot be reached: {0}: check the context (`kubectl config current-context`) and the network"
     )]
     Unreachable(String),
-    /// The API server does not know the person.
-    #[error("the API server does not know you: {0}: log in again, or take another context")]
+    /// The API server rejects the credentials.
+    #[error("the API server rejects your credentials: {0}: log in again, or use another context")]
     Unauthorized(String),
-    /// The definition is not there.
-    #[error("PulseIngest is not installed in this cluster: `pulse crd | kubectl apply --server-side -f -` installs it")]
+    /// The CustomResourceDefinition is not installed.
+    #[error("PulseIngest is not installed in this cluster: run `pulse crd | kubectl apply --server-side -f -`")]
     NotInstalled,
-    /// No such object.
-    #[error("no PulseIngest {name} in namespace {namespace}{}", hint(.near))]
+    /// The object does not exist.
+    #[error("no PulseIngest {name} in namespace {namespace}{}", hint(.similar))]
     NoSuchObject {
-        /// Which.
+        /// Name that was asked for.
         name: String,
-        /// Where.
+        /// Namespace that was searched.
         namespace: String,
-        /// Names that are there, the nearest first.
-        near: Vec<String>,
+        /// Similar names that exist, the most similar first.
+        similar: Vec<String>,
     },
-    /// A right is missing.
+    /// A permission is missing.
     #[error("forbidden: needs {0}")]
     Forbidden(String),
-    /// The command does not fit the object: a sentence that says what would.
+    /// The command does not apply to the object; the text says what to do.
     #[error("{0}")]
     Refused(String),
-    /// Anything else that the API server says.
-    #[error("the API server says: {0}")]
+    /// Any other error of the API server.
+    #[error("the API server returned an error: {0}")]
     Api(String),
 }
 
-fn hint(near: &[String]) -> String {
-    if near.is_empty() { String::new() } else { format!(": did you mean {}?", near.join(", ")) }
+fn hint(similar: &[String]) -> String {
+    if similar.is_empty() { String::new() } else { format!(": did you mean {}?", similar.join(", ")) }
 }
 
 impl Plugin {
-    /// Finds the API server; asks it nothing yet.
+    /// Reads the kubeconfig and creates a client. Sends no request yet.
     ///
     /// # Errors
-    /// [`PluginError`] for a kubeconfig that is missing or makes no sense.
+    /// [`PluginError`] if the kubeconfig is missing or cannot be used.
     pub async fn connect(target: Target) -> Result<Self, PluginError> {
         let Target { kubeconfig, context, namespace } = target;
         let failed = |error| PluginError::Kubeconfig(Box::new(error));
@@ -108,12 +108,12 @@ impl Plugin {
                 Config::from_custom_kubeconfig(read, &options).await.map_err(failed)?
             }
             None if options.context.is_some() => Config::from_kubeconfig(&options).await.map_err(failed)?,
-            // Without any, a pod's own service account is tried, as kubectl does.
+            // Without a kubeconfig, the pod's service account is used, as by kubectl.
             None => Config::infer().await.map_err(|error| OperatorError::NoCluster(Box::new(error)))?,
         };
         config.default_retry = false;
-        config.connect_timeout = Some(PATIENCE);
-        config.read_timeout = Some(PATIENCE);
+        config.connect_timeout = Some(TIMEOUT);
+        config.read_timeout = Some(TIMEOUT);
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         Ok(Self { client: Client::try_from(config).map_err(PluginError::Client)?, namespace })
     }

@@ -1,4 +1,4 @@
-//! What the operator would do if it looked now: its own plan over what the person may read. Nothing is written.
+//! Previews a reconcile: the operator's own plan, computed from what the user may read. Writes nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::diff::{self, Field};
-use super::read::{Section, owned};
+use super::read::{Section, created_for};
 use super::{Plugin, PluginError};
 use crate::compare::hash;
 use crate::controller::replica_mismatch;
@@ -29,77 +29,78 @@ use crate::secrets::{DigestKey, SecretRead};
 use crate::status::find;
 use crate::workers;
 
-/// What would be done.
+/// The changes that a reconcile would make now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Preview {
-    /// The object.
+    /// Name of the object.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: String,
-    /// Nothing is done before it is resumed.
+    /// Whether the object is paused, so that no change is made until it is resumed.
     pub paused: bool,
-    /// The image that runs.
-    pub running: Option<String>,
-    /// The image that should run.
-    pub wanted: String,
-    /// The schema, in a sentence.
+    /// Image of the active revision.
+    pub active: Option<String>,
+    /// Image of the desired revision.
+    pub desired: String,
+    /// State of the schema, or the next step of its migration, in a sentence.
     pub migration: String,
-    /// Objects, in the order in which they would change.
+    /// Changed objects, in the order of the changes.
     pub changes: Vec<Change>,
-    /// How the number of workers would change; none if their Deployment is not known.
+    /// Change of the number of workers; `None` if their Deployment does not exist or cannot be read.
     pub workers: Option<Scale>,
-    /// What waits for somebody, a sentence each.
+    /// What the reconcile waits for, a sentence each.
     pub waiting: Vec<String>,
-    /// What could not be looked at, so that it may change too.
-    pub unread: Vec<String>,
+    /// What could not be read, and therefore may change as well.
+    pub unavailable: Vec<String>,
 }
 
-/// What would happen to an object.
+/// The change of one object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Change {
     /// `create`, `update`, `scale` or `delete`.
     pub action: &'static str,
-    /// Its kind and name.
+    /// Kind and name of the object.
     pub object: String,
-    /// What of it changes; for `update` and `scale`.
+    /// Changed fields, for `update` and `scale`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
-    /// Whether its pods restart.
+    /// Whether the pods of the object restart.
     pub restarts: bool,
 }
 
-/// A number of workers.
+/// A change of the number of workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Scale {
-    /// Now.
+    /// Current number.
     pub from: u32,
-    /// Then.
+    /// Number after the reconcile.
     pub to: u32,
-    /// Why.
-    pub why: String,
+    /// Reason of the decision.
+    pub message: String,
 }
 
-/// What was read, and what was not.
+/// What was read of the cluster.
 #[derive(Default)]
-pub(super) struct World {
+pub(super) struct ClusterRead {
     labelled: Labelled,
     secrets: std::collections::BTreeMap<crate::crd::SecretKey, SecretRead>,
     key: Option<DigestKey>,
-    unread: Vec<String>,
-    /// Kinds that were not read.
+    /// What could not be read, a sentence each.
+    unavailable: Vec<String>,
+    /// Kinds that could not be read.
     unknown: Vec<String>,
 }
 
 impl Plugin {
-    /// What the operator would do now. `operator_namespace` is where the operator runs, if not in the same namespace.
+    /// Previews a reconcile. `operator_namespace` is the operator's namespace; `None` for that of the object.
     ///
     /// # Errors
-    /// [`PluginError`] if the object cannot be read; what else cannot be read is told in `unread`.
+    /// [`PluginError`] if the object cannot be read. Everything else that cannot be read is listed in `unavailable`.
     pub async fn preview(&self, name: &str, operator_namespace: Option<&str>) -> Result<Preview, PluginError> {
         let cr = self.object(name).await?;
-        let mut world = World::default();
-        let which = owned(name);
+        let mut cluster = ClusterRead::default();
+        let which = created_for(name);
         let (deployments, jobs, pods, services, service_accounts, disruption_budgets) = tokio::join!(
             self.list(&which),
             self.list(&which),
@@ -108,51 +109,51 @@ impl Plugin {
             self.list(&which),
             self.list(&which),
         );
-        world.labelled = Labelled {
-            deployments: world.take(deployments),
-            jobs: world.take(jobs),
-            pods: world.take(pods),
-            services: world.take(services),
-            service_accounts: world.take(service_accounts),
-            disruption_budgets: world.take(disruption_budgets),
+        cluster.labelled = Labelled {
+            deployments: cluster.take(deployments),
+            jobs: cluster.take(jobs),
+            pods: cluster.take(pods),
+            services: cluster.take(services),
+            service_accounts: cluster.take(service_accounts),
+            disruption_budgets: cluster.take(disruption_budgets),
         };
-        self.secrets(&cr, operator_namespace, &mut world).await;
-        Ok(preview(&cr, world, Timestamp::now()))
+        self.secrets(&cr, operator_namespace, &mut cluster).await;
+        Ok(preview(&cr, cluster, Timestamp::now()))
     }
 
-    async fn secrets(&self, cr: &PulseIngest, operator_namespace: Option<&str>, world: &mut World) {
+    async fn secrets(&self, cr: &PulseIngest, operator_namespace: Option<&str>, cluster: &mut ClusterRead) {
         let secrets = self.all::<Secret>();
         let referenced = observe::referenced(cr);
         let first = referenced.first().map(|key| key.name.clone()).unwrap_or_default();
         if let Err(error) = secrets.get_opt(&first).await {
-            let unread = self.told::<Secret>("get", &error).to_string();
-            let unreadable = referenced.into_iter().map(|key| (key, SecretRead::Unreadable(unread.clone())));
-            world.secrets = unreadable.collect();
-            world.unread.push(format!("{unread}: a changed Secret may restart pods"));
+            let error = self.api_error::<Secret>("get", &error).to_string();
+            let unreadable = referenced.into_iter().map(|key| (key, SecretRead::Unreadable(error.clone())));
+            cluster.secrets = unreadable.collect();
+            cluster.unavailable.push(format!("{error}: pods restart if a Secret has changed"));
             return;
         }
-        world.secrets = observe::secrets(&self.client, cr).await;
+        cluster.secrets = observe::secrets(&self.client, cr).await;
         let namespace = operator_namespace.unwrap_or(&self.namespace);
         let keys: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        world.key = keys.get_opt(DIGEST_SECRET).await.ok().flatten().and_then(key_of);
-        if world.key.is_none() {
-            world.unread.push(format!(
-                "Secret {DIGEST_SECRET} is not readable in namespace {namespace}: a changed Secret may restart pods; \
-                 name the operator's namespace with --operator-namespace"
+        cluster.key = keys.get_opt(DIGEST_SECRET).await.ok().flatten().and_then(key_of);
+        if cluster.key.is_none() {
+            cluster.unavailable.push(format!(
+                "Secret {DIGEST_SECRET} is not readable in namespace {namespace}: pods restart if a Secret has \
+                 changed; set --operator-namespace to the operator's namespace"
             ));
         }
     }
 }
 
-impl World {
+impl ClusterRead {
     fn take<K>(&mut self, section: Section<Vec<K>>) -> ByName<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned,
     {
         match section {
             Section::Read(found) => found.into_iter().map(|one| (one.name_any(), Arc::new(one))).collect(),
-            Section::Unread { unread } => {
-                self.unread.push(unread);
+            Section::Unavailable { error } => {
+                self.unavailable.push(error);
                 self.unknown.push(K::kind(&()).into_owned());
                 ByName::new()
             }
@@ -164,39 +165,40 @@ impl World {
     }
 }
 
-/// The operator's plan, as far as it can be known.
-pub(super) fn preview(cr: &PulseIngest, mut world: World, now: Timestamp) -> Preview {
-    let mut observed = observe::children(std::mem::take(&mut world.labelled), cr);
-    let of_operator = OfOperator::seen(cr, &observed);
-    let cr = &with_pull_secrets(cr, &of_operator.pull_secrets);
-    if !of_operator.pull_secrets.is_empty() {
-        let names = of_operator.pull_secrets.join(", ");
-        world.unread.push(format!(
-            "the operator's own flags: pull secrets that only its pods name are taken for theirs ({names})"
+/// The operator's plan, as far as it can be computed from what was read.
+pub(super) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp) -> Preview {
+    let mut observed = observe::children(std::mem::take(&mut cluster.labelled), cr);
+    let flags = OperatorFlags::observed(cr, &observed);
+    let cr = &with_pull_secrets(cr, &flags.pull_secrets);
+    if !flags.pull_secrets.is_empty() {
+        let names = flags.pull_secrets.join(", ");
+        cluster.unavailable.push(format!(
+            "the operator's flags: pull secrets that only the pods have are assumed to come from them ({names})"
         ));
     }
-    observed.secrets = std::mem::take(&mut world.secrets);
-    let (key, is_whole) = match world.key.take() {
-        Some(key) => (key, world.knows("Job") && world.knows("Pod")),
+    observed.secrets = std::mem::take(&mut cluster.secrets);
+    let (key, is_complete) = match cluster.key.take() {
+        Some(key) => (key, cluster.knows("Job") && cluster.knows("Pod")),
         None => (DigestKey::new(Vec::new()), false),
     };
-    if !is_whole {
-        // Without the key, what was read cannot be compared with what pods have; with the status alone, neither can Jobs.
+    if !is_complete {
+        // Without the digest key, Secrets cannot be compared with those of the pods. Without Jobs and pods, the state
+        // of the migration is unknown.
         for reading in observed.secrets.values_mut().filter(|reading| reading.found().is_some()) {
             *reading = SecretRead::Unreadable("not compared".into());
         }
     }
     let mut plan = plan::plan(cr, &observed, &key, now);
     let mut waiting = plan.missing.clone();
-    let (migration, job) = migration(cr, &plan, is_whole);
+    let (migration, job) = migration(cr, &plan, is_complete);
     let request = plan.migration.create.take();
     let inputs = Inputs {
         revision: plan.active.as_ref(),
         secrets: plan.secrets.clone(),
         job: request.as_ref(),
-        dev_reload: of_operator.dev_reload.as_deref(),
+        dev_reload: flags.dev_reload.as_deref(),
     };
-    let changes = changes(cr, &world, &observed, desired::resources(cr, &inputs), &plan, job);
+    let changes = changes(cr, &cluster, &observed, desired::resources(cr, &inputs), &plan, job);
     if let Some(stalled) = find(&cr.status.clone().unwrap_or_default().conditions, "Stalled") {
         waiting.push(format!("{}: {}", stalled.reason, stalled.message));
     }
@@ -204,24 +206,24 @@ pub(super) fn preview(cr: &PulseIngest, mut world: World, now: Timestamp) -> Pre
         name: cr.name_any(),
         namespace: cr.namespace().unwrap_or_default(),
         paused: cr.spec.paused,
-        running: running(cr),
-        wanted: plan.wanted.image.clone(),
+        active: active_image(cr),
+        desired: plan.desired.image.clone(),
         migration,
         changes,
         workers: scale(cr, &observed, plan.migration.waiting.is_some(), now),
         waiting,
-        unread: world.unread,
+        unavailable: cluster.unavailable,
     }
 }
 
-/// What the operator's own flags add to every pod: told from the pods' template, because nobody else could.
-struct OfOperator {
+/// What the operator's flags add to every pod, derived from the pod templates: the flags cannot be read.
+struct OperatorFlags {
     pull_secrets: Vec<String>,
     dev_reload: Option<PathBuf>,
 }
 
-impl OfOperator {
-    fn seen(cr: &PulseIngest, observed: &Observed) -> Self {
+impl OperatorFlags {
+    fn observed(cr: &PulseIngest, observed: &Observed) -> Self {
         let own: Vec<&String> = cr.spec.image.pull_secrets.iter().map(|secret| &secret.name).collect();
         let pod = observed.deployments.values().find_map(|found| found.spec.as_ref()?.template.spec.as_ref());
         let pull_secrets = pod.iter().flat_map(|pod| pod.image_pull_secrets.iter().flatten());
@@ -242,39 +244,39 @@ fn with_pull_secrets(cr: &PulseIngest, names: &[String]) -> PulseIngest {
     cr
 }
 
-fn running(cr: &PulseIngest) -> Option<String> {
+fn active_image(cr: &PulseIngest) -> Option<String> {
     Some(cr.status.as_ref()?.active_revision.as_ref()?.image.clone())
 }
 
-/// What becomes of the schema, and the name of a Job that would be created though its exact inputs are not known.
-fn migration(cr: &PulseIngest, plan: &ReconcilePlan, is_whole: bool) -> (String, Option<String>) {
-    let Some(waiting) = &plan.migration.waiting else { return ("the schema is there".into(), None) };
+/// The state of the schema, and the name of a Job that would be created although its exact inputs are unknown.
+fn migration(cr: &PulseIngest, plan: &ReconcilePlan, is_complete: bool) -> (String, Option<String>) {
+    let Some(waiting) = &plan.migration.waiting else { return ("up to date".into(), None) };
     if let Some(request) = &plan.migration.create {
         return (format!("Job {} runs `pulse {}`", request.name, request.args.join(" ")), None);
     }
-    if is_whole || !plan.missing.is_empty() {
+    if is_complete || !plan.missing.is_empty() {
         return (format!("{}: {}", waiting.reason, waiting.message), None);
     }
-    // What the operator said of this spec still holds; of another one, it will look first.
+    // The operator's condition is valid for this spec. For another spec, a Job checks the schema first.
     let status = cr.status.clone().unwrap_or_default();
-    let said = find(&status.conditions, "Migrated").filter(|_| {
+    let condition = find(&status.conditions, "Migrated").filter(|_| {
         cr.metadata.generation == Some(status.observed_generation)
-            && status.desired_revision.as_ref() == Some(&plan.wanted)
+            && status.desired_revision.as_ref() == Some(&plan.desired)
     });
-    match said {
-        Some(said) => (format!("{}: {}", said.reason, said.message), None),
+    match condition {
+        Some(condition) => (format!("{}: {}", condition.reason, condition.message), None),
         None => {
             let kind =
                 if cr.spec.migrations.policy == MigrationPolicy::Auto { JobKind::Migrate } else { JobKind::Plan };
             let name = format!("{}-{}-…", cr.name_any(), kind.verb());
-            (format!("a Job looks at the schema for {} first", plan.wanted.image), Some(name))
+            (format!("a Job checks the schema for {} first", plan.desired.image), Some(name))
         }
     }
 }
 
 fn changes(
     cr: &PulseIngest,
-    world: &World,
+    cluster: &ClusterRead,
     observed: &Observed,
     resources: desired::ChildObjects,
     plan: &ReconcilePlan,
@@ -282,52 +284,53 @@ fn changes(
 ) -> Vec<Change> {
     let desired::ChildObjects { service_accounts, migration, services, disruption_budgets, deployments } = resources;
     let mut changes = Vec::new();
-    changes.extend(service_accounts.iter().filter_map(|wanted| change(world, wanted, &observed.service_accounts)));
+    changes.extend(service_accounts.iter().filter_map(|desired| change(cluster, desired, &observed.service_accounts)));
     let job = migration.map(|job| job.name_any()).or(job);
-    changes.extend(job.map(|name| simple("create", format!("Job {name}"))));
+    changes.extend(job.map(|name| change_without_fields("create", format!("Job {name}"))));
     for (name, _) in &plan.migration.expire {
         let job = observed.jobs.iter().find(|job| job.name_any() == *name);
         let kept = job.and_then(|job| job.spec.as_ref()?.ttl_seconds_after_finished);
         if job.is_some() && kept.is_none() {
-            changes.push(simple("update", format!("Job {name}")));
+            changes.push(change_without_fields("update", format!("Job {name}")));
         }
     }
-    changes.extend(services.iter().filter_map(|wanted| change(world, wanted, &observed.services)));
-    changes.extend(disruption_budgets.iter().filter_map(|wanted| change(world, wanted, &observed.disruption_budgets)));
+    changes.extend(services.iter().filter_map(|desired| change(cluster, desired, &observed.services)));
+    changes
+        .extend(disruption_budgets.iter().filter_map(|desired| change(cluster, desired, &observed.disruption_budgets)));
     let live: ByName<Deployment> =
         observed.deployments.values().map(|found| (found.name_any(), found.clone())).collect();
-    changes.extend(deployments.iter().filter_map(|(_, wanted)| change(world, wanted, &live)));
+    changes.extend(deployments.iter().filter_map(|(_, desired)| change(cluster, desired, &live)));
     for (role, deployment) in &observed.deployments {
         if let Some(to) = replica_mismatch(cr, *role, deployment) {
             let from = deployment.spec.as_ref().and_then(|spec| spec.replicas);
             let field = Field { path: "spec.replicas".into(), from: from.map(|from| json!(from)), to: Some(json!(to)) };
             let object = format!("Deployment {}", deployment.name_any());
-            changes.push(Change { fields: vec![field], ..simple("scale", object) });
+            changes.push(Change { fields: vec![field], ..change_without_fields("scale", object) });
         }
     }
-    let wanted: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
-    let others = observed.disruption_budgets.keys().filter(|name| !wanted.contains(name));
-    changes.extend(others.map(|name| simple("delete", format!("PodDisruptionBudget {name}"))));
+    let desired: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
+    let others = observed.disruption_budgets.keys().filter(|name| !desired.contains(name));
+    changes.extend(others.map(|name| change_without_fields("delete", format!("PodDisruptionBudget {name}"))));
     changes
 }
 
-fn simple(action: &'static str, object: String) -> Change {
+fn change_without_fields(action: &'static str, object: String) -> Change {
     Change { action, object, fields: Vec::new(), restarts: false }
 }
 
-/// What would happen to one object that is wanted.
-fn change<K>(world: &World, wanted: &K, there: &ByName<K>) -> Option<Change>
+/// The change of one desired object; `None` if it is up to date, or its kind could not be read.
+fn change<K>(cluster: &ClusterRead, desired: &K, there: &ByName<K>) -> Option<Change>
 where
     K: Resource<DynamicType = ()> + Serialize,
 {
     let kind = K::kind(&()).into_owned();
-    if !world.knows(&kind) {
+    if !cluster.knows(&kind) {
         return None;
     }
-    let name = wanted.name_any();
+    let name = desired.name_any();
     let object = format!("{kind} {name}");
-    let Some(live) = there.get(&name) else { return Some(simple("create", object)) };
-    let mut text = serde_json::to_value(wanted).unwrap_or_default();
+    let Some(live) = there.get(&name) else { return Some(change_without_fields("create", object)) };
+    let mut text = serde_json::to_value(desired).unwrap_or_default();
     let applied = hash(&text);
     let live_text = serde_json::to_value(live.as_ref()).unwrap_or_default();
     let mut fields = diff::changed(&live_text, &text);
@@ -340,21 +343,22 @@ where
         return None;
     }
     let restarts = fields.iter().any(|field| field.path.starts_with("spec.template."));
-    Some(Change { fields, restarts, ..simple("update", object) })
+    Some(Change { fields, restarts, ..change_without_fields("update", object) })
 }
 
-/// How the number of workers changes. Only the operator sees the queue: without that, a number that follows it is held.
+/// The change of the number of workers. Only the operator reads the queue, so a number that follows it is shown as
+/// unchanged.
 fn scale(cr: &PulseIngest, observed: &Observed, migrating: bool, now: Timestamp) -> Option<Scale> {
-    let remembered = &mut workers::ScalingMemory::default();
-    let decided = workers::decide(cr, observed, None, migrating, Duration::from_secs(10), remembered, now)?;
-    let workers::Decided { workers, decision, .. } = decided;
+    let memory = &mut workers::ScalingMemory::default();
+    let decided = workers::decide(cr, observed, None, migrating, Duration::from_secs(10), memory, now)?;
+    let workers::ScalingPlan { workers, decision, .. } = decided;
     let follows = cr.spec.workers.autoscaling.as_ref().is_some_and(|scaling| scaling.mode == AutoscalingMode::Internal);
     let last = cr.status.as_ref().and_then(|status| status.autoscaling.as_ref()?.last_decision.clone());
-    let why = if follows && decision.reason == ScalingReason::Unknown {
-        let last = last.map(|last| format!("; its last decision was {} → {}: {}", last.from, last.to, last.message));
-        format!("it follows the queue, which the operator alone reads{}", last.unwrap_or_default())
+    let message = if follows && decision.reason == ScalingReason::Unknown {
+        let last = last.map(|last| format!("; its last decision: {} → {}: {}", last.from, last.to, last.message));
+        format!("follows the queue, which only the operator reads{}", last.unwrap_or_default())
     } else {
         decision.message
     };
-    Some(Scale { from: workers.replicas, to: decision.replicas, why })
+    Some(Scale { from: workers.replicas, to: decision.replicas, message })
 }

@@ -1,4 +1,4 @@
-//! What there is, as far as the person may see it. I/O: `get` of the object, and lists; nothing is written.
+//! Reads what the user may see: `get` of the object, and lists. Writes nothing.
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -12,56 +12,56 @@ use crate::apply::api_message;
 use crate::crd::PulseIngest;
 use crate::names;
 
-/// So many names are offered for one that does not exist.
-const NEAR: usize = 5;
-/// Above this, two names have more in common than not.
-const ALIKE: f64 = 0.7;
-/// Events are many; the newest page is enough for a person.
-const EVENTS: u32 = 500;
+/// Maximum number of names suggested for one that does not exist.
+const MAX_SUGGESTIONS: usize = 5;
+/// Minimum Jaro-Winkler similarity of a suggested name.
+const MIN_SIMILARITY: f64 = 0.7;
+/// Maximum number of Events read: a namespace may have many.
+const EVENTS_LIMIT: u32 = 500;
 
-/// A part of an answer, or why there is none.
+/// A part of a report, or the error of reading it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Section<T> {
-    /// It was read.
+    /// The part was read.
     Read(T),
-    /// It was not: which right is missing, or what went wrong.
-    Unread {
-        /// A sentence.
-        unread: String,
+    /// The part cannot be read.
+    Unavailable {
+        /// The missing permission, or the error of the API server.
+        error: String,
     },
 }
 
 impl<T> Section<T> {
-    /// Makes something else of what was read.
+    /// Converts the part if it was read.
     pub(super) fn map<U>(&self, make: impl FnOnce(&T) -> U) -> Section<U> {
         match self {
             Self::Read(value) => Section::Read(make(value)),
-            Self::Unread { unread } => Section::Unread { unread: unread.clone() },
+            Self::Unavailable { error } => Section::Unavailable { error: error.clone() },
         }
     }
 }
 
-/// What a status is told from.
-pub(super) struct Seen {
+/// Everything that a status report is made from.
+pub(super) struct StatusInput {
     pub(super) object: PulseIngest,
-    /// About the object itself.
+    /// Events of the object itself.
     pub(super) events: Section<Vec<Event>>,
-    /// Warnings of the whole namespace, or its first page.
+    /// Warning Events of the namespace, up to [`EVENTS_LIMIT`].
     pub(super) warnings: Section<Vec<Event>>,
     /// The pods of the object.
     pub(super) pods: Section<Vec<Pod>>,
 }
 
 impl Plugin {
-    pub(super) async fn see(&self, name: &str) -> Result<Seen, PluginError> {
+    pub(super) async fn read_status(&self, name: &str) -> Result<StatusInput, PluginError> {
         let object = self.object(name).await?;
         let about = format!("involvedObject.kind=PulseIngest,involvedObject.name={name}");
         let about = ListParams::default().fields(&about);
-        let warnings = ListParams::default().fields("type=Warning").limit(EVENTS);
-        let owned = owned(name);
+        let warnings = ListParams::default().fields("type=Warning").limit(EVENTS_LIMIT);
+        let owned = created_for(name);
         let (events, warnings, pods) = tokio::join!(self.list(&about), self.list(&warnings), self.list(&owned));
-        Ok(Seen { object, events, warnings, pods })
+        Ok(StatusInput { object, events, warnings, pods })
     }
 
     /// The object itself.
@@ -72,36 +72,36 @@ impl Plugin {
             Err(kube::Error::Api(status)) if status.is_not_found() && status.details.is_some() => {
                 let there = api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
                 let there: Vec<String> = there.iter().map(ResourceExt::name_any).collect();
-                let near = nearest(name, there);
-                Err(PluginError::NoSuchObject { name: name.to_owned(), namespace: self.namespace.clone(), near })
+                let similar = suggestions(name, there);
+                Err(PluginError::NoSuchObject { name: name.to_owned(), namespace: self.namespace.clone(), similar })
             }
-            Err(error) => Err(self.told::<PulseIngest>("get", &error)),
+            Err(error) => Err(self.api_error::<PulseIngest>("get", &error)),
         }
     }
 
-    /// All objects: of the namespace, or of the cluster.
+    /// All objects of the namespace, or of the cluster.
     pub(super) async fn objects(&self, everywhere: bool) -> Result<Vec<PulseIngest>, PluginError> {
         let api = if everywhere { Api::all(self.client.clone()) } else { self.all::<PulseIngest>() };
         match api.list(&ListParams::default()).await {
             Ok(list) => Ok(list.items),
-            Err(error) if everywhere => match self.told::<PulseIngest>("list", &error) {
+            Err(error) if everywhere => match self.api_error::<PulseIngest>("list", &error) {
                 PluginError::Forbidden(_) => {
                     Err(PluginError::Forbidden("list pulseingests.pulseboard.dev in every namespace".into()))
                 }
                 other => Err(other),
             },
-            Err(error) => Err(self.told::<PulseIngest>("list", &error)),
+            Err(error) => Err(self.api_error::<PulseIngest>("list", &error)),
         }
     }
 
-    /// One part, which may be forbidden.
+    /// Lists objects of one kind. An error, such as a missing permission, becomes part of the result.
     pub(super) async fn list<K>(&self, which: &ListParams) -> Section<Vec<K>>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
         match self.all::<K>().list(which).await {
             Ok(list) => Section::Read(list.items),
-            Err(error) => Section::Unread { unread: self.told::<K>("list", &error).to_string() },
+            Err(error) => Section::Unavailable { error: self.api_error::<K>("list", &error).to_string() },
         }
     }
 
@@ -109,8 +109,8 @@ impl Plugin {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// What a failed call means to a person.
-    pub(super) fn told<K: Resource<DynamicType = ()>>(&self, verb: &str, error: &kube::Error) -> PluginError {
+    /// Explains a failed call to the user.
+    pub(super) fn api_error<K: Resource<DynamicType = ()>>(&self, verb: &str, error: &kube::Error) -> PluginError {
         match error {
             kube::Error::Api(status) if status.is_forbidden() => {
                 let (group, plural) = (K::group(&()), K::plural(&()));
@@ -118,7 +118,7 @@ impl Plugin {
                 PluginError::Forbidden(format!("{verb} {resource} in namespace {}", self.namespace))
             }
             kube::Error::Api(status) if status.code == 401 => PluginError::Unauthorized(status.message.clone()),
-            // A path that is not there, and not an object: nothing is named.
+            // The path does not exist: unlike for a missing object, the response has no details.
             kube::Error::Api(status) if status.code == 404 && status.details.is_none() => PluginError::NotInstalled,
             kube::Error::Api(_) => PluginError::Api(api_message(error)),
             other => PluginError::Unreachable(chain(other)),
@@ -126,12 +126,12 @@ impl Plugin {
     }
 }
 
-/// Selects what the operator made for an object.
-pub(super) fn owned(name: &str) -> ListParams {
+/// Selects the objects that the operator created for a PulseIngest.
+pub(super) fn created_for(name: &str) -> ListParams {
     ListParams::default().labels(&format!("{},app.kubernetes.io/instance={name}", names::MANAGED))
 }
 
-/// With every cause that says something new.
+/// The error with its causes, without repetitions.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -145,12 +145,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The names that were most likely meant.
-fn nearest(name: &str, mut there: Vec<String>) -> Vec<String> {
-    let likeness = |other: &String| strsim::jaro_winkler(name, other);
-    there.retain(|other| likeness(other) > ALIKE);
-    there.sort_by(|left, right| likeness(right).total_cmp(&likeness(left)));
-    there.truncate(NEAR);
+/// The most similar names, best first.
+fn suggestions(name: &str, mut there: Vec<String>) -> Vec<String> {
+    let similarity = |other: &String| strsim::jaro_winkler(name, other);
+    there.retain(|other| similarity(other) > MIN_SIMILARITY);
+    there.sort_by(|left, right| similarity(right).total_cmp(&similarity(left)));
+    there.truncate(MAX_SUGGESTIONS);
     there
 }
 
@@ -159,9 +159,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_that_were_most_likely_meant_come_first() {
+    fn suggestions_start_with_the_most_similar_name() {
         let there = ["orders", "main", "mail"].map(str::to_owned).to_vec();
-        assert_eq!(nearest("mian", there), ["main", "mail"]);
-        assert_eq!(nearest("zzz", vec!["main".into()]), [""; 0]);
+        assert_eq!(suggestions("mian", there), ["main", "mail"]);
+        assert_eq!(suggestions("zzz", vec!["main".into()]), [""; 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a status says, from what was read. Pure: time is an argument.
+//! The status report of an object, from what was read. Pure: the time is an argument.
 
 use std::collections::BTreeMap;
 
@@ -8,105 +8,106 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::advice;
-use super::read::{Section, Seen};
+use super::read::{Section, StatusInput};
 use super::{Plugin, PluginError};
 use crate::crd::{AutoscalingStatus, MigrationsStatus, PulseIngest, Revision, RoleStatus, WorkersStatus};
 use crate::pods;
 use crate::status::find;
 
-/// Events of the scaler.
-const SCALING: [&str; 6] = ["ScaledUp", "ScaledDown", "WokeFromZero", "ScaledToZero", "ScalingHeld", "ScalingResumed"];
-/// So many decisions, and so many kinds of warnings, are told.
-const NEWEST: usize = 5;
+/// Reasons of Events about scaling.
+const SCALING_REASONS: [&str; 6] =
+    ["ScaledUp", "ScaledDown", "WokeFromZero", "ScaledToZero", "ScalingHeld", "ScalingResumed"];
+/// Maximum number of decisions, and of groups of warnings, in a report.
+const MAX_LINES: usize = 5;
 
-/// How an object is.
+/// The status of an object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusReport {
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: String,
-    /// In seconds.
+    /// Age of the object in seconds.
     pub age: i64,
-    /// Whether the operator has seen the newest spec.
+    /// Whether the operator has observed the newest spec.
     pub up_to_date: bool,
-    /// Nothing is changed.
+    /// Whether the object is paused.
     pub paused: bool,
-    /// As the operator wrote them.
+    /// Conditions as the operator wrote them.
     pub conditions: Vec<ConditionLine>,
-    /// The API's pods.
+    /// Numbers of API pods.
     pub api: RoleStatus,
-    /// The scheduler's pods.
+    /// Numbers of scheduler pods.
     pub scheduler: RoleStatus,
-    /// The workers' pods.
+    /// Numbers of worker pods.
     pub workers: WorkersStatus,
-    /// What runs.
-    pub running: Option<Revision>,
-    /// What should run.
-    pub wanted: Option<Revision>,
-    /// The schema.
+    /// The active revision.
+    pub active: Option<Revision>,
+    /// The desired revision.
+    pub desired: Option<Revision>,
+    /// State of the schema and its migrations.
     pub migrations: Option<MigrationsStatus>,
-    /// The queue, and the last decision.
+    /// Backlog, and the last scaling decision.
     pub autoscaling: Option<AutoscalingStatus>,
-    /// What was decided before, the newest first.
+    /// Recent scaling decisions, newest first.
     pub decisions: Section<Vec<EventLine>>,
-    /// Messages of conditions that say that something failed.
+    /// Reasons and messages of conditions that report a failure.
     pub errors: Vec<String>,
-    /// Warnings, by reason.
+    /// Warning Events, grouped by kind and reason, newest first.
     pub warnings: Section<Vec<EventLine>>,
-    /// Pods that are not as they should be.
+    /// Pods with a problem.
     pub pods: Section<Vec<PodLine>>,
-    /// What to do now.
+    /// The next step for the user.
     pub next_step: String,
 }
 
 /// A condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConditionLine {
-    /// Its type.
+    /// Condition type.
     #[serde(rename = "type")]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// A word.
+    /// Reason in CamelCase.
     pub reason: String,
-    /// A sentence.
+    /// Message for people.
     pub message: String,
-    /// Since its status is so, in seconds.
+    /// Time since the last transition, in seconds.
     pub age: i64,
 }
 
-/// Events of one reason.
+/// One Event, or a group of Events with the same kind and reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EventLine {
-    /// A word.
+    /// Reason in CamelCase.
     pub reason: String,
-    /// What the newest is about.
+    /// Kind and name of the object of the newest Event.
     pub object: String,
-    /// What the newest says.
+    /// Message of the newest Event.
     pub message: String,
-    /// How often.
+    /// Number of occurrences.
     pub count: i64,
-    /// Of the newest, in seconds.
+    /// Age of the newest Event in seconds.
     pub age: i64,
 }
 
-/// A pod that is not as it should be.
+/// A pod with a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PodLine {
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// How it is, and how it ended last.
-    pub trouble: String,
-    /// Of all of its containers.
+    /// Current problem, and the exit code and last line of the last termination.
+    pub problem: String,
+    /// Number of restarts of all containers.
     pub restarts: i32,
 }
 
 /// An object in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "as in the report")]
+#[expect(missing_docs, reason = "the same fields as in the report")]
 pub struct Summary {
     pub namespace: String,
     pub name: String,
@@ -121,26 +122,26 @@ pub struct Summary {
 }
 
 impl Plugin {
-    /// How an object is.
+    /// The status of an object.
     ///
     /// # Errors
-    /// [`PluginError`] if the object cannot be read; what else cannot be read is told in its section.
+    /// [`PluginError`] if the object cannot be read. Everything else that cannot be read has its error in its section.
     pub async fn status(&self, name: &str) -> Result<StatusReport, PluginError> {
-        Ok(report(&self.see(name).await?, Timestamp::now()))
+        Ok(report(&self.read_status(name).await?, Timestamp::now()))
     }
 
-    /// All objects: of the namespace, or of the cluster.
+    /// All objects of the namespace, or of the cluster.
     ///
     /// # Errors
-    /// [`PluginError`].
+    /// [`PluginError`] if the objects cannot be listed.
     pub async fn summaries(&self, everywhere: bool) -> Result<Vec<Summary>, PluginError> {
         let now = Timestamp::now();
         Ok(self.objects(everywhere).await?.iter().map(|object| summary(object, now)).collect())
     }
 }
 
-pub(super) fn report(seen: &Seen, now: Timestamp) -> StatusReport {
-    let Seen { object, events, warnings, pods } = seen;
+pub(super) fn report(seen: &StatusInput, now: Timestamp) -> StatusReport {
+    let StatusInput { object, events, warnings, pods } = seen;
     let status = object.status.clone().unwrap_or_default();
     let name = object.name_any();
     let conditions: Vec<ConditionLine> = status
@@ -158,7 +159,7 @@ pub(super) fn report(seen: &Seen, now: Timestamp) -> StatusReport {
         let mut lines: Vec<EventLine> =
             events.iter().filter(|event| is_scaling(event)).map(|event| line(event, now)).collect();
         lines.sort_by_key(|line| line.age);
-        lines.truncate(NEWEST);
+        lines.truncate(MAX_LINES);
         lines
     });
     StatusReport {
@@ -172,8 +173,8 @@ pub(super) fn report(seen: &Seen, now: Timestamp) -> StatusReport {
         api: status.api,
         scheduler: status.scheduler,
         workers: status.workers,
-        running: status.active_revision,
-        wanted: status.desired_revision,
+        active: status.active_revision,
+        desired: status.desired_revision,
         migrations: status.migrations,
         autoscaling: status.autoscaling,
         decisions,
@@ -200,7 +201,7 @@ pub(super) fn summary(object: &PulseIngest, now: Timestamp) -> Summary {
     }
 }
 
-/// Each thing that failed once: what stalls it is often why it is not ready, too.
+/// The failures, without duplicates: several conditions often have the same reason and message.
 fn errors(conditions: &[ConditionLine]) -> Vec<String> {
     let failed = conditions.iter().filter(|condition| match condition.type_.as_str() {
         "Stalled" => condition.status == "True",
@@ -221,10 +222,10 @@ fn errors(conditions: &[ConditionLine]) -> Vec<String> {
 }
 
 fn is_scaling(event: &Event) -> bool {
-    event.reason.as_deref().is_some_and(|reason| SCALING.contains(&reason))
+    event.reason.as_deref().is_some_and(|reason| SCALING_REASONS.contains(&reason))
 }
 
-/// Warnings about the object and what was made for it, one line per kind and reason, the newest first.
+/// Warnings about the object and its children, one line per kind and reason, newest first.
 fn grouped(name: &str, events: &[Event], now: Timestamp) -> Vec<EventLine> {
     let mut groups: BTreeMap<(String, String), EventLine> = BTreeMap::new();
     for event in events.iter().filter(|event| is_about(event, name)) {
@@ -243,11 +244,11 @@ fn grouped(name: &str, events: &[Event], now: Timestamp) -> Vec<EventLine> {
     }
     let mut lines: Vec<EventLine> = groups.into_values().collect();
     lines.sort_by_key(|line| line.age);
-    lines.truncate(NEWEST);
+    lines.truncate(MAX_LINES);
     lines
 }
 
-/// The object itself, or a child by its name: `main-api…`, but not the object `main-api`.
+/// Whether an Event is about the object, or about a child by its name: `main-api…`, but not the object `main-api`.
 fn is_about(event: &Event, name: &str) -> bool {
     let object = &event.involved_object;
     let about = object.name.as_deref().unwrap_or_default();
@@ -276,7 +277,7 @@ fn line(event: &Event, now: Timestamp) -> EventLine {
     }
 }
 
-/// A pod that does not start, does not get ready, or ends again and again; and one that ended badly.
+/// The line of a pod that does not start, is not ready, is crash looping, or has failed; `None` for any other pod.
 fn pod_line(pod: &Pod, now: Timestamp) -> Option<PodLine> {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Unknown");
     if phase == "Succeeded" || pods::is_ready(pod) {
@@ -284,8 +285,8 @@ fn pod_line(pod: &Pod, now: Timestamp) -> Option<PodLine> {
     }
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
     let restarts = statuses.iter().map(|status| status.restart_count).sum();
-    let how = match pods::trouble(pod) {
-        Some(trouble) => trouble,
+    let state = match pods::startup_failure(pod) {
+        Some(failure) => failure,
         None if pods::is_terminating(pod) && phase == "Running" => return None,
         None if phase == "Running" => "not ready".to_owned(),
         None => phase.to_owned(),
@@ -301,16 +302,16 @@ fn pod_line(pod: &Pod, now: Timestamp) -> Option<PodLine> {
         format!("; last ended with exit code {}{reason}{line}", ended.exit_code)
     });
     let since = pod.metadata.creation_timestamp.as_ref().map_or(0, |time| seconds(time.0, now));
-    // A pod that was just made is no error yet.
-    let is_new = last.is_none() && pods::trouble(pod).is_none() && since < 30;
-    (!is_new).then(|| PodLine { name: pod.name_any(), trouble: how + &last.unwrap_or_default(), restarts })
+    // A pod that was just created is not an error yet.
+    let is_new = last.is_none() && pods::startup_failure(pod).is_none() && since < 30;
+    (!is_new).then(|| PodLine { name: pod.name_any(), problem: state + &last.unwrap_or_default(), restarts })
 }
 
 fn age(object: &PulseIngest, now: Timestamp) -> i64 {
     object.metadata.creation_timestamp.as_ref().map_or(0, |time| seconds(time.0, now))
 }
 
-/// Clocks differ: never negative.
+/// Seconds between two times; never negative, because clocks differ.
 fn seconds(since: Timestamp, now: Timestamp) -> i64 {
     now.duration_since(since).as_secs().max(0)
 }

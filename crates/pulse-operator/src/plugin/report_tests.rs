@@ -9,12 +9,12 @@ fn at(ago: i64) -> String {
     Timestamp::from_second(NOW - ago).expect("valid").to_string()
 }
 
-fn seen(status: Value, events: Value, warnings: Value, pods: Value) -> Seen {
+fn input(status: Value, events: Value, warnings: Value, pods: Value) -> StatusInput {
     let mut object = pulse_ingest(json!({}));
     object.metadata.creation_timestamp = serde_json::from_value(json!(at(7200))).expect("a time");
     object.status = Some(serde_json::from_value(status).expect("a status"));
     let read = |events| Section::Read(serde_json::from_value(events).expect("Events"));
-    Seen {
+    StatusInput {
         object,
         events: read(events),
         warnings: read(warnings),
@@ -35,12 +35,12 @@ fn event(kind: &str, name: &str, reason: &str, message: &str, ago: i64, count: i
     })
 }
 
-fn told(seen: &Seen) -> StatusReport {
-    report(seen, Timestamp::from_second(NOW).expect("valid"))
+fn report_at_now(input: &StatusInput) -> StatusReport {
+    report(input, Timestamp::from_second(NOW).expect("valid"))
 }
 
 #[test]
-fn a_failed_migration_is_told_once_with_what_to_do() {
+fn failed_migration_is_shown_once_with_its_next_step() {
     let failed = "Job main-migrate-1 failed (exit code 20): migration 1 was applied with another checksum";
     let status = json!({
         "observedGeneration": 1,
@@ -54,14 +54,14 @@ fn a_failed_migration_is_told_once_with_what_to_do() {
         "desiredRevision": { "hash": "b", "image": "pulse:2", "version": "2", "databaseUrlSecretRef": { "name": "d", "key": "uri" } },
         "migrations": { "state": "Failed", "jobName": "main-migrate-1", "exitCode": 20, "message": "another checksum" },
     });
-    let report = told(&seen(status, json!([]), json!([]), json!([])));
+    let report = report_at_now(&input(status, json!([]), json!([]), json!([])));
     assert_eq!(report.errors, [format!("MigrationFailed: {failed}")]);
-    assert!(report.next_step.contains("the old version goes on"), "{}", report.next_step);
+    assert!(report.next_step.contains("the old version keeps running"), "{}", report.next_step);
     let text = report.to_string();
     for part in [
         "PulseIngest shop/main, 2h old\n",
         "  Migrated   False   MigrationFailed   5m   Job main-migrate-1",
-        "  runs    pulse:1\n  wanted  pulse:2\n",
+        "  active   pulse:1\n  desired  pulse:2\n",
         "  Failed, Job main-migrate-1, exit code 20: another checksum\n",
     ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
@@ -69,7 +69,7 @@ fn a_failed_migration_is_told_once_with_what_to_do() {
 }
 
 #[test]
-fn decisions_are_the_newest_first_and_warnings_are_counted_by_reason() {
+fn decisions_are_newest_first_and_warnings_are_counted_by_reason() {
     let events = json!([
         event("PulseIngest", "main", "ScaledUp", "1 to 2", 90, 1),
         event("PulseIngest", "main", "Ready", "no decision", 20, 1),
@@ -82,7 +82,7 @@ fn decisions_are_the_newest_first_and_warnings_are_counted_by_reason() {
         event("Pod", "other-api-1", "BackOff", "of another object", 5, 1),
         event("PulseIngest", "main-api", "ReferenceMissing", "another object", 5, 1),
     ]);
-    let report = told(&seen(json!({}), events, warnings, json!([])));
+    let report = report_at_now(&input(json!({}), events, warnings, json!([])));
     let Section::Read(decisions) = &report.decisions else { panic!("{:?}", report.decisions) };
     assert_eq!(decisions.iter().map(|line| line.message.as_str()).collect::<Vec<_>>(), ["2 to 5", "1 to 2"]);
     let Section::Read(warnings) = &report.warnings else { panic!("{:?}", report.warnings) };
@@ -91,7 +91,7 @@ fn decisions_are_the_newest_first_and_warnings_are_counted_by_reason() {
 }
 
 #[test]
-fn a_pod_that_ends_again_and_again_says_how_it_ended() {
+fn crash_looping_pod_shows_its_last_termination() {
     let pods = json!([
         { "metadata": { "name": "main-worker-1" }, "status": { "phase": "Running", "containerStatuses": [{
             "name": "pulse", "image": "", "imageID": "", "ready": false, "restartCount": 4,
@@ -103,7 +103,7 @@ fn a_pod_that_ends_again_and_again_says_how_it_ended() {
         { "metadata": { "name": "main-api-2", "creationTimestamp": at(5) }, "status": { "phase": "Pending" } },
         { "metadata": { "name": "main-migrate-1" }, "status": { "phase": "Succeeded" } },
     ]);
-    let report = told(&seen(json!({}), json!([]), json!([]), pods));
+    let report = report_at_now(&input(json!({}), json!([]), json!([]), pods));
     let text = report.to_string();
     let line = "Pod main-worker-1 (4 restarts): CrashLoopBackOff: back-off 80s; last ended with exit code 1 (Error): no Redis\n";
     assert!(text.contains(line), "{text}");
@@ -111,12 +111,12 @@ fn a_pod_that_ends_again_and_again_says_how_it_ended() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told_in_its_place_and_is_not_taken_for_none() {
-    let mut seen = seen(json!({}), json!([]), json!([]), json!([]));
-    seen.pods = Section::Unread { unread: "forbidden: needs list pods in namespace shop".into() };
-    let text = told(&seen).to_string();
+fn unreadable_section_shows_its_error_instead_of_none() {
+    let mut input = input(json!({}), json!([]), json!([]), json!([]));
+    input.pods = Section::Unavailable { error: "forbidden: needs list pods in namespace shop".into() };
+    let text = report_at_now(&input).to_string();
     assert!(text.contains("Errors\n  forbidden: needs list pods in namespace shop\n"), "{text}");
-    assert!(text.contains("Next step: no operator has looked at it yet"), "{text}");
-    seen.pods = Section::Read(Vec::new());
-    assert!(told(&seen).to_string().contains("Errors\n  none\n"));
+    assert!(text.contains("Next step: no operator has reconciled it yet"), "{text}");
+    input.pods = Section::Read(Vec::new());
+    assert!(report_at_now(&input).to_string().contains("Errors\n  none\n"));
 }

@@ -1,4 +1,4 @@
-//! Reports as a person reads them: plain text, each column as wide as its widest cell. Pure.
+//! Reports as plain text, with each column as wide as its widest cell. Pure.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -10,10 +10,10 @@ use super::read::Section;
 use super::report::{EventLine, PodLine, StatusReport, Summary};
 use crate::crd::{MigrationState, MigrationsStatus, Revision};
 
-/// The longest value in a line, in bytes; `--json` has all of it.
-const VALUE: usize = 120;
+/// Maximum length of a value in a line, in bytes. `--json` has the whole value.
+const MAX_VALUE_BYTES: usize = 120;
 
-/// `45s`, `12m`, `7h`, `3d`.
+/// A duration in seconds as `45s`, `12m`, `7h` or `3d`.
 pub(super) fn age(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds}s"),
@@ -23,7 +23,7 @@ pub(super) fn age(seconds: i64) -> String {
     }
 }
 
-/// Rows below a head. The last column is not padded.
+/// A table of rows below a header. The last column is not padded.
 pub(super) fn table(indent: &str, head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
@@ -37,16 +37,17 @@ pub(super) fn table(indent: &str, head: &[&str], rows: &[Vec<String>]) -> String
     text
 }
 
-/// All objects, one a line.
+/// A table of objects, one per line.
 pub fn summaries(all: &[Summary]) -> String {
     let head = ["NAMESPACE", "NAME", "READY", "REASON", "VERSION", "API", "WORKERS", "BACKLOG", "AGE", "NEXT STEP"];
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|one| {
-            let Summary { namespace, name, ready, reason, version, api, workers, backlog, age: old, next_step } = one;
+            let Summary { namespace, name, ready, reason, version, api, workers, backlog, age: seconds, next_step } =
+                one;
             let backlog = backlog.map_or_else(|| "-".to_owned(), |backlog| backlog.to_string());
             let texts = [namespace, name, ready, reason, version, api, workers].map(|text| or_dash(text));
-            texts.into_iter().chain([backlog, age(*old), shortened(next_step)]).collect()
+            texts.into_iter().chain([backlog, age(*seconds), without_details(next_step)]).collect()
         })
         .collect();
     table("", &head, &rows)
@@ -54,8 +55,8 @@ pub fn summaries(all: &[Summary]) -> String {
 
 impl Display for StatusReport {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let old = age(self.age);
-        writeln!(out, "PulseIngest {}/{}, {old} old{}", self.namespace, self.name, self.remark())?;
+        let age_text = age(self.age);
+        writeln!(out, "PulseIngest {}/{}, {age_text} old{}", self.namespace, self.name, self.remark())?;
         writeln!(out, "\nConditions")?;
         let rows: Vec<Vec<String>> = self
             .conditions
@@ -75,13 +76,13 @@ impl Display for StatusReport {
 
 impl Display for Preview {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(out, "PulseIngest {}/{}: what the operator would do now", self.namespace, self.name)?;
+        writeln!(out, "PulseIngest {}/{}: changes that the operator would make now", self.namespace, self.name)?;
         if self.paused {
-            writeln!(out, "It is paused: nothing of this is done until `kubectl pulse resume {}`", self.name)?;
+            writeln!(out, "Paused: no change is made until `kubectl pulse resume {}`", self.name)?;
         }
-        writeln!(out, "\nImage\n  runs    {}", self.running.as_deref().unwrap_or("nothing"))?;
-        if self.running.as_ref() != Some(&self.wanted) {
-            writeln!(out, "  wanted  {}, once the schema is there", self.wanted)?;
+        writeln!(out, "\nImage\n  active   {}", self.active.as_deref().unwrap_or("none"))?;
+        if self.active.as_ref() != Some(&self.desired) {
+            writeln!(out, "  desired  {}, once the schema is migrated", self.desired)?;
         }
         writeln!(out, "\nSchema\n  {}", self.migration)?;
         writeln!(out, "\nObjects")?;
@@ -97,11 +98,11 @@ impl Display for Preview {
         }
         writeln!(out, "\nWorkers")?;
         match &self.workers {
-            Some(Scale { from, to, why }) => writeln!(out, "  {from} → {to}: {why}")?,
-            None => writeln!(out, "  not known: there is no Deployment of them, or it was not read")?,
+            Some(Scale { from, to, message }) => writeln!(out, "  {from} → {to}: {message}")?,
+            None => writeln!(out, "  unknown: the Deployment of the workers does not exist or could not be read")?,
         }
-        list(out, "Waits", &self.waiting)?;
-        list(out, "Not looked at", &self.unread)
+        list(out, "Waiting for", &self.waiting)?;
+        list(out, "Not read", &self.unavailable)
     }
 }
 
@@ -113,26 +114,26 @@ fn list(out: &mut Formatter<'_>, head: &str, lines: &[String]) -> fmt::Result {
     lines.iter().try_for_each(|line| writeln!(out, "  {line}"))
 }
 
-/// A value in a line.
+/// A value as JSON, truncated to [`MAX_VALUE_BYTES`].
 fn value(value: Option<&Value>) -> String {
     let Some(value) = value else { return "none".into() };
     let text = value.to_string();
-    let end = text.floor_char_boundary(VALUE);
+    let end = text.floor_char_boundary(MAX_VALUE_BYTES);
     if end < text.len() { format!("{}…", &text[..end]) } else { text }
 }
 
 impl StatusReport {
     fn remark(&self) -> &'static str {
         match (self.up_to_date, self.paused) {
-            (false, _) => "; the operator has not seen its newest spec yet",
+            (false, _) => "; the operator has not observed its newest spec yet",
             (true, true) => "; paused",
             (true, false) => "",
         }
     }
 
     fn roles(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let row = |role: &str, ready: i32, desired: i32, updated: i32, ending: i32| {
-            let numbers = [ready, desired, updated, ending].map(|number| number.to_string());
+        let row = |role: &str, ready: i32, desired: i32, updated: i32, terminating: i32| {
+            let numbers = [ready, desired, updated, terminating].map(|number| number.to_string());
             std::iter::once(role.to_owned()).chain(numbers).collect::<Vec<_>>()
         };
         let (api, scheduler, workers) = (&self.api, &self.scheduler, &self.workers);
@@ -142,14 +143,14 @@ impl StatusReport {
             row("scheduler", scheduler.ready, scheduler.desired, scheduler.updated, 0),
         ];
         writeln!(out, "\nPods")?;
-        write!(out, "{}", table("  ", &["ROLE", "READY", "DESIRED", "UPDATED", "ENDING"], &rows))
+        write!(out, "{}", table("  ", &["ROLE", "READY", "DESIRED", "UPDATED", "TERMINATING"], &rows))
     }
 
     fn revisions(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let image = |revision: &Option<Revision>| revision.as_ref().map_or("nothing", |found| &found.image).to_owned();
-        writeln!(out, "\nImage\n  runs    {}", image(&self.running))?;
-        if self.wanted != self.running {
-            writeln!(out, "  wanted  {}", image(&self.wanted))?;
+        let image = |revision: &Option<Revision>| revision.as_ref().map_or("none", |found| &found.image).to_owned();
+        writeln!(out, "\nImage\n  active   {}", image(&self.active))?;
+        if self.desired != self.active {
+            writeln!(out, "  desired  {}", image(&self.desired))?;
         }
         let Some(migrations) = &self.migrations else { return Ok(()) };
         writeln!(out, "\nSchema\n  {}", schema(migrations))?;
@@ -164,16 +165,16 @@ impl StatusReport {
 
     fn queue(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, "\nScaling")?;
-        let Some(scaling) = &self.autoscaling else { return writeln!(out, "  nothing is known yet") };
+        let Some(scaling) = &self.autoscaling else { return writeln!(out, "  no data yet") };
         let known = |number: Option<i64>| number.map_or_else(|| "unknown".to_owned(), |number| number.to_string());
         let oldest = scaling.oldest_age_seconds.map_or_else(|| "unknown".to_owned(), age);
         writeln!(out, "  mode {}, backlog {}, oldest task {oldest}", scaling.mode, known(scaling.backlog))?;
         if let Some(last) = &scaling.last_decision {
             let limit = last.limited_by.as_ref().map(|limit| format!(", limited by {limit}")).unwrap_or_default();
-            writeln!(out, "  last {} → {} by {}{limit}: {}", last.from, last.to, last.reason, last.message)?;
+            writeln!(out, "  last decision {} → {} ({}{limit}): {}", last.from, last.to, last.reason, last.message)?;
         }
         if let Some(wake) = &scaling.next_wake_time {
-            writeln!(out, "  wakes at {}", wake.0)?;
+            writeln!(out, "  next wake-up at {}", wake.0)?;
         }
         section(out, &self.decisions, |lines| {
             lines.iter().map(|line| format!("{:>4} ago  {}: {}", age(line.age), line.reason, line.message)).collect()
@@ -199,19 +200,19 @@ impl StatusReport {
 fn section<T>(out: &mut Formatter<'_>, section: &Section<T>, lines: impl FnOnce(&T) -> Vec<String>) -> fmt::Result {
     match section {
         Section::Read(found) => lines(found).iter().try_for_each(|line| writeln!(out, "  {line}")),
-        Section::Unread { unread } => writeln!(out, "  {unread}"),
+        Section::Unavailable { error } => writeln!(out, "  {error}"),
     }
 }
 
 fn pod(line: &PodLine) -> String {
-    let PodLine { name, trouble, restarts } = line;
-    let again = if *restarts > 0 { format!(" ({restarts} restarts)") } else { String::new() };
-    format!("Pod {name}{again}: {trouble}")
+    let PodLine { name, problem, restarts } = line;
+    let restarted = if *restarts > 0 { format!(" ({restarts} restarts)") } else { String::new() };
+    format!("Pod {name}{restarted}: {problem}")
 }
 
 fn warning(line: &EventLine) -> String {
-    let EventLine { reason, object, message, count, age: old } = line;
-    format!("{count}× {reason}, the last {} ago about {object}: {message}", age(*old))
+    let EventLine { reason, object, message, count, age: seconds } = line;
+    format!("{count}× {reason}, last {} ago for {object}: {message}", age(*seconds))
 }
 
 fn schema(migrations: &MigrationsStatus) -> String {
@@ -227,7 +228,7 @@ fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
-/// What fits into a table: without what it is about.
-fn shortened(text: &str) -> String {
+/// A next step without the reason and message in parentheses.
+fn without_details(text: &str) -> String {
     text.split(" (").next().unwrap_or(text).to_owned()
 }

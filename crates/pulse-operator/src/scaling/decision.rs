@@ -1,31 +1,32 @@
-//! A decision on the number of workers, and its reasons.
+//! The result of one scaling decision, as it is written into the status.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::crd::{DecisionInputs, LastDecision};
 
-/// How many workers there should be, and why.
+/// The number of workers that is decided, with its reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// Workers from now on.
+    /// Number of workers from now on.
     pub replicas: u32,
-    /// Workers that the reason and the bounds ask for, before windows and policies; [`super::History`] remembers it.
+    /// Recommended number of workers: after tolerance and bounds, before stabilization and scaling policies.
+    /// [`super::History`] keeps it for the stabilization windows.
     pub recommended: u32,
-    /// What won.
+    /// The target or rule with the highest recommendation.
     pub reason: ScalingReason,
-    /// What limited it last, if anything.
+    /// The limit that applied last; `None` if the recommendation is followed.
     pub limited_by: Option<Limit>,
-    /// All of it in a sentence.
+    /// The decision in one sentence, for the status and Events.
     pub message: String,
-    /// What it was computed from.
+    /// The figures that it was computed from.
     pub inputs: DecisionInputs,
-    /// When to decide again though no sample arrives: a retry falls due, and nobody is there for it.
+    /// Time to decide again even if no sample arrives: a retry falls due while there is no worker.
     pub next_wake: Option<Timestamp>,
 }
 
 impl Decision {
-    /// As it is written into the status; `from` is the number of workers before.
+    /// The decision as it is written into the status. `from` is the previous number of workers.
     pub fn record(&self, from: u32, now: Timestamp) -> LastDecision {
         LastDecision {
             time: Time(now),
@@ -39,27 +40,27 @@ impl Decision {
     }
 }
 
-/// What won.
+/// The target or rule that decided the number of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScalingReason {
-    /// reason A: so many tasks of the backlog for each worker.
+    /// Backlog target: a number of tasks for each worker (`target.backlogPerWorker`).
     BacklogTarget,
-    /// reason B: what drains the backlog in time, at the throughput that was measured.
+    /// Drain-time target: drain the backlog within `target.drainSeconds`, at the measured throughput of a worker.
     DrainTimeTarget,
-    /// reason C: a task gets too old.
+    /// Age target: the oldest task is near or past `target.maxAgeSeconds`.
     AgeTarget,
-    /// Nothing has been owed for the whole idle time.
+    /// There is nothing to do: no task was due for the whole idle time, or there is no worker and no task is due.
     Idle,
-    /// There is work, or soon will be, and no worker.
+    /// There is no worker, and a task is due or soon will be.
     Wake,
-    /// The backlog is not known.
+    /// The backlog is unknown.
     Unknown,
-    /// The object says how many.
+    /// The spec sets the number.
     Fixed,
 }
 
 impl ScalingReason {
-    /// Its name in status, Events and metrics.
+    /// The name in the status, in Events and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::BacklogTarget => "BacklogTarget",
@@ -73,33 +74,33 @@ impl ScalingReason {
     }
 }
 
-/// What limited a decision; the names of a HorizontalPodAutoscaler where it has one.
+/// The limit that a decision ran into. Uses the names of the HorizontalPodAutoscaler where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// `maxReplicas`.
     TooManyReplicas,
     /// `minReplicas`.
     TooFewReplicas,
-    /// `behavior.scaleUp`: so many per period.
+    /// The scaling policy of `behavior.scaleUp`.
     ScaleUpLimit,
-    /// `behavior.scaleDown`: so many per period.
+    /// The scaling policy of `behavior.scaleDown`.
     ScaleDownLimit,
-    /// A window: of `behavior`, or the one after a restart, an outage or a reset.
+    /// A stabilization window of `behavior`, also the one that follows a restart, an outage or a reset of the totals.
     Stabilized,
     /// `behavior.tolerancePercent`.
     Tolerance,
     /// `autoscaling.paused`.
     Paused,
-    /// No fewer workers while pods are being replaced.
+    /// A rollout is in progress: workers are not removed until it ends.
     RolloutInProgress,
     /// `database.maxConnectionsTotal`.
     DatabaseConnectionBudget,
-    /// More workers would not start either.
+    /// At least half of the worker pods fail to start, so more of them would not help.
     WorkersNotReady,
 }
 
 impl Limit {
-    /// Its name in status, Events and metrics.
+    /// The name in the status, in Events and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::TooManyReplicas => "TooManyReplicas",

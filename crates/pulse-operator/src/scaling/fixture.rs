@@ -1,4 +1,4 @@
-//! A scene for tests: one object, its queue and its workers, at a time that the test moves.
+//! Test harness: one object, its queue and its workers, at a time that the test advances.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millisecond(EPOCH_MS + seconds * 1000).expect("in range")
 }
 
-/// 0 to 20 workers, 100 tasks each, everything else as in the schema.
+/// 0 to 20 workers with a backlog target of 100; everything else as the schema's defaults.
 pub(super) fn policy() -> Policy {
     Policy {
         fixed: None,
@@ -32,7 +32,7 @@ pub(super) fn policy() -> Policy {
     }
 }
 
-/// What PostgreSQL and Redis hold. Figures count tasks.
+/// State of PostgreSQL and Redis. Figures are numbers of tasks unless stated otherwise.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Queue {
     pub(super) length: u64,
@@ -51,8 +51,8 @@ impl Queue {
         Self { length, ..Self::default() }
     }
 
-    /// All that there is to see.
-    pub(super) fn whole(self, seconds: i64) -> Sample {
+    /// A complete sample.
+    pub(super) fn sample(self, seconds: i64) -> Sample {
         let now_ms = EPOCH_MS + seconds * 1000;
         let unsettled = i64::try_from(self.length).unwrap_or(i64::MAX) + i64::from(self.next_due.is_some());
         let gauges = Gauges {
@@ -65,11 +65,11 @@ impl Queue {
             settled_total: self.settled,
             busy_worker_ms: self.busy_ms,
         };
-        Sample { gauges: Some(gauges), ..self.part(seconds) }
+        Sample { gauges: Some(gauges), ..self.sample_without_gauges(seconds) }
     }
 
-    /// What Redis alone knows: the scheduler has published nothing.
-    pub(super) fn part(self, seconds: i64) -> Sample {
+    /// A sample with the depth from Redis alone: the scheduler has published nothing.
+    pub(super) fn sample_without_gauges(self, seconds: i64) -> Sample {
         let redis_now_ms = EPOCH_MS + seconds * 1000;
         let depth =
             Depth { length: self.length, in_flight: self.in_flight, delivered_until_ms: redis_now_ms, redis_now_ms };
@@ -84,82 +84,82 @@ impl Queue {
     }
 }
 
-pub(super) fn failure(seconds: i64) -> Sample {
+pub(super) fn failed_sample(seconds: i64) -> Sample {
     Sample::failed(at(seconds), SampleError::TimedOut)
 }
 
-/// So many workers, all ready.
-pub(super) fn ready(count: u32) -> Workers {
-    let pod = |number| WorkerPod { name: format!("w-{number}"), ..pod_ready() };
+/// `count` workers, all ready.
+pub(super) fn ready_workers(count: u32) -> Workers {
+    let pod = |number| WorkerPod { name: format!("w-{number}"), ..ready_pod() };
     Workers { replicas: count, pods: (0..count).map(pod).collect(), ..Workers::default() }
 }
 
-fn pod_ready() -> WorkerPod {
+fn ready_pod() -> WorkerPod {
     WorkerPod { name: String::new(), not_ready_since: None, crash_looping: false, deletion_cost: None }
 }
 
-/// One object; each step is one poll, a decision, and its execution.
-pub(super) struct Scene {
+/// One object. Each step is one poll, a decision, and its execution.
+pub(super) struct Harness {
     pub(super) policy: Policy,
     pub(super) history: History,
     pub(super) workers: Workers,
     pub(super) seconds: i64,
 }
 
-impl Scene {
-    /// Starts with so many workers, long enough ago to be sure of the past.
+impl Harness {
+    /// Starts with `count` workers, and a history long enough for every stabilization window.
     pub(super) fn with(count: u32) -> Self {
-        let mut scene = Self::just_started(count);
-        scene.seconds = 100_000;
-        scene
+        let mut harness = Self::just_started(count);
+        harness.seconds = 100_000;
+        harness
     }
 
     /// The operator has just started.
     pub(super) fn just_started(count: u32) -> Self {
-        Self { policy: policy(), history: History::new(at(0), count), workers: ready(count), seconds: 0 }
+        Self { policy: policy(), history: History::new(at(0), count), workers: ready_workers(count), seconds: 0 }
     }
 
-    /// The workers are as many as a decision says, at once.
+    /// Replaces the workers by `replicas` ready ones at once.
     pub(super) fn scale(&mut self, replicas: u32) {
-        self.workers = Workers { rolling_out: self.workers.rolling_out, ..ready(replicas) };
+        self.workers = Workers { rolling_out: self.workers.rolling_out, ..ready_workers(replicas) };
     }
 
     pub(super) fn decide(&self) -> Decision {
         plan_workers(&self.policy, &self.history, &self.workers, at(self.seconds))
     }
 
-    /// Takes in a sample of the present time and decides, but does nothing.
-    pub(super) fn see(&mut self, sample: Sample) -> Decision {
+    /// Observes a sample of the present time and decides, without applying the decision.
+    pub(super) fn observe(&mut self, sample: Sample) -> Decision {
         self.history.observe(&sample, self.workers.ready(), &self.policy);
         self.decide()
     }
 
-    /// Takes in a sample of the present time, does what is decided, and waits for the next poll.
+    /// Observes a sample of the present time, applies the decision, and advances to the next poll.
     pub(super) fn step(&mut self, sample: Sample) -> Decision {
-        let decision = self.see(sample);
-        self.act(&decision);
+        let decision = self.observe(sample);
+        self.apply(&decision);
         self.seconds += POLL;
         decision
     }
 
-    pub(super) fn act(&mut self, decision: &Decision) {
+    pub(super) fn apply(&mut self, decision: &Decision) {
         self.history.decided(at(self.seconds), self.workers.replicas, decision);
         if decision.replicas != self.workers.replicas {
             self.scale(decision.replicas);
         }
     }
 
-    /// So many steps in which the queue looks the same.
+    /// `count` steps with the same queue.
     pub(super) fn steps(&mut self, count: usize, queue: Queue) -> Decision {
-        let mut last = self.step(queue.whole(self.seconds));
+        let mut last = self.step(queue.sample(self.seconds));
         for _ in 1..count {
-            last = self.step(queue.whole(self.seconds));
+            last = self.step(queue.sample(self.seconds));
         }
         last
     }
 }
 
 /// The number, the reason and the limit of a decision.
-pub(super) fn gist(decision: &Decision) -> (u32, ScalingReason, Option<Limit>) {
+pub(super) fn outcome(decision: &Decision) -> (u32, ScalingReason, Option<Limit>) {
     (decision.replicas, decision.reason, decision.limited_by)
 }

@@ -1,4 +1,4 @@
-//! What a decision needs of the past of one object, in memory only. A new history is as careful as one after an outage.
+//! The past of one object that a decision needs, in memory only. A new history is as cautious as one after an outage.
 
 use std::collections::VecDeque;
 
@@ -11,31 +11,31 @@ use super::learning::{Learning, Point};
 use super::policy::Policy;
 use super::sample::{GAUGES_MAX_AGE, Sample, SampleError};
 
-/// So many samples in a row that did not show the backlog, and it is unknown.
+/// Number of incomplete samples in a row after which the backlog is unknown.
 pub(super) const UNKNOWN_AFTER: u32 = 3;
-/// The longest window and period that the schema allows.
-const LONGEST: SignedDuration = SignedDuration::from_secs(3600);
-/// The most recommendations and changes that are kept; reached only if the number changes every few seconds.
-const MOST_KEPT: usize = 1024;
+/// The longest stabilization window and period that the schema allows.
+const MAX_WINDOW: SignedDuration = SignedDuration::from_secs(3600);
+/// Maximum number of recommendations and of changes kept; reached only if the number changes every few seconds.
+const MAX_ENTRIES: usize = 1024;
 
-/// The past of one object: the last samples, recommendations and changes.
+/// The last samples, recommendations and changes of one object.
 #[derive(Debug, Clone)]
 pub struct History {
-    /// The last sample that showed the whole backlog.
+    /// State of the queue from the last complete sample.
     queue: Option<QueueState>,
-    /// What the newest sample showed, if it did not show the whole backlog.
-    part: Option<LowerBound>,
+    /// Lower bound from the newest sample, if that is incomplete.
+    lower_bound: Option<LowerBound>,
     error: Option<SampleError>,
     newest: Option<Timestamp>,
-    /// Samples in a row that did not show the whole backlog.
-    misses: u32,
+    /// Incomplete samples in a row.
+    missed_samples: u32,
     gauges: Option<GaugesSeen>,
-    /// Since when nothing is unsettled and nothing happens.
-    quiet_since: Option<Timestamp>,
-    /// When we last could not be sure of the past: a start, the end of an outage, another database.
-    unsure_at: Timestamp,
+    /// Start of the current time without due or in-flight tasks and without accepted or settled ones.
+    idle_since: Option<Timestamp>,
+    /// Start of the history without gaps: the start of the operator, the end of an outage, or a reset of the totals.
+    reliable_since: Timestamp,
     learning: Learning,
-    /// Equal neighbours are one, with the time of the newer.
+    /// Equal neighbours are merged into one with the time of the newer.
     recommendations: VecDeque<(Timestamp, u32)>,
     changes: VecDeque<ScaleEvent>,
 }
@@ -48,66 +48,67 @@ struct ScaleEvent {
     to: u32,
 }
 
-/// The newest gauges, and since when they are the newest.
+/// The newest gauges, and the time of the sample that had them first.
 #[derive(Debug, Clone, Copy)]
 struct GaugesSeen {
     at_ms: i64,
     since: Timestamp,
-    /// They were seen to change: somebody publishes them.
-    moved: bool,
+    /// They differ from earlier gauges: a scheduler publishes them.
+    changed: bool,
 }
 
 impl History {
-    /// Starts at `now`, which is the creation of the object or a start of the operator, with the live number of workers.
+    /// Starts at `now`, the time when the object was created or the operator started, with the live number of workers.
     pub fn new(now: Timestamp, live: u32) -> Self {
         Self {
             queue: None,
-            part: None,
+            lower_bound: None,
             error: None,
             newest: None,
-            misses: 0,
+            missed_samples: 0,
             gauges: None,
-            quiet_since: None,
-            unsure_at: now,
+            idle_since: None,
+            reliable_since: now,
             learning: Learning::default(),
             recommendations: VecDeque::from([(now, live)]),
             changes: VecDeque::new(),
         }
     }
 
-    /// Takes in a sample; the same again is ignored. `ready` workers were there.
+    /// Adds a sample; the same sample again is ignored. `ready` is the number of ready workers.
     pub fn observe(&mut self, sample: &Sample, ready: u32, policy: &Policy) {
         match self.newest {
             Some(newest) if sample.at == newest => return,
-            Some(newest) if sample.at < newest => self.rewind(sample.at),
+            Some(newest) if sample.at < newest => self.clock_set_back(sample.at),
             _ => {}
         }
         let was_unknown = matches!(self.estimate(sample.at, policy.poll), Estimate::Unknown { .. });
         self.newest = Some(sample.at);
         self.error = sample.error;
-        let gauges = self.fresh(sample);
+        let gauges = self.fresh_gauges(sample);
         match (&sample.depth, gauges) {
             (Some(depth), Some(gauges)) => {
                 if was_unknown {
-                    self.unsure_at = sample.at;
+                    self.reliable_since = sample.at;
                 }
                 self.observe_whole(sample, depth, gauges, ready, policy.concurrency);
             }
             (depth, _) => {
-                self.part = depth.as_ref().map(|depth| LowerBound { length: depth.length, in_flight: depth.in_flight });
-                self.misses = self.misses.saturating_add(1);
-                if self.misses >= UNKNOWN_AFTER {
-                    self.quiet_since = None;
+                self.lower_bound =
+                    depth.as_ref().map(|depth| LowerBound { length: depth.length, in_flight: depth.in_flight });
+                self.missed_samples = self.missed_samples.saturating_add(1);
+                if self.missed_samples >= UNKNOWN_AFTER {
+                    self.idle_since = None;
                 }
             }
         }
     }
 
-    /// Our clock was set back: what lies in the future happened just now, and we are sure of nothing.
-    fn rewind(&mut self, now: Timestamp) {
-        self.unsure_at = now;
+    /// The operator's clock was set back: moves future entries to `now`, and starts the history without gaps anew.
+    fn clock_set_back(&mut self, now: Timestamp) {
+        self.reliable_since = now;
         self.gauges = None;
-        self.quiet_since = None;
+        self.idle_since = None;
         for (at, _) in &mut self.recommendations {
             *at = now.min(*at);
         }
@@ -117,8 +118,8 @@ impl History {
     }
 
     fn observe_whole(&mut self, sample: &Sample, depth: &Depth, gauges: &Gauges, ready: u32, concurrency: u16) {
-        self.misses = 0;
-        self.part = None;
+        self.missed_samples = 0;
+        self.lower_bound = None;
         let change = self.learning.observe(
             Point {
                 at_ms: gauges.at_ms,
@@ -132,32 +133,33 @@ impl History {
             concurrency,
         );
         if change.reset {
-            self.unsure_at = sample.at;
+            self.reliable_since = sample.at;
         }
         let queue = QueueState::new(sample.at, sample.oldest_entry_ms, depth, gauges, change.accepted);
-        // Owed, but neither in Redis, nor due, nor waiting for a retry: a worker has it though Redis lost the entry.
+        // Unsettled tasks that are not in Redis, not due and not waiting for a retry: a worker runs them, and Redis
+        // lost their entries.
         let hidden = gauges.unsettled > 0 && gauges.next_due_ms < 0;
-        let happens = change.accepted || change.settled || change.reset;
-        let is_quiet = queue.backlog == 0 && !hidden && !happens && !queue.wakes(sample.at);
-        self.quiet_since = is_quiet.then(|| self.quiet_since.unwrap_or(sample.at));
+        let has_activity = change.accepted || change.settled || change.reset;
+        let is_idle = queue.backlog == 0 && !hidden && !has_activity && !queue.retry_is_near(sample.at);
+        self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(sample.at));
         self.queue = Some(queue);
     }
 
-    /// The sample's gauges, unless they are too old. The clocks of PostgreSQL and Redis may differ, so what counts is
-    /// for how long they have not changed; only of the first ones do we ask the clocks.
-    fn fresh<'a>(&mut self, sample: &'a Sample) -> Option<&'a Gauges> {
+    /// The gauges of the sample, unless they are too old. The clocks of PostgreSQL and Redis may differ, so their age
+    /// is the time for which they have not changed. The two clocks are compared only for the first gauges.
+    fn fresh_gauges<'a>(&mut self, sample: &'a Sample) -> Option<&'a Gauges> {
         let (gauges, depth) = (sample.gauges.as_ref()?, sample.depth.as_ref()?);
         let seen = match self.gauges {
             Some(seen) if seen.at_ms == gauges.at_ms => seen,
-            before => GaugesSeen { at_ms: gauges.at_ms, since: sample.at, moved: before.is_some() },
+            before => GaugesSeen { at_ms: gauges.at_ms, since: sample.at, changed: before.is_some() },
         };
         self.gauges = Some(seen);
         let by_clock = depth.redis_now_ms - gauges.at_ms <= GAUGES_MAX_AGE.as_millis() as i64;
         let unchanged = sample.at.duration_since(seen.since);
-        (unchanged <= GAUGES_MAX_AGE && (seen.moved || by_clock)).then_some(gauges)
+        (unchanged <= GAUGES_MAX_AGE && (seen.changed || by_clock)).then_some(gauges)
     }
 
-    /// Remembers what was recommended and, if the number of workers was changed, the change. Called after the write.
+    /// Records the recommendation and, if the number of workers changed, the change. Call it after the write.
     pub fn decided(&mut self, now: Timestamp, from: u32, decision: &Decision) {
         match self.recommendations.back_mut() {
             Some((at, count)) if *count == decision.recommended => *at = now,
@@ -166,49 +168,49 @@ impl History {
         if decision.replicas != from {
             self.changes.push_back(ScaleEvent { at: now, from, to: decision.replicas });
         }
-        let old = |at: Timestamp| now.duration_since(at) > LONGEST;
-        while self.recommendations.front().is_some_and(|(at, _)| old(*at)) || self.recommendations.len() > MOST_KEPT {
+        let old = |at: Timestamp| now.duration_since(at) > MAX_WINDOW;
+        while self.recommendations.front().is_some_and(|(at, _)| old(*at)) || self.recommendations.len() > MAX_ENTRIES {
             self.recommendations.pop_front();
         }
-        while self.changes.front().is_some_and(|change| old(change.at)) || self.changes.len() > MOST_KEPT {
+        while self.changes.front().is_some_and(|change| old(change.at)) || self.changes.len() > MAX_ENTRIES {
             self.changes.pop_front();
         }
     }
 
-    /// Why the newest sample does not show everything.
+    /// The error of the newest sample.
     pub fn error(&self) -> Option<SampleError> {
         self.error
     }
 
-    /// Samples in a row that did not show the whole backlog.
-    pub fn misses(&self) -> u32 {
-        self.misses
+    /// Number of incomplete samples in a row: without the depth, or without current gauges.
+    pub fn missed_samples(&self) -> u32 {
+        self.missed_samples
     }
 
-    /// What is known at `now`, if a sample comes every `poll`.
+    /// Estimates the queue at `now`, with a sample expected every `poll`.
     pub(super) fn estimate(&self, now: Timestamp, poll: SignedDuration) -> Estimate {
-        let silent_since = self.newest.unwrap_or(self.unsure_at);
-        let silent = now.duration_since(silent_since) > poll * UNKNOWN_AFTER.cast_signed();
+        let newest = self.newest.unwrap_or(self.reliable_since);
+        let silent = now.duration_since(newest) > poll * UNKNOWN_AFTER.cast_signed();
         match self.queue {
-            _ if silent => Estimate::Unknown { part: None },
-            _ if self.misses >= UNKNOWN_AFTER => Estimate::Unknown { part: self.part },
-            Some(queue) if self.misses == 0 => Estimate::Whole(queue),
-            before => Estimate::Stale { before, part: self.part },
+            _ if silent => Estimate::Unknown { lower_bound: None },
+            _ if self.missed_samples >= UNKNOWN_AFTER => Estimate::Unknown { lower_bound: self.lower_bound },
+            Some(queue) if self.missed_samples == 0 => Estimate::Whole(queue),
+            last => Estimate::Stale { last, lower_bound: self.lower_bound },
         }
     }
 
-    /// For how long nothing has been unsettled and nothing has happened.
-    pub(super) fn quiet_for(&self, now: Timestamp) -> Option<SignedDuration> {
-        self.quiet_since.map(|since| now.duration_since(since))
+    /// Duration of the current time without work and activity; `None` while there is any.
+    pub(super) fn idle_for(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.idle_since.map(|since| now.duration_since(since))
     }
 
-    /// For how long we have been sure of the past.
-    pub fn sure_for(&self, now: Timestamp) -> SignedDuration {
-        now.duration_since(self.unsure_at)
+    /// Length of the history without gaps: since a start, an outage, a clock set back, or a reset of the totals.
+    pub fn reliable_for(&self, now: Timestamp) -> SignedDuration {
+        now.duration_since(self.reliable_since)
     }
 
     #[cfg(test)]
-    pub(super) fn learn(&mut self, learning: Learning) {
+    pub(super) fn set_learning(&mut self, learning: Learning) {
         self.learning = learning;
     }
 
@@ -217,13 +219,13 @@ impl History {
     }
 
     /// Recommendations of the last `window`.
-    pub(super) fn recommended(&self, now: Timestamp, window: SignedDuration) -> impl Iterator<Item = u32> {
+    pub(super) fn recommendations_within(&self, now: Timestamp, window: SignedDuration) -> impl Iterator<Item = u32> {
         let recent = move |at: Timestamp| now.duration_since(at) < window;
         self.recommendations.iter().rev().take_while(move |(at, _)| recent(*at)).map(|(_, count)| *count)
     }
 
-    /// How many workers were added and how many removed in the last `period`.
-    pub(super) fn changed(&self, now: Timestamp, period: SignedDuration) -> (u32, u32) {
+    /// Numbers of workers added and removed in the last `period`.
+    pub(super) fn changes_within(&self, now: Timestamp, period: SignedDuration) -> (u32, u32) {
         let recent = self.changes.iter().rev().take_while(|change| now.duration_since(change.at) < period);
         recent.fold((0, 0), |(added, removed), ScaleEvent { from, to, .. }| {
             (added + to.saturating_sub(*from), removed + from.saturating_sub(*to))

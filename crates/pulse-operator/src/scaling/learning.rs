@@ -1,47 +1,47 @@
-//! Arrivals per second, and tasks per second of a worker, learned from totals that only grow.
+//! Measures arrivals per second, and tasks per second of a worker, from totals that only grow.
 //!
-//! The throughput is what workers settled while work was waiting all the time, per second that they were there. The
-//! time that they were busy would not do: it leaves out claiming and settling, which for short tasks is nearly all of
-//! it. It serves to tell a worker that had too much to do from one that found work by chance at each look.
+//! The throughput is the number of tasks settled per second and ready worker, in windows in which tasks were waiting
+//! all the time. The busy time is no measure of it: it leaves out claiming and settling, which take most of the time of
+//! short tasks. It only distinguishes saturated workers from workers that had a waiting task by chance at each sample.
 
-/// Windows before the throughput counts as known.
-const ENOUGH_WINDOWS: u32 = 5;
-/// A window ends when so many tasks were settled, so that one long task does not swing it…
+/// Number of windows before the throughput counts as known.
+const MIN_WINDOWS: u32 = 5;
+/// A window ends after this many settled tasks, so that one long task does not distort it…
 const WINDOW_TASKS: i64 = 20;
-/// …or when it has lasted so long, in milliseconds.
+/// …or after this time, in milliseconds.
 const WINDOW_MS: i64 = 60_000;
-/// Totals closer to each other say nothing of a rate, in milliseconds.
-const SHORTEST_MS: i64 = 1_000;
-/// Over what time arrivals are smoothed, in seconds.
+/// Minimum time between two points for a rate, in milliseconds.
+const MIN_INTERVAL_MS: i64 = 1_000;
+/// Time constant of the smoothed arrival rate, in seconds.
 const ARRIVALS_SMOOTHING: f64 = 30.0;
-/// From this part of the time that they could be busy on, workers had too much to do.
+/// Workers count as saturated from this fraction of their possible busy time on.
 const SATURATED: f64 = 0.8;
 
-/// The totals at one time.
+/// The totals at a given time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point {
-    /// PostgreSQL's clock.
+    /// Time by PostgreSQL's clock, in milliseconds since the Unix epoch.
     pub(super) at_ms: i64,
     pub(super) accepted: i64,
     pub(super) settled: i64,
     pub(super) busy_ms: i64,
-    /// Tasks that no worker has yet.
+    /// Due tasks that no worker has yet.
     pub(super) waiting: i64,
     pub(super) in_flight: i64,
-    /// Workers that are ready.
+    /// Number of ready workers.
     pub(super) ready: u32,
 }
 
-/// What happened since the point before.
+/// Changes since the previous point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Change {
     pub(super) accepted: bool,
     pub(super) settled: bool,
-    /// A total shrank: this is another database.
+    /// A total decreased: this is another database.
     pub(super) reset: bool,
 }
 
-/// What was learned.
+/// The measured rates.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Learning {
     last: Option<Point>,
@@ -51,42 +51,42 @@ pub(super) struct Learning {
     throughput: f64,
 }
 
-/// A mean in which what is longer ago counts less. What was not seen counts nothing: or a burst at the first look would
-/// be all that is known of the past.
+/// An exponentially weighted mean. Time before the first sample has no weight. Otherwise, a burst at the first sample
+/// would stand for the whole past.
 #[derive(Debug, Clone, Copy, Default)]
 struct Arrivals {
     weighted: f64,
     weight: f64,
 }
 
-/// A time in which work was waiting at each look.
+/// A time in which tasks were waiting at each sample.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     start: Point,
-    /// Milliseconds, summed over the ready workers.
+    /// Milliseconds, summed over all ready workers.
     worker_ms: f64,
 }
 
 impl Learning {
-    /// As if these had been learned.
+    /// With these rates as measured.
     #[cfg(test)]
     pub(super) fn known(arrivals: f64, throughput: f64) -> Self {
         let arrivals = Arrivals { weighted: arrivals, weight: 1.0 };
-        Self { arrivals, windows: ENOUGH_WINDOWS, throughput, ..Self::default() }
+        Self { arrivals, windows: MIN_WINDOWS, throughput, ..Self::default() }
     }
 
-    /// Accepted tasks per second, smoothed.
+    /// Accepted tasks per second, smoothed; `None` before the second point.
     pub(super) fn arrivals(&self) -> Option<f64> {
         let Arrivals { weighted, weight } = self.arrivals;
         (weight > 0.0).then(|| weighted / weight)
     }
 
-    /// Tasks per second of a worker, once it is known.
+    /// Tasks per second of a worker; `None` before [`MIN_WINDOWS`] windows.
     pub(super) fn throughput(&self) -> Option<f64> {
-        (self.windows >= ENOUGH_WINDOWS && self.throughput > 0.0).then_some(self.throughput)
+        (self.windows >= MIN_WINDOWS && self.throughput > 0.0).then_some(self.throughput)
     }
 
-    /// Learns from the next point; workers process `concurrency` tasks at once.
+    /// Adds the next point; a worker processes up to `concurrency` tasks at once.
     pub(super) fn observe(&mut self, point: Point, concurrency: u16) -> Change {
         let Some(last) = self.last else {
             self.start(point);
@@ -103,7 +103,7 @@ impl Learning {
             // The clock was set, or another server took over.
             self.start(point);
         }
-        if elapsed_ms < SHORTEST_MS {
+        if elapsed_ms < MIN_INTERVAL_MS {
             return change;
         }
         self.last = Some(point);
@@ -140,13 +140,13 @@ impl Learning {
             return;
         }
         self.window = restart;
-        // Fewer were taken than waited at the start, so some were waiting all the time.
+        // Fewer tasks were claimed than were waiting at the start, so some were waiting all the time.
         let never_empty = settled + (point.in_flight - start.in_flight).max(0) < start.waiting;
         let busy = (point.busy_ms - start.busy_ms) as f64 >= SATURATED * worker_ms * f64::from(concurrency);
         if worker_ms > 0.0 && (never_empty || busy) {
             self.windows = self.windows.saturating_add(1);
             let rate = settled as f64 * 1000.0 / worker_ms;
-            self.throughput += (rate - self.throughput) / f64::from(self.windows.min(ENOUGH_WINDOWS));
+            self.throughput += (rate - self.throughput) / f64::from(self.windows.min(MIN_WINDOWS));
         }
     }
 }
@@ -155,7 +155,7 @@ impl Learning {
 mod tests {
     use super::*;
 
-    /// One worker that settles `per_second` of so many waiting tasks, at each of these seconds.
+    /// One worker that settles `per_second` tasks, sampled at `seconds`; `waiting` is the number of waiting tasks.
     fn learned(seconds: impl Iterator<Item = i64>, waiting: impl Fn(i64) -> i64, per_second: i64) -> Learning {
         let mut learning = Learning::default();
         for second in seconds {
@@ -174,20 +174,24 @@ mod tests {
     }
 
     #[test]
-    fn five_windows_with_work_waiting_throughout_teach_the_throughput() {
+    fn throughput_is_known_after_five_windows_with_waiting_tasks() {
         let waiting = |second| 100_000 - second * 50;
         assert_eq!(learned((0..=4).map(|n| n * 10), waiting, 50).throughput(), None);
         assert_eq!(learned((0..=5).map(|n| n * 10), waiting, 50).throughput(), Some(50.0));
     }
 
     #[test]
-    fn a_worker_that_was_not_kept_busy_teaches_nothing() {
+    fn throughput_ignores_windows_without_saturation() {
         assert_eq!(learned((0..100).map(|n| n * 10), |_| 0, 50).throughput(), None);
-        assert_eq!(learned((0..100).map(|n| n * 10), |_| 3, 50).throughput(), None, "there by chance at each look");
+        assert_eq!(
+            learned((0..100).map(|n| n * 10), |_| 3, 50).throughput(),
+            None,
+            "a task is waiting by chance at each sample"
+        );
     }
 
     #[test]
-    fn a_long_task_does_not_swing_the_throughput() {
+    fn throughput_is_stable_with_long_tasks() {
         let slow = |second: i64| second / 7;
         let mut learning = Learning::default();
         for second in (0..900).step_by(10) {
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_at_the_first_look_is_soon_seen_for_what_it_is() {
+    fn arrivals_are_not_distorted_by_a_burst_at_the_first_sample() {
         let mut learning = Learning::default();
         let point = Point { at_ms: 0, accepted: 0, settled: 0, busy_ms: 0, waiting: 0, in_flight: 0, ready: 0 };
         learning.observe(point, 16);
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_that_shrinks_is_another_database() {
+    fn decreasing_total_resets_the_rates() {
         let point = Point { at_ms: 0, accepted: 5, settled: 5, busy_ms: 5, waiting: 0, in_flight: 0, ready: 1 };
         let mut learning = Learning::default();
         learning.observe(point, 16);

@@ -1,5 +1,5 @@
-//! How fast the number of workers may change, and what holds it: tolerance, windows and policies as in a
-//! HorizontalPodAutoscaler.
+//! Limits of a recommendation: bounds, tolerance, stabilization windows and scaling policies, as in a
+//! HorizontalPodAutoscaler, and the state of the pods.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use super::policy::{Policy, Workers, seconds};
 use super::targets::Recommendation;
 use crate::crd::AutoscalingPause;
 
-/// A number of workers, and what limited it last.
+/// A number of workers, and the limit that applied last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Count {
     pub(super) replicas: u32,
@@ -22,7 +22,7 @@ impl Count {
     }
 }
 
-/// What the object's bounds and the tolerance leave of a recommendation.
+/// Applies the tolerance and the spec's bounds to a recommendation.
 pub(super) fn bounded(recommendation: &Recommendation, policy: &Policy, current: u32) -> Count {
     let count = Count { replicas: recommendation.count(), limited_by: None };
     let relative = matches!(recommendation.reason, ScalingReason::BacklogTarget | ScalingReason::DrainTimeTarget)
@@ -37,7 +37,7 @@ pub(super) fn bounded(recommendation: &Recommendation, policy: &Policy, current:
     within_bounds(count, policy)
 }
 
-/// What windows, policies and the state of the pods leave of a recommendation.
+/// Applies stabilization, scaling policies, the state of the pods and a pause to a recommendation.
 pub(super) fn limited(
     recommended: Count,
     reason: ScalingReason,
@@ -50,10 +50,10 @@ pub(super) fn limited(
     let count = if current == 0 || reason == ScalingReason::Idle {
         recommended
     } else {
-        per_period(stabilized(recommended, policy, history, current, now), policy, history, current, now)
+        limited_by_policies(stabilized(recommended, policy, history, current, now), policy, history, current, now)
     };
-    // Bounds that were changed apply at once, whatever else holds the number; only a pause holds it against them.
-    let count = within_bounds(held(count, policy, history, workers, now), policy);
+    // A changed bound applies at once, regardless of other limits. Only a pause takes precedence over the bounds.
+    let count = within_bounds(limited_by_state(count, policy, history, workers, now), policy);
     let is_paused = match policy.paused {
         AutoscalingPause::None => false,
         AutoscalingPause::All => true,
@@ -72,37 +72,37 @@ fn within_bounds(count: Count, policy: &Policy) -> Count {
     count.limit(count.replicas.max(policy.floor()), Limit::TooFewReplicas)
 }
 
-/// The most cautious recommendation of the windows.
+/// The most conservative recommendation within the stabilization windows.
 fn stabilized(count: Count, policy: &Policy, history: &History, current: u32, now: Timestamp) -> Count {
-    let window = |seconds_| history.recommended(now, seconds(seconds_)).chain([count.replicas]);
-    let lowest = window(policy.behavior.scale_up.stabilization_window_seconds).min().unwrap_or(count.replicas);
-    let highest = window(policy.behavior.scale_down.stabilization_window_seconds).max().unwrap_or(count.replicas);
-    // A window does not turn one direction into the other.
+    let within = |window| history.recommendations_within(now, seconds(window)).chain([count.replicas]);
+    let lowest = within(policy.behavior.scale_up.stabilization_window_seconds).min().unwrap_or(count.replicas);
+    let highest = within(policy.behavior.scale_down.stabilization_window_seconds).max().unwrap_or(count.replicas);
+    // Stabilization never reverses the direction of a change.
     let stable = if count.replicas > current { lowest.max(current) } else { highest.min(current) };
     count.limit(stable, Limit::Stabilized)
 }
 
-/// At most the larger of `percent` and `workers` in each period.
-fn per_period(count: Count, policy: &Policy, history: &History, current: u32, now: Timestamp) -> Count {
+/// Scaling policies: at most the larger of `percent` and `workers` in each period.
+fn limited_by_policies(count: Count, policy: &Policy, history: &History, current: u32, now: Timestamp) -> Count {
     let (up, down) = (&policy.behavior.scale_up, &policy.behavior.scale_down);
     if count.replicas > current {
-        let (added, _) = history.changed(now, seconds(up.period_seconds));
+        let (added, _) = history.changes_within(now, seconds(up.period_seconds));
         let start = current.saturating_sub(added);
-        let most = start.saturating_add(up.workers.max(share(start, up.percent).ceil() as u32)).max(current);
-        return count.limit(count.replicas.min(most), Limit::ScaleUpLimit);
+        let max = start.saturating_add(up.workers.max(percent_of(start, up.percent).ceil() as u32)).max(current);
+        return count.limit(count.replicas.min(max), Limit::ScaleUpLimit);
     }
-    let (_, removed) = history.changed(now, seconds(down.period_seconds));
+    let (_, removed) = history.changes_within(now, seconds(down.period_seconds));
     let start = current.saturating_add(removed);
-    let fewest = start.saturating_sub(down.workers.max(share(start, down.percent).ceil() as u32)).min(current);
-    count.limit(count.replicas.max(fewest), Limit::ScaleDownLimit)
+    let min = start.saturating_sub(down.workers.max(percent_of(start, down.percent).ceil() as u32)).min(current);
+    count.limit(count.replicas.max(min), Limit::ScaleDownLimit)
 }
 
-fn share(count: u32, percent: u32) -> f64 {
+fn percent_of(count: u32, percent: u32) -> f64 {
     f64::from(count) * f64::from(percent) / 100.0 - 1e-9
 }
 
-/// What the state of the pods and of our estimate forbids.
-fn held(count: Count, policy: &Policy, history: &History, workers: &Workers, now: Timestamp) -> Count {
+/// Prevents a change that the state of the pods, or a history with gaps, does not allow.
+fn limited_by_state(count: Count, policy: &Policy, history: &History, workers: &Workers, now: Timestamp) -> Count {
     let current = workers.replicas;
     if count.replicas > current && workers.failing(now) {
         return count.limit(current, Limit::WorkersNotReady);
@@ -111,7 +111,7 @@ fn held(count: Count, policy: &Policy, history: &History, workers: &Workers, now
         return count.limit(current, Limit::RolloutInProgress);
     }
     if count.replicas < current
-        && history.sure_for(now) < seconds(policy.behavior.scale_down.stabilization_window_seconds)
+        && history.reliable_for(now) < seconds(policy.behavior.scale_down.stabilization_window_seconds)
     {
         return count.limit(current, Limit::Stabilized);
     }

@@ -1,15 +1,19 @@
-//! How many workers: from the depth of the queue to a number, with a reason.
+//! Worker autoscaling: from the depth of the queue to a number of replicas, with a reason.
 //!
-//! `sampler.rs` and only it does I/O: it reads Redis, off the reconcile path. Everything else is pure, with the time as
-//! an argument: `queue.rs` puts a sample together, `history.rs` and `learning.rs` remember what a decision needs of
-//! the past, `targets.rs` says how many workers the work needs, `limits.rs` how fast the number may change, `plan.rs` makes
-//! a decision of both, and `victims.rs` chooses who goes.
+//! Only `sampler.rs` does I/O: it reads Redis, off the reconcile path. Everything else is pure, with the time as an
+//! argument: `estimate.rs` derives the state of the queue from a sample, `history.rs` and `learning.rs` keep what a
+//! decision needs of the past, `targets.rs` computes the recommendation, `limits.rs` applies the tolerance, the
+//! stabilization windows and the scaling policies, `plan.rs` combines them into a decision, and `victims.rs` chooses
+//! the pods to remove.
 //!
-//! It guarantees: what is unknown never counts as zero, and never scales down; a restart of the operator scales nothing
-//! down before a whole window has passed; zero workers only after nothing was owed for a whole idle time; each decision
-//! names what won, what limited it and what it was computed from.
+//! Guarantees:
 //!
-//! It does not write: the caller applies a [`Decision`], and tells the [`History`] that it did.
+//! * An unknown backlog never counts as zero and never scales down.
+//! * A restart of the operator scales nothing down before a whole stabilization window has passed.
+//! * The last worker is removed only after no task was due and nothing happened for the whole idle time.
+//! * Each decision names the target that won, the limit that applied, and its inputs.
+//!
+//! This module does not write: the caller applies a [`Decision`] and records it in the [`History`].
 
 mod decision;
 mod estimate;

@@ -1,4 +1,4 @@
-//! The decision: rules, past and pods in, a number with its reasons out. No clock, no I/O.
+//! Makes the decision from the rules, the history and the observed pods. No clock, no I/O.
 
 use std::fmt::Write;
 
@@ -12,32 +12,32 @@ use super::policy::{Policy, Workers};
 use super::targets;
 use crate::crd::DecisionInputs;
 
-/// How many workers there should be at `now`. Tell [`History::decided`] once it is done.
-pub fn plan_workers(policy: &Policy, samples: &History, observed: &Workers, now: Timestamp) -> Decision {
-    let inputs = inputs(policy, samples, now);
+/// Decides the number of workers at `now`. Call [`History::decided`] once the decision is applied.
+pub fn plan_workers(policy: &Policy, history: &History, workers: &Workers, now: Timestamp) -> Decision {
+    let inputs = inputs(policy, history, now);
     if let Some(fixed) = policy.fixed {
-        return fix(fixed, policy, inputs);
+        return fixed_decision(fixed, policy, inputs);
     }
-    let current = observed.replicas;
-    let recommendation = targets::recommend(policy, samples, observed, now);
+    let current = workers.replicas;
+    let recommendation = targets::recommend(policy, history, workers, now);
     let recommended = limits::bounded(&recommendation, policy, current);
-    let count = limits::limited(recommended, recommendation.reason, policy, samples, observed, now);
+    let count = limits::limited(recommended, recommendation.reason, policy, history, workers, now);
     Decision {
         replicas: count.replicas,
         recommended: recommended.replicas,
         reason: recommendation.reason,
         limited_by: count.limited_by,
-        message: explain(&recommendation.why, recommendation.count(), count, current),
+        message: explain(&recommendation.explanation, recommendation.count(), count, current),
         inputs,
-        next_wake: if count.replicas == 0 { next_wake(policy, samples, now) } else { None },
+        next_wake: if count.replicas == 0 { next_wake(policy, history, now) } else { None },
     }
 }
 
-/// The object says how many; only what PostgreSQL can take limits that.
-fn fix(fixed: u32, policy: &Policy, inputs: DecisionInputs) -> Decision {
+/// The spec sets the number; only the connection budget of PostgreSQL limits it.
+fn fixed_decision(fixed: u32, policy: &Policy, inputs: DecisionInputs) -> Decision {
     let replicas = fixed.min(policy.ceiling());
     let limited_by = (replicas < fixed).then_some(Limit::DatabaseConnectionBudget);
-    let message = explain("the object says so", fixed, Count { replicas, limited_by }, replicas);
+    let message = explain("set in the spec", fixed, Count { replicas, limited_by }, replicas);
     Decision {
         replicas,
         recommended: replicas,
@@ -49,25 +49,25 @@ fn fix(fixed: u32, policy: &Policy, inputs: DecisionInputs) -> Decision {
     }
 }
 
-fn explain(why: &str, wanted: u32, count: Count, current: u32) -> String {
+fn explain(explanation: &str, recommended: u32, count: Count, current: u32) -> String {
     let Count { replicas, limited_by } = count;
-    let mut message = format!("{why}: {wanted} {}", if wanted == 1 { "worker" } else { "workers" });
+    let mut message = format!("{explanation}: {recommended} {}", if recommended == 1 { "worker" } else { "workers" });
     if let Some(limit) = limited_by {
-        let verb = if replicas == current { "held at" } else { "limited to" };
+        let verb = if replicas == current { "kept at" } else { "limited to" };
         // Writing to a String does not fail.
         let _ = write!(message, ", {verb} {replicas} by {}", limit.name());
     }
     message
 }
 
-fn inputs(policy: &Policy, samples: &History, now: Timestamp) -> DecisionInputs {
-    let rates = samples.learning();
-    let (backlog, in_flight, oldest_age) = match samples.estimate(now, policy.poll) {
-        Estimate::Whole(queue) | Estimate::Stale { before: Some(queue), .. } => {
+fn inputs(policy: &Policy, history: &History, now: Timestamp) -> DecisionInputs {
+    let rates = history.learning();
+    let (backlog, in_flight, oldest_age) = match history.estimate(now, policy.poll) {
+        Estimate::Whole(queue) | Estimate::Stale { last: Some(queue), .. } => {
             (Some(queue.backlog), Some(queue.in_flight), queue.oldest_age)
         }
-        Estimate::Stale { before: None, part } | Estimate::Unknown { part } => {
-            (None, part.map(|part| part.in_flight), None)
+        Estimate::Stale { last: None, lower_bound } | Estimate::Unknown { lower_bound } => {
+            (None, lower_bound.map(|bound| bound.in_flight), None)
         }
     };
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -80,16 +80,16 @@ fn inputs(policy: &Policy, samples: &History, now: Timestamp) -> DecisionInputs 
     }
 }
 
-/// For people: noise in later digits would only be a reason to write the status again.
+/// Two decimals: noise in later digits would cause a write of the status for each sample.
 fn rounded(rate: f64) -> f64 {
     (rate * 100.0).round() / 100.0
 }
 
-/// A little before the next retry falls due.
-fn next_wake(policy: &Policy, samples: &History, now: Timestamp) -> Option<Timestamp> {
-    let due = match samples.estimate(now, policy.poll) {
+/// [`WAKE_LEAD`] before the next retry falls due.
+fn next_wake(policy: &Policy, history: &History, now: Timestamp) -> Option<Timestamp> {
+    let due = match history.estimate(now, policy.poll) {
         Estimate::Whole(queue) => queue.next_due,
-        Estimate::Stale { before, .. } => before.and_then(|queue| queue.next_due),
+        Estimate::Stale { last, .. } => last.and_then(|queue| queue.next_due),
         Estimate::Unknown { .. } => None,
     };
     due.map(|due| due.checked_sub(WAKE_LEAD).unwrap_or(due))

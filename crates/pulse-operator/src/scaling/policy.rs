@@ -1,43 +1,43 @@
-//! What a decision is made by: the object's rules, and the pods as they are.
+//! Inputs of a decision: the scaling rules of the spec, and the observed worker pods.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::crd::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, PulseIngestSpec, Target};
 
-/// How long a pod may take to become ready and still count as capacity to come.
+/// Time that a pod may take to become ready. Until then it counts as starting, later as failing.
 pub const STARTUP_BUDGET: SignedDuration = SignedDuration::from_secs(120);
-/// Connections that an API pod, a worker and the scheduler may open: their pool and the lanes on top.
+/// Maximum number of PostgreSQL connections of one pod: its pool and its dedicated connections.
 const CONNECTIONS_PER_POD: u32 = 14;
-/// A migration, a person and a backup may connect too.
+/// Connections left for a migration, an administrator and a backup.
 const CONNECTIONS_RESERVED: u32 = 4;
 
-/// The rules by which the number of workers follows the queue.
+/// The scaling rules of one object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// The number, if nothing is to be decided: no Internal autoscaling, or stopped.
+    /// Fixed number of workers: without autoscaling of mode `Internal`, or 0 while stopped.
     pub fixed: Option<u32>,
-    /// The fewest workers.
+    /// Minimum number of workers.
     pub min: u32,
-    /// The most workers.
+    /// Maximum number of workers.
     pub max: u32,
-    /// The most workers whose connections PostgreSQL can take; at least one, or nothing would ever be processed.
+    /// Maximum number of workers within `database.maxConnectionsTotal`; at least 1, so that tasks are processed at all.
     pub connection_limit: Option<u32>,
-    /// What the number is computed from.
+    /// Targets that the number is computed from.
     pub target: Target,
-    /// How fast it may change.
+    /// Tolerance, stabilization windows and scaling policies.
     pub behavior: Behavior,
-    /// How long nothing may be owed before the last worker goes.
+    /// Time without work before the last worker is removed.
     pub idle: SignedDuration,
-    /// Which changes are held.
+    /// Changes that are paused.
     pub paused: AutoscalingPause,
-    /// Tasks that a worker processes at once.
+    /// Maximum number of tasks that a worker processes at once.
     pub concurrency: u16,
-    /// Between two samples; three of them without one, and the backlog is unknown.
+    /// Time between two samples. The backlog is unknown after three of them without a sample.
     pub poll: SignedDuration,
 }
 
 impl Policy {
-    /// The rules of an object that is sampled every `poll`.
+    /// Reads the rules from a spec; `poll` is the time between two samples.
     pub fn new(spec: &PulseIngestSpec, poll: SignedDuration) -> Self {
         let workers = &spec.workers;
         let internal = workers.autoscaling.as_ref().filter(|it| it.mode == AutoscalingMode::Internal);
@@ -51,7 +51,10 @@ impl Policy {
             fixed,
             min,
             max,
-            connection_limit: spec.database.max_connections_total.map(|total| workers_within(total, spec.api.replicas)),
+            connection_limit: spec
+                .database
+                .max_connections_total
+                .map(|total| max_workers_within(total, spec.api.replicas)),
             target: internal.and_then(|it| it.target.clone()).unwrap_or_default(),
             behavior: internal.and_then(|it| it.behavior.clone()).unwrap_or_default(),
             idle: seconds(internal.map_or(0, |Autoscaling { idle_seconds, .. }| *idle_seconds)),
@@ -61,26 +64,26 @@ impl Policy {
         }
     }
 
-    /// With how many workers a Deployment is created: the first start counts as active, so at least one.
+    /// Initial replicas of a new Deployment. At least 1 with autoscaling, because a new object counts as active.
     pub fn initial_replicas(&self) -> u32 {
         self.fixed.unwrap_or(self.min.max(1)).min(self.ceiling())
     }
 
-    /// The most workers that the bounds allow.
+    /// The highest number of workers within the bounds.
     pub(super) fn ceiling(&self) -> u32 {
         let bound = if self.fixed.is_some() { u32::MAX } else { self.max };
         bound.min(self.connection_limit.unwrap_or(u32::MAX))
     }
 
-    /// The fewest workers that the bounds allow.
+    /// The lowest number of workers within the bounds.
     pub(super) fn floor(&self) -> u32 {
         self.min.min(self.ceiling())
     }
 }
 
-/// How many workers PostgreSQL has connections for, besides the API's pods and the scheduler. An API whose number
-/// somebody else decides counts as one pod.
-fn workers_within(connections: u32, api_replicas: Option<u32>) -> u32 {
+/// Maximum number of workers within `connections`, after the API pods and the scheduler. An API without a number in the
+/// spec counts as one pod.
+fn max_workers_within(connections: u32, api_replicas: Option<u32>) -> u32 {
     let others = CONNECTIONS_PER_POD * (api_replicas.unwrap_or(1) + 1) + CONNECTIONS_RESERVED;
     (connections.saturating_sub(others) / CONNECTIONS_PER_POD).max(1)
 }
@@ -89,59 +92,59 @@ pub(super) fn seconds(seconds: u32) -> SignedDuration {
     SignedDuration::from_secs(i64::from(seconds))
 }
 
-/// A worker's pod that is not ending.
+/// A worker pod that is not terminating.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerPod {
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// Since when it is not ready: the time of the condition, or of its creation. `None` if it is ready.
+    /// Time when the pod became not ready, by its `Ready` condition, or when it was created. `None` if it is ready.
     pub not_ready_since: Option<Timestamp>,
-    /// A container waits to be started again after it failed, or cannot be started at all.
+    /// A container is in `CrashLoopBackOff`.
     pub crash_looping: bool,
-    /// `controller.kubernetes.io/pod-deletion-cost` as it is now.
+    /// Current value of the annotation `controller.kubernetes.io/pod-deletion-cost`.
     pub deletion_cost: Option<i32>,
 }
 
-/// The workers as they are.
+/// The observed workers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Workers {
-    /// What was last asked for: `spec.replicas` of the Deployment.
+    /// `spec.replicas` of the Deployment.
     pub replicas: u32,
-    /// The pods that are not ending.
+    /// The pods that are not terminating.
     pub pods: Vec<WorkerPod>,
-    /// Pods are being replaced by ones of a new template.
+    /// A rollout replaces pods.
     pub rolling_out: bool,
-    /// A migration runs or is about to.
+    /// A migration runs or is pending.
     pub migrating: bool,
 }
 
 impl Workers {
-    /// Pods that can work now.
+    /// Number of ready pods.
     pub fn ready(&self) -> u32 {
         count(self.pods.iter().filter(|pod| pod.not_ready_since.is_none()))
     }
 
-    /// Pods that will soon be able to work: capacity to come.
+    /// Number of pods that are starting: not ready for less than [`STARTUP_BUDGET`], and not crash looping.
     pub fn starting(&self, now: Timestamp) -> u32 {
-        let young = |since: Timestamp| now.duration_since(since) < STARTUP_BUDGET;
-        count(self.pods.iter().filter(|pod| !pod.crash_looping && pod.not_ready_since.is_some_and(young)))
+        let is_recent = |since: Timestamp| now.duration_since(since) < STARTUP_BUDGET;
+        count(self.pods.iter().filter(|pod| !pod.crash_looping && pod.not_ready_since.is_some_and(is_recent)))
     }
 
-    /// Whether workers that were asked for may still come.
-    pub fn coming(&self, now: Timestamp) -> bool {
+    /// Whether pods are starting or not created yet.
+    pub fn has_pending_pods(&self, now: Timestamp) -> bool {
         self.starting(now) > 0 || count(self.pods.iter()) < self.replicas
     }
 
-    /// Whether so many pods fail to start that more would only fail too: at least half of them.
+    /// Whether at least half of the pods fail to start, so that more of them would fail as well.
     pub fn failing(&self, now: Timestamp) -> bool {
         let pods = count(self.pods.iter());
-        let troubled = pods - self.starting(now) - count(self.pods.iter().filter(|pod| healthy(pod)));
-        troubled > 0 && troubled * 2 >= pods
+        let failing = pods - self.starting(now) - count(self.pods.iter().filter(|pod| is_healthy(pod)));
+        failing > 0 && failing * 2 >= pods
     }
 }
 
-/// A pod that restarts over and over is ready now and then.
-fn healthy(pod: &WorkerPod) -> bool {
+/// A crash-looping pod may be ready for a moment and still does not count as healthy.
+fn is_healthy(pod: &WorkerPod) -> bool {
     pod.not_ready_since.is_none() && !pod.crash_looping
 }
 

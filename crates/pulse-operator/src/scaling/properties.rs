@@ -1,4 +1,4 @@
-//! What holds of every decision.
+//! Properties of every decision, checked with random histories.
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
@@ -47,7 +47,7 @@ prop_compose! {
     }
 }
 
-/// What a poll may find.
+/// The result of one poll.
 #[derive(Debug, Clone, Copy)]
 enum Observation {
     Whole(Queue),
@@ -58,9 +58,9 @@ enum Observation {
 impl Observation {
     fn sample(self, seconds: i64) -> Sample {
         match self {
-            Self::Whole(queue) => queue.whole(seconds),
-            Self::LowerBound(queue) => queue.part(seconds),
-            Self::Failure => failure(seconds),
+            Self::Whole(queue) => queue.sample(seconds),
+            Self::LowerBound(queue) => queue.sample_without_gauges(seconds),
+            Self::Failure => failed_sample(seconds),
         }
     }
 }
@@ -76,7 +76,7 @@ prop_compose! {
     }
 }
 
-fn looks() -> impl Strategy<Value = Observation> {
+fn observations() -> impl Strategy<Value = Observation> {
     prop_oneof![
         4 => queues().prop_map(Observation::Whole),
         1 => queues().prop_map(Observation::LowerBound),
@@ -84,27 +84,27 @@ fn looks() -> impl Strategy<Value = Observation> {
     ]
 }
 
-fn unsure_looks() -> impl Strategy<Value = Observation> {
+fn incomplete_observations() -> impl Strategy<Value = Observation> {
     prop_oneof![queues().prop_map(Observation::LowerBound), Just(Observation::Failure)]
 }
 
-/// A scene with a past: what was found at each poll, and done.
-fn scenes(most: usize) -> impl Strategy<Value = Scene> {
-    (policies(), 0..60u32, proptest::collection::vec(looks(), 0..most), any::<bool>()).prop_map(
-        |(policy, live, past, learned)| {
-            let mut scene = Scene { policy, ..Scene::with(live) };
+/// A harness with a random history of up to `max` polls, each with its decision applied.
+fn harnesses(max: usize) -> impl Strategy<Value = Harness> {
+    (policies(), 0..60u32, proptest::collection::vec(observations(), 0..max), any::<bool>()).prop_map(
+        |(policy, live, history, learned)| {
+            let mut harness = Harness { policy, ..Harness::with(live) };
             if learned {
-                scene.history.learn(Learning::known(12.0, 7.0));
+                harness.history.set_learning(Learning::known(12.0, 7.0));
             }
-            for look in past {
-                scene.step(look.sample(scene.seconds));
+            for observation in history {
+                harness.step(observation.sample(harness.seconds));
             }
-            scene
+            harness
         },
     )
 }
 
-impl std::fmt::Debug for Scene {
+impl std::fmt::Debug for Harness {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { policy, history, workers, seconds } = self;
         write!(formatter, "{policy:?} {history:?} {} workers at {seconds}", workers.replicas)
@@ -115,103 +115,109 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_longer_backlog_never_has_fewer_workers(
-        policy in policies(), live in 0..60u32, learned: bool, queue in queues(), more in 0..5000u64, moments in 0..30i64,
+    fn longer_backlog_never_gets_fewer_workers(
+        policy in policies(), live in 0..60u32, learned: bool, queue in queues(), more in 0..5000u64,
+        seconds in 0..30i64,
     ) {
         let decided = |length: u64| {
-            let mut scene = Scene { policy: policy.clone(), ..Scene::with(live) };
+            let mut harness = Harness { policy: policy.clone(), ..Harness::with(live) };
             if learned {
-                scene.history.learn(Learning::known(3.0, 7.0));
+                harness.history.set_learning(Learning::known(3.0, 7.0));
             }
-            scene.step(Queue { length: 50, ..queue }.whole(scene.seconds));
-            scene.seconds += moments;
-            scene.see(Queue { length, ..queue }.whole(scene.seconds)).replicas
+            harness.step(Queue { length: 50, ..queue }.sample(harness.seconds));
+            harness.seconds += seconds;
+            harness.observe(Queue { length, ..queue }.sample(harness.seconds)).replicas
         };
         let (short, long) = (decided(queue.length), decided(queue.length + more));
         prop_assert!(short <= long, "{short} workers, but {long} for {more} more tasks");
     }
 
     #[test]
-    fn the_number_is_always_within_its_bounds(scene in scenes(6), look in looks()) {
-        let mut scene = scene;
-        let decision = scene.see(look.sample(scene.seconds));
-        let most = scene.policy.max.min(scene.policy.connection_limit.unwrap_or(u32::MAX));
-        prop_assert!(decision.replicas <= most);
-        prop_assert!(decision.replicas >= scene.policy.min.min(most));
+    fn replicas_are_always_within_bounds(harness in harnesses(6), observation in observations()) {
+        let mut harness = harness;
+        let decision = harness.observe(observation.sample(harness.seconds));
+        let max = harness.policy.max.min(harness.policy.connection_limit.unwrap_or(u32::MAX));
+        prop_assert!(decision.replicas <= max);
+        prop_assert!(decision.replicas >= harness.policy.min.min(max));
         prop_assert!(decision.message.len() <= 1024);
     }
 
     #[test]
-    fn nothing_flaps_inside_the_tolerance(
-        current in 1..60u32, strays in proptest::collection::vec(-100..=100i64, 1..12), tolerance in 0..=50u32,
+    fn replicas_do_not_change_within_the_tolerance(
+        current in 1..60u32, deviations in proptest::collection::vec(-100..=100i64, 1..12), tolerance in 0..=50u32,
     ) {
-        let mut scene = Scene::with(current);
-        scene.policy.max = 100;
-        scene.policy.behavior.tolerance_percent = tolerance;
-        scene.policy.behavior.scale_down.stabilization_window_seconds = 0;
-        for stray in strays {
+        let mut harness = Harness::with(current);
+        harness.policy.max = 100;
+        harness.policy.behavior.tolerance_percent = tolerance;
+        harness.policy.behavior.scale_down.stabilization_window_seconds = 0;
+        for deviation in deviations {
             let exact = i64::from(current) * 100;
-            let backlog = exact + exact * i64::from(tolerance) * stray / 10_000;
-            let decision = scene.step(Queue::of(backlog.cast_unsigned()).whole(scene.seconds));
+            let backlog = exact + exact * i64::from(tolerance) * deviation / 10_000;
+            let decision = harness.step(Queue::of(backlog.cast_unsigned()).sample(harness.seconds));
             prop_assert_eq!(decision.replicas, current, "backlog {}", backlog);
         }
     }
 
     #[test]
-    fn a_restart_never_scales_down_inside_a_window(
-        policy in policies(), live in 0..60u32, found in proptest::collection::vec(looks(), 1..12),
+    fn restart_never_scales_down_within_the_stabilization_window(
+        policy in policies(), live in 0..60u32, observed in proptest::collection::vec(observations(), 1..12),
     ) {
         let window = i64::from(policy.behavior.scale_down.stabilization_window_seconds);
-        let most = policy.max.min(policy.connection_limit.unwrap_or(u32::MAX));
-        let mut scene = Scene { policy, ..Scene::just_started(live) };
-        for look in found {
-            if scene.seconds >= window {
+        let max = policy.max.min(policy.connection_limit.unwrap_or(u32::MAX));
+        let mut harness = Harness { policy, ..Harness::just_started(live) };
+        for observation in observed {
+            if harness.seconds >= window {
                 break;
             }
-            let before = scene.workers.replicas;
-            let decision = scene.step(look.sample(scene.seconds));
-            prop_assert!(decision.replicas >= before.min(most), "{before} before");
+            let before = harness.workers.replicas;
+            let decision = harness.step(observation.sample(harness.seconds));
+            prop_assert!(decision.replicas >= before.min(max), "{before} before");
         }
     }
 
     #[test]
-    fn what_is_unknown_never_scales_down(
-        scene in scenes(6), found in proptest::collection::vec(unsure_looks(), 1..6), silence in 0..100i64,
+    fn unknown_backlog_never_scales_down(
+        harness in harnesses(6), observed in proptest::collection::vec(incomplete_observations(), 1..6),
+        silence in 0..100i64,
     ) {
-        let mut scene = scene;
-        let most = scene.policy.max.min(scene.policy.connection_limit.unwrap_or(u32::MAX));
-        for look in found {
-            let before = scene.workers.replicas;
-            let decision = scene.see(look.sample(scene.seconds));
-            prop_assert!(decision.replicas >= before.min(most), "{before} before");
-            scene.act(&decision);
-            scene.seconds += silence;
-            prop_assert!(scene.decide().replicas >= scene.workers.replicas.min(most), "after {silence} s");
+        let mut harness = harness;
+        let max = harness.policy.max.min(harness.policy.connection_limit.unwrap_or(u32::MAX));
+        for observation in observed {
+            let before = harness.workers.replicas;
+            let decision = harness.observe(observation.sample(harness.seconds));
+            prop_assert!(decision.replicas >= before.min(max), "{before} before");
+            harness.apply(&decision);
+            harness.seconds += silence;
+            prop_assert!(harness.decide().replicas >= harness.workers.replicas.min(max), "after {silence} s");
         }
     }
 
     #[test]
-    fn nobody_is_left_only_after_one_was_and_nothing_was_owed_all_the_idle_time(
-        idle in 10..100i64, found in proptest::collection::vec(looks(), 1..5), quiet in 0..20usize,
+    fn scaling_to_zero_requires_one_worker_and_the_whole_idle_time(
+        idle in 10..100i64, observed in proptest::collection::vec(observations(), 1..5), idle_polls in 0..20usize,
     ) {
-        let mut scene = Scene::with(3);
-        scene.policy.idle = SignedDuration::from_secs(idle);
-        scene.policy.behavior.scale_down = ScalingRules { stabilization_window_seconds: 0, percent: 90, workers: 50, period_seconds: 1 };
-        let mut quiet_since = None;
-        let looks = found.into_iter().chain(std::iter::repeat_n(Observation::Whole(Queue::default()), quiet));
-        for look in looks {
-            let is_quiet = matches!(look, Observation::Whole(queue) if queue.length == 0 && queue.next_due.is_none_or(|due| due > 30));
-            let may_be = matches!(look, Observation::Failure | Observation::LowerBound(_));
-            if is_quiet {
-                quiet_since = quiet_since.or(Some(scene.seconds));
-            } else if !may_be {
-                quiet_since = None;
+        let mut harness = Harness::with(3);
+        harness.policy.idle = SignedDuration::from_secs(idle);
+        harness.policy.behavior.scale_down =
+            ScalingRules { stabilization_window_seconds: 0, percent: 90, workers: 50, period_seconds: 1 };
+        let mut idle_since = None;
+        let empty = std::iter::repeat_n(Observation::Whole(Queue::default()), idle_polls);
+        let observations = observed.into_iter().chain(empty);
+        for observation in observations {
+            let no_retry_is_near = |queue: Queue| queue.next_due.is_none_or(|due| due > 30);
+            let is_idle =
+                matches!(observation, Observation::Whole(queue) if queue.length == 0 && no_retry_is_near(queue));
+            let is_incomplete = matches!(observation, Observation::Failure | Observation::LowerBound(_));
+            if is_idle {
+                idle_since = idle_since.or(Some(harness.seconds));
+            } else if !is_incomplete {
+                idle_since = None;
             }
-            let (before, now) = (scene.workers.replicas, scene.seconds);
-            let decision = scene.step(look.sample(scene.seconds));
+            let (before, now) = (harness.workers.replicas, harness.seconds);
+            let decision = harness.step(observation.sample(harness.seconds));
             if decision.replicas == 0 && before > 0 {
                 prop_assert_eq!(before, 1);
-                prop_assert!(is_quiet && quiet_since.is_some_and(|since| now - since >= idle));
+                prop_assert!(is_idle && idle_since.is_some_and(|since| now - since >= idle));
             }
         }
     }

@@ -1,32 +1,32 @@
-//! One look at the queue of one ingest.
+//! One sample of the queue of an instance.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use pulse_queue::{Depth, Gauges};
 
-/// What PostgreSQL was last known to hold is *unknown*, and not zero, once it is older than this.
+/// Maximum age of the gauges from PostgreSQL. Older ones make the backlog *unknown*, not zero.
 pub const GAUGES_MAX_AGE: SignedDuration = SignedDuration::from_secs(10);
 
-/// One look at the queue of one ingest. What is absent is unknown, never zero.
+/// One sample of the queue of an instance. An absent value is unknown, never zero.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// When, by the operator's clock.
+    /// Time of the sample, by the operator's clock.
     pub at: Timestamp,
-    /// What Redis knows of the stream.
+    /// Depth of the stream, from Redis.
     pub depth: Option<Depth>,
-    /// When the oldest entry of the stream was added, in milliseconds since 1970 by Redis' clock.
+    /// Time when the oldest entry of the stream was added, in milliseconds since the Unix epoch, by Redis' clock.
     pub oldest_entry_ms: Option<i64>,
-    /// What the scheduler told Redis from PostgreSQL, however old it is.
+    /// The newest gauges that the scheduler published from PostgreSQL to Redis, whatever their age.
     pub gauges: Option<Gauges>,
-    /// Tasks in flight, by the pod that holds them.
+    /// Number of tasks in flight, by worker pod.
     pub in_flight: BTreeMap<String, u64>,
-    /// Why something is absent. Gauges that nobody has published yet are absent without an error.
+    /// The error that makes a value absent. Gauges that no scheduler has published yet are absent without an error.
     pub error: Option<SampleError>,
 }
 
 impl Sample {
-    /// A look that showed nothing.
+    /// A sample that failed: every value is unknown.
     pub fn failed(at: Timestamp, error: SampleError) -> Self {
         Self { at, depth: None, oldest_entry_ms: None, gauges: None, in_flight: BTreeMap::new(), error: Some(error) }
     }
@@ -35,20 +35,20 @@ impl Sample {
 /// Why the queue could not be read; the reasons of the condition `QueueReachable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SampleError {
-    /// Nobody answers there, or only to say that it cannot serve.
+    /// Redis does not accept connections, or answers that it cannot serve.
     ConnectionFailed,
-    /// The password or the rights are wrong.
+    /// Redis rejects the user name or the password, or the user lacks a permission.
     AuthFailed,
-    /// Its certificate or the CA is of no use, or it does not speak TLS.
+    /// The TLS handshake failed: untrusted certificate, unusable CA, or a server without TLS.
     TlsFailed,
-    /// It did not answer in time.
+    /// Redis did not answer in time.
     TimedOut,
-    /// A key holds something else than we wrote: another type, or a figure that is none.
+    /// A key has an unexpected type or value: another program wrote it.
     WrongType,
 }
 
 impl SampleError {
-    /// The reason in conditions and metrics.
+    /// The reason in conditions.
     pub fn reason(self) -> &'static str {
         match self {
             Self::ConnectionFailed => "ConnectionFailed",

@@ -1,7 +1,8 @@
-//! Reads the queues: one task and one connection for each Redis, however many instances it serves, off the reconcile path.
+//! Samples the queues off the reconcile path, with one tokio task and one connection for each Redis and all of its
+//! instances.
 //!
-//! A Redis that is away or hangs delays nobody but its own instances. Every look that fails becomes a sample too, so that
-//! nobody takes silence for an empty queue.
+//! A Redis that is down or hangs delays only its own instances. A failed read is stored as a sample too, so that
+//! silence is never taken for an empty queue.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,39 +18,39 @@ use tokio::time::Instant;
 use super::sample::{Sample, SampleError};
 use super::victims::in_flight_by_pod;
 
-/// How far an interval strays either way, so that operators and instances do not march in step.
+/// Jitter of the interval as a fraction, so that operators and Redis servers are not sampled in lockstep.
 const JITTER: f64 = 0.1;
-/// How long more instances are waited for before new ones are looked at.
-const GATHER: Duration = Duration::from_millis(20);
+/// Time to wait for further new instances, so that they are read together.
+const NEW_INSTANCE_DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// The object that a sample is about.
+/// The PulseIngest that a sample belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// Its UID: a new object of the same name has no past.
+    /// UID of the object: a new object of the same name starts without a history.
     pub uid: String,
 }
 
-/// An instance whose queue is to be read.
+/// An instance whose queue is sampled.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SampleTarget {
-    /// Its id in Redis, `<namespace>/<name>`.
+    /// Instance id in Redis, `<namespace>/<name>`.
     pub instance: String,
-    /// Its Redis.
+    /// Redis server of the instance.
     pub server: RedisServer,
-    /// The object.
+    /// The object that the samples belong to.
     pub key: Key,
 }
 
-/// A Redis, and whom we believe that it is: the same one with another CA is another.
+/// Identity of a Redis server: URL and trusted CA. The same URL with another CA is another server.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RedisServer {
-    /// Where it is; may hold a password, so it is never logged.
+    /// URL; it may contain a password, so it is never logged.
     pub url: String,
-    /// The PEM of its CA, if it is not one of the system's; not checked yet.
+    /// CA certificates as PEM, not validated yet; `None` for the system's CAs.
     pub ca: Option<Vec<u8>>,
 }
 
@@ -60,10 +61,10 @@ impl RedisServer {
     }
 }
 
-/// What a task samples: the objects, and their ids in Redis.
+/// The instances of one Redis: objects and their instance ids.
 type Instances = BTreeMap<Key, String>;
 
-/// The tasks that sample, and what they found. They end when it is dropped.
+/// The sampling tasks and their newest samples. Dropping it ends the tasks.
 pub struct Samplers {
     interval: Duration,
     sampled: mpsc::Sender<Key>,
@@ -98,42 +99,42 @@ impl Samples {
 }
 
 impl Samplers {
-    /// Samples every `interval`, give or take 10 %, and tells `sampled` whose sample is new. While that channel is
-    /// full, sampling waits; nobody is left out.
+    /// Samples every `interval` ± 10 %, and sends the key of each new sample to `sampled`. While that channel is full,
+    /// sampling waits; no key is skipped.
     pub fn new(interval: Duration, sampled: mpsc::Sender<Key>) -> Self {
         Self { interval, sampled, samples: Samples::default(), state: Mutex::default() }
     }
 
-    /// The newest sample of an object.
+    /// The newest sample of an object; `None` before the first one.
     pub fn latest(&self, key: &Key) -> Option<Sample> {
         self.samples.lock().get(key).cloned()
     }
 
-    /// Samples exactly these from now on; new ones at once. Call it within a tokio runtime.
+    /// Replaces all targets. New ones are sampled at once. Must be called within a tokio runtime.
     pub fn set_targets(&self, targets: Vec<SampleTarget>) {
         let mut state = self.state();
         state.targets = targets.into_iter().map(|target| (target.key.clone(), target)).collect();
-        self.apply(&mut state);
+        self.sync_tasks(&mut state);
     }
 
-    /// Samples this one too, or differently; if it is new, at once. Call it within a tokio runtime.
+    /// Adds or updates a target. A new one is sampled at once. Must be called within a tokio runtime.
     pub fn add(&self, target: SampleTarget) {
         let mut state = self.state();
         if state.targets.get(&target.key) != Some(&target) {
             state.targets.insert(target.key.clone(), target);
-            self.apply(&mut state);
+            self.sync_tasks(&mut state);
         }
     }
 
-    /// Samples this one no longer, and forgets what was found.
+    /// Removes a target and its sample.
     pub fn remove(&self, key: &Key) {
         let mut state = self.state();
         if state.targets.remove(key).is_some() {
-            self.apply(&mut state);
+            self.sync_tasks(&mut state);
         }
     }
 
-    /// How many Redis servers are read.
+    /// Number of Redis servers that are sampled.
     pub fn servers(&self) -> usize {
         self.state().tasks.len()
     }
@@ -142,7 +143,7 @@ impl Samplers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply(&self, state: &mut SamplerState) {
+    fn sync_tasks(&self, state: &mut SamplerState) {
         let SamplerState { targets, tasks } = state;
         let mut wanted: HashMap<&RedisServer, Instances> = HashMap::new();
         for SampleTarget { instance, server, key } in targets.values() {
@@ -178,7 +179,7 @@ impl Samplers {
     }
 }
 
-/// What one task does for one Redis.
+/// The task that samples one Redis.
 struct Sampler {
     interval: Duration,
     instances: watch::Receiver<Instances>,
@@ -189,16 +190,16 @@ struct Sampler {
 impl Sampler {
     async fn run(mut self, server: RedisServer) {
         let mut reader = server.reader();
-        let mut looked_at = Instances::new();
+        let mut sampled_before = Instances::new();
         let mut next = Instant::now();
         loop {
             let instances = self.instances.borrow_and_update().clone();
             let is_turn = Instant::now() >= next;
-            let is_due = |key: &Key, instance: &String| is_turn || looked_at.get(key) != Some(instance);
-            // A new one need not wait, and the others need not be looked at because of it.
+            let is_due = |key: &Key, instance: &String| is_turn || sampled_before.get(key) != Some(instance);
+            // A new instance is sampled at once, without sampling the others early.
             let due: Instances =
                 instances.clone().into_iter().filter(|(key, instance)| is_due(key, instance)).collect();
-            looked_at = instances;
+            sampled_before = instances;
             if !due.is_empty() {
                 let found = match &mut reader {
                     Ok(reader) => read(reader, &due).await,
@@ -219,20 +220,20 @@ impl Sampler {
                     if changed.is_err() {
                         return;
                     }
-                    tokio::time::sleep(GATHER).await;
+                    tokio::time::sleep(NEW_INSTANCE_DEBOUNCE).await;
                 }
             }
         }
     }
 
-    /// Stores what was found, and returns whose it is.
+    /// Stores the samples, and returns their keys.
     fn store(&self, instances: &Instances, found: Result<Vec<Snapshot>, SampleError>) -> Vec<Key> {
         let at = Timestamp::now();
         let found: Vec<Sample> = match found {
             Ok(snapshots) => snapshots.into_iter().map(|snapshot| sample(at, snapshot)).collect(),
             Err(error) => instances.keys().map(|_| Sample::failed(at, error)).collect(),
         };
-        // Whoever went away while we looked is not to come back: checked under the lock that forgets them.
+        // An instance that was removed during the read must not come back: checked under the lock that removes samples.
         let mut samples = self.samples.lock();
         if self.instances.has_changed().is_err() {
             return Vec::new();

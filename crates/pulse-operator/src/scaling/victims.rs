@@ -1,25 +1,26 @@
-//! Who goes when there are to be fewer workers: whoever has the least to finish.
+//! Chooses the pods to remove when workers are scaled down: those with the fewest tasks in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy::WorkerPod;
 
-/// The `controller.kubernetes.io/pod-deletion-cost` of a chosen pod; a pod without one costs 0, and the cheapest go first.
+/// Value of `controller.kubernetes.io/pod-deletion-cost` on a chosen pod. A pod without the annotation costs 0, and the
+/// ReplicaSet removes the cheapest pods first.
 pub const VICTIM_COST: i32 = -1000;
 
-/// A pod whose deletion cost is to be patched.
+/// A change of a pod's deletion cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CostChange {
-    /// The pod.
+    /// Name of the pod.
     pub pod: String,
-    /// Its new cost; `None` removes the annotation.
+    /// The new cost; `None` removes the annotation.
     pub cost: Option<i32>,
 }
 
-/// Chooses the `count` pods that go: such as are not ready first, then by tasks in flight, then by name.
+/// Chooses `count` pods to remove: pods that are not ready first, then by tasks in flight, then by name.
 ///
-/// Returns only what has to be patched: chosen pods, and pods that were chosen before and now stay. A cost that we did
-/// not write is left alone.
+/// Returns only the pods to patch: newly chosen ones, and ones that were chosen before and now stay. Costs other than
+/// [`VICTIM_COST`] belong to other writers and are not removed.
 pub fn choose_victims(pods: &[WorkerPod], in_flight: &BTreeMap<String, u64>, count: usize) -> Vec<CostChange> {
     let mut order: Vec<&WorkerPod> = pods.iter().collect();
     order.sort_by_key(|pod| {
@@ -39,11 +40,11 @@ pub fn choose_victims(pods: &[WorkerPod], in_flight: &BTreeMap<String, u64>, cou
     pods.iter().filter_map(change).collect()
 }
 
-/// Tasks in flight by pod, of consumers named `<pod name>.<boot id>`; a pod that restarted has had several.
+/// Sums tasks in flight by pod. Consumers are named `<pod name>.<boot id>`, so a restarted pod has several.
 pub fn in_flight_by_pod<'a>(consumers: impl IntoIterator<Item = (&'a str, u64)>) -> BTreeMap<String, u64> {
     let mut pods = BTreeMap::new();
     for (consumer, tasks) in consumers {
-        // From the right: a pod's name may have dots, a boot id has none.
+        // Split from the right: a pod name may contain dots, a boot id does not.
         let pod = consumer.rsplit_once('.').map_or(consumer, |(pod, _)| pod);
         *pods.entry(pod.to_owned()).or_insert(0) += tasks;
     }
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_ready_goes_first_then_the_idle_then_the_least_busy() {
+    fn victims_are_unready_pods_first_then_the_least_busy() {
         let pods = [pod("busy", true, None), pod("new", false, None), pod("idle", true, None), pod("half", true, None)];
         let in_flight = BTreeMap::from([("busy".into(), 16), ("half".into(), 4), ("new".into(), 30)]);
         let names = |count| -> Vec<String> {
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_is_patched() {
+    fn victims_patch_only_changed_pods() {
         let pods = [pod("a", true, Some(VICTIM_COST)), pod("b", true, Some(VICTIM_COST)), pod("c", true, None)];
         let in_flight = BTreeMap::from([("b".into(), 3)]);
         assert_eq!(choose_victims(&pods, &in_flight, 1), [mark("b", None)]);
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_elses_cost_is_touched() {
+    fn victims_keep_a_deletion_cost_of_another_writer() {
         let pods = [pod("a", true, Some(7)), pod("b", true, None)];
         assert_eq!(choose_victims(&pods, &BTreeMap::from([("a".into(), 1)]), 1), [mark("b", Some(VICTIM_COST))]);
     }
