@@ -1,4 +1,4 @@
-//! PostgreSQL and Redis, on the cluster, for everybody who is installed on it.
+//! PostgreSQL and Redis in the cluster, shared by the installations of all tests.
 
 use std::process::Stdio;
 
@@ -13,25 +13,25 @@ use tokio::sync::OnceCell;
 
 use crate::cluster::{Cluster, Helm};
 
-/// Their namespace.
+/// Namespace of the datastores.
 pub(crate) const NAMESPACE: &str = "data";
 
-/// The datastores of this test binary's cluster.
+/// Datastores of this test binary's cluster.
 pub(crate) struct Datastores {
-    /// Whom to believe, as PEM.
-    pub(crate) authority: String,
+    /// CA certificate of both servers, as PEM.
+    pub(crate) ca: String,
 }
 
-/// A database for one ingest, which the host can look at.
+/// Database of one instance, with a connection from the host.
 pub(crate) struct Database {
     name: String,
-    /// For looking at it.
+    /// Connections from the host, through `kubectl port-forward`.
     pub(crate) pool: PgPool,
     _forward: Child,
 }
 
 impl Datastores {
-    /// Starts them, once.
+    /// Datastores of the cluster. Started at the first call.
     pub(crate) async fn get(cluster: &Cluster) -> anyhow::Result<&'static Self> {
         static DATASTORES: OnceCell<Datastores> = OnceCell::const_new();
         DATASTORES.get_or_try_init(async || Self::start(cluster).await).await
@@ -39,7 +39,7 @@ impl Datastores {
 
     async fn start(cluster: &Cluster) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let authority = certificates(&folder)?;
+        let ca = write_certificates(&folder)?;
         let apply = format!(
             "kubectl create namespace {NAMESPACE}
              kubectl label namespace {NAMESPACE} pod-security.kubernetes.io/enforce=restricted
@@ -50,10 +50,10 @@ impl Datastores {
             folder = folder.path().display()
         );
         cluster.shell(Helm::Four, &apply).await?;
-        Ok(Self { authority })
+        Ok(Self { ca })
     }
 
-    /// Makes an empty database.
+    /// Creates an empty database.
     pub(crate) async fn database(&self, cluster: &Cluster, name: &str) -> anyhow::Result<Database> {
         let create = format!("kubectl -n {NAMESPACE} exec postgres-0 -- psql -U postgres -c");
         cluster.shell(Helm::Four, &format!("{create} 'CREATE DATABASE {name}'")).await?;
@@ -62,7 +62,7 @@ impl Datastores {
         let mut forward = forward.stdout(Stdio::piped()).spawn()?;
         // Forwarding from 127.0.0.1:40000 -> 5432
         let mut lines = BufReader::new(forward.stdout.take().context("its output")?).lines();
-        let line = lines.next_line().await?.context("kubectl port-forward says where")?;
+        let line = lines.next_line().await?.context("kubectl port-forward prints its address")?;
         let address = line.split_whitespace().nth(2).context("an address")?;
         let url = format!("postgres://postgres:not-a-secret@{address}/{name}?sslmode=disable");
         let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url)?;
@@ -72,26 +72,26 @@ impl Datastores {
 }
 
 impl Database {
-    /// Where pods find it; encrypted and checked, or not at all.
+    /// URL for pods: with TLS and a verified server, or without TLS.
     pub(crate) fn url(&self, tls: bool) -> String {
         let mode = if tls { "verify-full" } else { "disable" };
         format!("postgres://postgres:not-a-secret@postgres.{NAMESPACE}.svc:5432/{}?sslmode={mode}", self.name)
     }
 
-    /// The one number that `sql` selects.
+    /// Runs a query and returns the `bigint` in its first row and column.
     pub(crate) async fn number(&self, sql: &str) -> anyhow::Result<i64> {
         Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&self.pool).await?)
     }
 }
 
-/// Where pods find Redis; database `number` is one ingest's.
+/// URL of Redis for pods. Each instance has a separate database `number`.
 pub(crate) fn redis_url(number: u8, tls: bool) -> String {
     let (scheme, port) = if tls { ("rediss", 6380) } else { ("redis", 6379) };
     format!("{scheme}://redis.{NAMESPACE}.svc:{port}/{number}")
 }
 
-/// Writes `tls.crt` and `tls.key` for both names; returns who signed.
-fn certificates(folder: &TempDir) -> anyhow::Result<String> {
+/// Writes `tls.crt` and `tls.key` for both servers and returns the CA certificate.
+fn write_certificates(folder: &TempDir) -> anyhow::Result<String> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];

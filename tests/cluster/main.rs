@@ -1,19 +1,20 @@
-//! Installed, used, upgraded and removed as its users do that: by Helm and kubectl, on a real cluster, with images of
-//! our own. `make e2e` runs it.
+//! End-to-end tests: install, use, upgrade and remove the product with Helm and kubectl on a real cluster. The images
+//! are built from this repository. `make e2e` runs the tests.
 //!
-//! The cluster is what `KUBECONFIG` names (`PULSE_E2E_LOAD` is then the command that loads an image archive into it),
-//! else `pulse-e2e` of kind's where docker runs, which
-//! stays until the next run, else the node of `tests/node`.
+//! The cluster is one of:
+//! * the cluster in `KUBECONFIG`, if the variable is set; `PULSE_E2E_LOAD` is the command that loads an image archive
+//! * the kind cluster `pulse-e2e`, if docker runs; it stays until the next run
+//! * the node of `tests/node`
 
-#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+#![expect(clippy::print_stdout, reason = "prints measurements")]
 
 mod cluster;
 mod datastores;
+mod e2e_env;
 mod faults;
 mod helm_lifecycle;
 mod kubectl_manifests;
 mod namespaced_tls_helm3;
-mod next;
+mod next_version;
 mod removal;
-mod site;
 mod upgrade;

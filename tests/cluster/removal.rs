@@ -1,36 +1,37 @@
-//! Removed, in either order, and installed again: nothing hangs, and what people own stays.
+//! Removal in either order, and reinstallation: the removal does not hang, and the data and the CRD stay.
 
-use crate::site::{E2eEnv, Outside};
+use crate::e2e_env::{E2eEnv, ExternalApi};
 
-/// The object first, then the operator first; each time it comes back to its events.
-pub(crate) async fn and_return(site: &E2eEnv, api: &Outside) -> anyhow::Result<()> {
-    let events = site.database.number("SELECT count(*) FROM events").await?;
-    let values = site.types("helm get values main -o yaml").await?;
-    let operators = site.types("helm -n pulse-system get values pulse-operator -o yaml").await?;
+/// Removes the instance and then the operator, installs both again, and removes them in the other order.
+pub(crate) async fn remove_and_reinstall(env: &E2eEnv, api: &ExternalApi) -> anyhow::Result<()> {
+    let events = env.database.number("SELECT count(*) FROM events").await?;
+    let values = env.shell("helm get values main -o yaml").await?;
+    let operator_values = env.shell("helm -n pulse-system get values pulse-operator -o yaml").await?;
 
-    site.types("helm uninstall main --wait --timeout 2m").await?;
-    site.gone().await?;
-    site.types("helm -n pulse-system uninstall pulse-operator --wait --timeout 2m").await?;
-    install(site, &operators, &values).await?;
-    assert_eq!(site.database.number("SELECT count(*) FROM events").await?, events, "the data is there");
-    site.first_event(api).await?;
+    env.shell("helm uninstall main --wait --timeout 2m").await?;
+    env.wait_until_deleted().await?;
+    env.shell("helm -n pulse-system uninstall pulse-operator --wait --timeout 2m").await?;
+    install(env, &operator_values, &values).await?;
+    assert_eq!(env.database.number("SELECT count(*) FROM events").await?, events, "the events are still stored");
+    env.post_event(api).await?;
 
-    site.types("helm -n pulse-system uninstall pulse-operator --wait --timeout 2m").await?;
-    site.first_event(api).await?;
-    site.types("helm uninstall main --wait --timeout 2m").await?;
-    site.gone().await?;
-    let kept = site.types("kubectl get crd pulseingests.pulseboard.dev -o name").await?;
+    env.shell("helm -n pulse-system uninstall pulse-operator --wait --timeout 2m").await?;
+    env.post_event(api).await?;
+    env.shell("helm uninstall main --wait --timeout 2m").await?;
+    env.wait_until_deleted().await?;
+    let kept = env.shell("kubectl get crd pulseingests.pulseboard.dev -o name").await?;
     assert!(kept.contains("pulseingests"), "{kept}");
     Ok(())
 }
 
-/// The CRD stayed, so its owner has to be named.
-async fn install(site: &E2eEnv, operators: &str, values: &str) -> anyhow::Result<()> {
-    let (operators, values) = (site.file("operator.yaml", operators)?, site.file("values.yaml", values)?);
-    site.types(&format!(
+/// The CRD stayed after `helm uninstall`, so the new release has to take ownership of it.
+async fn install(env: &E2eEnv, operator_values: &str, values: &str) -> anyhow::Result<()> {
+    let operator_values = env.file("operator.yaml", operator_values)?;
+    let values = env.file("values.yaml", values)?;
+    env.shell(&format!(
         "helm -n pulse-system install pulse-operator charts/pulse-operator -f {} --take-ownership --wait --timeout 2m
          helm install main charts/pulse-ingest -f {} --wait --timeout 3m",
-        operators.display(),
+        operator_values.display(),
         values.display()
     ))
     .await

@@ -1,4 +1,4 @@
-//! Builds inside of tests.
+//! `cargo build` from inside a test.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use tokio::process::Command;
 
 use crate::{repository, run};
 
-/// Keeps from a command what the test's own cargo says of the test: crates whose scripts ask for it would be built again,
-/// and all that depends on them.
-pub fn forget_cargo(command: &mut Command) -> &mut Command {
+/// Removes the variables that cargo sets for the running test from a command's environment. Crates whose build scripts
+/// read them would be rebuilt, and so would everything that depends on them.
+pub fn without_cargo_env(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_")) {
             command.env_remove(name);
@@ -17,12 +17,12 @@ pub fn forget_cargo(command: &mut Command) -> &mut Command {
     command
 }
 
-/// A target folder for a copy of the sources, with everything in it that is not of this workspace. Cargo takes the crates
-/// of a copy for those of the original: in one folder they would be mixed up.
+/// Creates `folder/target` for a copy of the sources. It has this workspace's compiled dependencies but not its crates.
+/// Cargo cannot tell the crates of a copy from the originals, so the two must not share a target folder.
 ///
 /// # Errors
-/// If it cannot be copied.
-pub async fn target_of_copy(folder: &Path) -> anyhow::Result<PathBuf> {
+/// If the dependencies cannot be copied.
+pub async fn target_dir_for_copy(folder: &Path) -> anyhow::Result<PathBuf> {
     let target = folder.join("target");
     let script = r#"[ ! -d "$1" ] && [ -d "$2/debug/deps" ] || exit 0
         mkdir -p "$1/debug/deps"

@@ -1,4 +1,4 @@
-//! A small HTTP client that shows everything of an answer.
+//! A small HTTP client that returns the whole response.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,65 +13,65 @@ use serde_json::Value;
 
 use crate::SECRET;
 
-/// A token of `user` with these scopes, good for an hour.
+/// Issues a token for `user` with these scopes, valid for one hour.
 pub fn token(user: &str, scope: Option<&str>) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     pulse_http::issue(SECRET.as_bytes(), user, scope, now, now + 3600, None, None).unwrap_or_default()
 }
 
-/// Calls one server with one token.
+/// Client of one server, with one token.
 pub struct Client {
     http: Http<HttpConnector, Full<Bytes>>,
     url: String,
     token: String,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
-pub struct Answer {
-    /// The status.
+pub struct Response {
+    /// HTTP status code.
     pub status: u16,
-    /// The headers.
+    /// Headers.
     pub headers: HeaderMap,
-    /// The body.
+    /// Body.
     pub text: String,
-    /// The body, if it is JSON.
+    /// Body as JSON; `Null` if it is not JSON.
     pub json: Value,
 }
 
 impl Client {
-    /// For the server at `url`.
+    /// Creates a client of the server at `url`. An empty token sends no `Authorization` header.
     pub fn new(url: &str, token: &str) -> Self {
         Self { http: Http::builder(TokioExecutor::new()).build_http(), url: url.to_owned(), token: token.to_owned() }
     }
 
-    /// Gets.
+    /// Sends a GET request.
     ///
     /// # Errors
-    /// If there is no answer.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+    /// If no response arrives within 40 s.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Response> {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }
 
-    /// Posts JSON.
+    /// Sends a POST request with a JSON body.
     ///
     /// # Errors
-    /// If there is no answer.
-    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    /// If no response arrives within 40 s.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Response> {
         self.send(Method::POST, path, &[], Bytes::from(body.to_string())).await
     }
 
-    /// Sends anything; `headers` come on top of Authorization and Content-Type.
+    /// Sends a request. `headers` are added to `Authorization` and the default `Content-Type: application/json`.
     ///
     /// # Errors
-    /// If there is no answer within 40 s.
+    /// If no response arrives within 40 s.
     pub async fn send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&str, &str)],
         body: Bytes,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<Response> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
@@ -82,12 +82,12 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = self.http.request(request.body(Full::new(body))?);
+        let pending = self.http.request(request.body(Full::new(body))?);
         let response =
-            tokio::time::timeout(Duration::from_secs(40), answer).await.context("no answer within 40 s")??;
+            tokio::time::timeout(Duration::from_secs(40), pending).await.context("no response within 40 s")??;
         let (parts, body) = response.into_parts();
         let text = String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, text, json })
+        Ok(Response { status: parts.status.as_u16(), headers: parts.headers, text, json })
     }
 }

@@ -1,4 +1,7 @@
-//! Stands in for Kubernetes' controllers and kubelets: Jobs end well, and the pods of Deployments become ready.
+//! Simulates the Job and Deployment controllers, the garbage collector and the kubelets, for fast operator tests.
+//!
+//! No pod runs here: the simulator only writes the statuses that the operator reads. Jobs complete, and the pods of
+//! Deployments become ready. `tests/tests/operator_node` runs the operator with real pods on a real node.
 
 use std::time::Duration;
 
@@ -14,64 +17,64 @@ use serde::de::DeserializeOwned;
 
 use crate::operator::{MIGRATED, OperatorEnv, has_ended};
 
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-const AT_ONCE: usize = 16;
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const CONCURRENCY: usize = 16;
 
 impl OperatorEnv {
-    /// Runs a test's body while Jobs end well, and while whatever a Deployment asks for becomes ready.
+    /// Runs `body` while every Job is completed and the pods of every Deployment are marked as ready.
     ///
     /// # Errors
-    /// The body's.
-    pub async fn served<T>(&self, body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        let serve = async {
+    /// Those of `body`.
+    pub async fn with_simulator<T>(&self, body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let simulate = async {
             loop {
-                // The next look is soon.
-                let _ = self.serve().await;
-                tokio::time::sleep(LOOK_EVERY).await;
+                // An error is retried after the interval.
+                let _ = self.simulate_once().await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         tokio::select! {
             result = body => result,
-            never = serve => never,
+            never = simulate => never,
         }
     }
 
-    async fn serve(&self) -> anyhow::Result<()> {
-        let mut jobs = self.all::<Job>().list(&ListParams::default()).await?.items;
+    async fn simulate_once(&self) -> anyhow::Result<()> {
+        let mut jobs = self.api::<Job>().list(&ListParams::default()).await?.items;
         jobs.retain(|job| !has_ended(job) && job.metadata.deletion_timestamp.is_none());
-        let mut deployments = self.all::<Deployment>().list(&ListParams::default()).await?.items;
+        let mut deployments = self.api::<Deployment>().list(&ListParams::default()).await?.items;
         deployments.retain(is_behind);
-        // What was changed or deleted meanwhile is looked at again.
+        // A write fails if its object has changed or was deleted; the next pass handles it.
         let finish = async |job: Job| drop(self.finish_job(&job, 0, MIGRATED).await);
-        stream::iter(jobs).for_each_concurrent(AT_ONCE, finish).await;
-        let ready = async |deployment: Deployment| drop(self.ready(&deployment.name_any()).await);
-        stream::iter(deployments).for_each_concurrent(AT_ONCE, ready).await;
+        stream::iter(jobs).for_each_concurrent(CONCURRENCY, finish).await;
+        let ready = async |deployment: Deployment| drop(self.mark_ready(&deployment.name_any()).await);
+        stream::iter(deployments).for_each_concurrent(CONCURRENCY, ready).await;
         Ok(())
     }
 
-    /// Deletes what belongs to an owner that is gone, as the garbage collector would.
+    /// Deletes the objects whose owner no longer exists, as the garbage collector would.
     ///
     /// # Errors
-    /// If something cannot be listed or deleted.
+    /// If a list or a deletion fails.
     pub async fn collect_garbage(&self) -> anyhow::Result<()> {
         let owners = self.instances().list(&ListParams::default()).await?;
         let owners: Vec<String> = owners.iter().filter_map(ResourceExt::uid).collect();
-        self.collect::<Deployment>(&owners).await?;
-        self.collect::<Job>(&owners).await?;
-        self.collect::<Service>(&owners).await?;
-        self.collect::<ServiceAccount>(&owners).await?;
-        self.collect::<PodDisruptionBudget>(&owners).await?;
-        self.collect::<Pod>(&owners).await
+        self.collect_kind::<Deployment>(&owners).await?;
+        self.collect_kind::<Job>(&owners).await?;
+        self.collect_kind::<Service>(&owners).await?;
+        self.collect_kind::<ServiceAccount>(&owners).await?;
+        self.collect_kind::<PodDisruptionBudget>(&owners).await?;
+        self.collect_kind::<Pod>(&owners).await
     }
 
-    async fn collect<K>(&self, owners: &[String]) -> anyhow::Result<()>
+    async fn collect_kind<K>(&self, owners: &[String]) -> anyhow::Result<()>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
-        for object in self.all::<K>().list(&ListParams::default()).await? {
-            let orphan = object.owner_references().iter().any(|owner| !owners.contains(&owner.uid));
-            if orphan {
-                self.all::<K>().delete(&object.name_any(), &DeleteParams::background()).await?;
+        for object in self.api::<K>().list(&ListParams::default()).await? {
+            let is_orphan = object.owner_references().iter().any(|owner| !owners.contains(&owner.uid));
+            if is_orphan {
+                self.api::<K>().delete(&object.name_any(), &DeleteParams::background()).await?;
             }
         }
         Ok(())

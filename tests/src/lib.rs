@@ -1,6 +1,7 @@
-//! The harness: a private PostgreSQL and Redis per test, and the real binary in as many processes as a test wants.
+//! Test harness: a private PostgreSQL and Redis per test, and the real binary in any number of processes.
 //!
-//! Nothing is mocked. Tests wait for conditions, with a deadline, and never for time.
+//! PostgreSQL, Redis and the API server are real. Tests wait for conditions with a deadline; they do not sleep for a
+//! fixed time.
 
 mod cargo;
 mod client;
@@ -27,65 +28,65 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::Instant;
 
-pub use cargo::{forget_cargo, target_of_copy};
-pub use client::{Answer, Client, token};
+pub use cargo::{target_dir_for_copy, without_cargo_env};
+pub use client::{Client, Response, token};
 pub use ledger::check_ledger;
 pub use load::{load, report};
 pub use process::{Process, binary, free_port, pulse, pulse_output, send_signal};
 pub use python::{python_tool, python_with, repository, run};
-pub use tls::{TlsServers, ca_of_nobody};
+pub use tls::{TlsServers, unrelated_ca};
 
-/// The secret of every test's tokens.
+/// HMAC secret that signs the tokens of all tests.
 pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
 
-/// A test's PostgreSQL and Redis.
+/// Private PostgreSQL and Redis of one test.
 pub struct TestEnv {
-    /// Holds everything that the test writes.
+    /// Data folder of both servers and of the test's files. It is removed with this value.
     pub data: DataDir,
     postgres: Option<Postgres>,
     redis: Option<Redis>,
-    /// Where PostgreSQL is.
+    /// URL of PostgreSQL.
     pub database_url: String,
-    /// Where Redis is.
+    /// URL of Redis.
     pub redis_url: String,
     postgres_config: PostgresConfig,
     redis_config: RedisConfig,
-    /// For looking at the database.
+    /// Connection pool for the test's own queries.
     pub db: PgPool,
 }
 
 impl TestEnv {
-    /// Starts both, and migrates.
+    /// Starts PostgreSQL and Redis and applies the migrations.
     ///
     /// # Errors
-    /// If one of them does not start.
+    /// If a server does not start or the migrations fail.
     pub async fn start() -> anyhow::Result<Self> {
         Self::with_redis_setting("appendonly", "yes").await
     }
 
-    /// The same, with one more setting for Redis.
+    /// Like [`start`](Self::start), with one more Redis setting.
     ///
     /// # Errors
-    /// If one of them does not start.
+    /// If a server does not start or the migrations fail.
     pub async fn with_redis_setting(name: &str, value: &str) -> anyhow::Result<Self> {
-        let world = Self::with_servers(|postgres| postgres, |redis| redis.with_setting(name, value)).await?;
-        let (code, output) = pulse_output(&world, &["migrate"]).await?;
+        let env = Self::with_servers(|postgres| postgres, |redis| redis.with_setting(name, value)).await?;
+        let (code, output) = pulse_output(&env, &["migrate"]).await?;
         anyhow::ensure!(code == 0, "pulse migrate: {output}");
-        Ok(world)
+        Ok(env)
     }
 
-    /// Starts both, and leaves the database empty: for somebody else to migrate.
+    /// Starts PostgreSQL and Redis and leaves the database empty, for tests in which another process migrates it.
     ///
     /// # Errors
-    /// If one of them does not start.
+    /// If a server does not start.
     pub async fn unmigrated() -> anyhow::Result<Self> {
         Self::with_servers(|postgres| postgres, |redis| redis).await
     }
 
-    /// The same, with other settings.
+    /// Like [`unmigrated`](Self::unmigrated), with other server settings.
     ///
     /// # Errors
-    /// If one of them does not start.
+    /// If a server does not start.
     pub async fn with_servers(
         postgres: impl FnOnce(PostgresConfig) -> PostgresConfig,
         redis: impl FnOnce(RedisConfig) -> RedisConfig,
@@ -110,20 +111,20 @@ impl TestEnv {
         })
     }
 
-    /// Ends Redis at once and deletes all that it kept.
+    /// Kills Redis and deletes its data folder.
     ///
     /// # Errors
-    /// If it does not end.
-    pub async fn lose_redis(&mut self) -> anyhow::Result<()> {
+    /// If Redis does not run or its data cannot be deleted.
+    pub async fn kill_and_wipe_redis(&mut self) -> anyhow::Result<()> {
         self.redis.take().context("Redis runs")?.kill().await?;
         std::fs::remove_dir_all(self.data.path().join("redis"))?;
         Ok(())
     }
 
-    /// Sends Redis a signal.
+    /// Sends a signal to Redis.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If Redis does not run.
     pub fn signal_redis(&self, signal: Signal) -> anyhow::Result<()> {
         send_signal(self.redis.as_ref().and_then(Redis::pid), signal)
     }
@@ -131,16 +132,16 @@ impl TestEnv {
     /// Starts Redis again.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If Redis does not start.
     pub async fn start_redis(&mut self) -> anyhow::Result<()> {
         self.redis = Some(Redis::start(self.redis_config.clone()).await?);
         Ok(())
     }
 
-    /// Ends PostgreSQL as a crash does.
+    /// Stops PostgreSQL in immediate mode, as after a crash: the next start runs recovery.
     ///
     /// # Errors
-    /// If it does not end.
+    /// If PostgreSQL does not run or does not stop.
     pub async fn crash_postgres(&mut self) -> anyhow::Result<()> {
         self.postgres.take().context("PostgreSQL runs")?.stop_immediate().await
     }
@@ -148,61 +149,61 @@ impl TestEnv {
     /// Starts PostgreSQL again.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If PostgreSQL does not start.
     pub async fn start_postgres(&mut self) -> anyhow::Result<()> {
         self.postgres = Some(Postgres::start(self.postgres_config.clone()).await?);
         Ok(())
     }
 
-    /// The one number that `sql` selects.
+    /// Runs a query and returns the `bigint` in its first row and column.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the query fails or returns no `bigint`.
     pub async fn number(&self, sql: &str) -> anyhow::Result<i64> {
         let row = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&self.db).await?;
         Ok(row.try_get(0)?)
     }
 
-    /// Waits until nothing is owed any more.
+    /// Waits until no unsettled task is left.
     ///
     /// # Errors
-    /// If something still is after `patience`.
-    pub async fn settled(&self, patience: Duration) -> anyhow::Result<()> {
-        eventually("nothing is owed", patience, async || Ok(self.number("SELECT count(*) FROM tasks").await? == 0))
-            .await
+    /// If an unsettled task is left after `timeout`.
+    pub async fn wait_until_settled(&self, timeout: Duration) -> anyhow::Result<()> {
+        let settled = async || Ok(self.number("SELECT count(*) FROM tasks").await? == 0);
+        eventually("every task is settled", timeout, settled).await
     }
 
-    /// A file of the test.
+    /// Path of the file `name` in the test's data folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.data.path().join(name)
     }
 
-    /// Checks the ledger of a load run, as [`check_ledger`] does.
+    /// Checks the ledger of a load run with [`check_ledger`] and returns the number of accepted events.
     ///
     /// # Errors
-    /// What was broken. Returns how many events were promised.
+    /// As [`check_ledger`].
     pub async fn check_ledger(&self, name: &str) -> anyhow::Result<usize> {
         check_ledger(&self.db, &self.file(name)).await
     }
 }
 
-/// Waits until `condition` holds; errors count as "not yet", and the last one is told.
+/// Polls `condition` every 25 ms until it is true. An error counts as false.
 ///
 /// # Errors
-/// If it does not within `patience`.
+/// If the condition is not true within `timeout`; the error includes the last error of the condition.
 pub async fn eventually(
     what: &str,
-    patience: Duration,
+    timeout: Duration,
     condition: impl AsyncFn() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     loop {
         let state = condition().await;
         match state {
             Ok(true) => return Ok(()),
             _ if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(25)).await,
-            Ok(false) => bail!("not within {} s: {what}", patience.as_secs_f64()),
-            Err(error) => return Err(error.context(format!("not within {} s: {what}", patience.as_secs_f64()))),
+            Ok(false) => bail!("not within {} s: {what}", timeout.as_secs_f64()),
+            Err(error) => return Err(error.context(format!("not within {} s: {what}", timeout.as_secs_f64()))),
         }
     }
 }

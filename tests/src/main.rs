@@ -1,4 +1,5 @@
-//! `pulse` with a step that does what an event says: sleep, panic, hang, fail. Everything else is the real thing.
+//! `pulse` with a processor that is scripted by the name of the event, such as `sleep:500`, `panic`, `spin` or `fail`.
+//! Everything else is the product.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,15 +22,15 @@ impl Processor for ScriptedProcessor {
             ("sleep", milliseconds) => {
                 tokio::time::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0))).await;
             }
-            // Ends, but does not yield before.
+            // Blocks the thread: does not yield before it returns.
             ("block", milliseconds) => std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0))),
-            ("panic", _) => panic!("as told"),
+            ("panic", _) => panic!("as scripted"),
             ("spin", _) => loop {
                 std::hint::spin_loop();
             },
-            ("invalid", _) => return Err(ProcessError::invalid_payload("as told")),
-            ("fail", _) => return Err(ProcessError::failed("as told")),
-            // JSON that PostgreSQL refuses: the settlement fails, not the step.
+            ("invalid", _) => return Err(ProcessError::invalid_payload("as scripted")),
+            ("fail", _) => return Err(ProcessError::failed("as scripted")),
+            // JSON that PostgreSQL refuses: the settlement fails, not the processor.
             ("constraint", _) => return Ok(r#"{"a":"\u0000"}"#.into()),
             _ => {}
         }

@@ -1,7 +1,9 @@
-//! The operator under test: a process of its own, a namespace of its own, and a proxy on its way to the API server.
+//! The operator under test: a separate process, a namespace for each test, and a proxy between the operator and the API
+//! server.
 //!
-//! No pod runs here: [`OperatorEnv::rollout`] and [`OperatorEnv::finish_job`] write what a kubelet and the controllers would, where a
-//! test needs it.
+//! The API server is real, but no pod runs here. A test simulates the Job and Deployment controllers and the kubelet by
+//! writing statuses ([`OperatorEnv::finish_job`], [`OperatorEnv::finish_rollout`], or continuously
+//! [`OperatorEnv::with_simulator`]), which keeps the operator's tests fast. `tests/tests/operator_node` runs real pods.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -24,11 +26,11 @@ use crate::cluster::{Access, ControlPlane, Proxy};
 use crate::process::{binary, free_port, send_signal};
 use crate::{eventually, repository};
 
-/// How long a step of the operator may take, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
+/// Time to wait for one reaction of the operator, on a busy machine.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Intervals a twentieth as long as in production, and a Lease of 3 s.
-const FAST: [&str; 10] = [
+/// Flags for intervals much shorter than in production, and a Lease of 3 s.
+const FAST_INTERVALS: [&str; 10] = [
     "--lease-duration",
     "3s",
     "--poll-interval",
@@ -41,25 +43,25 @@ const FAST: [&str; 10] = [
     "10",
 ];
 
-/// A namespace with a proxy before it, and what a test wants to look at.
+/// A namespace for one test, with a proxy to the API server.
 pub struct OperatorEnv {
-    /// The API server.
+    /// The control plane that the tests of this binary share.
     pub plane: &'static ControlPlane,
-    /// The namespace.
+    /// The test's namespace, which the operator watches.
     pub namespace: String,
-    /// What the operator goes through.
+    /// The proxy that the operator connects through.
     pub proxy: Proxy,
-    /// The administrator's client, past the proxy.
+    /// A client with the administrator's permissions; it does not go through the proxy.
     pub client: Client,
     folder: tempfile::TempDir,
     controllers: bool,
 }
 
 impl OperatorEnv {
-    /// A new namespace of the shared control plane, with the definition of `PulseIngest` installed.
+    /// Creates a namespace in the shared control plane and installs the CRD.
     ///
     /// # Errors
-    /// If something does not start.
+    /// If the control plane or the proxy does not start, or the CRD is refused.
     pub async fn start(prefix: &str) -> anyhow::Result<Self> {
         let plane = ControlPlane::shared().await?;
         install_crd(plane).await?;
@@ -69,79 +71,86 @@ impl OperatorEnv {
         Ok(Self { plane, namespace, proxy, client, folder: tempfile::tempdir()?, controllers: false })
     }
 
-    /// The same, with Kubernetes' own controllers: for a whole test binary, because they are for all namespaces.
+    /// As [`start`](Self::start), with the controllers of kube-controller-manager. They serve every namespace, so all
+    /// tests of the binary have to use this.
+    ///
+    /// The garbage collector and the Job controller are then real; [`finish_job`](Self::finish_job) only ends the pod.
     ///
     /// # Errors
-    /// If something does not start.
+    /// As for [`start`](Self::start), or if the controllers do not start.
     pub async fn with_controllers(prefix: &str) -> anyhow::Result<Self> {
-        let bench = Self::start(prefix).await?;
-        bench.plane.start_controllers().await?;
-        Ok(Self { controllers: true, ..bench })
+        let env = Self::start(prefix).await?;
+        env.plane.start_controllers().await?;
+        Ok(Self { controllers: true, ..env })
     }
 
-    /// Starts an operator for the namespace, through the proxy.
+    /// Starts an operator for the namespace, connected through the proxy, with `extra_args`.
     ///
     /// # Errors
     /// If it does not start.
-    pub async fn operator(&self, more: &[&str]) -> anyhow::Result<OperatorProcess> {
-        self.operator_as(self.proxy.access(), more).await
+    pub async fn start_operator(&self, extra_args: &[&str]) -> anyhow::Result<OperatorProcess> {
+        self.start_operator_via(self.proxy.access(), extra_args).await
     }
 
-    /// The same, by another way.
+    /// As [`start_operator`](Self::start_operator), with another kubeconfig: another user or another proxy.
     ///
     /// # Errors
     /// If it does not start.
-    pub async fn operator_as(&self, access: &Access, more: &[&str]) -> anyhow::Result<OperatorProcess> {
-        OperatorProcess::start(access, &self.namespace, self.folder.path(), more)
+    pub async fn start_operator_via(&self, access: &Access, extra_args: &[&str]) -> anyhow::Result<OperatorProcess> {
+        OperatorProcess::start(access, &self.namespace, self.folder.path(), extra_args)
     }
 
-    /// The same, at the pace of production unless `more` says otherwise.
+    /// As [`start_operator_via`](Self::start_operator_via), with the default intervals of production.
     ///
     /// # Errors
     /// If it does not start.
-    pub async fn operator_with(&self, access: &Access, more: &[&str]) -> anyhow::Result<OperatorProcess> {
+    pub async fn start_operator_with_default_intervals(
+        &self,
+        access: &Access,
+        extra_args: &[&str],
+    ) -> anyhow::Result<OperatorProcess> {
         let of_namespace = ["--watch-namespace", self.namespace.as_str()];
-        OperatorProcess::spawn(access, &self.namespace, self.folder.path(), &[&of_namespace, more].concat())
+        OperatorProcess::spawn(access, &self.namespace, self.folder.path(), &[&of_namespace, extra_args].concat())
     }
 
-    /// Objects of ours, as JSON.
+    /// The `PulseIngest` objects of the namespace, untyped.
     pub fn instances(&self) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("pulseboard.dev", "v1alpha1", "PulseIngest");
         Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::from_gvk(&kind))
     }
 
-    /// Objects of another kind.
-    pub fn all<K>(&self) -> Api<K>
+    /// The objects of a kind in the namespace.
+    pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates the Secrets that `minimal` names.
+    /// Creates the Secrets that [`minimal`] refers to.
     ///
     /// # Errors
-    /// If they cannot be created.
-    pub async fn secrets(&self, redis_url: &str) -> anyhow::Result<()> {
-        self.secret("main-database", "uri", "postgres://pulse:canary-database@database/pulse").await?;
-        self.secret("main-redis", "url", redis_url).await?;
-        self.secret("main-auth", "secret", "canary-auth-0123456789-0123456789-0123").await
+    /// If the API server refuses one.
+    pub async fn create_secrets(&self, redis_url: &str) -> anyhow::Result<()> {
+        self.apply_secret("main-database", "uri", "postgres://pulse:canary-database@database/pulse").await?;
+        self.apply_secret("main-redis", "url", redis_url).await?;
+        self.apply_secret("main-auth", "secret", "canary-auth-0123456789-0123456789-0123").await
     }
 
-    /// Creates or changes a Secret of one key.
+    /// Creates or updates a Secret with one key.
     ///
     /// # Errors
-    /// If it cannot be written.
-    pub async fn secret(&self, name: &str, key: &str, value: &str) -> anyhow::Result<()> {
+    /// If the API server refuses it.
+    pub async fn apply_secret(&self, name: &str, key: &str, value: &str) -> anyhow::Result<()> {
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": { key: value },
         });
         let params = PatchParams::apply("test").force();
-        self.all::<Secret>().patch(name, &params, &Patch::Apply(secret)).await?;
+        self.api::<Secret>().patch(name, &params, &Patch::Apply(secret)).await?;
         Ok(())
     }
 
-    /// Creates `manifests/samples/minimal.yaml` under a name, with fields of the spec changed.
+    /// Creates the object of `manifests/samples/minimal.yaml` with this name and with `changes` to its spec.
     ///
     /// # Errors
     /// If the API server refuses it.
@@ -151,17 +160,17 @@ impl OperatorEnv {
         Ok(self.instances().create(&PostParams::default(), &serde_json::from_value(object)?).await?)
     }
 
-    /// Changes the spec by a merge patch.
+    /// Applies a merge patch to the spec.
     ///
     /// # Errors
     /// If the API server refuses it.
-    pub async fn change(&self, name: &str, spec: Value) -> anyhow::Result<()> {
+    pub async fn patch_spec(&self, name: &str, spec: Value) -> anyhow::Result<()> {
         let patch = json!({ "spec": spec });
         self.instances().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         Ok(())
     }
 
-    /// The status of an object; null if it has none.
+    /// The status of a `PulseIngest`; null if it has none.
     ///
     /// # Errors
     /// If it does not exist.
@@ -169,7 +178,7 @@ impl OperatorEnv {
         Ok(self.instances().get(name).await?.data["status"].clone())
     }
 
-    /// The spec of an object.
+    /// The spec of a `PulseIngest`.
     ///
     /// # Errors
     /// If it does not exist.
@@ -177,7 +186,7 @@ impl OperatorEnv {
         Ok(self.instances().get(name).await?.data["spec"].clone())
     }
 
-    /// `status/reason` of a condition; empty if there is none.
+    /// A condition as `status/reason`; empty if the object does not have it.
     ///
     /// # Errors
     /// If the object does not exist.
@@ -189,56 +198,58 @@ impl OperatorEnv {
         }))
     }
 
-    /// Waits for `status/reason` of a condition, or for the status alone; an empty text waits for its absence.
+    /// Waits until a condition has a value: `status/reason`, or the status alone. An empty value waits until the
+    /// condition is absent.
     ///
     /// # Errors
-    /// If it does not come: with the whole status.
-    pub async fn reaches(&self, name: &str, condition: &str, wanted: &str) -> anyhow::Result<()> {
-        let reached = async || {
+    /// If it does not have the value within [`TIMEOUT`]; the error contains the object's status.
+    pub async fn wait_for_condition(&self, name: &str, condition: &str, wanted: &str) -> anyhow::Result<()> {
+        let has_value = async || {
             let now = self.condition(name, condition).await?;
             Ok(now == wanted || (!wanted.contains('/') && now.split('/').next() == Some(wanted)))
         };
-        let result = eventually(&format!("{condition} is {wanted}"), SOON, reached).await;
+        let result = eventually(&format!("{condition} is {wanted}"), TIMEOUT, has_value).await;
         match result {
             Ok(()) => Ok(()),
             Err(error) => Err(error.context(format!("{:#}", self.status(name).await?))),
         }
     }
 
-    /// Waits until the newest spec is `Ready=True` and nothing goes on.
+    /// Waits until the newest spec is reconciled, as [`is_reconciled`] defines it.
     ///
     /// # Errors
-    /// If that does not come: with the whole status.
-    pub async fn settles(&self, name: &str, patience: Duration) -> anyhow::Result<()> {
-        let settled = async || Ok(is_settled(&serde_json::to_value(self.instances().get(name).await?)?));
-        match eventually(&format!("{name} settles"), patience, settled).await {
+    /// If it is not within `timeout`; the error contains the object's status.
+    pub async fn wait_until_reconciled(&self, name: &str, timeout: Duration) -> anyhow::Result<()> {
+        let reconciled = async || Ok(is_reconciled(&serde_json::to_value(self.instances().get(name).await?)?));
+        match eventually(&format!("{name} is reconciled"), timeout, reconciled).await {
             Ok(()) => Ok(()),
             Err(error) => Err(error.context(format!("{:#}", self.status(name).await?))),
         }
     }
 
-    /// The Job whose name begins so, once there is one.
+    /// Waits for an unfinished Job whose name has the prefix.
     ///
     /// # Errors
-    /// If none comes.
-    pub async fn job(&self, prefix: &str) -> anyhow::Result<Job> {
-        let jobs = self.all::<Job>();
+    /// If there is none within [`TIMEOUT`].
+    pub async fn wait_for_job(&self, prefix: &str) -> anyhow::Result<Job> {
+        let jobs = self.api::<Job>();
         let found = async || -> anyhow::Result<Option<Job>> {
             let list = jobs.list(&ListParams::default()).await?;
             Ok(list.items.into_iter().find(|job| job.name_any().starts_with(prefix) && !has_ended(job)))
         };
-        eventually(&format!("a Job {prefix}… exists"), SOON, async || Ok(found().await?.is_some())).await?;
-        found().await?.context("it was there")
+        eventually(&format!("a Job {prefix}… exists"), TIMEOUT, async || Ok(found().await?.is_some())).await?;
+        found().await?.context("the object was deleted meanwhile")
     }
 
-    /// Ends a Job as its controller and a kubelet would: with a pod that ended with `exit_code` and `message`.
+    /// Ends a Job as the kubelet and the Job controller would: its pod terminates with `exit_code` and a termination
+    /// message, and the Job is complete or failed.
     ///
     /// # Errors
-    /// If something cannot be written.
+    /// If the API server refuses a write.
     pub async fn finish_job(&self, job: &Job, exit_code: i32, message: &str) -> anyhow::Result<()> {
         let name = job.name_any();
-        let pods = self.all::<Pod>();
-        let pod = if self.controllers { self.pod_of(&name).await? } else { self.make_pod(job).await? };
+        let pods = self.api::<Pod>();
+        let pod = if self.controllers { self.wait_for_job_pod(&name).await? } else { self.create_job_pod(job).await? };
         let terminated = json!({ "exitCode": exit_code, "message": message });
         let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
         let status = json!({ "status": { "phase": phase, "containerStatuses": [{
@@ -259,63 +270,63 @@ impl OperatorEnv {
             json!({ "status": { "startTime": now, "failed": 1,
                 "conditions": [condition("FailureTarget"), condition("Failed")] } })
         };
-        self.all::<Job>().patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+        self.api::<Job>().patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
         Ok(())
     }
 
-    async fn pod_of(&self, job: &str) -> anyhow::Result<Pod> {
+    async fn wait_for_job_pod(&self, job: &str) -> anyhow::Result<Pod> {
         let (pods, of_job) =
-            (self.all::<Pod>(), ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}")));
+            (self.api::<Pod>(), ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}")));
         let found = async || -> anyhow::Result<Option<Pod>> { Ok(pods.list(&of_job).await?.items.pop()) };
-        eventually("the Job has a pod", SOON, async || Ok(found().await?.is_some())).await?;
-        found().await?.context("it was there")
+        eventually("the Job has a pod", TIMEOUT, async || Ok(found().await?.is_some())).await?;
+        found().await?.context("the object was deleted meanwhile")
     }
 
-    /// Creates a pod of a Job, as its controller would.
+    /// Creates a pod for a Job, as the Job controller would.
     ///
     /// # Errors
-    /// If it cannot be created.
-    pub async fn make_pod(&self, job: &Job) -> anyhow::Result<Pod> {
+    /// If the API server refuses it.
+    pub async fn create_job_pod(&self, job: &Job) -> anyhow::Result<Pod> {
         let name = job.name_any();
         let template = serde_json::to_value(job.spec.as_ref().map(|spec| &spec.template))?;
         let mut pod = json!({ "metadata": template["metadata"], "spec": template["spec"] });
         pod["metadata"]["generateName"] = json!(format!("{name}-"));
         pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] = json!(name);
-        Ok(self.all::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?)
+        Ok(self.api::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?)
     }
 
-    /// The next Job ends well.
+    /// Waits for the migration Job of an instance and completes it.
     ///
     /// # Errors
-    /// If none comes.
-    pub async fn migrate(&self, name: &str) -> anyhow::Result<()> {
-        let job = self.job(&format!("{name}-migrate-")).await?;
+    /// If there is no Job within [`TIMEOUT`].
+    pub async fn finish_migration(&self, name: &str) -> anyhow::Result<()> {
+        let job = self.wait_for_job(&format!("{name}-migrate-")).await?;
         self.finish_job(&job, 0, MIGRATED).await
     }
 
-    /// Waits for the three Deployments, and has all of their pods ready.
+    /// Waits for the three Deployments, and marks all of their pods as ready.
     ///
     /// # Errors
-    /// If they do not come.
-    pub async fn rollout(&self, name: &str) -> anyhow::Result<()> {
+    /// If a Deployment is not there within [`TIMEOUT`].
+    pub async fn finish_rollout(&self, name: &str) -> anyhow::Result<()> {
         for role in ["api", "worker", "scheduler"] {
             let child = format!("{name}-{role}");
             let applied = async || {
-                let spec = self.all::<Deployment>().get(&child).await?.spec;
+                let spec = self.api::<Deployment>().get(&child).await?.spec;
                 Ok(spec.is_some_and(|spec| spec.paused != Some(true)))
             };
-            eventually(&format!("{child} is applied"), SOON, applied).await?;
-            self.ready(&child).await?;
+            eventually(&format!("{child} is applied"), TIMEOUT, applied).await?;
+            self.mark_ready(&child).await?;
         }
         Ok(())
     }
 
-    /// Has all pods of a Deployment ready, as its controller would say.
+    /// Writes the status that the Deployment controller writes when all pods are updated and ready.
     ///
     /// # Errors
     /// If it does not exist.
-    pub async fn ready(&self, deployment: &str) -> anyhow::Result<()> {
-        let deployments = self.all::<Deployment>();
+    pub async fn mark_ready(&self, deployment: &str) -> anyhow::Result<()> {
+        let deployments = self.api::<Deployment>();
         let found = deployments.get(deployment).await?;
         let replicas = found.spec.as_ref().and_then(|spec| spec.replicas);
         let status = json!({ "status": {
@@ -326,79 +337,80 @@ impl OperatorEnv {
         Ok(())
     }
 
-    /// From nothing to `Ready=True`.
+    /// Creates an instance, completes its migration and its rollout, and waits for `Ready=True`.
     ///
     /// # Errors
-    /// If it does not get there.
-    pub async fn installed(&self, name: &str, changes: Value) -> anyhow::Result<()> {
+    /// If it is not ready in time.
+    pub async fn install(&self, name: &str, changes: Value) -> anyhow::Result<()> {
         self.create(name, changes).await?;
-        self.migrate(name).await?;
-        self.rollout(name).await?;
-        self.reaches(name, "Ready", "True").await
+        self.finish_migration(name).await?;
+        self.finish_rollout(name).await?;
+        self.wait_for_condition(name, "Ready", "True").await
     }
 
-    /// From nothing to `Ready=True`, where [`served`](Self::served).
+    /// Creates an instance and waits until it is reconciled. The caller has to run
+    /// [`with_simulator`](Self::with_simulator).
     ///
     /// # Errors
-    /// If it does not get there.
-    pub async fn installed_by_itself(&self, name: &str) -> anyhow::Result<()> {
+    /// If it is not reconciled in time.
+    pub async fn create_and_wait(&self, name: &str) -> anyhow::Result<()> {
         self.create(name, json!({})).await?;
-        self.settles(name, SOON).await
+        self.wait_until_reconciled(name, TIMEOUT).await
     }
 
-    /// How many pods a Deployment asks for.
+    /// The `spec.replicas` of a Deployment.
     ///
     /// # Errors
     /// If it does not exist.
     pub async fn replicas(&self, deployment: &str) -> anyhow::Result<i32> {
-        let found = self.all::<Deployment>().get(deployment).await?;
+        let found = self.api::<Deployment>().get(deployment).await?;
         Ok(found.spec.and_then(|spec| spec.replicas).unwrap_or(1))
     }
 
-    /// The reasons of the Events about an object, oldest first.
+    /// The reasons of the Kubernetes Events about an object, oldest first.
     ///
     /// # Errors
     /// If they cannot be listed.
-    pub async fn events(&self, name: &str) -> anyhow::Result<Vec<String>> {
-        let mut events = self.all::<Event>().list(&ListParams::default()).await?.items;
+    pub async fn event_reasons(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        let mut events = self.api::<Event>().list(&ListParams::default()).await?.items;
         events.retain(|event| event.involved_object.name.as_deref() == Some(name));
         events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
         Ok(events.into_iter().filter_map(|event| event.reason).collect())
     }
 
-    /// Waits for Events of these reasons: they come after the status that they are about.
+    /// Waits for Kubernetes Events with all of these reasons. The operator writes them after the status.
     ///
     /// # Errors
-    /// If one does not come: with those that did.
-    pub async fn tells(&self, name: &str, reasons: &[&str]) -> anyhow::Result<()> {
-        let told = async || {
-            let events = self.events(name).await?;
+    /// If one is missing after [`TIMEOUT`]; the error lists those that exist.
+    pub async fn wait_for_events(&self, name: &str, reasons: &[&str]) -> anyhow::Result<()> {
+        let all_exist = async || {
+            let events = self.event_reasons(name).await?;
             Ok(reasons.iter().all(|reason| events.iter().any(|event| event == reason)))
         };
-        match eventually(&format!("there are Events {reasons:?}"), SOON, told).await {
+        match eventually(&format!("there are Events {reasons:?}"), TIMEOUT, all_exist).await {
             Ok(()) => Ok(()),
-            Err(error) => Err(error.context(format!("{:?}", self.events(name).await?))),
+            Err(error) => Err(error.context(format!("{:?}", self.event_reasons(name).await?))),
         }
     }
 
-    /// What the Deployment runs.
+    /// The image of a Deployment's container.
     ///
     /// # Errors
     /// If it does not exist.
     pub async fn image(&self, deployment: &str) -> anyhow::Result<String> {
-        let found = serde_json::to_value(self.all::<Deployment>().get(deployment).await?)?;
+        let found = serde_json::to_value(self.api::<Deployment>().get(deployment).await?)?;
         Ok(found["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned())
     }
 }
 
-/// What `pulse migrate` says in the end.
+/// The termination message of a successful `pulse migrate`.
 pub const MIGRATED: &str =
     r#"{"current":0,"pending":3,"names":["a"],"newest":3,"destructive":false,"ahead":0,"hash":"x"}"#;
 
-/// `manifests/samples/minimal.yaml`, as JSON, under a name.
+/// The object of `manifests/samples/minimal.yaml`, with this name.
 ///
 /// # Errors
-/// If it is not YAML.
+/// If the file cannot be read or is not valid YAML.
 pub fn minimal(name: &str) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(repository().join("manifests/samples/minimal.yaml"))?;
     let mut object: Value = pulse_operator::yaml::read(&text)?;
@@ -406,7 +418,7 @@ pub fn minimal(name: &str) -> anyhow::Result<Value> {
     Ok(object)
 }
 
-/// Puts `changes` into an object, as a merge patch does, but that a null stays.
+/// Merges `changes` into an object like a JSON merge patch, except that a null is stored instead of removing the field.
 pub fn merge(into: &mut Value, changes: &Value) {
     let Value::Object(changes) = changes else { return changes.clone_into(into) };
     if !into.is_object() {
@@ -415,20 +427,20 @@ pub fn merge(into: &mut Value, changes: &Value) {
     changes.iter().for_each(|(name, value)| merge(&mut into[name], value));
 }
 
-/// Installs the definition, once per control plane.
+/// Installs the CRD once per test binary.
 ///
 /// # Errors
 /// If the API server refuses it.
 pub async fn install_crd(plane: &ControlPlane) -> anyhow::Result<()> {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    INSTALLED.get_or_try_init(async || define(plane.admin()).await).await.map(drop)
+    INSTALLED.get_or_try_init(async || apply_crd(plane.admin()).await).await.map(drop)
 }
 
-/// Installs the definition, and waits until it can be used.
+/// Installs the CRD and waits until it is established.
 ///
 /// # Errors
 /// If the API server refuses it.
-pub async fn define(access: &Access) -> anyhow::Result<()> {
+pub async fn apply_crd(access: &Access) -> anyhow::Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(access.client()?);
     let crd = pulse_operator::crd::crd();
     let name = crd.name_any();
@@ -438,7 +450,7 @@ pub async fn define(access: &Access) -> anyhow::Result<()> {
         let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
         Ok(conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True"))
     };
-    eventually("the definition is established", SOON, established).await
+    eventually("the CRD is established", TIMEOUT, established).await
 }
 
 pub(crate) fn has_ended(job: &Job) -> bool {
@@ -446,51 +458,52 @@ pub(crate) fn has_ended(job: &Job) -> bool {
     conditions.into_iter().any(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed"))
 }
 
-/// Whether the status is about the newest spec, and says that all is as it should be.
-pub fn is_settled(ingest: &Value) -> bool {
-    let status = &ingest["status"];
+/// Returns true if the status is about the newest spec, that spec is active, and the instance is ready with no
+/// reconciliation in progress.
+pub fn is_reconciled(object: &Value) -> bool {
+    let status = &object["status"];
     let has = |type_: &str, wanted: &str| {
         let mut conditions = status["conditions"].as_array().into_iter().flatten();
         conditions.any(|condition| condition["type"] == type_ && condition["status"] == wanted)
     };
-    status["observedGeneration"] == ingest["metadata"]["generation"]
+    status["observedGeneration"] == object["metadata"]["generation"]
         && status["activeRevision"] == status["desiredRevision"]
         && has("Ready", "True")
         && !has("Reconciling", "True")
 }
 
-/// A running operator.
+/// A running operator process. It is killed when dropped.
 pub struct OperatorProcess {
     child: Child,
-    /// Where its admin port is.
+    /// URL of its admin port.
     pub admin: String,
-    /// Its log.
+    /// Path of its log file.
     pub log: PathBuf,
 }
 
 impl OperatorProcess {
-    /// Starts an operator for one namespace; its log goes into `folder`.
+    /// Starts an operator that watches one namespace, with short intervals. Its log is written into `folder`.
     ///
     /// # Errors
     /// If it does not start.
-    pub fn start(access: &Access, namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+    pub fn start(access: &Access, namespace: &str, folder: &Path, extra_args: &[&str]) -> anyhow::Result<Self> {
         let of_namespace = ["--watch-namespace", namespace];
-        Self::spawn(access, namespace, folder, &[&of_namespace, &FAST[..], more].concat())
+        Self::spawn(access, namespace, folder, &[&of_namespace, &FAST_INTERVALS[..], extra_args].concat())
     }
 
-    /// The same, for every namespace.
+    /// As [`start`](Self::start), watching every namespace.
     ///
     /// # Errors
     /// If it does not start.
-    pub fn of_cluster(access: &Access, own_namespace: &str, folder: &Path) -> anyhow::Result<Self> {
-        Self::spawn(access, own_namespace, folder, &FAST)
+    pub fn start_cluster_wide(access: &Access, own_namespace: &str, folder: &Path) -> anyhow::Result<Self> {
+        Self::spawn(access, own_namespace, folder, &FAST_INTERVALS)
     }
 
-    fn spawn(access: &Access, own_namespace: &str, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+    fn spawn(access: &Access, own_namespace: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Self> {
         let admin = format!("127.0.0.1:{}", free_port()?);
         let log = folder.join(format!("operator-{}.log", admin.replace(':', "-")));
         let mut command = Command::new(binary());
-        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", own_namespace]).args(more);
+        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", own_namespace]).args(args);
         command.env("KUBECONFIG", access.kubeconfig()).env("PULSE_LOG", "info,pulse_operator=debug");
         let output = std::fs::File::create(&log)?;
         command.kill_on_drop(true).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -501,50 +514,50 @@ impl OperatorProcess {
     /// Sends a signal.
     ///
     /// # Errors
-    /// If it has ended.
+    /// If the process has exited.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         send_signal(self.child.id(), signal)
     }
 
-    /// Its process id, until it has ended.
+    /// The process ID; none after the exit.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Ends it at once.
+    /// Sends SIGKILL and waits for the exit.
     ///
     /// # Errors
-    /// If it has ended.
+    /// If the process has exited.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// Sends SIGTERM and waits for the end; returns the exit code.
+    /// Sends SIGTERM, waits for the exit, and returns the exit code.
     ///
     /// # Errors
-    /// If it does not end within a minute.
+    /// If the process does not exit within a minute.
     pub async fn stop(mut self) -> anyhow::Result<i32> {
         self.signal(Signal::TERM)?;
-        self.ended().await
+        self.wait_for_exit().await
     }
 
-    /// Waits for the end; returns the exit code.
+    /// Waits for the exit and returns the exit code; -1 after a signal.
     ///
     /// # Errors
-    /// If it does not end within a minute.
-    pub async fn ended(&mut self) -> anyhow::Result<i32> {
-        let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
-        Ok(ended.context("the operator did not end")??.code().unwrap_or(-1))
+    /// If the process does not exit within a minute.
+    pub async fn wait_for_exit(&mut self) -> anyhow::Result<i32> {
+        let exit = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
+        Ok(exit.context("the operator did not exit within a minute")??.code().unwrap_or(-1))
     }
 
-    /// How many reconciles it has done; none if it does not answer.
-    pub async fn reconciles(&self) -> usize {
+    /// Number of reconciles since its start, from its metrics; 0 if it does not answer.
+    pub async fn reconcile_count(&self) -> usize {
         let Ok(answer) = crate::Client::new(&self.admin, "").get("/metrics").await else { return 0 };
         let counts = answer.text.lines().filter(|line| line.starts_with("pulse_operator_reconciles_total{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
     }
 
-    /// Everything that it logged.
+    /// The whole log.
     ///
     /// # Errors
     /// If the log cannot be read.

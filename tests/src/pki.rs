@@ -1,4 +1,4 @@
-//! Certificates of servers and clusters of ours.
+//! Certificates for the harness' servers and clusters.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -27,13 +27,13 @@ impl Authority {
         self.0.pem()
     }
 
-    /// For a server at these names and addresses.
+    /// Issues a server certificate for these names and addresses.
     pub(crate) fn server(&self, names: &[&str]) -> anyhow::Result<Pair> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         self.sign(CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// For a user, whom Kubernetes knows by this name and group.
+    /// Issues a client certificate. Kubernetes reads the user name from CN and the group from O.
     pub(crate) fn client(&self, user: &str, group: Option<&str>) -> anyhow::Result<Pair> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, user);
@@ -52,7 +52,7 @@ impl Authority {
     }
 }
 
-/// The key that signs tokens of service accounts, and the one that checks them.
+/// Private and public key for service account tokens, as PEM.
 pub(crate) fn token_keys() -> anyhow::Result<(String, String)> {
     let key = KeyPair::generate()?;
     Ok((key.serialize_pem(), key.public_key_pem()))

@@ -1,4 +1,4 @@
-//! The binary under test, as processes.
+//! The binary under test and its processes.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,67 +12,67 @@ use tokio::process::{Child, Command};
 use crate::client::{Client, token};
 use crate::{SECRET, TestEnv, eventually};
 
-const STARTS_WITHIN: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The binary, with the environment that every role needs.
-pub fn pulse(world: &TestEnv, args: &[&str]) -> Command {
+/// Command of the binary under test, with the environment variables that every role needs.
+pub fn pulse(env: &TestEnv, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(args).kill_on_drop(true).stdin(Stdio::null());
-    command.env("PULSE_DATABASE_URL", &world.database_url).env("PULSE_REDIS_URL", &world.redis_url);
+    command.env("PULSE_DATABASE_URL", &env.database_url).env("PULSE_REDIS_URL", &env.redis_url);
     command.env("PULSE_LOG_FORMAT", "json");
-    // A role has one key or the other.
+    // A role takes either the HMAC secret or the public key.
     if !args.contains(&"--jwt-public-key-file") {
         command.env("PULSE_JWT_SECRET", SECRET);
     }
     command
 }
 
-/// The binary under test, beside the test's own executable.
+/// Path of the binary under test, next to the test's own executable.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     let folder = test.ancestors().nth(2).unwrap_or(&test);
     folder.join("pulse-under-test")
 }
 
-/// Runs a command to its end; returns exit code and everything that it printed.
+/// Runs a `pulse` command to completion. Returns its exit code (-1 after a signal) and stdout followed by stderr.
 ///
 /// # Errors
-/// If it cannot be started.
-pub async fn pulse_output(world: &TestEnv, args: &[&str]) -> anyhow::Result<(i32, String)> {
-    let output = pulse(world, args).output().await.context("failed to start the binary under test")?;
+/// If the binary cannot be started.
+pub async fn pulse_output(env: &TestEnv, args: &[&str]) -> anyhow::Result<(i32, String)> {
+    let output = pulse(env, args).output().await.context("failed to start the binary under test")?;
     let text = [output.stdout, output.stderr].concat();
     Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// A running role.
+/// A running role. It is killed when this is dropped.
 pub struct Process {
     child: Child,
-    /// Where its API is, if it is one.
+    /// URL of the API; only role `api` listens there.
     pub url: String,
-    /// Where its admin port is.
+    /// URL of the admin port.
     pub admin: String,
-    /// Its log.
+    /// Log file: stdout and stderr.
     pub log: PathBuf,
 }
 
 impl Process {
-    /// Starts a role on free ports, and returns once it says that it is ready.
+    /// Starts a role on free ports and waits until `/readyz` answers 200.
     ///
     /// # Errors
-    /// If it is not ready in time: with its log.
-    pub async fn start(world: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
-        Self::start_until(world, role, more, "/readyz").await
+    /// If the role is not ready within 20 s; the error includes its log.
+    pub async fn start(env: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+        Self::start_until(env, role, more, "/readyz").await
     }
 
-    /// The same, for a role that cannot be ready: returns once it is live.
+    /// Like [`start`](Self::start), for a role that cannot become ready: waits until `/livez` answers 200.
     ///
     /// # Errors
-    /// If it is not live in time: with its log.
-    pub async fn start_unready(world: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
-        Self::start_until(world, role, more, "/livez").await
+    /// If the role is not live within 20 s; the error includes its log.
+    pub async fn start_unready(env: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+        Self::start_until(env, role, more, "/livez").await
     }
 
-    async fn start_until(world: &TestEnv, role: &str, more: &[&str], probe: &str) -> anyhow::Result<Self> {
+    async fn start_until(env: &TestEnv, role: &str, more: &[&str], probe: &str) -> anyhow::Result<Self> {
         let (api, admin) = (free_port()?, free_port()?);
         let admin_listen = format!("127.0.0.1:{admin}");
         let api_listen = format!("127.0.0.1:{api}");
@@ -81,15 +81,15 @@ impl Process {
             args.extend(["--listen", &api_listen]);
         }
         args.extend(more);
-        let log = world.file(&format!("{role}-{admin}.log"));
+        let log = env.file(&format!("{role}-{admin}.log"));
         let child =
-            pulse(world, &args).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?).spawn()?;
+            pulse(env, &args).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?).spawn()?;
         let process = Self { child, url: format!("http://{api_listen}"), admin: format!("http://{admin_listen}"), log };
         let client = Client::new(&process.admin, "");
         let ready =
             eventually(
                 "the role answers its probe",
-                STARTS_WITHIN,
+                START_TIMEOUT,
                 async || Ok(client.get(probe).await?.status == 200),
             )
             .await;
@@ -97,27 +97,27 @@ impl Process {
         Ok(process)
     }
 
-    /// Calls its API as `user`.
+    /// Client of the API with a token of `user`.
     pub fn client(&self, user: &str) -> Client {
         Client::new(&self.url, &token(user, None))
     }
 
-    /// Calls its admin port.
+    /// Client of the admin port.
     pub fn admin(&self) -> Client {
         Client::new(&self.admin, "")
     }
 
-    /// The sum of a metric's samples that contain `filter`.
+    /// Sum of all samples in `/metrics` whose line contains `filter`; 0 if there is none.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If `/metrics` cannot be read.
     pub async fn metric(&self, filter: &str) -> anyhow::Result<f64> {
         let text = self.admin().get("/metrics").await?.text;
         let samples = text.lines().filter(|line| !line.starts_with('#') && line.contains(filter));
         Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
-    /// Its process id, until it has ended.
+    /// Process ID; `None` after the process has ended.
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
@@ -125,23 +125,23 @@ impl Process {
     /// Sends a signal.
     ///
     /// # Errors
-    /// If it has ended.
+    /// If the process has ended.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         send_signal(self.child.id(), signal)
     }
 
-    /// Ends it at once.
+    /// Kills the process with SIGKILL and waits for its end.
     ///
     /// # Errors
-    /// If it has ended.
+    /// If the process cannot be killed.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 
-    /// Sends SIGTERM and waits for the end; returns the exit code.
+    /// Sends SIGTERM, waits for the end and returns the exit code (-1 after a signal).
     ///
     /// # Errors
-    /// If it does not end within a minute.
+    /// If the role does not end within one minute.
     pub async fn stop(&mut self) -> anyhow::Result<i32> {
         self.signal(Signal::TERM)?;
         let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
@@ -149,18 +149,18 @@ impl Process {
     }
 }
 
-/// A port that nobody listens on.
+/// A free TCP port on 127.0.0.1. Another process may take it before the caller binds it.
 ///
 /// # Errors
-/// If there is none.
+/// If no port is free.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Sends a signal to a process of the test.
+/// Sends a signal to a child process.
 ///
 /// # Errors
-/// If it has ended.
+/// If the process has ended.
 pub fn send_signal(pid: Option<u32>, signal: Signal) -> anyhow::Result<()> {
     let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the process has ended")?;
     Ok(kill_process(pid, signal)?)

@@ -1,4 +1,4 @@
-//! Tools and libraries from PyPI, each pinned, in a virtual environment of its own.
+//! Pinned tools and libraries from PyPI, each in a separate virtual environment.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -6,16 +6,16 @@ use std::process::Output;
 use anyhow::Context;
 use tokio::process::Command;
 
-/// The root of the repository.
+/// Root folder of the repository.
 pub fn repository() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests.parent().unwrap_or(tests).to_owned()
 }
 
-/// The path of the tool `name` of this version, installed below `.cache` unless it is there already.
+/// Path of the tool `name` in this version. Installs it below `.cache` if it is missing or has another version.
 ///
 /// # Errors
-/// If it cannot be installed.
+/// If the tool cannot be installed.
 pub async fn python_tool(name: &str, version: &str) -> anyhow::Result<PathBuf> {
     let tool = environment(name).join("bin").join(name);
     let installed = Command::new(&tool).arg("--version").output().await;
@@ -25,10 +25,10 @@ pub async fn python_tool(name: &str, version: &str) -> anyhow::Result<PathBuf> {
     Ok(tool)
 }
 
-/// The path of a Python that has the library `name` of this version, installed as a tool is.
+/// Path of a Python interpreter with the library `name` in this version. Installs it as [`python_tool`] does.
 ///
 /// # Errors
-/// If it cannot be installed.
+/// If the library cannot be installed.
 pub async fn python_with(name: &str, version: &str) -> anyhow::Result<PathBuf> {
     let python = environment(name).join("bin/python");
     let is_installed = format!("import importlib.metadata as m; assert m.version({name:?}) == {version:?}");
@@ -51,10 +51,10 @@ async fn install(name: &str, version: &str) -> anyhow::Result<()> {
     run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package])).await.map(drop)
 }
 
-/// Runs a command to its end; returns everything that it printed.
+/// Runs a command to completion and returns stdout followed by stderr.
 ///
 /// # Errors
-/// If it cannot be started or fails: with everything that it printed.
+/// If the command cannot be started, or fails; the error includes its output.
 pub async fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = command.kill_on_drop(true).output().await.with_context(|| format!("cannot start {command:?}"))?;
     let text = printed(&output);

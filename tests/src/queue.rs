@@ -1,4 +1,4 @@
-//! A private Redis that holds what a test puts into a queue, and a stand-in for the scheduler that says the rest.
+//! A private Redis with a task stream that the test fills, and a stand-in for the scheduler that publishes the gauges.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -12,72 +12,72 @@ use tokio::task::JoinSet;
 use crate::eventually;
 use crate::process::send_signal;
 
-const PUBLISH_EVERY: Duration = Duration::from_millis(250);
-const PATIENCE: Duration = Duration::from_secs(1);
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the scheduler would read from PostgreSQL.
+/// Gauges that the scheduler would read from PostgreSQL and publish in Redis.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Said {
-    /// Nothing is said any more.
-    pub silent: bool,
-    /// Tasks that are due and not in the stream.
+pub struct PublishedGauges {
+    /// Stops the publication, as if the scheduler were down.
+    pub stopped: bool,
+    /// Tasks that are due and not enqueued.
     pub due_not_enqueued: i64,
-    /// When the next retry falls due.
+    /// Time at which the next retry is due.
     pub next_due: Option<SystemTime>,
-    /// Tasks ever accepted.
+    /// Tasks accepted since the start, a counter.
     pub accepted: i64,
-    /// Tasks ever settled.
+    /// Tasks settled since the start, a counter.
     pub settled: i64,
 }
 
-/// The queue of one ingest. Redis ends when it is dropped.
+/// Queue of one instance. Redis ends when this is dropped.
 pub struct TestQueue {
     redis: Option<Redis>,
     config: RedisConfig,
     client: Client,
-    /// Where it is.
+    /// URL of Redis.
     pub url: String,
     tasks_key: String,
-    said: Arc<Mutex<Said>>,
+    gauges: Arc<Mutex<PublishedGauges>>,
     _scheduler: JoinSet<()>,
     _data: DataDir,
 }
 
 impl TestQueue {
-    /// Starts Redis, and the scheduler's stand-in, for an ingest called `<namespace>/<name>`.
+    /// Starts Redis and the stand-in for the scheduler, for the instance `<namespace>/<name>`.
     ///
     /// # Errors
     /// If Redis does not start.
-    pub async fn start(ingest: &str) -> anyhow::Result<Self> {
+    pub async fn start(instance: &str) -> anyhow::Result<Self> {
         let data = DataDir::open(None)?;
         let config = RedisConfig::in_dir(data.path().join("redis"));
         let redis = Redis::start(config.clone()).await?;
         let url = redis.url();
         let client = Client::open(url.as_str())?;
-        let said = Arc::new(Mutex::new(Said::default()));
+        let gauges = Arc::new(Mutex::new(PublishedGauges::default()));
         let mut scheduler = JoinSet::new();
-        scheduler.spawn(publish(client.clone(), format!("pulse:{{{ingest}}}:gauges"), said.clone()));
+        scheduler.spawn(publish(client.clone(), format!("pulse:{{{instance}}}:gauges"), gauges.clone()));
         Ok(Self {
             redis: Some(redis),
             config,
             client,
             url,
-            tasks_key: format!("pulse:{{{ingest}}}:tasks"),
-            said,
+            tasks_key: format!("pulse:{{{instance}}}:tasks"),
+            gauges,
             _scheduler: scheduler,
             _data: data,
         })
     }
 
-    /// What the scheduler says from now on.
-    pub fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gauges that are published from now on; change them through the guard.
+    pub fn gauges(&self) -> MutexGuard<'_, PublishedGauges> {
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds tasks to the stream.
+    /// Adds entries for this number of tasks to the stream.
     ///
     /// # Errors
-    /// If Redis does not take them.
+    /// If Redis refuses the command.
     pub async fn add(&self, tasks: usize) -> anyhow::Result<()> {
         let mut pipeline = redis::pipe();
         for task in 0..tasks {
@@ -87,40 +87,40 @@ impl TestQueue {
         Ok(pipeline.query_async(&mut connection).await?)
     }
 
-    /// Removes all tasks from the stream.
+    /// Removes all entries from the stream.
     ///
     /// # Errors
-    /// If Redis does not.
+    /// If Redis refuses the command.
     pub async fn drain(&self) -> anyhow::Result<()> {
         self.command(&["XTRIM", &self.tasks_key, "MAXLEN", "0"]).await
     }
 
-    /// Puts something else where the stream should be.
+    /// Replaces the stream with a string, so that stream commands fail with `WRONGTYPE`.
     ///
     /// # Errors
-    /// If Redis does not.
-    pub async fn spoil(&self) -> anyhow::Result<()> {
+    /// If Redis refuses the command.
+    pub async fn replace_stream_with_string(&self) -> anyhow::Result<()> {
         self.command(&["SET", &self.tasks_key, "something else"]).await
     }
 
-    /// Runs a command.
+    /// Runs a Redis command.
     ///
     /// # Errors
-    /// If Redis refuses it.
+    /// If Redis refuses the command.
     pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> anyhow::Result<T> {
-        self.command_at(&self.client, words).await
+        self.run_command(&self.client, words).await
     }
 
-    /// The same, with a password.
+    /// Runs a Redis command with a password.
     ///
     /// # Errors
-    /// If Redis refuses it.
+    /// If Redis refuses the password or the command.
     pub async fn command_as(&self, password: &str, words: &[&str]) -> anyhow::Result<()> {
         let client = Client::open(format!("{}?pass={password}", self.url.replace("unix://", "redis+unix://")))?;
-        self.command_at(&client, words).await
+        self.run_command(&client, words).await
     }
 
-    async fn command_at<T: FromRedisValue>(&self, client: &Client, words: &[&str]) -> anyhow::Result<T> {
+    async fn run_command<T: FromRedisValue>(&self, client: &Client, words: &[&str]) -> anyhow::Result<T> {
         let mut connection = client.get_multiplexed_async_connection().await?;
         let mut command = redis::Cmd::new();
         for word in words {
@@ -129,61 +129,61 @@ impl TestQueue {
         Ok(command.query_async(&mut connection).await?)
     }
 
-    /// Waits until the queue was looked at so many times more.
+    /// Waits until the operator has sampled the queue this many times more. A sample is counted by its `XLEN`.
     ///
     /// # Errors
-    /// If it was not, within a minute.
-    pub async fn looked_at(&self, times: u64) -> anyhow::Result<()> {
-        let before = self.looks().await?;
-        let looked = async || Ok(self.looks().await? >= before + times);
-        eventually("the queue is looked at", Duration::from_secs(60), looked).await
+    /// If the samples are not taken within one minute.
+    pub async fn wait_for_samples(&self, times: u64) -> anyhow::Result<()> {
+        let before = self.samples().await?;
+        let sampled = async || Ok(self.samples().await? >= before + times);
+        eventually("the queue is sampled", Duration::from_secs(60), sampled).await
     }
 
-    async fn looks(&self) -> anyhow::Result<u64> {
+    async fn samples(&self) -> anyhow::Result<u64> {
         let text: String = self.command(&["INFO", "commandstats"]).await?;
         let calls = text.lines().find_map(|line| line.strip_prefix("cmdstat_xlen:calls="));
         Ok(calls.and_then(|calls| calls.split(',').next()?.parse().ok()).unwrap_or(0))
     }
 
-    /// Ends Redis at once.
+    /// Kills Redis.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If Redis does not run.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.redis.take().context("Redis runs")?.kill().await
     }
 
-    /// Starts Redis again, with what it had.
+    /// Starts Redis again, with the data that it had.
     ///
     /// # Errors
-    /// If it does not start.
-    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+    /// If Redis does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.redis = Some(Redis::start(self.config.clone()).await?);
         Ok(())
     }
 
-    /// Sends Redis a signal.
+    /// Sends a signal to Redis.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If Redis does not run.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         send_signal(self.redis.as_ref().and_then(Redis::pid), signal)
     }
 }
 
-async fn publish(client: Client, key: String, said: Arc<Mutex<Said>>) {
+async fn publish(client: Client, key: String, gauges: Arc<Mutex<PublishedGauges>>) {
     loop {
-        let said = *said.lock().unwrap_or_else(PoisonError::into_inner);
-        if !said.silent {
-            // A Redis that is away is what the test wants.
-            let _ = tokio::time::timeout(PATIENCE, publish_once(&client, &key, said)).await;
+        let gauges = *gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        if !gauges.stopped {
+            // A failure is ignored: tests stop Redis on purpose.
+            let _ = tokio::time::timeout(PUBLISH_TIMEOUT, publish_once(&client, &key, gauges)).await;
         }
-        tokio::time::sleep(PUBLISH_EVERY).await;
+        tokio::time::sleep(PUBLISH_INTERVAL).await;
     }
 }
 
-async fn publish_once(client: &Client, key: &str, said: Said) -> redis::RedisResult<()> {
-    let Said { silent: _, due_not_enqueued, next_due, accepted, settled } = said;
+async fn publish_once(client: &Client, key: &str, gauges: PublishedGauges) -> redis::RedisResult<()> {
+    let PublishedGauges { stopped: _, due_not_enqueued, next_due, accepted, settled } = gauges;
     let now = SystemTime::now();
     let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let at = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis);

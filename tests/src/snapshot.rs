@@ -1,4 +1,4 @@
-//! What an operator made of a namespace, in a form that is the same whenever it means the same.
+//! Snapshot of the objects that an operator created in a namespace, without the fields that differ between runs.
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::operator::OperatorEnv;
 
-/// What differs from one run to the next: identities, times, addresses, and digests that are keyed anew.
-const VOLATILE: [&str; 21] = [
+/// Fields that differ between runs: identities, times, addresses, and digests with a random key.
+const VOLATILE_FIELDS: [&str; 21] = [
     "uid",
     "resourceVersion",
     "creationTimestamp",
@@ -39,25 +39,25 @@ const VOLATILE: [&str; 21] = [
 ];
 
 impl OperatorEnv {
-    /// Every object that belongs to an ingest, and every ingest with its status, a line each.
+    /// Every object that is owned by a PulseIngest, and every PulseIngest with its status, one per line and sorted.
     ///
     /// # Errors
-    /// If something cannot be listed.
+    /// If a kind cannot be listed.
     pub async fn snapshot(&self) -> anyhow::Result<Vec<String>> {
         let mut lines = Vec::new();
-        lines.extend(self.owned::<Deployment>().await?);
-        lines.extend(self.owned::<Job>().await?);
-        lines.extend(self.owned::<Service>().await?);
-        lines.extend(self.owned::<ServiceAccount>().await?);
-        lines.extend(self.owned::<PodDisruptionBudget>().await?);
-        for ingest in self.instances().list(&ListParams::default()).await? {
-            lines.push(format!("PulseIngest {}", self.stable(serde_json::to_value(ingest)?)));
+        lines.extend(self.owned_objects::<Deployment>().await?);
+        lines.extend(self.owned_objects::<Job>().await?);
+        lines.extend(self.owned_objects::<Service>().await?);
+        lines.extend(self.owned_objects::<ServiceAccount>().await?);
+        lines.extend(self.owned_objects::<PodDisruptionBudget>().await?);
+        for instance in self.instances().list(&ListParams::default()).await? {
+            lines.push(format!("PulseIngest {}", self.normalise(serde_json::to_value(instance)?)));
         }
         lines.sort();
         Ok(lines)
     }
 
-    async fn owned<K>(&self) -> anyhow::Result<Vec<String>>
+    async fn owned_objects<K>(&self) -> anyhow::Result<Vec<String>>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -66,29 +66,29 @@ impl OperatorEnv {
             + std::fmt::Debug,
     {
         let mut lines = Vec::new();
-        for object in self.all::<K>().list(&ListParams::default()).await? {
+        for object in self.api::<K>().list(&ListParams::default()).await? {
             if object.meta().owner_references.is_some() {
-                lines.push(format!("{} {}", K::kind(&()), self.stable(serde_json::to_value(object)?)));
+                lines.push(format!("{} {}", K::kind(&()), self.normalise(serde_json::to_value(object)?)));
             }
         }
         Ok(lines)
     }
 
-    fn stable(&self, mut object: Value) -> String {
-        strip(&mut object);
+    fn normalise(&self, mut object: Value) -> String {
+        remove_volatile_fields(&mut object);
         let text = object.to_string().replace(&self.namespace, "NAMESPACE");
-        // `main-migrate-0123456789`: the digits are of all inputs, also of what is keyed anew.
+        // `main-migrate-0123456789`: the suffix is a hash of all inputs, including digests with a random key.
         let mut parts = text.split("-migrate-");
-        let mut stable = parts.next().unwrap_or_default().to_owned();
+        let mut normalised = parts.next().unwrap_or_default().to_owned();
         for part in parts {
-            stable.push_str("-migrate-");
-            stable.push_str(part.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()));
+            normalised.push_str("-migrate-");
+            normalised.push_str(part.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()));
         }
-        stable
+        normalised
     }
 }
 
-/// The lines that only one of the two has.
+/// Lines that only one of the two snapshots has: `-` only in `left`, `+` only in `right`.
 pub fn difference(left: &[String], right: &[String]) -> String {
     let only = |mark: &str, lines: &[String], others: &[String]| -> Vec<String> {
         lines.iter().filter(|line| !others.contains(line)).map(|line| format!("{mark} {line}")).collect()
@@ -96,13 +96,13 @@ pub fn difference(left: &[String], right: &[String]) -> String {
     [only("-", left, right), only("+", right, left)].concat().join("\n")
 }
 
-fn strip(value: &mut Value) {
+fn remove_volatile_fields(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, _| !VOLATILE.contains(&name.as_str()));
-            fields.values_mut().for_each(strip);
+            fields.retain(|name, _| !VOLATILE_FIELDS.contains(&name.as_str()));
+            fields.values_mut().for_each(remove_volatile_fields);
         }
-        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::Array(items) => items.iter_mut().for_each(remove_volatile_fields),
         _ => {}
     }
 }

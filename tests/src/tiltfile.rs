@@ -1,4 +1,4 @@
-//! The Tiltfile, evaluated by Starlark's own engine, and the objects that it applies.
+//! The Tiltfile, evaluated by a Starlark interpreter, and the objects that it applies.
 
 use std::path::PathBuf;
 
@@ -10,33 +10,33 @@ use crate::cluster::program;
 use crate::{python_with, repository, run};
 
 const STARLARK: &str = "2026.1.3";
-/// What the Tiltfile applies, after the definition.
+/// The kustomize overlay that the Tiltfile applies after the CRD.
 pub const OVERLAY: &str = "manifests/dev";
 
-/// How the Tiltfile called Tilt's functions, and what it failed with.
+/// Calls of Tilt's functions that the Tiltfile made, and the error that it failed with.
 pub struct Tiltfile {
     calls: Vec<(String, Value)>,
-    /// None if it ran to its end.
+    /// Error message; `None` if the evaluation succeeded.
     pub error: Option<String>,
 }
 
 impl Tiltfile {
-    /// Evaluates it for its own context.
+    /// Evaluates the Tiltfile for the context that it is made for, `kind-pulse`.
     ///
     /// # Errors
-    /// If it fails.
+    /// If the evaluation fails.
     pub async fn read() -> anyhow::Result<Self> {
         let tiltfile = Self::in_context("kind-pulse").await?;
         anyhow::ensure!(tiltfile.error.is_none(), "{}", tiltfile.error.unwrap_or_default());
         Ok(tiltfile)
     }
 
-    /// Evaluates it for a context.
+    /// Evaluates the Tiltfile for a kubeconfig context. A failed evaluation is in [`error`](Self::error).
     ///
     /// # Errors
-    /// If there is no engine.
+    /// If the interpreter cannot be installed or run.
     pub async fn in_context(context: &str) -> anyhow::Result<Self> {
-        // Installed once, however many tests begin together.
+        // Tests that start together must not install it twice.
         static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
         let python = PYTHON.get_or_try_init(|| python_with("starlark-pyo3", STARLARK)).await?;
         let mut command = Command::new(python);
@@ -46,16 +46,16 @@ impl Tiltfile {
         Ok(Self { calls: serde_json::from_value(answer["calls"].clone())?, error })
     }
 
-    /// The arguments of each call of a function.
+    /// Arguments of each call of a function.
     pub fn of(&self, function: &str) -> impl Iterator<Item = &Value> {
         self.calls.iter().filter(move |(name, _)| name == function).map(|(_, arguments)| arguments)
     }
 }
 
-/// The objects of the overlay.
+/// Renders the objects of the overlay.
 ///
 /// # Errors
-/// If it cannot be rendered.
+/// If the overlay cannot be rendered.
 pub async fn overlay() -> anyhow::Result<Vec<Value>> {
     let mut command = Command::new(program("kubectl").await?);
     let yaml = run(command.args(["kustomize", OVERLAY]).current_dir(repository())).await?;

@@ -1,4 +1,4 @@
-//! Servers that let nobody in without TLS, unless by their sockets.
+//! Servers that accept TCP connections only with TLS. Their unix sockets accept connections without it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,16 @@ use crate::TestEnv;
 use crate::pki::Authority;
 use crate::process::free_port;
 
-/// Whom servers run as where tests are root.
-const NOBODY: u32 = 65534;
+/// User ID that the servers run as if the tests run as root.
+const NOBODY_UID: u32 = 65534;
 
-/// A test's PostgreSQL and Redis, with certificates for `localhost`.
+/// PostgreSQL and Redis of one test, with a certificate for `localhost`.
 pub struct TlsServers {
-    /// The servers; its URLs are those of the sockets.
-    pub world: TestEnv,
-    /// The CA of both, as PEM.
+    /// The servers. Its URLs are those of the unix sockets.
+    pub env: TestEnv,
+    /// CA certificate of both servers, as PEM.
     pub ca: String,
-    /// The file that it is in.
+    /// Path of the file with [`ca`](Self::ca).
     pub ca_file: String,
     postgres_port: u16,
     redis_port: u16,
@@ -26,10 +26,10 @@ pub struct TlsServers {
 }
 
 impl TlsServers {
-    /// Starts both, and leaves the database empty.
+    /// Starts PostgreSQL and Redis and leaves the database empty.
     ///
     /// # Errors
-    /// If one of them does not start.
+    /// If a server does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let certificates = tempfile::Builder::new().prefix("pulse-tls-").tempdir_in("/tmp")?;
         let folder = certificates.path();
@@ -40,7 +40,7 @@ impl TlsServers {
         let hosts = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
         let hosts = write(folder, "pg_hba.conf", hosts)?;
         let (postgres_port, redis_port) = (free_port()?, free_port()?);
-        let world = TestEnv::with_servers(
+        let env = TestEnv::with_servers(
             |postgres| {
                 let postgres = postgres.with_setting("ssl=on").with_setting(&format!("hba_file={hosts}"));
                 let postgres = postgres.with_setting(&format!("ssl_cert_file={certificate}"));
@@ -54,45 +54,45 @@ impl TlsServers {
             },
         )
         .await?;
-        Ok(Self { world, ca: authority.pem(), ca_file, postgres_port, redis_port, authority, certificates })
+        Ok(Self { env, ca: authority.pem(), ca_file, postgres_port, redis_port, authority, certificates })
     }
 
-    /// Gives PostgreSQL a new certificate of the same CA, for another name.
+    /// Replaces PostgreSQL's certificate with one of the same CA for the host name `name`, and reloads the server.
     ///
     /// # Errors
-    /// If it does not take it.
-    pub async fn rename_postgres(&self, name: &str) -> anyhow::Result<()> {
+    /// If the certificate cannot be written or the reload fails.
+    pub async fn replace_postgres_certificate(&self, name: &str) -> anyhow::Result<()> {
         issue(&self.authority, name, self.certificates.path())?;
-        sqlx::query("SELECT pg_reload_conf()").execute(&self.world.db).await?;
+        sqlx::query("SELECT pg_reload_conf()").execute(&self.env.db).await?;
         Ok(())
     }
 
-    /// Where PostgreSQL is, by this name; `query` may be empty.
+    /// URL of PostgreSQL over TCP with this host name. `query` is empty or begins with `?`.
     pub fn database_url(&self, host: &str, query: &str) -> String {
         format!("postgres://pulse:canary@{host}:{}/pulse{query}", self.postgres_port)
     }
 
-    /// Where Redis is, by this name.
+    /// URL of Redis over TLS with this host name.
     pub fn redis_url(&self, host: &str) -> String {
         format!("rediss://{host}:{}", self.redis_port)
     }
 }
 
-/// The certificate of a CA that signed nothing.
+/// Certificate of a CA that signed no server certificate, as PEM.
 ///
 /// # Errors
-/// If it cannot be made.
-pub fn ca_of_nobody() -> anyhow::Result<String> {
+/// If the certificate cannot be generated.
+pub fn unrelated_ca() -> anyhow::Result<String> {
     Ok(Authority::new()?.pem())
 }
 
-/// Writes certificate and key; returns where they are.
+/// Writes a server certificate and its key; returns their paths.
 fn issue(authority: &Authority, name: &str, folder: &Path) -> anyhow::Result<(String, String)> {
     let pair = authority.server(&[name])?;
     Ok((write(folder, "server.crt", &pair.certificate)?, write(folder, "server.key", &pair.key)?))
 }
 
-/// Keys are believed only if nobody else may read them.
+/// Writes a file that the servers can read. PostgreSQL refuses a key that other users may read.
 fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<String> {
     let path: PathBuf = folder.join(name);
     std::fs::write(&path, text)?;
@@ -100,7 +100,7 @@ fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<String> {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     }
     if getuid().is_root() {
-        std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY))?;
+        std::os::unix::fs::chown(&path, Some(NOBODY_UID), Some(NOBODY_UID))?;
     }
     Ok(path.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! `pulse dev`, as the person who tries it out: paste the curl line, read the event back, leave nothing behind.
+//! `pulse dev`: the printed curl command works, data is kept or removed, and no server outlives it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, Command};
 
-const SOON: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 fn dev(args: &[&str]) -> Command {
     let mut command = Command::new(binary());
@@ -20,7 +20,7 @@ fn dev(args: &[&str]) -> Command {
     command
 }
 
-async fn line_with<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, text: &str) -> anyhow::Result<String> {
+async fn wait_for_line<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, text: &str) -> anyhow::Result<String> {
     let mut seen = String::new();
     let found = async {
         while let Some(line) = lines.next_line().await? {
@@ -36,22 +36,22 @@ async fn line_with<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, text: 
     found.with_context(|| seen)
 }
 
-async fn ready(child: &mut Child) -> anyhow::Result<Value> {
+async fn read_ready_json(child: &mut Child) -> anyhow::Result<Value> {
     let mut lines = BufReader::new(child.stdout.take().context("stdout")?).lines();
-    Ok(serde_json::from_str(&line_with(&mut lines, "api").await?)?)
+    Ok(serde_json::from_str(&wait_for_line(&mut lines, "api").await?)?)
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }
 
-/// The folder of the private servers, in their URLs.
-fn folder(ready: &Value) -> &Path {
+/// Data folder of the private servers, from the URL of Redis.
+fn data_folder(ready: &Value) -> &Path {
     Path::new(text(ready, "redis_url").trim_start_matches("unix://").trim_end_matches("/redis/redis.sock"))
 }
 
-/// Whether a process works for the private servers in `folder`.
-fn has_servers(folder: &Path) -> bool {
+/// Whether a PostgreSQL or Redis process with `folder` in its command line runs.
+fn servers_are_running(folder: &Path) -> bool {
     let folder = folder.to_string_lossy();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok()).any(|line| {
@@ -61,12 +61,12 @@ fn has_servers(folder: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_printed_curl_line_works_when_pasted() -> anyhow::Result<()> {
+async fn dev_prints_a_curl_command_that_works() -> anyhow::Result<()> {
     let mut child = dev(&[]).spawn()?;
     let mut lines = BufReader::new(child.stderr.take().context("stderr")?).lines();
-    let first = line_with(&mut lines, "curl -sS").await?;
-    let rest = line_with(&mut lines, "-d '").await?;
-    line_with(&mut lines, "Ready in").await?;
+    let first = wait_for_line(&mut lines, "curl -sS").await?;
+    let rest = wait_for_line(&mut lines, "-d '").await?;
+    wait_for_line(&mut lines, "Ready in").await?;
     let pasted = format!("{}\n{rest}", first.trim_start());
     let output = Command::new("bash").arg("-c").arg(&pasted).output().await?;
     let accepted: Value = serde_json::from_slice(&output.stdout).with_context(|| pasted.clone())?;
@@ -74,37 +74,37 @@ async fn the_printed_curl_line_works_when_pasted() -> anyhow::Result<()> {
     let url = pasted.split_whitespace().find(|word| word.starts_with("http")).context("a URL")?;
     let token = pasted.split("Bearer ").nth(1).and_then(|rest| rest.split('\'').next()).context("a token")?;
     let client = Client::new(url, token);
-    eventually("it is processed", SOON, async || {
+    eventually("the event is processed", TIMEOUT, async || {
         Ok(client.get(&format!("/{}", accepted["event_id"])).await?.json["processed"] == true)
     })
     .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_and_a_kill_leave_no_server_behind() -> anyhow::Result<()> {
+async fn dev_servers_end_after_sigterm_sigint_and_sigkill() -> anyhow::Result<()> {
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
         let mut child = dev(&["--json"]).spawn()?;
-        let ready = ready(&mut child).await?;
-        let folder = folder(&ready);
-        assert!(has_servers(folder), "the servers run");
+        let ready = read_ready_json(&mut child).await?;
+        let folder = data_folder(&ready);
+        assert!(servers_are_running(folder), "the servers run");
         send_signal(child.id(), signal)?;
         let status = child.wait().await?;
         assert!(signal == Signal::KILL || status.success(), "{signal:?}: {status}");
-        eventually("no server is left", SOON, async || Ok(!has_servers(folder))).await?;
+        eventually("no server is left", TIMEOUT, async || Ok(!servers_are_running(folder))).await?;
         assert!(signal == Signal::KILL || !folder.exists(), "the temporary data is removed");
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kept_data_is_there_again_with_the_same_secret() -> anyhow::Result<()> {
+async fn dev_data_dir_keeps_events_and_secret() -> anyhow::Result<()> {
     let kept = tempfile::Builder::new().prefix("pulse-kept-").tempdir()?;
     std::fs::set_permissions(kept.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
     let data_dir = kept.path().join("data").to_string_lossy().into_owned();
     let mut secrets = Vec::new();
     for run in 1..=2 {
         let mut child = dev(&["--json", "--data-dir", &data_dir]).spawn()?;
-        let ready = ready(&mut child).await?;
+        let ready = read_ready_json(&mut child).await?;
         let client = Client::new(text(&ready, "api"), text(&ready, "token"));
         let event = serde_json::json!({"event_name": "a", "event_type": "t"});
         assert_eq!(client.post("/api/v1/events", &event).await?.json["event_id"], run);
@@ -117,17 +117,17 @@ async fn kept_data_is_there_again_with_the_same_secret() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn roles_in_one_process_tell_each_metric_once() -> anyhow::Result<()> {
+async fn dev_exposes_each_metric_once() -> anyhow::Result<()> {
     let mut child = dev(&["--json"]).spawn()?;
-    let ready = ready(&mut child).await?;
+    let ready = read_ready_json(&mut child).await?;
     let text = Client::new(text(&ready, "admin"), "").get("/metrics").await?.text;
-    let mut told: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
-    let count = told.len();
-    told.sort_unstable();
-    told.dedup();
-    assert_eq!(told.len(), count, "{text}");
+    let mut types: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let count = types.len();
+    types.sort_unstable();
+    types.dedup();
+    assert_eq!(types.len(), count, "{text}");
     assert!(
-        told.contains(&"# TYPE pulse_tasks_settled counter") && told.contains(&"# TYPE pulse_task_retries counter")
+        types.contains(&"# TYPE pulse_tasks_settled counter") && types.contains(&"# TYPE pulse_task_retries counter")
     );
     send_signal(child.id(), Signal::TERM)?;
     assert!(child.wait().await?.success());

@@ -1,4 +1,4 @@
-//! A worker ends in time, whatever is away; an API answers whoever reached it.
+//! Graceful stop: a worker ends in time without PostgreSQL, and an API serves the connections that it has accepted.
 
 use std::time::{Duration, Instant};
 
@@ -7,48 +7,49 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_drains_in_time_without_postgresql() -> anyhow::Result<()> {
-    let mut world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let mut worker = Process::start(&world, "worker", &["--drain-timeout", "2s"]).await?;
+async fn worker_drains_in_time_without_postgresql() -> anyhow::Result<()> {
+    let mut env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let mut worker = Process::start(&env, "worker", &["--drain-timeout", "2s"]).await?;
     let client = api.client("ada");
-    // One ends before the time-out and cannot be settled, one does not end.
+    // One attempt ends before the drain timeout and cannot be settled; the other does not end.
     for name in ["sleep:1500", "sleep:600000"] {
         client.post("/api/v1/events", &json!({"event_name": name, "event_type": "t"})).await?;
     }
-    eventually("both run", SOON, async || {
-        Ok(world.number("SELECT count(*) FROM tasks WHERE lease_until IS NOT NULL").await? == 2)
+    eventually("both tasks run", TIMEOUT, async || {
+        Ok(env.number("SELECT count(*) FROM tasks WHERE lease_until IS NOT NULL").await? == 2)
     })
     .await?;
-    world.crash_postgres().await?;
-    let begun = Instant::now();
+    env.crash_postgres().await?;
+    let started = Instant::now();
     assert_eq!(worker.stop().await?, 0);
-    let took = begun.elapsed();
-    assert!(took < Duration::from_secs(10), "drained in {took:?}: 2 s, and 5 s for handing back");
-    world.start_postgres().await?;
-    assert_eq!(world.number("SELECT count(*) FROM tasks").await?, 2, "nothing is lost");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(10), "drained in {took:?}; expected 2 s, and up to 5 s to release the tasks");
+    env.start_postgres().await?;
+    assert_eq!(env.number("SELECT count(*) FROM tasks").await?, 2, "nothing is lost");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_that_ends_answers_whoever_has_connected_or_begun_to_send() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let mut api = Process::start(&world, "api", &["--drain-delay", "0s"]).await?;
+async fn stopping_api_answers_idle_connections_and_partial_requests() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let mut api = Process::start(&env, "api", &["--drain-delay", "0s"]).await?;
     let address = api.url.trim_start_matches("http://").to_owned();
     let request = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut silent = TcpStream::connect(&address).await?;
-    let mut begun = TcpStream::connect(&address).await?;
-    begun.write_all(&request[..20]).await?;
-    // What is accepted after both, and answered, says that both are there.
+    let mut idle = TcpStream::connect(&address).await?;
+    let mut partial = TcpStream::connect(&address).await?;
+    partial.write_all(&request[..20]).await?;
+    // A response on a later connection shows that the API has accepted both.
     assert_eq!(api.client("ada").get("/api/v1/events").await?.status, 200);
     let clients = async {
-        eventually("nobody else is accepted", SOON, async || Ok(TcpStream::connect(&address).await.is_err())).await?;
-        silent.write_all(request).await?;
-        begun.write_all(&request[20..]).await?;
-        for client in [&mut silent, &mut begun] {
+        eventually("new connections are refused", TIMEOUT, async || Ok(TcpStream::connect(&address).await.is_err()))
+            .await?;
+        idle.write_all(request).await?;
+        partial.write_all(&request[20..]).await?;
+        for client in [&mut idle, &mut partial] {
             let mut answer = String::new();
             client.read_to_string(&mut answer).await?;
             assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close"), "{answer:?}");

@@ -1,23 +1,23 @@
-//! Each documented query uses an index, with a million events and a hundred thousand owed tasks.
+//! Each documented query uses an index, with 1,000,000 events and 100,000 unsettled tasks.
 
 use pulse_tests::TestEnv;
 use sqlx::{AssertSqlSafe, Row};
 
-/// The checked statement that holds `fragment`, as it is sent.
+/// Text of the one prepared statement in `.sqlx` that contains `fragment`.
 fn statement(fragment: &str) -> anyhow::Result<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../.sqlx");
     let mut found = Vec::new();
     for file in std::fs::read_dir(folder)? {
-        let checked: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file?.path())?)?;
-        found.extend(checked["query"].as_str().filter(|query| query.contains(fragment)).map(str::to_owned));
+        let prepared: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file?.path())?)?;
+        found.extend(prepared["query"].as_str().filter(|query| query.contains(fragment)).map(str::to_owned));
     }
-    anyhow::ensure!(found.len() == 1, "{} statements hold `{fragment}`", found.len());
+    anyhow::ensure!(found.len() == 1, "{} statements contain `{fragment}`", found.len());
     Ok(found.remove(0))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_documented_query_uses_an_index() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
+async fn documented_queries_use_an_index() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
     sqlx::raw_sql(
         "INSERT INTO users (subject) SELECT 'user ' || n FROM generate_series(1, 100) AS n;
          INSERT INTO events (user_id, event_name, event_type, source, session_id, task_id, created_at, processed)
@@ -31,7 +31,7 @@ async fn every_documented_query_uses_an_index() -> anyhow::Result<()> {
          FROM generate_series(1, 100000) AS n;
          ANALYZE;",
     )
-    .execute(&world.db)
+    .execute(&env.db)
     .await?;
     let id = "gen_random_uuid()";
     let list = "ORDER BY created_at DESC, id DESC\n             LIMIT";
@@ -51,11 +51,11 @@ async fn every_documented_query_uses_an_index() -> anyhow::Result<()> {
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
         ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000")),
     ];
-    // The partitions that hold rows; the planner may read an empty one as it likes.
+    // Tables and partitions with rows. The planner may use a sequential scan for empty partitions.
     let full = "SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples > 1000 AND relname <> 'users'";
-    let full: Vec<String> = sqlx::query(full).fetch_all(&world.db).await?.iter().map(|row| row.get(0)).collect();
+    let full: Vec<String> = sqlx::query(full).fetch_all(&env.db).await?.iter().map(|row| row.get(0)).collect();
     assert!(full.iter().any(|table| table.starts_with("events_y")), "{full:?}");
-    let mut session = world.db.acquire().await?;
+    let mut session = env.db.acquire().await?;
     for (place, (name, fragment, arguments)) in cases.into_iter().enumerate() {
         let prepare = format!("PREPARE case_{place} AS {}", statement(fragment)?);
         sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *session).await?;

@@ -1,4 +1,4 @@
-//! The main job over HTTP: posted, processed, read back.
+//! Main path over HTTP: events are posted, processed and read back; batches, idempotency keys and migrations.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use http::Method;
 use pulse_tests::{Process, TestEnv, eventually, pulse_output};
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_accepted_processed_and_read_back_with_the_seeds_json() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let worker = Process::start(&world, "worker", &[]).await?;
+async fn event_is_accepted_processed_and_read_back() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let worker = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
     let event = json!({
         "event_name": "page_view", "event_type": "engagement", "source": "web", "session_id": "sess_123",
@@ -24,7 +24,8 @@ async fn an_event_is_accepted_processed_and_read_back_with_the_seeds_json() -> a
     assert_eq!(accepted.json["status"], "enqueued");
     assert_eq!(accepted.json["message"], "Event enqueued for processing");
     let path = format!("/api/v1/events/{}", accepted.json["event_id"]);
-    eventually("the event is processed", SOON, async || Ok(client.get(&path).await?.json["processed"] == true)).await?;
+    eventually("the event is processed", TIMEOUT, async || Ok(client.get(&path).await?.json["processed"] == true))
+        .await?;
 
     let read = client.get(&path).await?.json;
     for field in ["event_name", "event_type", "source", "session_id", "payload", "ip_address", "user_agent"] {
@@ -37,42 +38,42 @@ async fn an_event_is_accepted_processed_and_read_back_with_the_seeds_json() -> a
 
     let task = client.get(&format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default())).await?;
     assert_eq!((task.json["state"].as_str(), task.json["attempts"].as_i64()), (Some("completed"), Some(1)));
-    assert_eq!(api.client("eve").get(&path).await?.status, 404, "another user's event is not found");
+    assert_eq!(api.client("eve").get(&path).await?.status, 404, "another user's event must not be found");
     assert_eq!(worker.metric("pulse_tasks_settled_total{outcome=\"completed\"}").await?, 1.0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_are_read_back_with_all_their_digits() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let _worker = Process::start(&world, "worker", &[]).await?;
+async fn payload_numbers_keep_all_their_digits() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let _worker = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
     let payload = r#"{"n": 123456789012345678901234567890, "d": 0.10000000000000000000000000001}"#;
     let body = format!(r#"{{"event_name": "a", "event_type": "t", "payload": {payload}}}"#);
     let accepted = client.send(Method::POST, "/api/v1/events", &[], body.into()).await?;
     assert_eq!(accepted.status, 202, "{}", accepted.text);
-    world.settled(SOON).await?;
+    env.wait_until_settled(TIMEOUT).await?;
     for path in [format!("/api/v1/events/{}", accepted.json["event_id"]), "/api/v1/events".to_owned()] {
         let text = client.get(&path).await?.text;
         for number in [r#""n": 123456789012345678901234567890"#, r#""d": 0.10000000000000000000000000001"#] {
-            assert_eq!(text.matches(number).count(), 2, "in payload and properties: {text}");
+            assert_eq!(text.matches(number).count(), 2, "expected in payload and in properties: {text}");
         }
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_one_task_and_its_ids_are_in_order() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let _worker = Process::start(&world, "worker", &[]).await?;
+async fn batch_is_one_task_with_ids_in_order() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let _worker = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
     let events: Vec<_> = (0..100).map(|n| json!({"event_name": format!("e{n}"), "event_type": "t"})).collect();
     let accepted = client.post("/api/v1/events/batch", &json!({ "events": events })).await?;
     assert_eq!((accepted.status, accepted.json["event_count"].as_i64()), (202, Some(100)), "{}", accepted.text);
     assert_eq!(accepted.json["message"], "Batch of 100 events enqueued for processing");
-    world.settled(SOON).await?;
+    env.wait_until_settled(TIMEOUT).await?;
     for (n, id) in accepted.json["event_ids"].as_array().into_iter().flatten().enumerate().step_by(33) {
         let event = client.get(&format!("/api/v1/events/{id}")).await?.json;
         assert_eq!(
@@ -80,7 +81,7 @@ async fn a_batch_is_one_task_and_its_ids_are_in_order() -> anyhow::Result<()> {
             (Some(format!("e{n}").as_str()), Some(true))
         );
     }
-    // Follow the cursor through all pages: each event once, newest first.
+    // Follow the cursor through all pages: each event appears once, newest first.
     let (mut seen, mut path) = (Vec::new(), "/api/v1/events?limit=30".to_owned());
     loop {
         let page = client.get(&path).await?.json;
@@ -95,14 +96,14 @@ async fn a_batch_is_one_task_and_its_ids_are_in_order() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_bad_item_refuses_the_batch_unless_leniency_is_preferred() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
+async fn batch_with_invalid_item_is_refused_unless_lenient() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
     let client = api.client("ada");
     let batch = json!({"events": [{"event_name": "a", "event_type": "t"}, {"event_name": "b"}]});
     let strict = client.post("/api/v1/events/batch", &batch).await?;
     assert_eq!((strict.status, strict.json["errors"][0]["index"].as_i64()), (422, Some(1)));
-    assert_eq!(world.number("SELECT count(*) FROM events").await?, 0);
+    assert_eq!(env.number("SELECT count(*) FROM events").await?, 0);
     let lenient = client
         .send(Method::POST, "/api/v1/events/batch", &[("prefer", "handling=lenient")], batch.to_string().into())
         .await?;
@@ -112,9 +113,9 @@ async fn one_bad_item_refuses_the_batch_unless_leniency_is_preferred() -> anyhow
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_idempotency_key_stores_once_however_often_it_is_sent() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
+async fn idempotency_key_sent_100_times_stores_one_event() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
     let client = std::sync::Arc::new(api.client("ada"));
     let body = json!({"event_name": "a", "event_type": "t"}).to_string();
     let mut sending = tokio::task::JoinSet::new();
@@ -132,7 +133,7 @@ async fn one_idempotency_key_stores_once_however_often_it_is_sent() -> anyhow::R
         ids.extend(answer.json["event_id"].as_i64());
         fresh += usize::from(answer.status == 202 && !answer.headers.contains_key("idempotency-replayed"));
     }
-    assert_eq!((ids.len(), fresh, world.number("SELECT count(*) FROM events").await?), (1, 1, 1));
+    assert_eq!((ids.len(), fresh, env.number("SELECT count(*) FROM events").await?), (1, 1, 1));
     let other = json!({"event_name": "b", "event_type": "t"}).to_string();
     let reused = client.send(Method::POST, "/api/v1/events", &[("idempotency-key", "k")], other.into()).await?;
     assert_eq!((reused.status, reused.json["code"].as_str()), (422, Some("idempotency_key_reused")));
@@ -140,15 +141,15 @@ async fn one_idempotency_key_stores_once_however_often_it_is_sent() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrate_plans_applies_once_and_refuses_what_is_not_approved() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let (code, output) = pulse_output(&world, &["migrate", "--plan"]).await?;
+async fn migrate_refuses_unapproved_plan_other_instance_and_changed_checksum() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let (code, output) = pulse_output(&env, &["migrate", "--plan"]).await?;
     let plan: serde_json::Value = serde_json::from_str(output.lines().next().unwrap_or_default())?;
     assert_eq!((code, plan["pending"].as_array().map(Vec::len)), (0, Some(0)), "{output}");
-    assert_eq!(pulse_output(&world, &["migrate", "--expect-plan", "abc"]).await?.0, 23);
-    assert_eq!(pulse_output(&world, &["migrate", "--instance", "other/one"]).await?.0, 24);
-    assert_eq!(pulse_output(&world, &["migrate", "--instance", "other/one", "--take-over"]).await?.0, 0);
-    sqlx::query("UPDATE pulse_migrations SET checksum = 'x'").execute(&world.db).await?;
-    assert_eq!(pulse_output(&world, &["migrate"]).await?.0, 20);
+    assert_eq!(pulse_output(&env, &["migrate", "--expect-plan", "abc"]).await?.0, 23);
+    assert_eq!(pulse_output(&env, &["migrate", "--instance", "other/one"]).await?.0, 24);
+    assert_eq!(pulse_output(&env, &["migrate", "--instance", "other/one", "--take-over"]).await?.0, 0);
+    sqlx::query("UPDATE pulse_migrations SET checksum = 'x'").execute(&env.db).await?;
+    assert_eq!(pulse_output(&env, &["migrate"]).await?.0, 20);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The harness of the tests that need pods: a whole node, and images of our binary.
+//! Tests of the harness for pods: a whole node, and images of the binary under test.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
-use pulse_tests::cluster::{Node, Reach, image};
+use pulse_tests::cluster::{DatastorePorts, Node, image};
 use pulse_tests::{Client, SECRET, TestEnv, binary, eventually, run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-/// Nodes wait for each other, but what is left of one can only be seen while there is no other.
-static ALONE: Mutex<()> = Mutex::const_new(());
-const SOON: Duration = Duration::from_secs(60);
+/// Serialises the tests: what a node leaves behind is visible only while no other node runs.
+static SERIAL: Mutex<()> = Mutex::const_new(());
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn create<K>(node: &Node, object: Value) -> anyhow::Result<Api<K>>
 where
@@ -32,17 +32,17 @@ where
     Ok(api)
 }
 
-/// Waits like `eventually`; if that fails, says what became of the pods.
-async fn soon(node: &Node, what: &str, condition: impl AsyncFn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let Err(error) = eventually(what, SOON, condition).await else { return Ok(()) };
+/// Like `eventually`; the error includes the description and the logs of the pods.
+async fn wait_for(node: &Node, what: &str, condition: impl AsyncFn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let Err(error) = eventually(what, TIMEOUT, condition).await else { return Ok(()) };
     let pods = node.admin().kubectl(&["describe", "pods"]).await?;
     let logs = node.admin().kubectl(&["logs", "--prefix", "--all-containers", "-l", "of=pulse"]).await;
     Err(error.context(format!("{pods}\n{}", logs.unwrap_or_else(|error| error.to_string()))))
 }
 
-/// A pod as an operator would make it: with nothing that it does not need.
-fn pod(args: &[&str], reach: &Reach) -> Value {
-    // By name, so that the node's name server is asked.
+/// Pod with the restricted security settings that the operator uses.
+fn pod(args: &[&str], ports: &DatastorePorts) -> Value {
+    // A host name instead of the address, so that the node's DNS server is used.
     let by_name = |url: &str| url.replace(Node::HOST, "data.default.svc.cluster.local");
     let variable = |name: &str, value: &str| json!({ "name": name, "value": value });
     let spec = json!({
@@ -51,8 +51,8 @@ fn pod(args: &[&str], reach: &Reach) -> Value {
         "containers": [{
             "name": "pulse", "image": "localhost/pulse:under-test", "imagePullPolicy": "Never", "args": args,
             "env": [
-                variable("PULSE_DATABASE_URL", &by_name(&reach.database_url)),
-                variable("PULSE_REDIS_URL", &by_name(&reach.redis_url)),
+                variable("PULSE_DATABASE_URL", &by_name(&ports.database_url)),
+                variable("PULSE_REDIS_URL", &by_name(&ports.redis_url)),
                 variable("PULSE_JWT_SECRET", SECRET),
             ],
             "securityContext": {
@@ -64,13 +64,13 @@ fn pod(args: &[&str], reach: &Reach) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_image_runs_as_a_job_and_as_a_deployment_that_scales() -> anyhow::Result<()> {
-    let _alone = ALONE.lock().await;
+async fn image_runs_as_job_and_as_scaled_deployment() -> anyhow::Result<()> {
+    let _serial = SERIAL.lock().await;
     let archive = image(&binary(), "pulse", "under-test").await?;
     let node = Node::start().await?;
     node.load_image(&archive).await?;
-    let world = TestEnv::start().await?;
-    let reach = Reach::open(&world).await?;
+    let env = TestEnv::start().await?;
+    let ports = DatastorePorts::open(&env).await?;
     let service = json!({ "metadata": { "name": "data" }, "spec": { "clusterIP": "None" } });
     create::<Service>(&node, service).await?;
     let slice = json!({
@@ -79,42 +79,42 @@ async fn our_image_runs_as_a_job_and_as_a_deployment_that_scales() -> anyhow::Re
     });
     create::<EndpointSlice>(&node, slice).await?;
 
-    let mut template = pod(&["migrate"], &reach);
+    let mut template = pod(&["migrate"], &ports);
     template["spec"]["restartPolicy"] = "Never".into();
     let job = json!({ "metadata": { "name": "migrate" }, "spec": { "backoffLimit": 0, "template": template } });
     let jobs: Api<Job> = create(&node, job).await?;
     let succeeded = async || Ok(jobs.get("migrate").await?.status.and_then(|status| status.succeeded) == Some(1));
-    soon(&node, "the job succeeded", succeeded).await?;
+    wait_for(&node, "the job succeeded", succeeded).await?;
 
-    let mut template = pod(&["api"], &reach);
+    let mut template = pod(&["api"], &ports);
     let probe = json!({ "httpGet": { "path": "/readyz", "port": 9090 }, "periodSeconds": 1 });
     template["spec"]["containers"][0]["readinessProbe"] = probe;
     let selector = json!({ "matchLabels": { "role": "api" } });
     let spec = json!({ "replicas": 3, "selector": selector, "template": template });
     let deployments: Api<Deployment> = create(&node, json!({ "metadata": { "name": "api" }, "spec": spec })).await?;
     let ready = async || Ok(deployments.get("api").await?.status.and_then(|status| status.ready_replicas) == Some(3));
-    soon(&node, "three are ready", ready).await?;
+    wait_for(&node, "three pods are ready", ready).await?;
 
     let pods: Api<Pod> = Api::default_namespaced(node.admin().client()?);
-    let of_api = ListParams::default().labels("role=api");
-    for pod in pods.list(&of_api).await? {
+    let api_pods = ListParams::default().labels("role=api");
+    for pod in pods.list(&api_pods).await? {
         let address = pod.status.and_then(|status| status.pod_ip).unwrap_or_default();
         let answer = Client::new(&format!("http://{address}:8000"), "").get("/api/v1/events").await?;
-        assert_eq!(answer.status, 401, "pods are reachable by their own addresses");
+        assert_eq!(answer.status, 401, "pods are reachable by their addresses");
     }
 
     let scale = json!({ "spec": { "replicas": 1 } });
     deployments.patch_scale("api", &PatchParams::default(), &Patch::Merge(&scale)).await?;
-    let one = async || Ok(pods.list(&of_api).await?.items.len() == 1);
-    soon(&node, "one is left", one).await?;
-    let left = pods.list(&of_api).await?.items.remove(0).name_any();
-    assert!(!pods.logs(&left, &LogParams::default()).await?.is_empty(), "its log can be read");
+    let one = async || Ok(pods.list(&api_pods).await?.items.len() == 1);
+    wait_for(&node, "one pod is left", one).await?;
+    let left = pods.list(&api_pods).await?.items.remove(0).name_any();
+    assert!(!pods.logs(&left, &LogParams::default()).await?.is_empty(), "the pod's log is empty");
     node.stop().await
 }
 
 #[tokio::test]
-async fn a_node_that_ends_leaves_nothing_behind() -> anyhow::Result<()> {
-    let _alone = ALONE.lock().await;
+async fn stopped_node_leaves_nothing_behind() -> anyhow::Result<()> {
+    let _serial = SERIAL.lock().await;
     let node = Node::start().await?;
     let api_server = format!("https://{}:6443", Node::ADDRESS);
     assert_eq!(node.admin().config().cluster_url.to_string().trim_end_matches('/'), api_server);

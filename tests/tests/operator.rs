@@ -1,40 +1,43 @@
-//! One `PulseIngest` from nothing to ready, through upgrades and failures, to its end.
+//! The life of one `PulseIngest`: created, migrated, rolled out, upgraded, and failing.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{ListParams, PostParams};
-use pulse_tests::operator::{OperatorEnv, SOON};
+use pulse_tests::operator::{OperatorEnv, TIMEOUT};
 use pulse_tests::{Client, eventually};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_becomes_ready_after_its_migration() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("ready").await?;
-    let operator = bench.operator(&[]).await?;
-    bench.create("main", json!({})).await?;
-    bench.reaches("main", "Reconciling", "True/WaitingForReference").await?;
-    bench.secrets("redis://127.0.0.1:1").await?;
+async fn instance_becomes_ready_after_its_migration() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("ready").await?;
+    let operator = env.start_operator(&[]).await?;
+    env.create("main", json!({})).await?;
+    env.wait_for_condition("main", "Reconciling", "True/WaitingForReference").await?;
+    env.create_secrets("redis://127.0.0.1:1").await?;
 
-    let job = bench.job("main-migrate-").await?;
-    bench.reaches("main", "Migrated", "False/MigrationRunning").await?;
-    assert!(bench.all::<Deployment>().list(&ListParams::default()).await?.items.is_empty(), "gated by the Job");
-    bench.finish_job(&job, 0, pulse_tests::operator::MIGRATED).await?;
-    bench.reaches("main", "Migrated", "True/UpToDate").await?;
-    bench.reaches("main", "Ready", "False/RolloutInProgress").await?;
-    bench.rollout("main").await?;
-    bench.reaches("main", "Ready", "True/AsExpected").await?;
-    bench.reaches("main", "Available", "True").await?;
-    bench.reaches("main", "Reconciling", "").await?;
-    bench.tells("main", &["ReferenceMissing", "MigrationStarted", "MigrationSucceeded", "Ready"]).await?;
-    let kept = async || {
-        let jobs = bench.all::<Job>().list(&ListParams::default()).await?;
+    let job = env.wait_for_job("main-migrate-").await?;
+    env.wait_for_condition("main", "Migrated", "False/MigrationRunning").await?;
+    assert!(
+        env.api::<Deployment>().list(&ListParams::default()).await?.items.is_empty(),
+        "no Deployment before the migration has succeeded"
+    );
+    env.finish_job(&job, 0, pulse_tests::operator::MIGRATED).await?;
+    env.wait_for_condition("main", "Migrated", "True/UpToDate").await?;
+    env.wait_for_condition("main", "Ready", "False/RolloutInProgress").await?;
+    env.finish_rollout("main").await?;
+    env.wait_for_condition("main", "Ready", "True/AsExpected").await?;
+    env.wait_for_condition("main", "Available", "True").await?;
+    env.wait_for_condition("main", "Reconciling", "").await?;
+    env.wait_for_events("main", &["ReferenceMissing", "MigrationStarted", "MigrationSucceeded", "Ready"]).await?;
+    let expires_after_a_day = async || {
+        let jobs = env.api::<Job>().list(&ListParams::default()).await?;
         Ok(jobs
             .items
             .iter()
             .all(|job| job.spec.as_ref().is_some_and(|spec| spec.ttl_seconds_after_finished == Some(86_400))))
     };
-    eventually("the Job is kept for a day", SOON, kept).await?;
+    eventually("the finished Job expires after a day", TIMEOUT, expires_after_a_day).await?;
     let admin = Client::new(&operator.admin, "");
     for probe in ["/livez", "/readyz"] {
         assert_eq!(admin.get(probe).await?.status, 200, "{probe}");
@@ -51,69 +54,72 @@ async fn an_object_becomes_ready_after_its_migration() -> anyhow::Result<()> {
     ] {
         assert!(metrics.contains(sample), "{sample} is not in {metrics}");
     }
-    assert_eq!(bench.all::<PodDisruptionBudget>().list(&ListParams::default()).await?.items.len(), 1);
+    assert_eq!(env.api::<PodDisruptionBudget>().list(&ListParams::default()).await?.items.len(), 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_migration_leaves_the_old_version_managed() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("upgrade").await?;
-    let _operator = bench.operator(&[]).await?;
-    bench.secrets("redis://127.0.0.1:1").await?;
-    bench.installed("main", json!({})).await?;
+async fn failed_migration_keeps_the_old_version_managed() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("upgrade").await?;
+    let _operator = env.start_operator(&[]).await?;
+    env.create_secrets("redis://127.0.0.1:1").await?;
+    env.install("main", json!({})).await?;
 
-    bench.change("main", json!({ "image": { "tag": "0.2.0" }, "workers": { "replicas": 3 } })).await?;
-    let job = bench.job("main-migrate-").await?;
-    bench.finish_job(&job, 20, "not migrated: migration 1 was applied with another checksum").await?;
-    bench.reaches("main", "Stalled", "True/MigrationFailed").await?;
-    bench.reaches("main", "Available", "True").await?;
-    bench.reaches("main", "Ready", "False/MigrationFailed").await?;
-    assert_eq!(bench.image("main-api").await?, "localhost/pulse:0.1.0");
+    env.patch_spec("main", json!({ "image": { "tag": "0.2.0" }, "workers": { "replicas": 3 } })).await?;
+    let job = env.wait_for_job("main-migrate-").await?;
+    env.finish_job(&job, 20, "not migrated: migration 1 was applied with another checksum").await?;
+    env.wait_for_condition("main", "Stalled", "True/MigrationFailed").await?;
+    env.wait_for_condition("main", "Available", "True").await?;
+    env.wait_for_condition("main", "Ready", "False/MigrationFailed").await?;
+    assert_eq!(env.image("main-api").await?, "localhost/pulse:0.1.0");
     let scaled =
-        async || Ok(bench.all::<Deployment>().get("main-worker").await?.spec.and_then(|spec| spec.replicas) == Some(3));
-    eventually("the old version still scales", SOON, scaled).await?;
+        async || Ok(env.api::<Deployment>().get("main-worker").await?.spec.and_then(|spec| spec.replicas) == Some(3));
+    eventually("the old version still scales", TIMEOUT, scaled).await?;
 
-    bench.change("main", json!({ "image": { "tag": "0.2.1" } })).await?;
-    bench.migrate("main").await?;
-    let rolls = async || Ok(bench.image("main-api").await? == "localhost/pulse:0.2.1");
-    eventually("the fixed version rolls out", SOON, rolls).await?;
-    bench.rollout("main").await?;
-    bench.reaches("main", "Ready", "True/AsExpected").await
+    env.patch_spec("main", json!({ "image": { "tag": "0.2.1" } })).await?;
+    env.finish_migration("main").await?;
+    let rolls = async || Ok(env.image("main-api").await? == "localhost/pulse:0.2.1");
+    eventually("the fixed version rolls out", TIMEOUT, rolls).await?;
+    env.finish_rollout("main").await?;
+    env.wait_for_condition("main", "Ready", "True/AsExpected").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_elses_deployment_is_not_touched() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("conflict").await?;
+async fn foreign_deployment_is_not_touched() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("conflict").await?;
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": { "name": "main-api" },
         "spec": {
             "replicas": 7, "selector": { "matchLabels": { "a": "b" } },
-            "template": { "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{ "name": "x", "image": "theirs" }] } },
+            "template": {
+                "metadata": { "labels": { "a": "b" } },
+                "spec": { "containers": [{ "name": "x", "image": "foreign" }] },
+            },
         },
     }))?;
-    let before = bench.all::<Deployment>().create(&PostParams::default(), &deployment).await?;
-    let _operator = bench.operator(&[]).await?;
-    bench.secrets("redis://127.0.0.1:1").await?;
-    bench.create("main", json!({})).await?;
-    bench.migrate("main").await?;
-    bench.reaches("main", "Stalled", "True/NameConflict").await?;
-    let after = bench.all::<Deployment>().get("main-api").await?;
+    let before = env.api::<Deployment>().create(&PostParams::default(), &deployment).await?;
+    let _operator = env.start_operator(&[]).await?;
+    env.create_secrets("redis://127.0.0.1:1").await?;
+    env.create("main", json!({})).await?;
+    env.finish_migration("main").await?;
+    env.wait_for_condition("main", "Stalled", "True/NameConflict").await?;
+    let after = env.api::<Deployment>().get("main-api").await?;
     assert_eq!(after.metadata.resource_version, before.metadata.resource_version);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_pod_gets_the_operators_pull_secrets() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("pull").await?;
-    let _operator = bench.operator(&["--pull-secret", "mirror", "--pull-secret", "own"]).await?;
-    bench.secrets("redis://127.0.0.1:1").await?;
-    bench.installed("main", json!({ "image": { "pullSecrets": [{ "name": "own" }] } })).await?;
+async fn pull_secrets_of_the_operator_are_set_on_every_pod() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("pull").await?;
+    let _operator = env.start_operator(&["--pull-secret", "mirror", "--pull-secret", "own"]).await?;
+    env.create_secrets("redis://127.0.0.1:1").await?;
+    env.install("main", json!({ "image": { "pullSecrets": [{ "name": "own" }] } })).await?;
     let wanted = json!([{ "name": "own" }, { "name": "mirror" }]);
-    let jobs = serde_json::to_value(bench.all::<Job>().list(&ListParams::default()).await?.items)?;
-    let deployments = serde_json::to_value(bench.all::<Deployment>().list(&ListParams::default()).await?.items)?;
+    let jobs = serde_json::to_value(env.api::<Job>().list(&ListParams::default()).await?.items)?;
+    let deployments = serde_json::to_value(env.api::<Deployment>().list(&ListParams::default()).await?.items)?;
     let objects: Vec<&serde_json::Value> =
         [&jobs, &deployments].into_iter().filter_map(|list| list.as_array()).flatten().collect();
-    assert_eq!(objects.len(), 4, "a migration and three roles");
+    assert_eq!(objects.len(), 4, "one migration Job and three Deployments");
     for object in objects {
         assert_eq!(object["spec"]["template"]["spec"]["imagePullSecrets"], wanted, "{object}");
     }

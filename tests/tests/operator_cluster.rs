@@ -1,4 +1,4 @@
-//! One operator for a whole cluster, with the rights of `rbac.rs` and no others.
+//! One operator for all namespaces, with exactly the permissions of `pulse_operator::rbac`.
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -7,7 +7,7 @@ use kube::api::{ListParams, PostParams};
 use pulse_tests::operator::{OperatorEnv, OperatorProcess};
 use serde_json::{Value, json};
 
-/// Binds a role to the operator's service account.
+/// A binding of a role to the operator's service account.
 fn binding(role_kind: &str, namespace: &str) -> Value {
     json!({
         "metadata": { "name": "pulse-operator" },
@@ -17,7 +17,7 @@ fn binding(role_kind: &str, namespace: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_of_one_name_in_two_namespaces_do_not_meet() -> anyhow::Result<()> {
+async fn instances_of_one_name_in_two_namespaces_are_independent() -> anyhow::Result<()> {
     let (home, one, other) =
         (OperatorEnv::start("home").await?, OperatorEnv::start("one").await?, OperatorEnv::start("other").await?);
     let account = home.plane.service_account(&home.namespace, "pulse-operator").await?;
@@ -25,20 +25,20 @@ async fn objects_of_one_name_in_two_namespaces_do_not_meet() -> anyhow::Result<(
     Api::<ClusterRole>::all(home.client.clone()).create(&params, &pulse_operator::rbac::cluster_role()).await?;
     let bound: ClusterRoleBinding = serde_json::from_value(binding("ClusterRole", &home.namespace))?;
     Api::<ClusterRoleBinding>::all(home.client.clone()).create(&params, &bound).await?;
-    home.all::<Role>().create(&params, &pulse_operator::rbac::role(false)).await?;
+    home.api::<Role>().create(&params, &pulse_operator::rbac::role(false)).await?;
     let bound: RoleBinding = serde_json::from_value(binding("Role", &home.namespace))?;
-    home.all::<RoleBinding>().create(&params, &bound).await?;
+    home.api::<RoleBinding>().create(&params, &bound).await?;
 
     let folder = tempfile::tempdir()?;
-    let operator = OperatorProcess::of_cluster(&account, &home.namespace, folder.path())?;
-    for bench in [&one, &other] {
-        bench.secrets("redis://127.0.0.1:1").await?;
+    let operator = OperatorProcess::start_cluster_wide(&account, &home.namespace, folder.path())?;
+    for env in [&one, &other] {
+        env.create_secrets("redis://127.0.0.1:1").await?;
     }
-    tokio::try_join!(one.installed("main", json!({})), other.installed("main", json!({ "api": { "replicas": 1 } })))?;
+    tokio::try_join!(one.install("main", json!({})), other.install("main", json!({ "api": { "replicas": 1 } })))?;
     assert_eq!(one.status("main").await?["api"]["desired"], 2);
     assert_eq!(other.status("main").await?["api"]["desired"], 1);
-    let key = home.all::<Secret>().list(&ListParams::default()).await?;
-    assert_eq!(key.items.len(), 1, "the key of digests is in the operator's own namespace");
+    let key = home.api::<Secret>().list(&ListParams::default()).await?;
+    assert_eq!(key.items.len(), 1, "the Secret with the digest key is in the operator's namespace");
     assert!(!operator.output()?.contains("forbidden"), "{}", operator.output()?);
     Ok(())
 }

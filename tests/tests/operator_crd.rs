@@ -1,4 +1,4 @@
-//! The definition of `PulseIngest`, as a real API server understands it: rules, bounds, defaults, nulls, samples.
+//! The CRD in a real API server: validation rules, bounds, defaults, nulls and samples.
 
 use anyhow::Context;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
@@ -6,13 +6,13 @@ use pulse_tests::operator::{OperatorEnv, merge, minimal};
 use pulse_tests::repository;
 use serde_json::{Value, json};
 
-/// What the API server would store, or why it refuses. Unknown fields are refused, as `kubectl` has it.
-async fn dry(bench: &OperatorEnv, name: &str, changes: &Value) -> anyhow::Result<Result<Value, String>> {
+/// Creates an object with a server-side dry run. Returns what the API server would store, or its error message.
+async fn dry_run(env: &OperatorEnv, name: &str, changes: &Value) -> anyhow::Result<Result<Value, String>> {
     let mut object = minimal(name)?;
     merge(&mut object["spec"], changes);
     let object: DynamicObject = serde_json::from_value(object)?;
     let params = PostParams { dry_run: true, ..PostParams::default() };
-    Ok(match bench.instances().create(&params, &object).await {
+    Ok(match env.instances().create(&params, &object).await {
         Ok(stored) => Ok(stored.data),
         Err(kube::Error::Api(status)) => Err(status.message.clone()),
         Err(error) => return Err(error.into()),
@@ -20,13 +20,13 @@ async fn dry(bench: &OperatorEnv, name: &str, changes: &Value) -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("rules").await?;
+async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("rules").await?;
     let digest = format!("sha256:{}", "a".repeat(64));
     let key = |length: usize| format!("{}/{}", "p".repeat(253), "k".repeat(length - 254));
-    // Right, wrong, and what the answer says.
+    // A valid spec, an invalid spec, and a part of the error message.
     let table = [
-        (json!({"image": {"tag": null, "digest": digest}}), json!({"image": {"tag": null}}), "name a digest, or a tag"),
+        (json!({"image": {"tag": null, "digest": digest}}), json!({"image": {"tag": null}}), "set a digest, or a tag"),
         (json!({"image": {"tag": "1"}}), json!({"image": {"tag": "latest"}}), "other than latest"),
         (json!({"image": {"tag": "1"}}), json!({"image": {"tag": ""}}), "spec.image.tag"),
         (
@@ -38,22 +38,22 @@ async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::R
         (
             json!({"workers": {"autoscaling": {"minReplicas": 3, "maxReplicas": 3}}}),
             json!({"workers": {"autoscaling": {"minReplicas": 4, "maxReplicas": 3}}}),
-            "minReplicas is at most maxReplicas",
+            "minReplicas must be less than or equal to maxReplicas",
         ),
         (
             json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3}}}),
             json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3, "target": {}}}}),
-            "External forbids target and behavior",
+            "target and behavior must not be set in the mode External",
         ),
         (
             json!({"workers": {"autoscaling": {"maxReplicas": 3, "behavior": {}}}}),
             json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3, "behavior": {}}}}),
-            "External forbids target and behavior",
+            "target and behavior must not be set in the mode External",
         ),
         (
             json!({"tasks": {"retry": {"baseSeconds": 5, "capSeconds": 5}}}),
             json!({"tasks": {"retry": {"baseSeconds": 6, "capSeconds": 5}}}),
-            "baseSeconds is at most capSeconds",
+            "baseSeconds must be less than or equal to capSeconds",
         ),
         (json!({"workers": {"replicas": 1}}), json!({"workers": {"replicas": 0}}), "spec.workers.replicas"),
         (
@@ -95,7 +95,7 @@ async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::R
         (
             json!({"api": {"podTemplate": {"labels": {key(317): "v".repeat(63)}}}}),
             json!({"api": {"podTemplate": {"labels": {key(318): "v"}}}}),
-            "at most 253 characters, a slash, and 63 more",
+            "at most 317 characters",
         ),
         (
             json!({"scheduler": {"podTemplate": {"nodeSelector": {"zone": "v".repeat(63)}}}}),
@@ -110,20 +110,21 @@ async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::R
         (
             json!({"workers": {"podTemplate": {"annotations": {key(317): "any text"}}}}),
             json!({"workers": {"podTemplate": {"annotations": {key(318): "any text"}}}}),
-            "at most 253 characters, a slash, and 63 more",
+            "at most 317 characters",
         ),
     ];
-    for (right, wrong, says) in table {
-        dry(&bench, "main", &right).await?.map_err(|error| anyhow::anyhow!("{right}: {error}"))?;
-        let refusal = dry(&bench, "main", &wrong).await?.err().with_context(|| format!("{wrong} is refused"))?;
-        assert!(refusal.contains(says), "{wrong}: {refusal}");
+    for (valid, invalid, expected) in table {
+        dry_run(&env, "main", &valid).await?.map_err(|error| anyhow::anyhow!("{valid}: {error}"))?;
+        let refusal =
+            dry_run(&env, "main", &invalid).await?.err().with_context(|| format!("{invalid} is not refused"))?;
+        assert!(refusal.contains(expected), "{invalid}: {refusal}");
     }
     let long = "n".repeat(41);
-    dry(&bench, &long[1..], &json!({})).await?.map_err(anyhow::Error::msg)?;
-    assert!(dry(&bench, &long, &json!({})).await?.is_err_and(|error| error.contains("at most 40 characters")));
+    dry_run(&env, &long[1..], &json!({})).await?.map_err(anyhow::Error::msg)?;
+    assert!(dry_run(&env, &long, &json!({})).await?.is_err_and(|error| error.contains("at most 40 characters")));
     for name in ["shop.main", "1st"] {
         assert!(
-            dry(&bench, name, &json!({})).await?.is_err_and(|error| error.contains("starts with a letter")),
+            dry_run(&env, name, &json!({})).await?.is_err_and(|error| error.contains("must start with a letter")),
             "{name}"
         );
     }
@@ -131,22 +132,26 @@ async fn every_rule_accepts_what_is_right_and_refuses_what_is_not() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_default_is_in_the_schema() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("defaults").await?;
-    let stored = dry(&bench, "main", &json!({})).await?.map_err(anyhow::Error::msg)?;
+async fn crd_schema_contains_every_default() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("defaults").await?;
+    let stored = dry_run(&env, "main", &json!({})).await?.map_err(anyhow::Error::msg)?;
     let spec: pulse_operator::crd::PulseIngestSpec = serde_json::from_value(stored["spec"].clone())?;
     let bare: pulse_operator::crd::PulseIngestSpec = serde_json::from_value(minimal("main")?["spec"].clone())?;
-    assert_eq!(spec, bare, "the API server fills in what the binary would");
-    assert_eq!(serde_json::to_value(&bare)?, stored["spec"], "and all of it: an upgrade changes no behaviour");
-    assert_eq!(stored["status"]["observedGeneration"], -1, "a new object is not finished");
+    assert_eq!(spec, bare, "the API server and the binary have the same defaults");
+    assert_eq!(
+        serde_json::to_value(&bare)?,
+        stored["spec"],
+        "the API server stores every default, so an upgrade changes no behaviour"
+    );
+    assert_eq!(stored["status"]["observedGeneration"], -1, "a new object is not yet observed");
 
     let cas = json!({"database": {"caSecretRef": {"name": "a"}}, "redis": {"caSecretRef": {"name": "b"}}});
-    let stored = dry(&bench, "main", &cas).await?.map_err(anyhow::Error::msg)?;
+    let stored = dry_run(&env, "main", &cas).await?.map_err(anyhow::Error::msg)?;
     assert_eq!(stored["spec"]["database"]["caSecretRef"], json!({"name": "a", "key": "ca.crt"}));
     assert_eq!(stored["spec"]["redis"]["caSecretRef"], json!({"name": "b", "key": "ca.crt"}));
 
     let scaled = json!({"workers": {"autoscaling": {"maxReplicas": 5, "target": {}, "behavior": {}}}});
-    let stored = dry(&bench, "main", &scaled).await?.map_err(anyhow::Error::msg)?;
+    let stored = dry_run(&env, "main", &scaled).await?.map_err(anyhow::Error::msg)?;
     let scaling = &stored["spec"]["workers"]["autoscaling"];
     assert_eq!(scaling["mode"], "Internal");
     assert_eq!(
@@ -162,10 +167,10 @@ async fn every_default_is_in_the_schema() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_null_is_a_default_or_hands_off() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("nulls").await?;
-    let stored = dry(&bench, "main", &json!({"api": {"replicas": null}})).await?.map_err(anyhow::Error::msg)?;
-    assert_eq!(stored["spec"]["api"]["replicas"], Value::Null, "somebody else scales it");
+async fn crd_null_means_default_or_unmanaged() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("nulls").await?;
+    let stored = dry_run(&env, "main", &json!({"api": {"replicas": null}})).await?.map_err(anyhow::Error::msg)?;
+    assert_eq!(stored["spec"]["api"]["replicas"], Value::Null, "null leaves the replicas to another scaler");
     assert!(stored["spec"]["api"].as_object().is_some_and(|api| api.contains_key("replicas")));
     let nulls = [
         json!({"workers": {"autoscaling": null}}),
@@ -183,48 +188,52 @@ async fn a_null_is_a_default_or_hands_off() -> anyhow::Result<()> {
         json!({"paused": null}),
     ];
     for null in nulls {
-        let stored = dry(&bench, "main", &null).await?.map_err(|error| anyhow::anyhow!("{null}: {error}"))?;
+        let stored = dry_run(&env, "main", &null).await?.map_err(|error| anyhow::anyhow!("{null}: {error}"))?;
         let parsed = serde_json::from_value::<pulse_operator::crd::PulseIngestSpec>(stored["spec"].clone());
-        parsed.with_context(|| format!("{null} is read by the operator"))?;
+        parsed.with_context(|| format!("the operator cannot read {null}"))?;
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_misspelt_field_is_refused_with_its_name() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("strict").await?;
+async fn misspelt_field_is_refused_by_name() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("strict").await?;
     let mut object = minimal("main")?;
     object["spec"]["workers"]["replcas"] = json!(3);
     let params =
         PatchParams { field_validation: Some(kube::api::ValidationDirective::Strict), ..PatchParams::apply("test") };
-    let refused = bench.instances().patch("main", &params, &Patch::Apply(&object)).await;
+    let refused = env.instances().patch("main", &params, &Patch::Apply(&object)).await;
     assert!(refused.is_err_and(|error| error.to_string().contains("replcas")));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_samples_and_the_definition_are_applied_as_they_are() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("samples").await?;
+async fn samples_and_crd_manifest_apply_unchanged() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("samples").await?;
     for sample in ["minimal", "production", "external-scaling", "cnpg-valkey"] {
         let path = repository().join(format!("manifests/samples/{sample}.yaml"));
-        let path = path.to_str().context("a path")?;
+        let path = path.to_str().context("the path is not UTF-8")?;
         let args =
-            ["-n", &bench.namespace, "apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", path];
-        bench.plane.admin().kubectl(&args).await.with_context(|| sample.to_owned())?;
-        let listed = bench.plane.admin().kubectl(&["-n", &bench.namespace, "get", "pi"]).await?;
+            ["-n", &env.namespace, "apply", "--server-side", "--force-conflicts", "--validate=strict", "-f", path];
+        env.plane.admin().kubectl(&args).await.with_context(|| sample.to_owned())?;
+        let listed = env.plane.admin().kubectl(&["-n", &env.namespace, "get", "pi"]).await?;
         assert!(listed.starts_with("NAME") && listed.contains("READY") && listed.contains("main"), "{listed}");
     }
     let text = std::fs::read_to_string(repository().join("manifests/crds.yaml"))?;
     assert!(text.len() < 200_000);
     let file: Value = pulse_operator::yaml::read(&text)?;
-    assert_eq!(file, serde_json::to_value(pulse_operator::crd::crd())?, "make generate");
+    assert_eq!(
+        file,
+        serde_json::to_value(pulse_operator::crd::crd())?,
+        "manifests/crds.yaml is out of date: run `make generate`"
+    );
     assert!(!text.contains("x-kubernetes-preserve-unknown-fields"));
     Ok(())
 }
 
-/// Everything that somebody may write has an end: strings, lists, maps and numbers.
+/// Strings, lists, maps and numbers all have an upper bound.
 #[test]
-fn everything_is_bounded() -> anyhow::Result<()> {
+fn crd_fields_are_all_bounded() -> anyhow::Result<()> {
     fn walk(path: &str, schema: &Value, unbounded: &mut Vec<String>) {
         let has = |name: &str| !schema[name].is_null();
         let bounded = match schema["type"].as_str() {

@@ -1,168 +1,168 @@
-//! Two operators: one writes, the other takes over soon, and never do both write.
+//! Leader election with two operators: one writes, the standby takes over soon, and never do both write.
 
-#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+#![expect(clippy::print_stdout, reason = "the tests print what they measure")]
 
 use std::time::{Duration, Instant};
 
 use pulse_tests::cluster::Proxy;
-use pulse_tests::operator::{OperatorEnv, OperatorProcess, SOON};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, TIMEOUT};
 use pulse_tests::{Client, eventually};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// The Lease of the tests' operators.
-const LEASE: Duration = Duration::from_secs(3);
-/// How much later the other one may lead at most.
-const GRACE: Duration = Duration::from_secs(2);
+/// Duration of the operators' Lease.
+const LEASE_DURATION: Duration = Duration::from_secs(3);
+/// Time that a takeover may take after the expiry of the Lease.
+const TAKEOVER_SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_leader_is_replaced() -> anyhow::Result<()> {
-    let Pair { bench, first, second } = Pair::start("killed").await?;
-    bench.served(bench.installed_by_itself("main")).await?;
-    assert_eq!(second.writes(), 0, "a standby writes nothing");
-    let Party { process, proxy: _proxy } = first;
+async fn killed_leader_is_replaced() -> anyhow::Result<()> {
+    let OperatorPair { env, first, second } = OperatorPair::start("killed").await?;
+    env.with_simulator(env.create_and_wait("main")).await?;
+    assert_eq!(second.attempted_writes(), 0, "a standby writes nothing");
+    let ProxiedOperator { process, proxy: _proxy } = first;
     process.kill().await?;
     let killed = Instant::now();
-    second.leads().await?;
-    takeover("killed", killed);
-    scale(&bench, 4).await
+    second.wait_until_leader().await?;
+    check_takeover("killed", killed);
+    scale(&env, 4).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_slept_through_its_lease_writes_nothing_and_ends() -> anyhow::Result<()> {
-    let Pair { bench, mut first, second } = Pair::start("slept").await?;
-    bench.served(bench.installed_by_itself("main")).await?;
+async fn stopped_leader_writes_nothing_after_its_lease_expired() -> anyhow::Result<()> {
+    let OperatorPair { env, mut first, second } = OperatorPair::start("stopped").await?;
+    env.with_simulator(env.create_and_wait("main")).await?;
     first.process.signal(Signal::STOP)?;
     let stopped = Instant::now();
-    second.leads().await?;
-    takeover("stopped", stopped);
-    let before = first.writes();
-    // Reasons to write, for both.
-    scale(&bench, 4).await?;
+    second.wait_until_leader().await?;
+    check_takeover("stopped", stopped);
+    let before = first.attempted_writes();
+    // Changes that either operator would write.
+    scale(&env, 4).await?;
     first.process.signal(Signal::CONT)?;
-    scale(&bench, 5).await?;
-    assert_ne!(first.process.ended().await?, 0, "the loss of the lead is no success");
-    assert_eq!(first.writes() - before, 0, "writes of one that does not lead");
-    println!("stopped: 0 writes by the old leader, {} by the new one", second.writes());
+    scale(&env, 5).await?;
+    assert_ne!(first.process.wait_for_exit().await?, 0, "the loss of the Lease is an error exit");
+    assert_eq!(first.attempted_writes() - before, 0, "writes by an operator that does not lead");
+    println!("stopped: 0 writes by the old leader, {} by the new one", second.attempted_writes());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_cannot_reach_the_api_server_ends_and_comes_back_as_the_second() -> anyhow::Result<()> {
-    let Pair { bench, mut first, second } = Pair::start("outage").await?;
-    bench.served(bench.installed_by_itself("main")).await?;
-    // The last write of its beginning.
-    bench.tells("main", &["Ready"]).await?;
+async fn disconnected_leader_exits_and_returns_as_standby() -> anyhow::Result<()> {
+    let OperatorPair { env, mut first, second } = OperatorPair::start("outage").await?;
+    env.with_simulator(env.create_and_wait("main")).await?;
+    // The Event is the last write of the installation.
+    env.wait_for_events("main", &["Ready"]).await?;
     let outage = first.proxy.outage();
     let began = Instant::now();
-    let before = first.carried_out();
-    second.leads().await?;
-    takeover("outage", began);
-    assert_ne!(first.process.ended().await?, 0);
+    let before = first.completed_writes();
+    second.wait_until_leader().await?;
+    check_takeover("outage", began);
+    assert_ne!(first.process.wait_for_exit().await?, 0);
     drop(outage);
-    scale(&bench, 4).await?;
-    assert_eq!(first.carried_out() - before, 0, "writes of one that does not lead");
-    let again = Party { process: bench.operator_as(first.proxy.access(), &[]).await?, proxy: first.proxy };
-    again.is_ready().await?;
-    scale(&bench, 5).await?;
-    assert!(!leads(&again.process).await?, "one leads already");
-    assert_eq!(again.carried_out() - before, 0, "writes of one that does not lead");
-    // And the other way round.
-    let Party { process, proxy: _proxy } = second;
+    scale(&env, 4).await?;
+    assert_eq!(first.completed_writes() - before, 0, "writes by an operator that does not lead");
+    let restarted =
+        ProxiedOperator { process: env.start_operator_via(first.proxy.access(), &[]).await?, proxy: first.proxy };
+    restarted.wait_until_ready().await?;
+    scale(&env, 5).await?;
+    assert!(!is_leader(&restarted.process).await?, "the other operator leads");
+    assert_eq!(restarted.completed_writes() - before, 0, "writes by an operator that does not lead");
+    // The restarted operator takes over in turn.
+    let ProxiedOperator { process, proxy: _proxy } = second;
     process.kill().await?;
-    let led = async || leads(&again.process).await;
-    eventually("it leads again", LEASE + SOON, led).await
+    let leads_again = async || is_leader(&restarted.process).await;
+    eventually("the restarted operator leads", LEASE_DURATION + TIMEOUT, leads_again).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_told_to_go_hands_over_at_once() -> anyhow::Result<()> {
-    let Pair { bench, first, second } = Pair::start("released").await?;
-    bench.served(bench.installed_by_itself("main")).await?;
-    let told = Instant::now();
-    let Party { process, proxy: _proxy } = first;
+async fn terminated_leader_releases_the_lease_at_once() -> anyhow::Result<()> {
+    let OperatorPair { env, first, second } = OperatorPair::start("released").await?;
+    env.with_simulator(env.create_and_wait("main")).await?;
+    let signalled = Instant::now();
+    let ProxiedOperator { process, proxy: _proxy } = first;
     assert_eq!(process.stop().await?, 0);
-    second.leads().await?;
-    println!("released: taken over {:.2?} after SIGTERM", told.elapsed());
-    assert!(told.elapsed() < GRACE, "{:.2?}", told.elapsed());
-    scale(&bench, 4).await
+    second.wait_until_leader().await?;
+    println!("released: taken over {:.2?} after SIGTERM", signalled.elapsed());
+    assert!(signalled.elapsed() < TAKEOVER_SLACK, "{:.2?}", signalled.elapsed());
+    scale(&env, 4).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_for_both_one_leads() -> anyhow::Result<()> {
-    let Pair { bench, mut first, second } = Pair::start("both").await?;
-    bench.served(bench.installed_by_itself("main")).await?;
+async fn outage_of_both_operators_ends_with_one_leader() -> anyhow::Result<()> {
+    let OperatorPair { env, mut first, second } = OperatorPair::start("both").await?;
+    env.with_simulator(env.create_and_wait("main")).await?;
     let outages = [first.proxy.outage(), second.proxy.outage()];
-    assert_ne!(first.process.ended().await?, 0, "it could not renew");
+    assert_ne!(first.process.wait_for_exit().await?, 0, "an operator that cannot renew the Lease exits with an error");
     drop(outages);
-    second.leads().await?;
-    scale(&bench, 4).await
+    second.wait_until_leader().await?;
+    scale(&env, 4).await
 }
 
-/// An operator with its own way to the API server.
-struct Party {
+/// An operator with its own proxy to the API server.
+struct ProxiedOperator {
     process: OperatorProcess,
     proxy: Proxy,
 }
 
-/// One that leads, and one that is ready to.
-struct Pair {
-    bench: OperatorEnv,
-    first: Party,
-    second: Party,
+/// `first` leads, and `second` is a ready standby.
+struct OperatorPair {
+    env: OperatorEnv,
+    first: ProxiedOperator,
+    second: ProxiedOperator,
 }
 
-impl Pair {
+impl OperatorPair {
     async fn start(prefix: &str) -> anyhow::Result<Self> {
-        let bench = OperatorEnv::start(prefix).await?;
-        bench.secrets("redis://127.0.0.1:1").await?;
-        let first = Party::start(&bench).await?;
-        first.leads().await?;
-        let second = Party::start(&bench).await?;
-        second.is_ready().await?;
-        Ok(Self { bench, first, second })
+        let env = OperatorEnv::start(prefix).await?;
+        env.create_secrets("redis://127.0.0.1:1").await?;
+        let first = ProxiedOperator::start(&env).await?;
+        first.wait_until_leader().await?;
+        let second = ProxiedOperator::start(&env).await?;
+        second.wait_until_ready().await?;
+        Ok(Self { env, first, second })
     }
 }
 
-impl Party {
-    async fn start(bench: &OperatorEnv) -> anyhow::Result<Self> {
-        let proxy = Proxy::start(bench.plane.admin()).await?;
-        Ok(Self { process: bench.operator_as(proxy.access(), &[]).await?, proxy })
+impl ProxiedOperator {
+    async fn start(env: &OperatorEnv) -> anyhow::Result<Self> {
+        let proxy = Proxy::start(env.plane.admin()).await?;
+        Ok(Self { process: env.start_operator_via(proxy.access(), &[]).await?, proxy })
     }
 
-    async fn leads(&self) -> anyhow::Result<()> {
-        eventually("it leads", SOON, async || leads(&self.process).await).await
+    async fn wait_until_leader(&self) -> anyhow::Result<()> {
+        eventually("the operator leads", TIMEOUT, async || is_leader(&self.process).await).await
     }
 
-    async fn is_ready(&self) -> anyhow::Result<()> {
+    async fn wait_until_ready(&self) -> anyhow::Result<()> {
         let admin = Client::new(&self.process.admin, "");
-        eventually("it is ready", SOON, async || Ok(admin.get("/readyz").await?.status == 200)).await
+        eventually("the operator is ready", TIMEOUT, async || Ok(admin.get("/readyz").await?.status == 200)).await
     }
 
-    /// Writes that were asked for, but those of the Lease.
-    fn writes(&self) -> usize {
+    /// Number of write requests, without those for the Lease.
+    fn attempted_writes(&self) -> usize {
         self.proxy.count(|logged| logged.call.writes() && logged.call.resource != "leases")
     }
 
-    /// The same, as far as they came through.
-    fn carried_out(&self) -> usize {
-        let other = |resource: &str| resource != "leases";
-        self.proxy.count(|logged| logged.call.writes() && other(&logged.call.resource) && logged.status.is_some())
+    /// Number of write requests that got an answer, without those for the Lease.
+    fn completed_writes(&self) -> usize {
+        self.proxy.count(|logged| logged.call.writes() && logged.call.resource != "leases" && logged.status.is_some())
     }
 }
 
-async fn leads(operator: &OperatorProcess) -> anyhow::Result<bool> {
+async fn is_leader(operator: &OperatorProcess) -> anyhow::Result<bool> {
     let metrics = Client::new(&operator.admin, "").get("/metrics").await?.text;
     Ok(metrics.lines().any(|line| line == "pulse_operator_leader 1"))
 }
 
-fn takeover(how: &str, since: Instant) {
-    println!("{how}: taken over after {:.2?}, with a Lease of {LEASE:?}", since.elapsed());
-    assert!(since.elapsed() <= LEASE + GRACE, "{:.2?}", since.elapsed());
+fn check_takeover(how: &str, since: Instant) {
+    println!("{how}: taken over after {:.2?}, with a Lease of {LEASE_DURATION:?}", since.elapsed());
+    assert!(since.elapsed() <= LEASE_DURATION + TAKEOVER_SLACK, "{:.2?}", since.elapsed());
 }
 
-/// Whoever leads does this.
-async fn scale(bench: &OperatorEnv, replicas: i32) -> anyhow::Result<()> {
-    bench.change("main", json!({ "api": { "replicas": replicas } })).await?;
-    let scaled = async || Ok(bench.replicas("main-api").await? == replicas);
-    eventually(&format!("the API has {replicas} replicas"), SOON, scaled).await
+/// Changes `api.replicas` and waits until the leader has applied it.
+async fn scale(env: &OperatorEnv, replicas: i32) -> anyhow::Result<()> {
+    env.patch_spec("main", json!({ "api": { "replicas": replicas } })).await?;
+    let scaled = async || Ok(env.replicas("main-api").await? == replicas);
+    eventually(&format!("the API has {replicas} replicas"), TIMEOUT, scaled).await
 }

@@ -1,100 +1,104 @@
-//! Many objects: all of them seen soon, and then left alone.
+//! Many instances: all of them become ready, and an idle operator writes nothing.
 
-#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+#![expect(clippy::print_stdout, reason = "the test prints what it measures")]
 
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kube::api::{DynamicObject, ListParams};
-use pulse_tests::operator::{OperatorEnv, OperatorProcess, is_settled};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, is_reconciled};
 use pulse_tests::queue::TestQueue;
 use pulse_tests::{Client, eventually};
 use serde_json::json;
 
-const OBJECTS: usize = if cfg!(feature = "long") { 1000 } else { 100 };
-/// How long nothing may be written.
-const WATCHED: Duration = Duration::from_secs(if cfg!(feature = "long") { 60 } else { 25 });
-const LIMIT: Duration = Duration::from_secs(60);
-const MEMORY_MIB: u64 = 150;
+const INSTANCES: usize = if cfg!(feature = "long") { 1000 } else { 100 };
+/// Time in which an idle operator must not write.
+const IDLE_TIME: Duration = Duration::from_secs(if cfg!(feature = "long") { 60 } else { 25 });
+/// Time for the first reconcile of every instance after a start.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// Limit for the resident memory of the operator, in MiB.
+const MAX_MEMORY_MIB: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_objects_are_seen_soon_and_then_left_alone() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("many").await?;
-    let queue = TestQueue::start(&format!("{}/o0", bench.namespace)).await?;
-    bench.secrets(&queue.url).await?;
+async fn many_instances_become_ready_and_then_cause_no_writes() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("many").await?;
+    let queue = TestQueue::start(&format!("{}/o0", env.namespace)).await?;
+    env.create_secrets(&queue.url).await?;
     let started = Instant::now();
     let create = |number: usize| {
-        // One of ten is scaled.
-        let scaling = number.is_multiple_of(10).then(|| json!({ "minReplicas": 1, "maxReplicas": 10 }));
-        let changes = json!({ "workers": { "autoscaling": scaling } });
-        let bench = &bench;
-        async move { bench.create(&format!("o{number}"), changes).await.map(drop) }
+        // Every tenth instance has autoscaling.
+        let autoscaling = number.is_multiple_of(10).then(|| json!({ "minReplicas": 1, "maxReplicas": 10 }));
+        let changes = json!({ "workers": { "autoscaling": autoscaling } });
+        let env = &env;
+        async move { env.create(&format!("o{number}"), changes).await.map(drop) }
     };
-    stream::iter(0..OBJECTS).map(create).buffer_unordered(16).try_collect::<()>().await?;
-    println!("{OBJECTS} objects made in {:.1?}", started.elapsed());
+    stream::iter(0..INSTANCES).map(create).buffer_unordered(16).try_collect::<()>().await?;
+    println!("{INSTANCES} instances created in {:.1?}", started.elapsed());
 
-    let user = format!("{}-operator", bench.namespace);
-    let access = bench.plane.user(&user, Some("system:masters")).await?;
-    let operator = bench.operator_with(&access, &[]).await?;
-    all(&bench, &operator, "observed", |object| object.data["status"]["observedGeneration"] == 1).await?;
-    bench
-        .served(all(&bench, &operator, "ready", |object| {
-            serde_json::to_value(object).is_ok_and(|object| is_settled(&object))
-        }))
-        .await?;
+    let user = format!("{}-operator", env.namespace);
+    let access = env.plane.user(&user, Some("system:masters")).await?;
+    let operator = env.start_operator_with_default_intervals(&access, &[]).await?;
+    wait_for_all(&env, &operator, "observed", |object| object.data["status"]["observedGeneration"] == 1).await?;
+    env.with_simulator(wait_for_all(&env, &operator, "ready", |object| {
+        serde_json::to_value(object).is_ok_and(|object| is_reconciled(&object))
+    }))
+    .await?;
     assert_eq!(operator.stop().await?, 0);
-    let before = writes(&bench, &user)?;
+    let before = writes(&env, &user)?;
 
-    let operator = bench.operator_with(&access, &[]).await?;
+    let operator = env.start_operator_with_default_intervals(&access, &[]).await?;
     let started = Instant::now();
-    let cold = async || Ok(reconciles(&operator).await? >= OBJECTS as f64);
-    eventually("all are looked at", LIMIT, cold).await?;
-    println!("{OBJECTS} looked at {:.1?} after a cold start; {}", started.elapsed(), memory(&operator)?);
-    // Samples come every 10 s: twice, so that every number was told.
-    eventually("all are looked at thrice", LIMIT, async || Ok(reconciles(&operator).await? >= 3.0 * OBJECTS as f64))
-        .await?;
+    let all_reconciled = async || Ok(reconciles(&operator).await? >= INSTANCES as f64);
+    eventually("every instance is reconciled", TIME_LIMIT, all_reconciled).await?;
+    println!("{INSTANCES} reconciled {:.1?} after a restart; {}", started.elapsed(), memory(&operator)?);
+    // Samples are taken every 10 s. After three reconciles of each instance, every status is up to date.
+    eventually("every instance is reconciled three times", TIME_LIMIT, async || {
+        Ok(reconciles(&operator).await? >= 3.0 * INSTANCES as f64)
+    })
+    .await?;
 
-    let (rounds, cpu) = (reconciles(&operator).await?, seconds(&operator)?);
-    tokio::time::sleep(WATCHED).await;
-    let after = writes(&bench, &user)?;
-    let (rounds, cpu) = (reconciles(&operator).await? - rounds, seconds(&operator)? - cpu);
+    let (reconciled, cpu) = (reconciles(&operator).await?, cpu_seconds(&operator)?);
+    tokio::time::sleep(IDLE_TIME).await;
+    let after = writes(&env, &user)?;
+    let (reconciled, cpu) = (reconciles(&operator).await? - reconciled, cpu_seconds(&operator)? - cpu);
     println!(
-        "{} writes in {WATCHED:?}, in {rounds} rounds that took {cpu:.1} s of a core; {}",
+        "{} writes in {IDLE_TIME:?}, in {reconciled} reconciles that took {cpu:.1} s of CPU time; {}",
         after.len() - before.len(),
         memory(&operator)?
     );
     assert_eq!(&after[before.len()..], [""; 0]);
-    assert!(resident_mib(&operator, "VmRSS")? <= MEMORY_MIB);
+    assert!(resident_mib(&operator, "VmRSS")? <= MAX_MEMORY_MIB);
     Ok(())
 }
 
-/// Waits until all objects are so.
-async fn all(
-    bench: &OperatorEnv,
+/// Waits until the condition holds for all instances; `what` names it.
+async fn wait_for_all(
+    env: &OperatorEnv,
     operator: &OperatorProcess,
     what: &str,
-    is_so: impl Fn(&DynamicObject) -> bool,
+    condition: impl Fn(&DynamicObject) -> bool,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    // A look at all of them costs the API server as much as hundreds of calls: not before it may be so.
-    let rounds = async || Ok(reconciles(operator).await? >= OBJECTS as f64);
-    eventually("there were as many rounds", LIMIT * 5, rounds).await?;
-    println!("{} rounds after {:.1?}", reconciles(operator).await?, started.elapsed());
+    // A list of all instances costs the API server as much as hundreds of other calls, so it starts only after as many
+    // reconciles as there are instances.
+    let enough = async || Ok(reconciles(operator).await? >= INSTANCES as f64);
+    eventually("as many reconciles as instances", TIME_LIMIT * 5, enough).await?;
+    println!("{} reconciles after {:.1?}", reconciles(operator).await?, started.elapsed());
     let reached = async || {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let objects = bench.instances().list(&ListParams::default()).await?;
-        let reached = objects.iter().filter(|object| is_so(object)).count();
-        anyhow::ensure!(reached == OBJECTS, "{reached} of {OBJECTS} are {what}");
+        let objects = env.instances().list(&ListParams::default()).await?;
+        let reached = objects.iter().filter(|object| condition(object)).count();
+        anyhow::ensure!(reached == INSTANCES, "{reached} of {INSTANCES} are {what}");
         Ok(true)
     };
-    eventually(&format!("all are {what}"), LIMIT * 5, reached).await?;
-    println!("{OBJECTS} {what} {:.1?} later; {}", started.elapsed(), memory(operator)?);
+    eventually(&format!("all are {what}"), TIME_LIMIT * 5, reached).await?;
+    println!("{INSTANCES} {what} {:.1?} later; {}", started.elapsed(), memory(operator)?);
     Ok(())
 }
 
-/// What the operator wrote, but for its Lease.
-fn writes(bench: &OperatorEnv, user: &str) -> anyhow::Result<Vec<String>> {
-    let mut events = bench.plane.audit(user)?;
+/// The write requests of the operator in the audit log, without those for its Lease.
+fn writes(env: &OperatorEnv, user: &str) -> anyhow::Result<Vec<String>> {
+    let mut events = env.plane.audit(user)?;
     events.retain(|event| {
         let verb = event["verb"].as_str().unwrap_or_default();
         !matches!(verb, "get" | "list" | "watch") && event["objectRef"]["resource"] != "leases"
@@ -109,7 +113,7 @@ async fn reconciles(operator: &OperatorProcess) -> anyhow::Result<f64> {
 }
 
 fn memory(operator: &OperatorProcess) -> anyhow::Result<String> {
-    Ok(format!("{} MiB, {} at most", resident_mib(operator, "VmRSS")?, resident_mib(operator, "VmHWM")?))
+    Ok(format!("{} MiB resident, {} at its peak", resident_mib(operator, "VmRSS")?, resident_mib(operator, "VmHWM")?))
 }
 
 fn resident_mib(operator: &OperatorProcess, line: &str) -> anyhow::Result<u64> {
@@ -118,8 +122,8 @@ fn resident_mib(operator: &OperatorProcess, line: &str) -> anyhow::Result<u64> {
     Ok(value.trim_matches(|letter: char| !letter.is_ascii_digit()).parse::<u64>()? / 1024)
 }
 
-/// Of a core.
-fn seconds(operator: &OperatorProcess) -> anyhow::Result<f64> {
+/// CPU time of the operator, at 100 clock ticks per second.
+fn cpu_seconds(operator: &OperatorProcess) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", operator.pid().unwrap_or(0)))?;
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     let ticks: f64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();

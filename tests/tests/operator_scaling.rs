@@ -1,12 +1,12 @@
-//! The number of workers follows a real Redis, and what is unknown is never taken for zero.
+//! Autoscaling of the workers with a real Redis: an unknown backlog never counts as zero.
 
-#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+#![expect(clippy::print_stdout, reason = "the tests print what they measure")]
 
 use std::time::{Duration, Instant, SystemTime};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
-use pulse_tests::operator::{OperatorEnv, OperatorProcess, SOON};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, TIMEOUT};
 use pulse_tests::queue::TestQueue;
 use pulse_tests::{Client, eventually};
 use rustix::process::Signal;
@@ -16,27 +16,27 @@ const POLL: Duration = Duration::from_millis(500);
 const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_backlog_moves_the_workers_and_every_step_is_explained() -> anyhow::Result<()> {
-    let (bench, operator, queue) = start("backlog").await?;
+async fn scaling_follows_the_backlog_and_records_each_decision() -> anyhow::Result<()> {
+    let (env, operator, queue) = start("backlog").await?;
     let body = async {
-        install(&bench, scaling(1, 10)).await?;
+        install(&env, autoscaling(1, 10)).await?;
         for (tasks, from, to) in [(35, 1, 4), (1000, 4, 10)] {
             queue.add(tasks).await?;
             let started = Instant::now();
-            workers(&bench, to).await?;
+            wait_for_workers(&env, to).await?;
             println!("{from} to {to} workers after {:.2?}", started.elapsed());
-            decided(&bench, from, to).await?;
+            wait_for_decision(&env, from, to).await?;
         }
-        bench.reaches("main", "ScalingLimited", "True/TooManyReplicas").await?;
+        env.wait_for_condition("main", "ScalingLimited", "True/TooManyReplicas").await?;
         queue.drain().await?;
-        workers(&bench, 1).await?;
-        decided(&bench, 10, 1).await?;
-        bench.reaches("main", "ScalingActive", "True/ValidMetricFound").await?;
+        wait_for_workers(&env, 1).await?;
+        wait_for_decision(&env, 10, 1).await?;
+        env.wait_for_condition("main", "ScalingActive", "True/ValidMetricFound").await?;
         Ok(())
     };
-    bench.served(body).await?;
-    bench.tells("main", &["ScaledDown"]).await?;
-    let events = bench.events("main").await?;
+    env.with_simulator(body).await?;
+    env.wait_for_events("main", &["ScaledDown"]).await?;
+    let events = env.event_reasons("main").await?;
     let count = |reason: &str| events.iter().filter(|event| *event == reason).count();
     assert_eq!((count("ScaledUp"), count("ScaledDown")), (2, 1), "{events:?}");
     let metrics = Client::new(&operator.admin, "").get("/metrics").await?.text;
@@ -49,253 +49,257 @@ async fn the_backlog_moves_the_workers_and_every_step_is_explained() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_fails_never_costs_a_worker() -> anyhow::Result<()> {
-    let (bench, _operator, mut queue) = start("outage").await?;
+async fn redis_failure_never_scales_down() -> anyhow::Result<()> {
+    let (env, _operator, mut queue) = start("outage").await?;
     let body = async {
-        install(&bench, scaling(1, 10)).await?;
+        install(&env, autoscaling(1, 10)).await?;
         queue.add(35).await?;
-        workers(&bench, 4).await?;
-        bench.reaches("main", "QueueReachable", "True/SampleOk").await?;
+        wait_for_workers(&env, 4).await?;
+        env.wait_for_condition("main", "QueueReachable", "True/SampleOk").await?;
 
         queue.kill().await?;
-        noticed(&bench, "down", "False/ConnectionFailed").await?;
-        held(&bench, "down").await?;
-        queue.start_again().await?;
-        recovered(&bench, "down").await?;
+        expect_reported(&env, "down", "False/ConnectionFailed").await?;
+        expect_workers_unchanged(&env, "down").await?;
+        queue.restart().await?;
+        expect_recovery(&env, "down").await?;
 
         queue.signal(Signal::STOP)?;
-        noticed(&bench, "hung", "False/TimedOut").await?;
-        held(&bench, "hung").await?;
+        expect_reported(&env, "hung", "False/TimedOut").await?;
+        expect_workers_unchanged(&env, "hung").await?;
         queue.signal(Signal::CONT)?;
-        recovered(&bench, "hung").await?;
+        expect_recovery(&env, "hung").await?;
 
         let () = queue.command(&["CONFIG", "SET", "requirepass", "other"]).await?;
         queue.command_as("other", &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await?;
-        noticed(&bench, "password", "False/AuthFailed").await?;
-        held(&bench, "password").await?;
+        expect_reported(&env, "password", "False/AuthFailed").await?;
+        expect_workers_unchanged(&env, "password").await?;
         queue.command_as("other", &["CONFIG", "SET", "requirepass", ""]).await?;
-        recovered(&bench, "password").await?;
+        expect_recovery(&env, "password").await?;
 
-        queue.spoil().await?;
-        noticed(&bench, "wrong type", "False/WrongType").await?;
-        held(&bench, "wrong type").await?;
+        queue.replace_stream_with_string().await?;
+        expect_reported(&env, "wrong type", "False/WrongType").await?;
+        expect_workers_unchanged(&env, "wrong type").await?;
 
-        queue.said().silent = true;
-        queue.looked_at(2).await?;
+        queue.gauges().stopped = true;
+        queue.wait_for_samples(2).await?;
         let () = queue.command(&["FLUSHALL"]).await?;
-        noticed(&bench, "flushed", "True/SampleOk").await?;
-        queue.looked_at(4).await?;
-        held(&bench, "flushed").await?;
-        anyhow::ensure!(scale_writes(&bench) == 1, "the number of workers was changed {} times", scale_writes(&bench));
+        expect_reported(&env, "flushed", "True/SampleOk").await?;
+        queue.wait_for_samples(4).await?;
+        expect_workers_unchanged(&env, "flushed").await?;
+        anyhow::ensure!(scale_writes(&env) == 1, "the number of workers was changed {} times", scale_writes(&env));
 
-        // A part is a lower bound: up, never down.
+        // An incomplete sample is a lower bound: it scales up and never down.
         queue.add(55).await?;
-        workers(&bench, 6).await?;
-        queue.said().silent = false;
+        wait_for_workers(&env, 6).await?;
+        queue.gauges().stopped = false;
         queue.drain().await?;
-        workers(&bench, 1).await
+        wait_for_workers(&env, 1).await
     };
-    bench.served(body).await
+    env.with_simulator(body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn zero_is_for_those_who_have_nothing_to_do() -> anyhow::Result<()> {
-    let (bench, _operator, queue) = start("zero").await?;
+async fn scaling_to_zero_needs_an_idle_queue_and_a_due_retry_wakes_workers() -> anyhow::Result<()> {
+    let (env, _operator, queue) = start("zero").await?;
     let body = async {
-        install(&bench, scaling(0, 10)).await?;
-        // No look ever finds a task in the stream, but tasks come and go.
+        install(&env, autoscaling(0, 10)).await?;
+        // Every sample finds an empty stream, but tasks are accepted and settled between the samples.
         let trickle = Instant::now();
         while trickle.elapsed() < Duration::from_secs(13) {
             {
-                let mut said = queue.said();
-                said.accepted += 1;
-                said.settled += 1;
+                let mut gauges = queue.gauges();
+                gauges.accepted += 1;
+                gauges.settled += 1;
             }
-            queue.looked_at(2).await?;
-            anyhow::ensure!(bench.replicas("main-worker").await? == 1, "asleep though tasks come");
+            queue.wait_for_samples(2).await?;
+            anyhow::ensure!(env.replicas("main-worker").await? == 1, "scaled to zero while tasks arrive");
         }
-        anyhow::ensure!(scale_writes(&bench) == 0, "the number was changed");
+        anyhow::ensure!(scale_writes(&env) == 0, "the number of workers was changed");
         let idle = Instant::now();
-        workers(&bench, 0).await?;
-        println!("zero {:.1?} after the last task, of 10 s", idle.elapsed());
+        wait_for_workers(&env, 0).await?;
+        println!("zero workers {:.1?} after the last task, with idleSeconds 10", idle.elapsed());
         anyhow::ensure!(idle.elapsed() > Duration::from_secs(9), "too soon");
 
-        // A retry is due in 33 s; the workers are to be there 30 s before.
+        // A retry is due in 33 s; the operator wakes the workers 30 s before.
         let due = SystemTime::now() + Duration::from_secs(33);
-        queue.said().next_due = Some(due);
-        workers(&bench, 1).await?;
+        queue.gauges().next_due = Some(due);
+        wait_for_workers(&env, 1).await?;
         let before = due.duration_since(SystemTime::now())?;
-        println!("woken {before:.1?} before a retry falls due");
+        println!("workers woken {before:.1?} before the retry is due");
         anyhow::ensure!(before > Duration::from_secs(27), "too late");
         anyhow::ensure!(before < Duration::from_secs(31), "too soon");
-        decided(&bench, 0, 1).await
+        wait_for_decision(&env, 0, 1).await
     };
-    bench.served(body).await?;
-    bench.tells("main", &["ScaledToZero", "WokeFromZero"]).await
+    env.with_simulator(body).await?;
+    env.wait_for_events("main", &["ScaledToZero", "WokeFromZero"]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_holds_what_it_names() -> anyhow::Result<()> {
-    let (bench, _operator, queue) = start("pause").await?;
+async fn autoscaling_pause_blocks_only_the_named_direction() -> anyhow::Result<()> {
+    let (env, _operator, queue) = start("pause").await?;
     let body = async {
-        install(&bench, scaling(1, 10)).await?;
-        for (pause, tasks, held, then) in
+        install(&env, autoscaling(1, 10)).await?;
+        for (pause, tasks, while_paused, resumed) in
             [("All", 35, 1, 4), ("ScaleUp", 30, 4, 7), ("ScaleDown", 0, 7, 1), ("ScaleDown", 20, 2, 2)]
         {
             let paused = |pause: &str| json!({ "workers": { "autoscaling": { "paused": pause } } });
-            bench.change("main", paused(pause)).await?;
-            bench.settles("main", SOON).await?;
+            env.patch_spec("main", paused(pause)).await?;
+            env.wait_until_reconciled("main", TIMEOUT).await?;
             if tasks == 0 {
                 queue.drain().await?
             } else {
                 queue.add(tasks).await?
             }
-            queue.looked_at(4).await?;
-            workers(&bench, held).await?;
-            bench.change("main", paused("None")).await?;
-            workers(&bench, then).await?;
+            queue.wait_for_samples(4).await?;
+            wait_for_workers(&env, while_paused).await?;
+            env.patch_spec("main", paused("None")).await?;
+            wait_for_workers(&env, resumed).await?;
         }
         Ok(())
     };
-    bench.served(body).await
+    env.with_simulator(body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_else_may_scale() -> anyhow::Result<()> {
-    let (bench, _operator, _queue) = start("external").await?;
+async fn external_scaler_sets_the_replicas() -> anyhow::Result<()> {
+    let (env, _operator, _queue) = start("external").await?;
     let body = async {
         let mut changes = json!({ "workers": { "autoscaling": { "mode": "External", "maxReplicas": 10 } } });
         changes["api"] = json!({ "replicas": null });
-        bench.create("main", changes).await?;
-        bench.settles("main", SOON).await?;
-        bench.reaches("main", "ScalingActive", "False/External").await?;
-        anyhow::ensure!(bench.replicas("main-api").await? == 2, "an API without a number starts with two");
+        env.create("main", changes).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        env.wait_for_condition("main", "ScalingActive", "False/External").await?;
+        anyhow::ensure!(env.replicas("main-api").await? == 2, "an API without replicas starts with two pods");
         let seven = json!({ "spec": { "replicas": 7 } });
         let params = PatchParams::default();
-        bench.all::<Deployment>().patch_scale("main-api", &params, &Patch::Merge(&seven)).await?;
-        let scale = ["scale", "pi/main", "--replicas=5", "-n", &bench.namespace];
-        bench.plane.admin().kubectl(&scale).await?;
-        workers(&bench, 5).await?;
-        bench.settles("main", SOON).await?;
-        anyhow::ensure!(bench.replicas("main-api").await? == 7, "the API is somebody else's");
+        env.api::<Deployment>().patch_scale("main-api", &params, &Patch::Merge(&seven)).await?;
+        let scale = ["scale", "pi/main", "--replicas=5", "-n", &env.namespace];
+        env.plane.admin().kubectl(&scale).await?;
+        wait_for_workers(&env, 5).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        anyhow::ensure!(env.replicas("main-api").await? == 7, "the operator leaves the replicas of the API alone");
 
-        bench.change("main", json!({ "stopped": true })).await?;
-        all_replicas(&bench, [0, 0, 0]).await?;
-        bench.reaches("main", "Ready", "True/Stopped").await?;
-        bench.change("main", json!({ "stopped": false })).await?;
-        all_replicas(&bench, [2, 5, 1]).await?;
-        bench.reaches("main", "Ready", "True/AsExpected").await
+        env.patch_spec("main", json!({ "stopped": true })).await?;
+        wait_for_all_replicas(&env, [0, 0, 0]).await?;
+        env.wait_for_condition("main", "Ready", "True/Stopped").await?;
+        env.patch_spec("main", json!({ "stopped": false })).await?;
+        wait_for_all_replicas(&env, [2, 5, 1]).await?;
+        env.wait_for_condition("main", "Ready", "True/AsExpected").await
     };
-    bench.served(body).await
+    env.with_simulator(body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_object_only_says_what_it_would_do() -> anyhow::Result<()> {
-    let (bench, _operator, _queue) = start("paused").await?;
+async fn paused_instance_only_reports_pending_changes() -> anyhow::Result<()> {
+    let (env, _operator, _queue) = start("paused").await?;
     let body = async {
-        bench.create("main", json!({})).await?;
-        bench.settles("main", SOON).await?;
-        bench.change("main", json!({ "paused": true })).await?;
-        bench.reaches("main", "Ready", "True/Paused").await?;
-        bench.proxy.clear_log();
+        env.create("main", json!({})).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        env.patch_spec("main", json!({ "paused": true })).await?;
+        env.wait_for_condition("main", "Ready", "True/Paused").await?;
+        env.proxy.clear_log();
         let change = json!({ "api": { "replicas": 5 }, "workers": { "replicas": 3 }, "auth": { "issuer": "them" } });
-        bench.change("main", change).await?;
-        bench.reaches("main", "Ready", "False/Paused").await?;
-        let pending = bench.status("main").await?["pendingChanges"].to_string();
+        env.patch_spec("main", change).await?;
+        env.wait_for_condition("main", "Ready", "False/Paused").await?;
+        let pending = env.status("main").await?["pendingChanges"].to_string();
         for part in ["Deployment main-api", "Deployment main-worker", "scale", "update"] {
             anyhow::ensure!(pending.contains(part), "{part} is not in {pending}");
         }
         let allowed = ["leases", "events", "pulseingests/status"];
-        let others = bench.proxy.log().into_iter().filter(|logged| logged.call.writes());
+        let others = env.proxy.log().into_iter().filter(|logged| logged.call.writes());
         let others: Vec<String> =
             others.map(|logged| logged.call.resource).filter(|name| !allowed.contains(&name.as_str())).collect();
         anyhow::ensure!(others.is_empty(), "{others:?} were written");
-        bench.change("main", json!({ "paused": false })).await?;
-        all_replicas(&bench, [5, 3, 1]).await?;
-        bench.settles("main", SOON).await?;
-        anyhow::ensure!(bench.status("main").await?["pendingChanges"].is_null(), "nothing is pending");
+        env.patch_spec("main", json!({ "paused": false })).await?;
+        wait_for_all_replicas(&env, [5, 3, 1]).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        anyhow::ensure!(env.status("main").await?["pendingChanges"].is_null(), "no change is pending");
         Ok(())
     };
-    bench.served(body).await
+    env.with_simulator(body).await
 }
 
 async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess, TestQueue)> {
-    let bench = OperatorEnv::start(prefix).await?;
-    let queue = TestQueue::start(&format!("{}/main", bench.namespace)).await?;
-    bench.secrets(&queue.url).await?;
-    let operator = bench.operator(&[]).await?;
-    Ok((bench, operator, queue))
+    let env = OperatorEnv::start(prefix).await?;
+    let queue = TestQueue::start(&format!("{}/main", env.namespace)).await?;
+    env.create_secrets(&queue.url).await?;
+    let operator = env.start_operator(&[]).await?;
+    Ok((env, operator, queue))
 }
 
-/// Ten tasks per worker, and no window.
-fn scaling(least: u32, most: u32) -> Value {
-    let at_once = json!({ "stabilizationWindowSeconds": 0, "percent": 1000, "workers": 1000, "periodSeconds": 1 });
+/// Autoscaling with ten tasks per worker, no stabilization window and no rate limit.
+fn autoscaling(min: u32, max: u32) -> Value {
+    let unlimited = json!({ "stabilizationWindowSeconds": 0, "percent": 1000, "workers": 1000, "periodSeconds": 1 });
     json!({
-        "minReplicas": least, "maxReplicas": most, "idleSeconds": 10, "target": { "backlogPerWorker": 10 },
-        "behavior": { "tolerancePercent": 0, "scaleUp": at_once, "scaleDown": at_once },
+        "minReplicas": min, "maxReplicas": max, "idleSeconds": 10, "target": { "backlogPerWorker": 10 },
+        "behavior": { "tolerancePercent": 0, "scaleUp": unlimited, "scaleDown": unlimited },
     })
 }
 
-async fn install(bench: &OperatorEnv, autoscaling: Value) -> anyhow::Result<()> {
-    bench.create("main", json!({ "workers": { "autoscaling": autoscaling } })).await?;
-    bench.settles("main", SOON).await?;
-    bench.reaches("main", "QueueReachable", "True/SampleOk").await
+async fn install(env: &OperatorEnv, autoscaling: Value) -> anyhow::Result<()> {
+    env.create("main", json!({ "workers": { "autoscaling": autoscaling } })).await?;
+    env.wait_until_reconciled("main", TIMEOUT).await?;
+    env.wait_for_condition("main", "QueueReachable", "True/SampleOk").await
 }
 
-async fn workers(bench: &OperatorEnv, wanted: i32) -> anyhow::Result<()> {
-    let reached = async || Ok(bench.replicas("main-worker").await? == wanted);
-    let result = eventually(&format!("there are {wanted} workers"), SOON, reached).await;
+async fn wait_for_workers(env: &OperatorEnv, wanted: i32) -> anyhow::Result<()> {
+    let reached = async || Ok(env.replicas("main-worker").await? == wanted);
+    let result = eventually(&format!("main-worker has {wanted} replicas"), TIMEOUT, reached).await;
     match result {
         Ok(()) => Ok(()),
-        Err(error) => Err(error.context(format!("{:#}", bench.status("main").await?))),
+        Err(error) => Err(error.context(format!("{:#}", env.status("main").await?))),
     }
 }
 
-async fn all_replicas(bench: &OperatorEnv, wanted: [i32; 3]) -> anyhow::Result<()> {
+async fn wait_for_all_replicas(env: &OperatorEnv, wanted: [i32; 3]) -> anyhow::Result<()> {
     let reached = async || {
         let [api, worker, scheduler] = ["main-api", "main-worker", "main-scheduler"];
-        let now = [bench.replicas(api).await?, bench.replicas(worker).await?, bench.replicas(scheduler).await?];
+        let now = [env.replicas(api).await?, env.replicas(worker).await?, env.replicas(scheduler).await?];
         Ok(now == wanted)
     };
-    eventually(&format!("api, worker and scheduler have {wanted:?}"), SOON, reached).await
+    eventually(&format!("api, worker and scheduler have {wanted:?}"), TIMEOUT, reached).await
 }
 
-async fn decided(bench: &OperatorEnv, from: i32, to: i32) -> anyhow::Result<()> {
-    let told = async || {
-        let decision = bench.status("main").await?["autoscaling"]["lastDecision"].clone();
+/// Waits until the status has the decision, with a message.
+async fn wait_for_decision(env: &OperatorEnv, from: i32, to: i32) -> anyhow::Result<()> {
+    let recorded = async || {
+        let decision = env.status("main").await?["autoscaling"]["lastDecision"].clone();
         Ok(decision["from"] == from && decision["to"] == to && decision["message"].is_string())
     };
-    eventually(&format!("the decision from {from} to {to} is told"), SOON, told).await
+    eventually(&format!("the decision from {from} to {to} is recorded"), TIMEOUT, recorded).await
 }
 
-async fn noticed(bench: &OperatorEnv, fault: &str, reason: &str) -> anyhow::Result<()> {
+/// Waits until the status reports the fault, and checks that it is not late.
+async fn expect_reported(env: &OperatorEnv, fault: &str, reason: &str) -> anyhow::Result<()> {
     let started = Instant::now();
-    bench.reaches("main", "QueueReachable", reason).await?;
+    env.wait_for_condition("main", "QueueReachable", reason).await?;
     println!("{fault}: {reason} after {:.2?}", started.elapsed());
-    // A Redis that hangs is given two seconds to answer.
+    // A sample of a hung Redis times out after two seconds.
     let limit = 3 * POLL + Duration::from_secs(2) + SLACK;
-    anyhow::ensure!(started.elapsed() < limit, "noticed too late");
+    anyhow::ensure!(started.elapsed() < limit, "{fault}: reported too late");
     Ok(())
 }
 
-async fn held(bench: &OperatorEnv, fault: &str) -> anyhow::Result<()> {
-    bench.reaches("main", "ScalingActive", "False/MetricsUnavailable").await?;
-    let now = bench.replicas("main-worker").await?;
+/// Checks that the fault changes nothing: there are still four workers.
+async fn expect_workers_unchanged(env: &OperatorEnv, fault: &str) -> anyhow::Result<()> {
+    env.wait_for_condition("main", "ScalingActive", "False/MetricsUnavailable").await?;
+    let now = env.replicas("main-worker").await?;
     anyhow::ensure!(now == 4, "{fault}: {now} workers");
     Ok(())
 }
 
-async fn recovered(bench: &OperatorEnv, fault: &str) -> anyhow::Result<()> {
+/// Waits until the queue is sampled again, and checks that there are still four workers.
+async fn expect_recovery(env: &OperatorEnv, fault: &str) -> anyhow::Result<()> {
     let started = Instant::now();
-    bench.reaches("main", "QueueReachable", "True/SampleOk").await?;
-    println!("{fault}: over after {:.2?}", started.elapsed());
-    anyhow::ensure!(started.elapsed() < POLL + Duration::from_secs(2) + SLACK, "recovered too late");
-    bench.reaches("main", "ScalingActive", "True/ValidMetricFound").await?;
-    let now = bench.replicas("main-worker").await?;
+    env.wait_for_condition("main", "QueueReachable", "True/SampleOk").await?;
+    println!("{fault}: recovered after {:.2?}", started.elapsed());
+    anyhow::ensure!(started.elapsed() < POLL + Duration::from_secs(2) + SLACK, "{fault}: recovered too late");
+    env.wait_for_condition("main", "ScalingActive", "True/ValidMetricFound").await?;
+    let now = env.replicas("main-worker").await?;
     anyhow::ensure!(now == 4, "{fault}: {now} workers");
     Ok(())
 }
 
-fn scale_writes(bench: &OperatorEnv) -> usize {
-    bench.proxy.count(|logged| logged.call.resource == "deployments/scale" && logged.call.name == "main-worker")
+fn scale_writes(env: &OperatorEnv) -> usize {
+    env.proxy.count(|logged| logged.call.resource == "deployments/scale" && logged.call.name == "main-worker")
 }

@@ -1,4 +1,4 @@
-//! Secrets: a change rolls exactly who uses it, and nothing else does; their values are nowhere to be read.
+//! Secrets: a change of a value rolls exactly the roles that use it, nothing else does, and no value is exposed.
 
 use std::collections::BTreeMap;
 
@@ -9,145 +9,145 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use pulse_tests::cluster::Fault;
-use pulse_tests::operator::{OperatorEnv, OperatorProcess, SOON};
-use pulse_tests::{Client, TlsServers, ca_of_nobody, eventually};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, TIMEOUT};
+use pulse_tests::{Client, TlsServers, eventually, unrelated_ca};
 use serde_json::json;
 
 const REDIS: &str = "redis://:canary-redis@127.0.0.1:1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_value_rolls_exactly_the_roles_that_use_it() -> anyhow::Result<()> {
-    let (bench, _operator) = start("rolls").await?;
+async fn secret_change_rolls_only_the_roles_that_use_it() -> anyhow::Result<()> {
+    let (env, _operator) = start("rolls").await?;
     let body = async {
         let (all, api) = (vec!["main-api", "main-scheduler", "main-worker"], vec!["main-api"]);
-        bench.installed_by_itself("main").await?;
+        env.create_and_wait("main").await?;
         for (name, key, value, expected) in [
             ("main-auth", "secret", "canary-auth-9876543210-9876543210-9876", &api),
             ("main-redis", "url", "redis://:canary-new@127.0.0.1:1", &all),
             ("main-database", "uri", "postgres://pulse:canary-new@database/pulse", &all),
         ] {
-            let before = templates(&bench).await?;
-            bench.secret(name, key, value).await?;
-            let rolled = async || Ok(rolled(&before, &templates(&bench).await?) == *expected);
-            eventually(&format!("{name} rolls {expected:?}"), SOON, rolled).await?;
-            bench.settles("main", SOON).await?;
-            read_again(&bench).await?;
-            assert_eq!(rolled_since(&bench, &before).await?, *expected, "{name}");
+            let before = pod_templates(&env).await?;
+            env.apply_secret(name, key, value).await?;
+            let rolled = async || Ok(changed_deployments(&before, &pod_templates(&env).await?) == *expected);
+            eventually(&format!("{name} rolls {expected:?}"), TIMEOUT, rolled).await?;
+            env.wait_until_reconciled("main", TIMEOUT).await?;
+            wait_for_reads(&env).await?;
+            assert_eq!(changed_since(&env, &before).await?, *expected, "{name}");
         }
         Ok(())
     };
-    bench.served(body).await
+    env.with_simulator(body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ca_is_waited_for_and_a_new_one_rolls_who_connects_and_migrates_nothing() -> anyhow::Result<()> {
-    let (bench, _operator) = start("ca").await?;
+async fn missing_ca_is_awaited_and_a_new_ca_rolls_pods_without_migration() -> anyhow::Result<()> {
+    let (env, _operator) = start("ca").await?;
     let body = async {
         let all = vec!["main-api", "main-scheduler", "main-worker"];
         let cas = json!({
             "database": { "caSecretRef": { "name": "main-database-ca" } },
             "redis": { "caSecretRef": { "name": "main-redis-ca" } },
         });
-        bench.create("main", cas).await?;
-        bench.reaches("main", "Reconciling", "True/WaitingForReference").await?;
-        assert!(bench.all::<Job>().list(&ListParams::default()).await?.items.is_empty(), "a pod of it would not start");
-        let message = bench.status("main").await?.to_string();
+        env.create("main", cas).await?;
+        env.wait_for_condition("main", "Reconciling", "True/WaitingForReference").await?;
+        assert!(env.api::<Job>().list(&ListParams::default()).await?.items.is_empty(), "no Job before its CA exists");
+        let message = env.status("main").await?.to_string();
         assert!(message.contains("Secret main-database-ca does not exist"), "{message}");
-        bench.secret("main-database-ca", "ca.crt", "canary-ca-1").await?;
-        bench.secret("main-redis-ca", "ca.crt", "canary-ca-2").await?;
-        bench.settles("main", SOON).await?;
-        let jobs = async || Ok::<_, anyhow::Error>(bench.all::<Job>().list(&ListParams::default()).await?.items.len());
-        let migrations = jobs().await?;
+        env.apply_secret("main-database-ca", "ca.crt", "canary-ca-1").await?;
+        env.apply_secret("main-redis-ca", "ca.crt", "canary-ca-2").await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        let jobs = async || Ok::<_, anyhow::Error>(env.api::<Job>().list(&ListParams::default()).await?.items.len());
+        let job_count = jobs().await?;
         for name in ["main-database-ca", "main-redis-ca"] {
-            let before = templates(&bench).await?;
-            bench.secret(name, "ca.crt", &format!("canary-ca-3-{name}")).await?;
-            let rolled = async || Ok(rolled(&before, &templates(&bench).await?) == all);
-            eventually(&format!("{name} rolls all"), SOON, rolled).await?;
-            bench.settles("main", SOON).await?;
+            let before = pod_templates(&env).await?;
+            env.apply_secret(name, "ca.crt", &format!("canary-ca-3-{name}")).await?;
+            let rolled = async || Ok(changed_deployments(&before, &pod_templates(&env).await?) == all);
+            eventually(&format!("{name} rolls all"), TIMEOUT, rolled).await?;
+            env.wait_until_reconciled("main", TIMEOUT).await?;
         }
-        let before = templates(&bench).await?;
-        bench.change("main", json!({ "redis": { "caSecretRef": null } })).await?;
-        let dropped = async || Ok(rolled(&before, &templates(&bench).await?) == all);
-        eventually("dropping one rolls all", SOON, dropped).await?;
-        bench.settles("main", SOON).await?;
-        assert!(templates(&bench).await?.values().all(|template| !template.contains("redis-ca")));
-        assert_eq!(jobs().await?, migrations, "the database is the same");
+        let before = pod_templates(&env).await?;
+        env.patch_spec("main", json!({ "redis": { "caSecretRef": null } })).await?;
+        let removed = async || Ok(changed_deployments(&before, &pod_templates(&env).await?) == all);
+        eventually("removing a CA rolls all", TIMEOUT, removed).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        assert!(pod_templates(&env).await?.values().all(|template| !template.contains("redis-ca")));
+        assert_eq!(jobs().await?, job_count, "no new migration");
         Ok(())
     };
-    bench.served(body).await
+    env.with_simulator(body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_queue_is_read_over_tls_by_the_ca_that_the_object_names() -> anyhow::Result<()> {
+async fn queue_is_read_over_tls_with_the_ca_of_the_instance() -> anyhow::Result<()> {
     let servers = TlsServers::start().await?;
-    let bench = OperatorEnv::start("tls").await?;
-    bench.secrets(&servers.redis_url("localhost")).await?;
-    bench.secret("main-redis-ca", "ca.crt", &servers.ca).await?;
-    let _operator = bench.operator(&[]).await?;
+    let env = OperatorEnv::start("tls").await?;
+    env.create_secrets(&servers.redis_url("localhost")).await?;
+    env.apply_secret("main-redis-ca", "ca.crt", &servers.ca).await?;
+    let _operator = env.start_operator(&[]).await?;
     let body = async {
-        bench.create("main", json!({ "redis": { "caSecretRef": { "name": "main-redis-ca" } } })).await?;
-        bench.settles("main", SOON).await?;
-        bench.reaches("main", "QueueReachable", "True").await?;
-        bench.secret("main-redis-ca", "ca.crt", &ca_of_nobody()?).await?;
-        bench.reaches("main", "QueueReachable", "False/TlsFailed").await?;
-        bench.secret("main-redis-ca", "ca.crt", &servers.ca).await?;
-        bench.reaches("main", "QueueReachable", "True").await
+        env.create("main", json!({ "redis": { "caSecretRef": { "name": "main-redis-ca" } } })).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        env.wait_for_condition("main", "QueueReachable", "True").await?;
+        env.apply_secret("main-redis-ca", "ca.crt", &unrelated_ca()?).await?;
+        env.wait_for_condition("main", "QueueReachable", "False/TlsFailed").await?;
+        env.apply_secret("main-redis-ca", "ca.crt", &servers.ca).await?;
+        env.wait_for_condition("main", "QueueReachable", "True").await
     };
-    bench.served(body).await
+    env.with_simulator(body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_else_about_a_secret_rolls_anything() -> anyhow::Result<()> {
-    let (bench, _operator) = start("rest").await?;
+async fn unrelated_secret_changes_roll_nothing() -> anyhow::Result<()> {
+    let (env, _operator) = start("rest").await?;
     let body = async {
-        bench.installed_by_itself("main").await?;
-        let before = templates(&bench).await?;
-        let nothing: Vec<&str> = Vec::new();
-        let secrets = bench.all::<Secret>();
+        env.create_and_wait("main").await?;
+        let before = pod_templates(&env).await?;
+        let none: Vec<&str> = Vec::new();
+        let secrets = env.api::<Secret>();
 
         let label = json!({ "metadata": { "labels": { "a": "b" } }, "stringData": { "other": "canary-other" } });
         secrets.patch("main-auth", &PatchParams::default(), &Patch::Merge(&label)).await?;
-        read_again(&bench).await?;
-        assert_eq!(rolled_since(&bench, &before).await?, nothing, "a label and another key");
+        wait_for_reads(&env).await?;
+        assert_eq!(changed_since(&env, &before).await?, none, "a label and another key");
 
-        for (fault, reads) in [(Fault::Answer(500), 6), (Fault::Hang, 1)] {
-            let hits = bench.proxy.inject(|call| call.verb == "get" && call.name == "main-auth", fault);
-            eventually("it cannot be read", SOON, async || Ok(hits.hits() >= reads)).await?;
-            bench.change("main", json!({ "api": { "replicas": 1 + reads } })).await?;
-            let scaled = async || Ok(bench.replicas("main-api").await? == i32::try_from(1 + reads)?);
-            eventually("other changes go on", SOON, scaled).await?;
-            assert_eq!(rolled_since(&bench, &before).await?, nothing, "{fault:?}");
+        for (fault, reads) in [(Fault::Respond(500), 6), (Fault::Hang, 1)] {
+            let hits = env.proxy.inject(|call| call.verb == "get" && call.name == "main-auth", fault);
+            eventually("the Secret cannot be read", TIMEOUT, async || Ok(hits.hits() >= reads)).await?;
+            env.patch_spec("main", json!({ "api": { "replicas": 1 + reads } })).await?;
+            let scaled = async || Ok(env.replicas("main-api").await? == i32::try_from(1 + reads)?);
+            eventually("other changes are still applied", TIMEOUT, scaled).await?;
+            assert_eq!(changed_since(&env, &before).await?, none, "{fault:?}");
         }
-        bench.settles("main", SOON).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
 
         let secret = secrets.get("main-auth").await?;
         secrets.delete("main-auth", &DeleteParams::default()).await?;
-        bench.reaches("main", "Reconciling", "True/WaitingForReference").await?;
-        bench.reaches("main", "Available", "True").await?;
-        read_again(&bench).await?;
-        assert_eq!(rolled_since(&bench, &before).await?, nothing, "it is missing");
+        env.wait_for_condition("main", "Reconciling", "True/WaitingForReference").await?;
+        env.wait_for_condition("main", "Available", "True").await?;
+        wait_for_reads(&env).await?;
+        assert_eq!(changed_since(&env, &before).await?, none, "the Secret is missing");
         let Secret { data, .. } = secret;
         let value = data.and_then(|mut data| data.remove("secret")).map(|value| value.0).unwrap_or_default();
-        bench.secret("main-auth", "secret", &String::from_utf8(value)?).await?;
-        bench.settles("main", SOON).await?;
-        assert_eq!(rolled_since(&bench, &before).await?, nothing, "it is back");
+        env.apply_secret("main-auth", "secret", &String::from_utf8(value)?).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        assert_eq!(changed_since(&env, &before).await?, none, "the Secret is back");
         Ok(())
     };
-    bench.served(body).await
+    env.with_simulator(body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_the_operator_rolls_nothing() -> anyhow::Result<()> {
-    let (bench, operator) = start("restart").await?;
-    bench.served(bench.installed_by_itself("main")).await?;
-    let before = templates(&bench).await?;
+async fn operator_restart_rolls_nothing() -> anyhow::Result<()> {
+    let (env, operator) = start("restart").await?;
+    env.with_simulator(env.create_and_wait("main")).await?;
+    let before = pod_templates(&env).await?;
     assert_eq!(operator.stop().await?, 0);
-    bench.proxy.clear_log();
-    let _operator = bench.operator(&[]).await?;
-    read_again(&bench).await?;
-    read_again(&bench).await?;
-    assert_eq!(templates(&bench).await?, before);
-    let writes = bench.proxy.log().into_iter().filter(|logged| logged.call.writes());
+    env.proxy.clear_log();
+    let _operator = env.start_operator(&[]).await?;
+    wait_for_reads(&env).await?;
+    wait_for_reads(&env).await?;
+    assert_eq!(pod_templates(&env).await?, before);
+    let writes = env.proxy.log().into_iter().filter(|logged| logged.call.writes());
     let writes: Vec<String> =
         writes.map(|logged| logged.call.resource).filter(|resource| resource != "leases").collect();
     assert!(writes.is_empty(), "{writes:?} were written");
@@ -155,32 +155,32 @@ async fn a_restart_of_the_operator_rolls_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_value_of_a_secret_is_shown_anywhere() -> anyhow::Result<()> {
-    let (bench, operator) = start("hidden").await?;
+async fn secret_values_are_never_exposed() -> anyhow::Result<()> {
+    let (env, operator) = start("hidden").await?;
     let body = async {
-        bench.installed_by_itself("main").await?;
-        // What goes wrong is told too.
-        bench.secret("main-redis", "url", "canary-no-url://canary-user:canary-password@").await?;
-        bench.secret("main-database", "uri", "canary-no-uri").await?;
-        bench.all::<Secret>().delete("main-auth", &DeleteParams::default()).await?;
-        bench.reaches("main", "Reconciling", "True").await?;
-        bench.reaches("main", "QueueReachable", "False").await?;
-        read_again(&bench).await
+        env.create_and_wait("main").await?;
+        // Error messages must not contain the values either.
+        env.apply_secret("main-redis", "url", "canary-no-url://canary-user:canary-password@").await?;
+        env.apply_secret("main-database", "uri", "canary-no-uri").await?;
+        env.api::<Secret>().delete("main-auth", &DeleteParams::default()).await?;
+        env.wait_for_condition("main", "Reconciling", "True").await?;
+        env.wait_for_condition("main", "QueueReachable", "False").await?;
+        wait_for_reads(&env).await
     };
-    bench.served(body).await?;
+    env.with_simulator(body).await?;
     let mut shown = vec![
         operator.output()?,
         Client::new(&operator.admin, "").get("/metrics").await?.text,
-        serde_json::to_string(&bench.instances().list(&ListParams::default()).await?.items)?,
+        serde_json::to_string(&env.instances().list(&ListParams::default()).await?.items)?,
     ];
     macro_rules! list {
         ($($kind:ty),*) => {
-            $(shown.push(serde_json::to_string(&bench.all::<$kind>().list(&ListParams::default()).await?.items)?);)*
+            $(shown.push(serde_json::to_string(&env.api::<$kind>().list(&ListParams::default()).await?.items)?);)*
         };
     }
     list!(Deployment, Job, Pod, Service, ServiceAccount, PodDisruptionBudget, Event);
-    shown.extend(bench.proxy.log().into_iter().map(|logged| String::from_utf8_lossy(&logged.body).into_owned()));
-    assert!(shown.iter().any(|text| text.contains("main-database")), "there is something to look at");
+    shown.extend(env.proxy.log().into_iter().map(|logged| String::from_utf8_lossy(&logged.body).into_owned()));
+    assert!(shown.iter().any(|text| text.contains("main-database")), "the output contains the names of the Secrets");
     for text in shown {
         let found = text.find("canary-").map(|at| text.split_at(at).1.chars().take(80).collect::<String>());
         assert_eq!(found, None);
@@ -189,33 +189,33 @@ async fn no_value_of_a_secret_is_shown_anywhere() -> anyhow::Result<()> {
 }
 
 async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess)> {
-    let bench = OperatorEnv::start(prefix).await?;
-    bench.secrets(REDIS).await?;
-    let operator = bench.operator(&[]).await?;
-    Ok((bench, operator))
+    let env = OperatorEnv::start(prefix).await?;
+    env.create_secrets(REDIS).await?;
+    let operator = env.start_operator(&[]).await?;
+    Ok((env, operator))
 }
 
-/// Waits until every Secret was read twice more: whatever follows from the first reading has begun.
-async fn read_again(bench: &OperatorEnv) -> anyhow::Result<()> {
-    let reads = || bench.proxy.count(|logged| logged.call.verb == "get" && logged.call.name == "main-auth");
+/// Waits until the Secrets have been read twice more: the reconcile with the first read has then finished.
+async fn wait_for_reads(env: &OperatorEnv) -> anyhow::Result<()> {
+    let reads = || env.proxy.count(|logged| logged.call.verb == "get" && logged.call.name == "main-auth");
     let before = reads();
-    eventually("the Secrets are read", SOON, async || Ok(reads() >= before + 2)).await
+    eventually("the Secrets are read twice", TIMEOUT, async || Ok(reads() >= before + 2)).await
 }
 
-/// Each Deployment's pod template, as text.
-async fn templates(bench: &OperatorEnv) -> anyhow::Result<BTreeMap<String, String>> {
-    let deployments = bench.all::<Deployment>().list(&ListParams::default()).await?;
+/// The pod template of each Deployment, as JSON.
+async fn pod_templates(env: &OperatorEnv) -> anyhow::Result<BTreeMap<String, String>> {
+    let deployments = env.api::<Deployment>().list(&ListParams::default()).await?;
     let template = |deployment: &Deployment| {
         Ok((deployment.name_any(), serde_json::to_string(&deployment.spec.as_ref().map(|spec| &spec.template))?))
     };
     deployments.iter().map(template).collect()
 }
 
-/// Whose template has changed.
-fn rolled<'a>(before: &'a BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<&'a str> {
+/// The Deployments whose pod template has changed.
+fn changed_deployments<'a>(before: &'a BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<&'a str> {
     before.iter().filter(|(name, template)| after.get(*name) != Some(template)).map(|(name, _)| name.as_str()).collect()
 }
 
-async fn rolled_since<'a>(bench: &OperatorEnv, before: &'a BTreeMap<String, String>) -> anyhow::Result<Vec<&'a str>> {
-    Ok(rolled(before, &templates(bench).await?))
+async fn changed_since<'a>(env: &OperatorEnv, before: &'a BTreeMap<String, String>) -> anyhow::Result<Vec<&'a str>> {
+    Ok(changed_deployments(before, &pod_templates(env).await?))
 }

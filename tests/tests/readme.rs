@@ -1,36 +1,36 @@
-//! README's commands work as they are printed, and its code is built.
+//! README's `curl` commands run unchanged, and its example processor is the one that is built.
 
 use anyhow::Context;
 use pulse_tests::{Process, TestEnv, token};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// The indented commands that begin with `curl`, each up to the end of its block.
+/// The indented blocks that start with `curl`.
 fn commands(readme: &str) -> Vec<String> {
     let blocks = readme.split("\n\n").filter(|block| block.starts_with("    curl "));
     blocks.map(str::to_owned).collect()
 }
 
 #[test]
-fn the_step_of_readme_is_the_example_that_is_built() {
+fn readme_processor_is_the_built_example() {
     let readme = include_str!("../../README.md");
     let example = include_str!("../../crates/pulse/examples/my_processor.rs");
     assert!(readme.contains(&format!("```rust\n{example}```")), "README differs from examples/my_processor.rs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_curl_command_of_readme_works() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let _worker = Process::start(&world, "worker", &[]).await?;
+async fn readme_curl_commands_work() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let _worker = Process::start(&env, "worker", &[]).await?;
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))?;
     let commands = commands(&readme);
-    assert!(commands.len() >= 6, "one for each route: {}", commands.len());
+    assert!(commands.len() >= 6, "README has fewer commands than routes: {}", commands.len());
     let mut task_id = String::new();
     for command in commands {
         let command = command.replace("TASK_ID", &task_id);
         let mut bash = Command::new("bash");
-        bash.arg("-c").arg(&command).env("TOKEN", token("ada", None)).env("API", &api.url);
+        bash.arg("-c").arg(&command).env("PULSE_TOKEN", token("ada", None)).env("PULSE_URL", &api.url);
         let output = bash.output().await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let answer: Value = serde_json::from_str(&text).with_context(|| format!("{command}\n{text}"))?;

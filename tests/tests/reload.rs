@@ -1,4 +1,4 @@
-//! `--dev-reload`: a role goes on as a newer build of itself, in the same process.
+//! `--dev-reload`: a role replaces itself with a newer build in the same process.
 
 use std::fs;
 use std::io::Write;
@@ -10,21 +10,21 @@ use anyhow::Context;
 use pulse_tests::{Process, TestEnv, binary, eventually};
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where builds are put, in a folder of its own.
-fn place(world: &TestEnv, role: &str) -> anyhow::Result<PathBuf> {
-    let folder = world.file(&format!("{role}-builds"));
+/// Path for the builds of a role, in a new folder.
+fn build_path(env: &TestEnv, role: &str) -> anyhow::Result<PathBuf> {
+    let folder = env.file(&format!("{role}-builds"));
     fs::create_dir(&folder)?;
     Ok(folder.join("pulse"))
 }
 
-/// Puts a build there as `tar` does: the file before is removed, and the new one grows.
-fn put(file: &Path) -> anyhow::Result<()> {
-    put_bytes(file, &fs::read(binary())?)
+/// Writes the current binary to `file` as `tar` does: it removes the old file and then writes the new one.
+fn install_build(file: &Path) -> anyhow::Result<()> {
+    install_bytes(file, &fs::read(binary())?)
 }
 
-fn put_bytes(file: &Path, program: &[u8]) -> anyhow::Result<()> {
+fn install_bytes(file: &Path, program: &[u8]) -> anyhow::Result<()> {
     if file.exists() {
         fs::remove_file(file)?;
     }
@@ -32,17 +32,17 @@ fn put_bytes(file: &Path, program: &[u8]) -> anyhow::Result<()> {
     Ok(new.write_all(program)?)
 }
 
-/// The program that the process is now.
-fn program(role: &Process) -> anyhow::Result<PathBuf> {
+/// Path of the program that the process runs.
+fn running_program(role: &Process) -> anyhow::Result<PathBuf> {
     let pid = role.pid().context("the role runs")?;
     Ok(fs::read_link(format!("/proc/{pid}/exe"))?)
 }
 
-async fn becomes(role: &Process, file: &Path) -> anyhow::Result<()> {
-    eventually("the role is the newer build", SOON, async || Ok(program(role)? == file)).await?;
+async fn wait_for_program(role: &Process, file: &Path) -> anyhow::Result<()> {
+    eventually("the role runs the newer build", TIMEOUT, async || Ok(running_program(role)? == file)).await?;
     let admin = role.admin();
     let ready = async || Ok(admin.get("/readyz").await.is_ok_and(|answer| answer.status == 200));
-    eventually("it is ready", SOON, ready).await
+    eventually("the role is ready", TIMEOUT, ready).await
 }
 
 fn event(name: &str) -> serde_json::Value {
@@ -50,87 +50,87 @@ fn event(name: &str) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_goes_on_as_a_newer_build_in_the_same_process() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
+async fn dev_reload_replaces_the_running_build_in_the_same_process() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
     let mut roles = Vec::new();
     for role in ["api", "worker", "scheduler"] {
-        let file = place(&world, role)?;
-        let process = Process::start(&world, role, &["--dev-reload", file.to_str().context("a path")?]).await?;
+        let file = build_path(&env, role)?;
+        let process = Process::start(&env, role, &["--dev-reload", file.to_str().context("a path")?]).await?;
         roles.push((process, file));
     }
     let (api, _) = &roles[0];
     let client = api.client("ada");
     assert_eq!(client.post("/api/v1/events", &event("sleep:1000")).await?.status, 202);
     for (role, file) in &roles {
-        assert_eq!(program(role)?, binary());
+        assert_eq!(running_program(role)?, binary());
         let pid = role.pid();
-        put(file)?;
-        becomes(role, file).await?;
-        // What runs now can be replaced as well.
-        put(file)?;
+        install_build(file)?;
+        wait_for_program(role, file).await?;
+        // The newer build can be replaced in turn.
+        install_build(file)?;
         let replaced = async || {
             let log = fs::read_to_string(&role.log)?;
-            Ok(log.matches("to go on as a newer build").count() == 2)
+            Ok(log.matches("stopping to run a newer build").count() == 2)
         };
-        eventually("it stops once more", SOON, replaced).await?;
-        becomes(role, file).await?;
+        eventually("the role reloads again", TIMEOUT, replaced).await?;
+        wait_for_program(role, file).await?;
         assert_eq!(role.pid(), pid);
     }
     assert_eq!(client.post("/api/v1/events", &event("page_view")).await?.status, 202);
-    let processed = async || Ok(world.number("SELECT count(*) FROM events WHERE processed").await? == 2);
-    eventually("both events are processed", SOON, processed).await?;
-    let again = "SELECT count(*) FROM task_history WHERE attempts <> 1";
-    assert_eq!(world.number(again).await?, 0, "no attempt was cut off");
+    let processed = async || Ok(env.number("SELECT count(*) FROM events WHERE processed").await? == 2);
+    eventually("both events are processed", TIMEOUT, processed).await?;
+    let repeated = "SELECT count(*) FROM task_history WHERE attempts <> 1";
+    assert_eq!(env.number(repeated).await?, 0, "an attempt was interrupted");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_cannot_be_started_changes_nothing() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let file = place(&world, "api")?;
-    let api = Process::start(&world, "api", &["--dev-reload", file.to_str().context("a path")?]).await?;
+async fn dev_reload_ignores_builds_that_cannot_start() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let file = build_path(&env, "api")?;
+    let api = Process::start(&env, "api", &["--dev-reload", file.to_str().context("a path")?]).await?;
     let whole = fs::read(binary())?;
-    let broken: [&[u8]; 3] = [b"#!/bin/false\n", b"no program at all", &whole[..whole.len() / 3]];
+    let broken: [&[u8]; 3] = [b"#!/bin/false\n", b"not a program", &whole[..whole.len() / 3]];
     for (number, broken) in broken.into_iter().enumerate() {
-        put_bytes(&file, broken)?;
+        install_bytes(&file, broken)?;
         let refused = async || {
             let log = fs::read_to_string(&api.log)?;
-            Ok(log.matches("this build cannot be started").count() > number)
+            Ok(log.matches("cannot start the newer build").count() > number)
         };
-        eventually("it says why", SOON, refused).await?;
+        eventually("the role logs the refusal", TIMEOUT, refused).await?;
     }
-    assert_eq!(program(&api)?, binary());
+    assert_eq!(running_program(&api)?, binary());
     assert_eq!(api.client("ada").post("/api/v1/events", &event("page_view")).await?.status, 202);
-    put(&file)?;
-    becomes(&api, &file).await
+    install_build(&file)?;
+    wait_for_program(&api, &file).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_starts_beside_a_newer_build_is_that_build() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let file = place(&world, "api")?;
-    put(&file)?;
+async fn dev_reload_starts_as_an_existing_newer_build() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let file = build_path(&env, "api")?;
+    install_build(&file)?;
     let flag = ["--dev-reload", file.to_str().context("a path")?];
-    assert_eq!(program(&Process::start(&world, "api", &flag).await?)?, file);
-    // A broken one does not keep it from starting.
-    put_bytes(&file, b"no program at all")?;
-    assert_eq!(program(&Process::start(&world, "api", &flag).await?)?, binary());
+    assert_eq!(running_program(&Process::start(&env, "api", &flag).await?)?, file);
+    // A broken build does not prevent the start.
+    install_bytes(&file, b"not a program")?;
+    assert_eq!(running_program(&Process::start(&env, "api", &flag).await?)?, binary());
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_a_role_that_is_about_to_go_on() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let file = place(&world, "worker")?;
-    let mut worker = Process::start(&world, "worker", &["--dev-reload", file.to_str().context("a path")?]).await?;
+async fn dev_reload_is_cancelled_by_sigterm() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let file = build_path(&env, "worker")?;
+    let mut worker = Process::start(&env, "worker", &["--dev-reload", file.to_str().context("a path")?]).await?;
     assert_eq!(api.client("ada").post("/api/v1/events", &event("sleep:3000")).await?.status, 202);
-    let claimed = async || Ok(world.number("SELECT count(*) FROM tasks WHERE worker IS NOT NULL").await? == 1);
-    eventually("the task runs", SOON, claimed).await?;
-    put(&file)?;
-    let draining = async || Ok(fs::read_to_string(&worker.log)?.contains("to go on as a newer build"));
-    eventually("the worker drains", SOON, draining).await?;
+    let claimed = async || Ok(env.number("SELECT count(*) FROM tasks WHERE worker IS NOT NULL").await? == 1);
+    eventually("the task runs", TIMEOUT, claimed).await?;
+    install_build(&file)?;
+    let draining = async || Ok(fs::read_to_string(&worker.log)?.contains("stopping to run a newer build"));
+    eventually("the worker drains", TIMEOUT, draining).await?;
     assert_eq!(worker.stop().await?, 0);
-    assert_eq!(world.number("SELECT count(*) FROM task_history WHERE outcome = 'completed'").await?, 1);
+    assert_eq!(env.number("SELECT count(*) FROM task_history WHERE outcome = 'completed'").await?, 1);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the operator reads of the queue, with a real Redis that is away, hangs, is locked, or has lost everything.
+//! The operator's samples of the queue, with a real Redis that stops, hangs, refuses the password, or loses its data.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-/// Between two samples.
-const POLL: Duration = Duration::from_millis(100);
-/// The longest that a look may take.
+/// Time between two samples.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Limit for the time until a hung Redis is reported.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A Redis and the samplers of whoever the test adds.
-struct Scene {
+/// A Redis, and the samplers for the targets that the test sets.
+struct SamplerEnv {
     data: DataDir,
     redis: Option<Redis>,
     url: String,
@@ -41,12 +41,12 @@ fn key(name: &str) -> Key {
     Key { namespace: "shop".into(), name: name.into(), uid: format!("uid-{name}") }
 }
 
-impl Scene {
+impl SamplerEnv {
     async fn start() -> anyhow::Result<Self> {
-        Self::sampling_every(POLL).await
+        Self::with_interval(POLL_INTERVAL).await
     }
 
-    async fn sampling_every(interval: Duration) -> anyhow::Result<Self> {
+    async fn with_interval(interval: Duration) -> anyhow::Result<Self> {
         let data = DataDir::open(None)?;
         let redis = Redis::start(config(&data)).await?;
         let (sender, sampled) = mpsc::channel(64);
@@ -58,12 +58,16 @@ impl Scene {
         SampleTarget { instance: format!("shop/{name}"), server: server(&self.url), key: key(name) }
     }
 
-    /// The first sample of this ingest, from now on, that is as the test wants; and how long it took.
-    async fn sample(&mut self, name: &str, wanted: impl Fn(&Sample) -> bool) -> anyhow::Result<(Sample, Duration)> {
+    /// Waits for a new sample of this instance for which `wanted` returns true. Also returns the time that it took.
+    async fn wait_for_sample(
+        &mut self,
+        name: &str,
+        wanted: impl Fn(&Sample) -> bool,
+    ) -> anyhow::Result<(Sample, Duration)> {
         let (started, after) = (Instant::now(), Timestamp::now());
         let found = async {
             loop {
-                let Some(sampled) = self.sampled.recv().await else { anyhow::bail!("nobody samples") };
+                let Some(sampled) = self.sampled.recv().await else { anyhow::bail!("the samplers have stopped") };
                 let sample =
                     self.samplers.latest(&key(name)).filter(|sample| sampled == key(name) && sample.at > after);
                 if let Some(sample) = sample.filter(|sample| wanted(sample)) {
@@ -71,7 +75,9 @@ impl Scene {
                 }
             }
         };
-        let last = || anyhow::anyhow!("not in time; {name} last: {:?}", self.samplers.latest(&key(name)));
+        let last = || {
+            anyhow::anyhow!("no such sample within 15 s; the last of {name}: {:?}", self.samplers.latest(&key(name)))
+        };
         match timeout(Duration::from_secs(15), found).await {
             Ok(found) => found,
             Err(_) => Err(last()),
@@ -120,7 +126,7 @@ fn has_error(error: SampleError) -> impl Fn(&Sample) -> bool {
     move |sample| sample.error == Some(error)
 }
 
-fn is_fine(sample: &Sample) -> bool {
+fn is_ok(sample: &Sample) -> bool {
     sample.error.is_none()
 }
 
@@ -129,79 +135,79 @@ fn lengths(sample: &Sample) -> Option<(u64, u64)> {
 }
 
 #[tokio::test]
-async fn a_sample_says_who_has_what() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.samplers.set_targets(vec![scene.target("main")]);
-    let (nothing, _) = scene.sample("main", is_fine).await?;
-    assert_eq!((lengths(&nothing), nothing.gauges), (Some((0, 0)), None), "nobody has created the stream yet");
+async fn sample_counts_undelivered_and_in_flight_tasks() -> anyhow::Result<()> {
+    let mut env = SamplerEnv::start().await?;
+    env.samplers.set_targets(vec![env.target("main")]);
+    let (nothing, _) = env.wait_for_sample("main", is_ok).await?;
+    assert_eq!((lengths(&nothing), nothing.gauges), (Some((0, 0)), None), "the stream does not exist yet");
 
-    scene.add(9).await?;
-    let (undelivered, _) = scene.sample("main", |sample| lengths(sample) == Some((9, 0))).await?;
-    assert!(undelivered.oldest_entry_ms.is_some(), "there is no group yet");
+    env.add(9).await?;
+    let (undelivered, _) = env.wait_for_sample("main", |sample| lengths(sample) == Some((9, 0))).await?;
+    assert!(undelivered.oldest_entry_ms.is_some(), "the consumer group does not exist yet");
 
     let stream = "pulse:{shop/main}:tasks";
-    scene.redis(&["XGROUP", "CREATE", stream, "workers", "0"]).await?;
+    env.redis(&["XGROUP", "CREATE", stream, "workers", "0"]).await?;
     for (consumer, count) in [("main-worker-a.1", "2"), ("main-worker-a.2", "1"), ("main-worker-b.1", "1")] {
-        scene.redis(&["XREADGROUP", "GROUP", "workers", consumer, "COUNT", count, "STREAMS", stream, ">"]).await?;
+        env.redis(&["XREADGROUP", "GROUP", "workers", consumer, "COUNT", count, "STREAMS", stream, ">"]).await?;
     }
-    scene.publish(&gauges()).await?;
-    let (sample, _) = scene.sample("main", |sample| sample.gauges.is_some()).await?;
+    env.publish(&gauges()).await?;
+    let (sample, _) = env.wait_for_sample("main", |sample| sample.gauges.is_some()).await?;
     assert_eq!(lengths(&sample), Some((5, 4)));
     assert_eq!(sample.in_flight, [("main-worker-a".to_owned(), 3), ("main-worker-b".to_owned(), 1)].into());
     assert_eq!(sample.gauges.map(|gauges| gauges.busy_worker_ms), Some(1234));
 
     // Redis' own lag is unknown after an undelivered entry was deleted, and wrong after a trim; the lengths stay exact.
-    let last = scene.redis(&["XREVRANGE", stream, "+", "-", "COUNT", "1"]).await?;
+    let last = env.redis(&["XREVRANGE", stream, "+", "-", "COUNT", "1"]).await?;
     let last: Vec<(String, redis::Value)> = redis::from_redis_value(last)?;
-    scene.redis(&["XDEL", stream, &last[0].0]).await?;
-    scene.sample("main", |sample| lengths(sample) == Some((4, 4))).await?;
+    env.redis(&["XDEL", stream, &last[0].0]).await?;
+    env.wait_for_sample("main", |sample| lengths(sample) == Some((4, 4))).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_redis_that_is_away_is_named_and_found_again() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.add(5).await?;
-    scene.samplers.set_targets(vec![scene.target("main")]);
-    scene.sample("main", is_fine).await?;
-    if let Some(redis) = scene.redis.take() {
+async fn stopped_redis_is_reported_and_sampled_again_after_restart() -> anyhow::Result<()> {
+    let mut env = SamplerEnv::start().await?;
+    env.add(5).await?;
+    env.samplers.set_targets(vec![env.target("main")]);
+    env.wait_for_sample("main", is_ok).await?;
+    if let Some(redis) = env.redis.take() {
         redis.kill().await?;
     }
-    let (sample, took) = scene.sample("main", has_error(SampleError::ConnectionFailed)).await?;
-    assert_eq!((sample.depth, sample.gauges), (None, None), "never zero");
-    assert!(took < 3 * POLL, "{took:?}");
-    scene.redis = Some(Redis::start(config(&scene.data)).await?);
-    let (sample, took) = scene.sample("main", is_fine).await?;
+    let (sample, took) = env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?;
+    assert_eq!((sample.depth, sample.gauges), (None, None), "unknown, not zero");
+    assert!(took < 3 * POLL_INTERVAL, "{took:?}");
+    env.redis = Some(Redis::start(config(&env.data)).await?);
+    let (sample, took) = env.wait_for_sample("main", is_ok).await?;
     assert_eq!(lengths(&sample), Some((5, 0)));
-    assert!(took < 3 * POLL, "{took:?}");
+    assert!(took < 3 * POLL_INTERVAL, "{took:?}");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_delays_nobody_else() -> anyhow::Result<()> {
-    let (mut scene, mut other) = (Scene::start().await?, Scene::start().await?);
-    let neighbour = SampleTarget { server: server(&other.url), ..scene.target("neighbour") };
-    scene.samplers.set_targets(vec![scene.target("main"), neighbour]);
-    assert_eq!(scene.samplers.servers(), 2);
-    scene.sample("main", is_fine).await?;
-    scene.signal(Signal::STOP)?;
+async fn hung_redis_delays_no_other_instance() -> anyhow::Result<()> {
+    let (mut env, mut other) = (SamplerEnv::start().await?, SamplerEnv::start().await?);
+    let neighbour = SampleTarget { server: server(&other.url), ..env.target("neighbour") };
+    env.samplers.set_targets(vec![env.target("main"), neighbour]);
+    assert_eq!(env.samplers.servers(), 2);
+    env.wait_for_sample("main", is_ok).await?;
+    env.signal(Signal::STOP)?;
     let started = Instant::now();
     let mut neighbours = 0;
     while started.elapsed() < TIMEOUT {
-        let (_, took) = scene.sample("neighbour", is_fine).await?;
-        assert!(took < 3 * POLL, "{took:?}");
+        let (_, took) = env.wait_for_sample("neighbour", is_ok).await?;
+        assert!(took < 3 * POLL_INTERVAL, "{took:?}");
         neighbours += 1;
     }
     assert!(neighbours > 15, "{neighbours} samples of the neighbour in {TIMEOUT:?}");
-    let late = scene.samplers.latest(&key("main"));
+    let late = env.samplers.latest(&key("main"));
     let (sample, _) = match late {
         Some(sample) if has_error(SampleError::TimedOut)(&sample) => (sample, Duration::ZERO),
-        _ => scene.sample("main", has_error(SampleError::TimedOut)).await?,
+        _ => env.wait_for_sample("main", has_error(SampleError::TimedOut)).await?,
     };
-    assert_eq!((sample.depth, sample.gauges), (None, None), "never zero");
-    assert!(started.elapsed() < TIMEOUT + 3 * POLL, "{:?}", started.elapsed());
-    scene.signal(Signal::CONT)?;
-    scene.sample("main", is_fine).await?;
+    assert_eq!((sample.depth, sample.gauges), (None, None), "unknown, not zero");
+    assert!(started.elapsed() < TIMEOUT + 3 * POLL_INTERVAL, "{:?}", started.elapsed());
+    env.signal(Signal::CONT)?;
+    env.wait_for_sample("main", is_ok).await?;
     if let Some(redis) = other.redis.take() {
         redis.kill().await?;
     }
@@ -209,72 +215,73 @@ async fn a_redis_that_hangs_delays_nobody_else() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_wrong_password_and_none_are_named() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.samplers.set_targets(vec![scene.target("main")]);
-    scene.sample("main", is_fine).await?;
-    scene.redis(&["CONFIG", "SET", "requirepass", "right"]).await?;
-    // Connections that are open stay so: none of these has the former URL.
-    let with = |password: &str, name: &str| SampleTarget {
-        server: server(&(scene.url.replace("unix://", "redis+unix://") + password)),
-        ..scene.target(name)
+async fn wrong_and_missing_passwords_are_reported() -> anyhow::Result<()> {
+    let mut env = SamplerEnv::start().await?;
+    env.samplers.set_targets(vec![env.target("main")]);
+    env.wait_for_sample("main", is_ok).await?;
+    env.redis(&["CONFIG", "SET", "requirepass", "right"]).await?;
+    // Open connections stay authenticated, so every target gets a new URL.
+    let target_with = |password: &str, name: &str| SampleTarget {
+        server: server(&(env.url.replace("unix://", "redis+unix://") + password)),
+        ..env.target(name)
     };
-    let targets = vec![with("?pass=right", "main"), with("?pass=wrong", "wrong"), with("", "none")];
-    scene.samplers.set_targets(targets);
-    assert_eq!(scene.samplers.servers(), 3);
-    scene.sample("wrong", has_error(SampleError::AuthFailed)).await?;
-    scene.sample("none", has_error(SampleError::AuthFailed)).await?;
-    scene.sample("main", is_fine).await?;
+    let targets =
+        vec![target_with("?pass=right", "main"), target_with("?pass=wrong", "wrong"), target_with("", "none")];
+    env.samplers.set_targets(targets);
+    assert_eq!(env.samplers.servers(), 3);
+    env.wait_for_sample("wrong", has_error(SampleError::AuthFailed)).await?;
+    env.wait_for_sample("none", has_error(SampleError::AuthFailed)).await?;
+    env.wait_for_sample("main", is_ok).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_key_that_holds_something_else_is_an_error_and_not_zero() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.add(4).await?;
-    scene.publish(&gauges()).await?;
-    scene.samplers.set_targets(vec![scene.target("main"), scene.target("healthy")]);
-    scene.sample("main", |sample| sample.gauges.is_some()).await?;
+async fn key_of_the_wrong_type_is_an_error_and_not_zero() -> anyhow::Result<()> {
+    let mut env = SamplerEnv::start().await?;
+    env.add(4).await?;
+    env.publish(&gauges()).await?;
+    env.samplers.set_targets(vec![env.target("main"), env.target("healthy")]);
+    env.wait_for_sample("main", |sample| sample.gauges.is_some()).await?;
     for value in ["NaN", "-1", "1e3", ""] {
-        scene.redis(&["HSET", "pulse:{shop/main}:gauges", "due_not_enqueued", value]).await?;
-        let (sample, _) = scene.sample("main", has_error(SampleError::WrongType)).await?;
-        assert_eq!((lengths(&sample), sample.gauges), (Some((4, 0)), None), "{value:?}: the rest is known");
-        scene.publish(&gauges()).await?;
-        scene.sample("main", is_fine).await?;
+        env.redis(&["HSET", "pulse:{shop/main}:gauges", "due_not_enqueued", value]).await?;
+        let (sample, _) = env.wait_for_sample("main", has_error(SampleError::WrongType)).await?;
+        assert_eq!((lengths(&sample), sample.gauges), (Some((4, 0)), None), "{value:?}: the lengths are still known");
+        env.publish(&gauges()).await?;
+        env.wait_for_sample("main", is_ok).await?;
     }
-    scene.redis(&["SET", "pulse:{shop/main}:tasks", "text"]).await?;
-    let (sample, _) = scene.sample("main", has_error(SampleError::WrongType)).await?;
+    env.redis(&["SET", "pulse:{shop/main}:tasks", "text"]).await?;
+    let (sample, _) = env.wait_for_sample("main", has_error(SampleError::WrongType)).await?;
     assert_eq!(sample.depth, None);
-    scene.sample("healthy", is_fine).await?;
+    env.wait_for_sample("healthy", is_ok).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn many_ingests_share_one_connection_and_are_forgotten_when_they_go() -> anyhow::Result<()> {
-    // New ones are looked at at once, so that an hour is no wait.
-    let mut scene = Scene::sampling_every(Duration::from_secs(3600)).await?;
-    let targets: Vec<_> = (0..250).map(|number| scene.target(&format!("i{number}"))).collect();
-    scene.samplers.set_targets(targets.clone());
-    scene.sample("i249", is_fine).await?;
-    assert_eq!(scene.samplers.servers(), 1);
-    let clients: String = redis::from_redis_value(scene.redis(&["CLIENT", "LIST"]).await?)?;
-    assert_eq!(clients.lines().count(), 2, "the sampler's, and the one that asks: {clients}");
-    scene.samplers.remove(&key("i0"));
-    assert_eq!(scene.samplers.latest(&key("i0")), None);
-    scene.samplers.add(scene.target("new"));
-    scene.sample("new", is_fine).await?;
-    scene.samplers.set_targets(Vec::new());
-    assert_eq!((scene.samplers.servers(), scene.samplers.latest(&key("i249"))), (0, None));
+async fn many_instances_share_one_connection_and_removed_targets_are_dropped() -> anyhow::Result<()> {
+    // New targets are sampled at once, so the interval of an hour delays nothing.
+    let mut env = SamplerEnv::with_interval(Duration::from_secs(3600)).await?;
+    let targets: Vec<_> = (0..250).map(|number| env.target(&format!("i{number}"))).collect();
+    env.samplers.set_targets(targets.clone());
+    env.wait_for_sample("i249", is_ok).await?;
+    assert_eq!(env.samplers.servers(), 1);
+    let clients: String = redis::from_redis_value(env.redis(&["CLIENT", "LIST"]).await?)?;
+    assert_eq!(clients.lines().count(), 2, "the sampler's connection, and that of this command: {clients}");
+    env.samplers.remove(&key("i0"));
+    assert_eq!(env.samplers.latest(&key("i0")), None);
+    env.samplers.add(env.target("new"));
+    env.wait_for_sample("new", is_ok).await?;
+    env.samplers.set_targets(Vec::new());
+    assert_eq!((env.samplers.servers(), env.samplers.latest(&key("i249"))), (0, None));
     Ok(())
 }
 
-/// What the operator would do with each sample while Redis is killed, hangs, and forgets everything.
+/// The scaling decision for each sample while Redis is flushed, hangs and is killed.
 #[tokio::test]
-async fn no_worker_goes_whatever_happens_to_redis() -> anyhow::Result<()> {
-    let mut scene = Scene::start().await?;
-    scene.add(500).await?;
-    scene.publish(&gauges()).await?;
-    scene.samplers.set_targets(vec![scene.target("main")]);
+async fn redis_failures_never_remove_workers() -> anyhow::Result<()> {
+    let mut env = SamplerEnv::start().await?;
+    env.add(500).await?;
+    env.publish(&gauges()).await?;
+    env.samplers.set_targets(vec![env.target("main")]);
     let policy = Policy {
         fixed: None,
         min: 0,
@@ -287,7 +294,7 @@ async fn no_worker_goes_whatever_happens_to_redis() -> anyhow::Result<()> {
         concurrency: 16,
         poll: SignedDuration::from_secs(5),
     };
-    // Started an hour ago: no window of a start holds anything.
+    // The operator started an hour ago, so the wait after a start is over.
     let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
     let mut history = History::new(long_ago, 5);
     let workers = Workers { replicas: 5, ..Workers::default() };
@@ -298,26 +305,30 @@ async fn no_worker_goes_whatever_happens_to_redis() -> anyhow::Result<()> {
         assert!(decision.replicas >= 5, "{decision:?}");
         decision
     };
-    let (sample, _) = scene.sample("main", is_fine).await?;
+    let (sample, _) = env.wait_for_sample("main", is_ok).await?;
     assert_eq!(follow(&sample).reason, ScalingReason::BacklogTarget);
 
-    scene.redis(&["FLUSHALL"]).await?;
-    for look in 1..=4 {
-        let (sample, _) = scene.sample("main", |sample| lengths(sample) == Some((0, 0))).await?;
-        assert_eq!(follow(&sample).reason == ScalingReason::Unknown, look >= 3, "what was known before counts twice");
+    env.redis(&["FLUSHALL"]).await?;
+    for number in 1..=4 {
+        let (sample, _) = env.wait_for_sample("main", |sample| lengths(sample) == Some((0, 0))).await?;
+        assert_eq!(
+            follow(&sample).reason == ScalingReason::Unknown,
+            number >= 3,
+            "two samples keep the previous estimate"
+        );
     }
-    scene.publish(&gauges()).await?;
-    let (sample, _) = scene.sample("main", |sample| sample.gauges.is_some()).await?;
+    env.publish(&gauges()).await?;
+    let (sample, _) = env.wait_for_sample("main", |sample| sample.gauges.is_some()).await?;
     follow(&sample);
 
-    scene.signal(Signal::STOP)?;
-    let (sample, _) = scene.sample("main", has_error(SampleError::TimedOut)).await?;
+    env.signal(Signal::STOP)?;
+    let (sample, _) = env.wait_for_sample("main", has_error(SampleError::TimedOut)).await?;
     follow(&sample);
-    if let Some(redis) = scene.redis.take() {
+    if let Some(redis) = env.redis.take() {
         redis.kill().await?;
     }
     for _ in 0..3 {
-        let (sample, _) = scene.sample("main", has_error(SampleError::ConnectionFailed)).await?;
+        let (sample, _) = env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?;
         follow(&sample);
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! No statement is larger than it has to be.
+//! Bounds on the size of claim and settlement statements.
 
 use std::time::Duration;
 
 use pulse_tests::{Client, Process, TestEnv};
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 async fn post_batches(client: &Client, batches: usize, events: usize) -> anyhow::Result<()> {
     let batch = json!({"events": vec![json!({"event_name": "a", "event_type": "t"}); events]});
@@ -16,26 +16,26 @@ async fn post_batches(client: &Client, batches: usize, events: usize) -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_is_bounded_by_its_events() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
+async fn claim_size_is_bounded_by_its_events() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
     post_batches(&api.client("ada"), 60, 100).await?;
-    let _worker = Process::start(&world, "worker", &["--concurrency", "64"]).await?;
-    world.settled(SOON).await?;
-    // What was claimed together has one `started_at`.
+    let _worker = Process::start(&env, "worker", &["--concurrency", "64"]).await?;
+    env.wait_until_settled(TIMEOUT).await?;
+    // Tasks of one claim have the same `started_at`.
     let largest = "SELECT max(events) FROM (SELECT sum(cardinality(event_ids)) AS events
                                             FROM task_history GROUP BY started_at) AS claims";
-    let largest = world.number(largest).await?;
+    let largest = env.number(largest).await?;
     assert!((1000..=2000).contains(&largest), "{largest} events in one claim");
-    assert_eq!(world.number("SELECT count(*) FROM task_history").await?, 60);
-    assert_eq!(world.number("SELECT count(*) FROM events WHERE processed").await?, 6000);
+    assert_eq!(env.number("SELECT count(*) FROM task_history").await?, 60);
+    assert_eq!(env.number("SELECT count(*) FROM events WHERE processed").await?, 6000);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn claims_and_settlements_that_are_too_much_at_once_become_smaller() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
+async fn claims_and_settlements_shrink_when_postgresql_is_out_of_memory() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
     post_batches(&api.client("ada"), 40, 1).await?;
     sqlx::raw_sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -48,10 +48,10 @@ async fn claims_and_settlements_that_are_too_much_at_once_become_smaller() -> an
          CREATE TRIGGER settle AFTER DELETE ON tasks REFERENCING OLD TABLE AS touched
          FOR EACH STATEMENT EXECUTE FUNCTION refuse();",
     )
-    .execute(&world.db)
+    .execute(&env.db)
     .await?;
-    let _worker = Process::start(&world, "worker", &["--concurrency", "64"]).await?;
-    world.settled(SOON).await?;
-    assert_eq!(world.number("SELECT count(*) FROM task_history WHERE outcome = 'completed'").await?, 40);
+    let _worker = Process::start(&env, "worker", &["--concurrency", "64"]).await?;
+    env.wait_until_settled(TIMEOUT).await?;
+    assert_eq!(env.number("SELECT count(*) FROM task_history WHERE outcome = 'completed'").await?, 40);
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The Tiltfile, by Starlark's own engine; what it applies, by a real API server; kind-config.yaml, by kind's own parser.
+//! Checks the Tiltfile with a Starlark interpreter, its objects with a real API server, and kind-config.yaml with the
+//! parser of kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -27,17 +28,17 @@ fn is_workload(object: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_foreign_context_is_refused_with_the_commands_that_help() -> anyhow::Result<()> {
+async fn tiltfile_refuses_other_contexts_with_a_remedy() -> anyhow::Result<()> {
     let tiltfile = Tiltfile::in_context("production").await?;
     let error = tiltfile.error.as_deref().context("it fails")?;
     assert!(error.contains("kind create cluster --config kind-config.yaml"), "{error}");
     assert!(error.contains("kubectl config use-context kind-pulse"), "{error}");
-    assert_eq!(tiltfile.of("k8s_yaml").count() + tiltfile.of("local").count(), 0, "nothing was done before");
+    assert_eq!(tiltfile.of("k8s_yaml").count() + tiltfile.of("local").count(), 0, "the Tiltfile acts before the check");
     Ok(())
 }
 
-/// Asks Tilt itself, where it is installed: that needs no cluster.
-async fn ask_tilt() -> anyhow::Result<()> {
+/// Evaluates the Tiltfile with Tilt, if it is installed. This needs no cluster.
+async fn evaluate_with_tilt() -> anyhow::Result<()> {
     if Command::new("tilt").arg("version").output().await.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(());
     }
@@ -54,8 +55,8 @@ async fn ask_tilt() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn every_path_exists_and_no_extension_is_loaded() -> anyhow::Result<()> {
-    ask_tilt().await?;
+async fn tiltfile_paths_exist_and_no_extension_is_loaded() -> anyhow::Result<()> {
+    evaluate_with_tilt().await?;
     let tiltfile = Tiltfile::read().await?;
     let mut paths: Vec<&str> = Vec::new();
     for resource in tiltfile.of("local_resource") {
@@ -69,19 +70,19 @@ async fn every_path_exists_and_no_extension_is_loaded() -> anyhow::Result<()> {
     for path in paths {
         assert!(repository().join(path).exists(), "{path}");
     }
-    // The build's folder is made, and what is synced is in it.
+    // The Tiltfile creates the build context, and the synced file is in it.
     let context = text(&tiltfile.of("docker_build").next().context("an image")?["context"]).to_owned();
     assert!(tiltfile.of("local").any(|call| text(&call["command"]) == format!("mkdir -p {context}")));
     let sync = tiltfile.of("sync").next().context("a sync")?;
     assert_eq!((text(&sync["local_path"]), text(&sync["remote_path"])), (".tilt/pulse", "/dev-bin/pulse"));
     assert_eq!(tiltfile.of("fall_back_on").next().context("a fall-back")?["files"], ".tilt/schema");
     let source = std::fs::read_to_string(repository().join("Tiltfile"))?;
-    assert!(!source.contains("load(") && !source.contains("ext://"), "an extension needs a network");
+    assert!(!source.contains("load(") && !source.contains("ext://"), "an extension would need network access");
     Ok(())
 }
 
 #[tokio::test]
-async fn every_image_is_used_and_builds_reach_every_pod() -> anyhow::Result<()> {
+async fn tiltfile_builds_the_image_of_every_pod() -> anyhow::Result<()> {
     let (tiltfile, objects) = (Tiltfile::read().await?, overlay().await?);
     let built: Vec<&str> = tiltfile.of("docker_build").map(|build| text(&build["ref"])).collect();
     assert_eq!(built, [IMAGE]);
@@ -94,12 +95,12 @@ async fn every_image_is_used_and_builds_reach_every_pod() -> anyhow::Result<()> 
         }
     }
     let ours: Vec<&String> = images.iter().filter(|image| image.starts_with(IMAGE)).collect();
-    assert_eq!(ours, [IMAGE, &format!("{IMAGE}:dev")], "in the object, and in the operator's Deployment");
+    assert_eq!(ours, [IMAGE, &format!("{IMAGE}:dev")], "in the PulseIngest and in the operator's Deployment");
     assert!(images.iter().all(|image| image.starts_with(IMAGE) || image.starts_with("docker.io/library/")));
 
-    let kind = tiltfile.of("k8s_kind").next().context("the kind is known")?;
-    let ingest = objects.iter().find(|object| object["kind"] == "PulseIngest").context("an ingest")?;
-    assert_eq!((&kind["kind"], &kind["api_version"]), (&ingest["kind"], &ingest["apiVersion"]));
+    let kind = tiltfile.of("k8s_kind").next().context("k8s_kind is called")?;
+    let instance = objects.iter().find(|object| object["kind"] == "PulseIngest").context("a PulseIngest")?;
+    assert_eq!((&kind["kind"], &kind["api_version"]), (&instance["kind"], &instance["apiVersion"]));
     let image = json!({ "json_path": "{.spec.image}", "repo_field": "repository", "tag_field": "tag" });
     assert_eq!(kind["image_object"], image);
     let main = tiltfile.of("k8s_resource").find(|resource| resource["workload"] == "main").context("main")?;
@@ -111,7 +112,7 @@ async fn every_image_is_used_and_builds_reach_every_pod() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn resources_are_known_and_none_waits_for_itself() -> anyhow::Result<()> {
+async fn tiltfile_resources_exist_without_dependency_cycles() -> anyhow::Result<()> {
     let (tiltfile, objects) = (Tiltfile::read().await?, overlay().await?);
     let mut resources: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let dependencies = |resource: &Value| texts(&resource["resource_deps"]).map(str::to_owned).collect();
@@ -122,10 +123,10 @@ async fn resources_are_known_and_none_waits_for_itself() -> anyhow::Result<()> {
         objects.iter().filter(|object| is_workload(object)).map(|object| text(&object["metadata"]["name"])).collect();
     for resource in tiltfile.of("k8s_resource") {
         let workload = text(&resource["workload"]);
-        assert!(workloads.remove(workload), "{workload} is in the overlay, once");
+        assert!(workloads.remove(workload), "{workload} is not in the overlay, or used twice");
         let name = if resource["new_name"] == "" { workload } else { text(&resource["new_name"]) };
         resources.insert(name.to_owned(), dependencies(resource));
-        assert!(resource["labels"].as_array().is_some_and(|labels| !labels.is_empty()), "{name} has a label");
+        assert!(resource["labels"].as_array().is_some_and(|labels| !labels.is_empty()), "{name} has no label");
         for grouped in texts(&resource["objects"]) {
             let (name, kind) = grouped.split_once(':').context("NAME:KIND")?;
             let is_it =
@@ -133,8 +134,8 @@ async fn resources_are_known_and_none_waits_for_itself() -> anyhow::Result<()> {
             assert!(objects.iter().any(|object| is_it(&object)), "{grouped}");
         }
     }
-    assert_eq!(workloads, BTreeSet::new(), "each workload has a place");
-    // What waits only for what is done is done.
+    assert_eq!(workloads, BTreeSet::new(), "each workload has a resource");
+    // Topological order: without cycles, every resource is reached.
     let mut done: BTreeSet<String> = BTreeSet::new();
     while let Some(next) =
         resources.keys().find(|name| !done.contains(*name) && resources[*name].iter().all(|it| done.contains(it)))
@@ -145,9 +146,8 @@ async fn resources_are_known_and_none_waits_for_itself() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The programs that buttons call, but that they only say how they would be called: a flag that they do not know is an
-/// error before that.
-const ONLY_PARSE: &str = r#"
+/// Replaces the programs that buttons call with `--help` of the same command, which fails if a flag is unknown.
+const PARSE_ONLY: &str = r#"
     kubectl() {
         local ours=()
         while [ $# -gt 0 ] && [ "$1" != -- ]; do ours+=("$1"); shift; done
@@ -158,7 +158,7 @@ const ONLY_PARSE: &str = r#"
 "#;
 
 #[tokio::test]
-async fn every_button_calls_what_there_is() -> anyhow::Result<()> {
+async fn tiltfile_buttons_call_existing_commands() -> anyhow::Result<()> {
     let tiltfile = Tiltfile::read().await?;
     let buttons = tiltfile.of("local_resource").filter(|resource| resource["labels"] == json!(["buttons"]));
     let mut names = Vec::new();
@@ -167,14 +167,14 @@ async fn every_button_calls_what_there_is() -> anyhow::Result<()> {
         let name = text(&button["name"]);
         let parse = async |command: &str| -> anyhow::Result<Output> {
             let mut bash = Command::new("bash");
-            bash.args(["-euo", "pipefail", "-c", &format!("{ONLY_PARSE}\n{command}")]);
+            bash.args(["-euo", "pipefail", "-c", &format!("{PARSE_ONLY}\n{command}")]);
             bash.env("KUBECTL", program("kubectl").await?).env("PULSE", binary()).env("PULSE_JWT_SECRET", "x");
             Ok(bash.output().await?)
         };
         let output = parse(text(&button["cmd"])).await?;
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
         let misspelt = text(&button["cmd"]).replacen(" --", " --no-", 1);
-        assert!(!parse(&misspelt).await?.status.success(), "{misspelt}: a wrong flag is seen");
+        assert!(!parse(&misspelt).await?.status.success(), "{misspelt}: an unknown flag is not detected");
         names.push(name);
     }
     assert_eq!(names, ["seed", "load", "scale-test", "break-redis", "reset-data"]);
@@ -182,7 +182,7 @@ async fn every_button_calls_what_there_is() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_overlay_is_accepted_by_an_api_server_and_its_pods_are_restricted() -> anyhow::Result<()> {
+async fn dev_overlay_is_accepted_by_an_api_server_with_restricted_pods() -> anyhow::Result<()> {
     let plane = ControlPlane::shared().await?;
     install_crd(plane).await?;
     let admin = plane.admin();
@@ -210,30 +210,30 @@ async fn the_overlay_is_accepted_by_an_api_server_and_its_pods_are_restricted() 
 }
 
 #[tokio::test]
-async fn kind_reads_its_configuration_and_maps_the_ports_of_the_overlay() -> anyhow::Result<()> {
+async fn kind_config_is_valid_and_maps_the_ports_of_the_overlay() -> anyhow::Result<()> {
     let parser = packaging_program("kind-config").await?;
     let config = repository().join("kind-config.yaml");
     let read = run(Command::new(&parser).arg(&config)).await?;
     let read: Value = serde_json::from_str(&read)?;
-    assert_eq!(read["Name"], "pulse", "its context is the one that the Tiltfile wants");
+    assert_eq!(read["Name"], "pulse", "the context must be the one that the Tiltfile requires");
     let mapped = read["Nodes"][0]["ExtraPortMappings"].as_array().context("ports")?;
     let mapped: BTreeMap<i64, i64> =
         mapped.iter().filter_map(|port| Some((port["ContainerPort"].as_i64()?, port["HostPort"].as_i64()?))).collect();
     let objects = overlay().await?;
     let api = objects.iter().find(|object| object["spec"]["type"] == "NodePort").context("a Service")?;
-    let offered = api["spec"]["ports"].as_array().context("ports")?;
-    let offered: BTreeMap<i64, i64> =
-        offered.iter().filter_map(|port| Some((port["nodePort"].as_i64()?, port["port"].as_i64()?))).collect();
-    assert_eq!(mapped, offered);
+    let node_ports = api["spec"]["ports"].as_array().context("ports")?;
+    let node_ports: BTreeMap<i64, i64> =
+        node_ports.iter().filter_map(|port| Some((port["nodePort"].as_i64()?, port["port"].as_i64()?))).collect();
+    assert_eq!(mapped, node_ports);
     assert_eq!(mapped, [(30080, 8000), (30090, 9090)].into());
     let main = Tiltfile::read().await?;
     let links: Vec<&str> = main.of("link").map(|link| text(&link["url"])).collect();
     assert_eq!(links, ["http://localhost:8000/docs", "http://localhost:9090/metrics"]);
     for port in main.of("port_forward") {
-        assert!(!mapped.values().any(|taken| port["local_port"] == *taken), "{port} is taken by kind");
+        assert!(!mapped.values().any(|taken| port["local_port"] == *taken), "{port} is mapped by kind");
     }
 
-    // The parser is strict: so a misspelt field would have been refused.
+    // The parser refuses unknown fields, so the configuration has no misspelt field.
     let folder = tempfile::tempdir()?;
     let wrong = folder.path().join("wrong.yaml");
     std::fs::write(&wrong, std::fs::read_to_string(&config)?.replace("hostPort", "hostport"))?;

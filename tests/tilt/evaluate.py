@@ -1,8 +1,9 @@
-"""Evaluates the Tiltfile by Starlark's own engine, with built-in functions that note how they were called.
+"""Evaluates the Tiltfile with a Starlark interpreter. The built-in functions record their calls.
 
-    evaluate.py TILTFILE CONTEXT     prints {"calls": [[NAME, {ARGUMENT: VALUE}]], "error": null or a text}
+    evaluate.py TILTFILE CONTEXT     prints {"calls": [[NAME, {ARGUMENT: VALUE}]], "error": null or a message}
 
-Their signatures are Tilt's, so that a misspelt argument is refused; one that is missing here is not used by us.
+The functions have Tilt's signatures, so that a misspelt argument is refused. Functions that the Tiltfile does not use
+are missing.
 """
 
 import json
@@ -14,13 +15,13 @@ import starlark
 CALLS = []
 
 
-def note(name, arguments):
+def record(name, arguments):
     CALLS.append([name, arguments])
     return {"function": name, **arguments}
 
 
 def allow_k8s_contexts(contexts):
-    note("allow_k8s_contexts", locals())
+    record("allow_k8s_contexts", locals())
 
 
 def k8s_context():
@@ -32,11 +33,11 @@ def fail(msg):
 
 
 def ci_settings(k8s_grace_period="", timeout="30m", readiness_timeout="5m"):
-    note("ci_settings", locals())
+    record("ci_settings", locals())
 
 
 def local(command, quiet=False, command_bat="", echo_off=False, env={}, dir="", stdin=None):
-    note("local", locals())
+    record("local", locals())
 
 
 def local_resource(
@@ -44,7 +45,7 @@ def local_resource(
     serve_cmd_bat="", allow_parallel=False, links=[], labels=[], env={}, serve_env={}, readiness_probe=None, dir="",
     serve_dir="",
 ):  # fmt: skip
-    note("local_resource", locals())
+    record("local_resource", locals())
 
 
 def docker_build(
@@ -52,42 +53,42 @@ def docker_build(
     match_in_env_vars=False, ignore=[], only=[], entrypoint=[], target="", ssh="", network="", secret="",
     extra_tag="", container_args=None, cache_from=[], pull=False, platform="", extra_hosts=[],
 ):  # fmt: skip
-    note("docker_build", locals())
+    record("docker_build", locals())
 
 
 def sync(local_path, remote_path):
-    return note("sync", locals())
+    return record("sync", locals())
 
 
 def fall_back_on(files):
-    return note("fall_back_on", locals())
+    return record("fall_back_on", locals())
 
 
 def kustomize(pathToDir, kustomize_bin=None, flags=[]):
-    return note("kustomize", locals())
+    return record("kustomize", locals())
 
 
 def k8s_yaml(yaml, allow_duplicates=False):
-    note("k8s_yaml", locals())
+    record("k8s_yaml", locals())
 
 
 def k8s_kind(kind, api_version=None, image_json_path=[], image_object={}, pod_readiness=""):
-    note("k8s_kind", locals())
+    record("k8s_kind", locals())
 
 
 def port_forward(local_port, container_port=None, name=None, link_path=None, host=None):
-    return note("port_forward", locals())
+    return record("port_forward", locals())
 
 
 def link(url, name=None):
-    return note("link", locals())
+    return record("link", locals())
 
 
 def k8s_resource(
     workload="", new_name="", port_forwards=[], extra_pod_selectors=[], trigger_mode="auto", resource_deps=[],
     objects=[], auto_init=True, pod_readiness="", links=[], labels=[], discovery_strategy="",
 ):  # fmt: skip
-    note("k8s_resource", locals())
+    record("k8s_resource", locals())
 
 
 def main():
@@ -104,10 +105,10 @@ def main():
     error = None
     try:
         program = starlark.parse(sys.argv[1], pathlib.Path(sys.argv[1]).read_text(), dialect)
-        # Without a loader: `load` fails.
+        # There is no loader, so `load` fails.
         starlark.eval(module, program, starlark.Globals.standard())
-    except starlark.StarlarkError as refused:
-        error = str(refused)
+    except starlark.StarlarkError as failure:
+        error = str(failure)
     print(json.dumps({"calls": CALLS, "error": error}))
 
 

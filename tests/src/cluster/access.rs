@@ -1,4 +1,4 @@
-//! A way to an API server: where it is, and as whom.
+//! Access to an API server: its address and the user's credentials.
 
 use std::path::{Path, PathBuf};
 
@@ -14,15 +14,15 @@ use super::tools::program;
 use crate::pki::Pair;
 use crate::run;
 
-/// Who asks.
+/// Credentials of a kubeconfig.
 pub(super) enum Credentials<'a> {
-    /// Nobody, or whom a proxy speaks for.
+    /// No credentials: an anonymous user, or a proxy that adds its own.
     None,
     Certificate(&'a Pair),
     Token(&'a str),
 }
 
-/// A kubeconfig file, and clients that follow it.
+/// A kubeconfig file and the clients that use it.
 #[derive(Clone, Debug)]
 pub struct Access {
     kubeconfig: PathBuf,
@@ -52,9 +52,9 @@ impl Access {
         let content = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{ "name": "it", "cluster": cluster }],
-            "users": [{ "name": "us", "user": user }],
-            "contexts": [{ "name": "test", "context": { "cluster": "it", "user": "us" } }],
+            "clusters": [{ "name": "cluster", "cluster": cluster }],
+            "users": [{ "name": "user", "user": user }],
+            "contexts": [{ "name": "test", "context": { "cluster": "cluster", "user": "user" } }],
             "current-context": "test",
         });
         // JSON is YAML.
@@ -62,10 +62,10 @@ impl Access {
         Self::read(kubeconfig).await
     }
 
-    /// Follows a kubeconfig that exists.
+    /// Reads an existing kubeconfig.
     ///
     /// # Errors
-    /// If it cannot be read or makes no sense.
+    /// If the file cannot be read or is invalid.
     pub async fn read(kubeconfig: PathBuf) -> anyhow::Result<Self> {
         let content =
             Kubeconfig::read_from(&kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
@@ -73,31 +73,31 @@ impl Access {
         Ok(Self { kubeconfig, config })
     }
 
-    /// The path of the kubeconfig file, for `KUBECONFIG`.
+    /// Path of the kubeconfig file, for `KUBECONFIG`.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The same, as the `kube` crate wants it.
+    /// Configuration for a client of the `kube` crate.
     pub fn config(&self) -> Config {
         self.config.clone()
     }
 
-    /// A new client. It belongs to the runtime that this is called on: make one per test.
+    /// Creates a client. It belongs to the current runtime, so each test needs a separate one.
     ///
     /// # Errors
-    /// If the certificates make no sense.
+    /// If the certificates are invalid.
     pub fn client(&self) -> anyhow::Result<Client> {
         Ok(Client::try_from(self.config())?)
     }
 
-    /// Runs `kubectl` to its end; returns everything that it printed.
+    /// Runs `kubectl` to completion and returns its output.
     ///
     /// # Errors
-    /// If it fails: with everything that it printed.
+    /// If `kubectl` fails; the error includes its output.
     pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(program("kubectl").await?);
-        // A home of its own: kubectl keeps what it discovered there, and ports are used again.
+        // A private home: kubectl caches discovery results there by address, and ports are reused.
         let home = self.kubeconfig.with_extension("home");
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", home);
         run(command.args(args)).await

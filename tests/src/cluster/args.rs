@@ -1,4 +1,4 @@
-//! The arguments of the control plane's programs.
+//! Command-line arguments of the control plane's programs.
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use super::server::Folder;
 use crate::pki::{Authority, token_keys};
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-/// Services' addresses, which lead nowhere here: enough for thousands.
+/// Addresses of Services. They are not routed here; the range is large enough for thousands of Services.
 const SERVICES: &str = "10.0.0.0/16";
 const FIRST_SERVICE: &str = "10.0.0.1";
 
-/// What the audit log leaves out: what the cluster does for itself.
+/// The audit log omits the requests of the cluster's own components.
 const AUDIT_POLICY: &str = r#"{
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -22,7 +22,7 @@ const AUDIT_POLICY: &str = r#"{
     ]
 }"#;
 
-/// Only what operators see the work of; the rest costs memory and finds nothing to do.
+/// Only the controllers whose results an operator can observe. The others cost memory and have nothing to do.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,job-controller,\
     garbage-collector-controller,namespace-controller,serviceaccount-controller,ttl-after-finished-controller,\
     root-ca-certificate-publisher-controller,disruption-controller,endpointslice-controller";
@@ -31,7 +31,7 @@ pub(super) fn etcd(folder: &Folder, port: u16, peer_port: u16) -> Vec<String> {
     let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
     vec![
         format!("--data-dir={}", folder.path().join("etcd").display()),
-        // Nothing outlives the test, so nothing needs to reach a disk.
+        // The data does not outlive the test, so it need not reach a disk.
         "--unsafe-no-fsync".into(),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
@@ -58,7 +58,7 @@ pub(super) fn api_server(
         "--advertise-address=127.0.0.1".into(),
         format!("--secure-port={port}"),
         format!("--service-cluster-ip-range={SERVICES}"),
-        // The endpoints of `kubernetes` may not be loopback; nobody here asks for them.
+        // The endpoints of Service `kubernetes` may not be loopback addresses, and no client here needs them.
         "--endpoint-reconciler-type=none".into(),
         format!("--tls-cert-file={}", folder.write("server.crt", &server.certificate)?),
         format!("--tls-private-key-file={}", folder.write("server.key", &server.key)?),
@@ -66,7 +66,7 @@ pub(super) fn api_server(
         format!("--service-account-issuer={ISSUER}"),
         format!("--service-account-key-file={}", folder.write("tokens.pub", &checking)?),
         format!("--service-account-signing-key-file={}", folder.write("tokens.key", &signing)?),
-        // Without these, controllers complain for ever.
+        // Without these, controllers log errors continuously.
         format!("--requestheader-client-ca-file={ca}"),
         "--requestheader-allowed-names=front-proxy-client".into(),
         "--requestheader-username-headers=X-Remote-User".into(),
@@ -92,7 +92,7 @@ pub(super) fn controller_manager(folder: &Folder, kubeconfig: &Path, port: u16) 
         "--leader-elect=false".into(),
         "--bind-address=127.0.0.1".into(),
         format!("--secure-port={port}"),
-        // By default it slows itself down for seconds.
+        // The default limits delay its requests by seconds.
         "--kube-api-qps=500".into(),
         "--kube-api-burst=1000".into(),
         format!("--cert-dir={}", file("controller-manager")),

@@ -1,7 +1,7 @@
 //! A private API server: etcd and kube-apiserver on loopback, with certificates, RBAC and an audit log.
 //!
-//! It has no scheduler and no kubelet, so pods stay `Pending`; with [`ControlPlane::start_controllers`], Deployments get
-//! ReplicaSets and pods, owners take what they own with them, and namespaces go away when they are deleted.
+//! Without a scheduler and a kubelet, pods stay `Pending`. After [`ControlPlane::start_controllers`], Deployments get
+//! ReplicaSets and pods, dependents are garbage-collected with their owners, and deleted namespaces are removed.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -22,37 +22,37 @@ use super::tools::program;
 use crate::pki::Authority;
 use crate::process::free_port;
 
-const STARTS_WITHIN: Duration = Duration::from_secs(60);
-/// Another process may take a free port before the server does.
-const TRIES: usize = 3;
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Attempts to start: another process may take a free port before the server does.
+const MAX_ATTEMPTS: usize = 3;
 
 /// A running API server with its etcd.
 pub struct ControlPlane {
-    // In the order of dropping: whoever writes ends first, then its folder goes.
+    // Fields are dropped in this order: the servers end before the folder that they write to.
     controllers: Mutex<Option<ClusterProcess>>,
     api_server: Mutex<Option<ClusterProcess>>,
     etcd: ClusterProcess,
     authority: Authority,
     admin: Access,
     api_args: Vec<String>,
-    /// Where the servers were started, because they end with its thread.
+    /// Runtime that starts the servers. They end with its thread.
     runtime: Handle,
     numbers: AtomicU32,
     folder: Folder,
 }
 
 impl ControlPlane {
-    /// The control plane of this test binary: started by the first test that asks, ended with the process.
+    /// Control plane of this test binary, started at the first call and ended with the process.
     ///
-    /// Give each test a [`namespace`](Self::namespace). What has no namespace, such as a CRD, is everybody's.
+    /// Give each test a separate [`namespace`](Self::namespace). Cluster-scoped objects, such as CRDs, are shared.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If the control plane does not start.
     pub async fn shared() -> anyhow::Result<&'static Self> {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         let start = || async {
             let (sender, receiver) = oneshot::channel();
-            // Each test has a thread and a runtime of its own, which end with it; this one stays.
+            // A test's thread and runtime end with the test; this thread stays.
             std::thread::Builder::new().name("control-plane".into()).spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 match runtime {
@@ -68,15 +68,17 @@ impl ControlPlane {
         SHARED.get_or_try_init(start).await
     }
 
-    /// A control plane of the test's own, to be stopped and started: it ends when it is dropped.
+    /// Starts a private control plane, for tests that stop and start it. It ends when it is dropped.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If the control plane does not start.
     pub async fn start() -> anyhow::Result<Self> {
-        let mut tries = 1;
+        let mut attempts = 1;
         loop {
             match Self::try_start().await {
-                Err(error) if tries < TRIES && format!("{error:#}").contains("address already in use") => tries += 1,
+                Err(error) if attempts < MAX_ATTEMPTS && format!("{error:#}").contains("address already in use") => {
+                    attempts += 1;
+                }
                 result => return result,
             }
         }
@@ -110,10 +112,10 @@ impl ControlPlane {
 
     /// Starts kube-controller-manager, unless it runs: Deployments, Jobs, disruption budgets, garbage collection.
     ///
-    /// Create your CRDs first: what is added later is not noticed by garbage collection for up to 30 s.
+    /// Create CRDs before: garbage collection discovers later ones after up to 30 s.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If kube-controller-manager does not start.
     pub async fn start_controllers(&self) -> anyhow::Result<()> {
         let mut running = self.controllers.lock().await;
         if running.is_some() {
@@ -122,27 +124,27 @@ impl ControlPlane {
         let port = free_port()?;
         let args = args::controller_manager(&self.folder, self.admin.kubeconfig(), port)?;
         let mut server = self.spawn("kube-controller-manager", args).await?;
-        // It says so on its own port, in its own certificate; a namespace's service account shows that it works.
+        // Its health port has a self-signed certificate; a new namespace's service account shows that it works.
         let name = self.new_namespace("controllers").await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.client()?, &name);
         let works = async || matches!(accounts.get_opt("default").await, Ok(Some(_)));
-        server.wait_until(STARTS_WITHIN, works).await?;
+        server.wait_until(START_TIMEOUT, works).await?;
         *running = Some(server);
         Ok(())
     }
 
-    /// Ends the API server at once: connections break, and new ones are refused.
+    /// Kills the API server: connections break, and new ones are refused.
     ///
     /// # Errors
-    /// If it does not run.
+    /// If the API server does not run.
     pub async fn stop_api_server(&self) -> anyhow::Result<()> {
         self.api_server.lock().await.take().context("the API server runs")?.kill().await
     }
 
-    /// Starts the API server, again, where it was.
+    /// Starts the API server again, at the same address.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If the API server does not start.
     pub async fn start_api_server(&self) -> anyhow::Result<()> {
         let mut server = self.spawn("kube-apiserver", self.api_args.clone()).await?;
         let client = self.admin.client()?;
@@ -151,7 +153,7 @@ impl ControlPlane {
             let Ok(request) = request else { return false };
             client.request_text(request).await.is_ok_and(|text| text == "ok")
         };
-        server.wait_until(STARTS_WITHIN, ready).await?;
+        server.wait_until(START_TIMEOUT, ready).await?;
         *self.api_server.lock().await = Some(server);
         Ok(())
     }
@@ -162,29 +164,29 @@ impl ControlPlane {
         self.runtime.spawn(async move { ClusterProcess::start(name, &program, &args, &folder) }).await?
     }
 
-    /// The way in as somebody who may do everything.
+    /// Access as cluster administrator.
     pub fn admin(&self) -> &Access {
         &self.admin
     }
 
-    /// The way in as a user of this name, with a client certificate. Grants are the test's to make.
+    /// Access as a user with this name, by a client certificate. The test has to grant the permissions.
     ///
     /// # Errors
-    /// If its kubeconfig cannot be written.
+    /// If the kubeconfig cannot be written.
     pub async fn user(&self, name: &str, group: Option<&str>) -> anyhow::Result<Access> {
         let pair = self.authority.client(name, group)?;
         self.write_access(Credentials::Certificate(&pair)).await
     }
 
-    /// The way in as a service account, which is created unless it exists. Grants are the test's to make.
+    /// Access as a service account, which is created if it does not exist. The test has to grant the permissions.
     ///
     /// # Errors
-    /// If it cannot be created.
+    /// If the service account or its token cannot be created.
     pub async fn service_account(&self, namespace: &str, name: &str) -> anyhow::Result<Access> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.client()?, namespace);
         let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
         let account = ServiceAccount { metadata, ..ServiceAccount::default() };
-        exists_or(accounts.create(&PostParams::default(), &account).await)?;
+        created_or_exists(accounts.create(&PostParams::default(), &account).await)?;
         let spec = TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() };
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
@@ -199,17 +201,17 @@ impl ControlPlane {
         Access::write(path, server.trim_end_matches('/'), Some(&self.authority.pem()), credentials).await
     }
 
-    /// A new namespace whose name begins with `prefix`, with the service account that pods need.
+    /// Creates a namespace whose name begins with `prefix`, with the service account that pods need.
     ///
     /// # Errors
-    /// If it cannot be created.
+    /// If the namespace cannot be created.
     pub async fn namespace(&self, prefix: &str) -> anyhow::Result<String> {
         let name = self.new_namespace(prefix).await?;
-        // With controllers it comes by itself, soon.
+        // With controllers, the account is created soon anyway.
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin.client()?, &name);
         let metadata = ObjectMeta { name: Some("default".into()), ..ObjectMeta::default() };
         let account = ServiceAccount { metadata, ..ServiceAccount::default() };
-        exists_or(accounts.create(&PostParams::default(), &account).await)?;
+        created_or_exists(accounts.create(&PostParams::default(), &account).await)?;
         Ok(name)
     }
 
@@ -221,20 +223,20 @@ impl ControlPlane {
         created.metadata.name.context("a namespace has a name")
     }
 
-    /// What the API server did for this user: its audit events (`verb`, `objectRef`, `responseStatus.code`), in order.
+    /// Audit events of this user's requests (`verb`, `objectRef`, `responseStatus.code`), in order.
     ///
-    /// Service accounts are called `system:serviceaccount:NAMESPACE:NAME`.
+    /// The user name of a service account is `system:serviceaccount:NAMESPACE:NAME`.
     ///
     /// # Errors
-    /// If the log cannot be read.
+    /// If the audit log cannot be read.
     pub fn audit(&self, user: &str) -> anyhow::Result<Vec<Value>> {
         let text = std::fs::read_to_string(self.folder.path().join("audit.log"))?;
-        // A line that is still being written is not one yet.
+        // The last line may be incomplete while it is written.
         let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         Ok(events.filter(|event| event["user"]["username"] == user).collect())
     }
 
-    /// The name and process id of each server.
+    /// Name and process ID of each server.
     pub async fn processes(&self) -> Vec<(&'static str, u32)> {
         let (api_server, controllers) = (self.api_server.lock().await, self.controllers.lock().await);
         let servers = [Some(&self.etcd), api_server.as_ref(), controllers.as_ref()];
@@ -242,8 +244,8 @@ impl ControlPlane {
     }
 }
 
-/// That something is there already is as good as creating it.
-fn exists_or<T>(created: kube::Result<T>) -> anyhow::Result<()> {
+/// Accepts 409: the object exists already.
+fn created_or_exists<T>(created: kube::Result<T>) -> anyhow::Result<()> {
     match created {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => Err(error.into()),

@@ -1,40 +1,40 @@
-//! What can go wrong between an operator and the API server.
+//! Faults between a client and the API server.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// What becomes of a request.
+/// Treatment of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is forwarded after this time.
+    /// Forwards the request after this time.
     Delay(Duration),
-    /// It is answered with this status code and is not forwarded. 429 and 503 say `Retry-After: 1`.
-    Answer(u16),
-    /// It is never answered and not forwarded, but the connection stays open.
+    /// Responds with this status code without forwarding. 429 and 503 have the header `Retry-After: 1`.
+    Respond(u16),
+    /// Neither forwards nor responds; the connection stays open.
     Hang,
-    /// Its connection is closed, and it is not forwarded.
+    /// Closes the connection without forwarding.
     Close,
-    /// It is forwarded and carried out; the answer is lost, and the connection is closed.
-    LoseAnswer,
-    /// It is forwarded; each part of the answer's body, such as a watch event, comes this much later.
+    /// Forwards the request, so that it takes effect, and closes the connection instead of responding.
+    LoseResponse,
+    /// Forwards the request; each part of the response body, such as a watch event, arrives this much later.
     Stale(Duration),
-    /// It is forwarded; the connection breaks this long after the answer began, such as in the middle of a watch.
+    /// Forwards the request; the connection breaks this long after the response began, for example during a watch.
     Cut(Duration),
-    /// A watch is told at once that its resource version is gone (an `ERROR` event with code 410).
+    /// Responds to a watch that its resource version has expired (an `ERROR` event with code 410).
     Expired,
 }
 
 impl Fault {
-    /// How the log calls it.
+    /// Name for log output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Delay(_) => "delay",
-            Self::Answer(_) => "answer",
+            Self::Respond(_) => "respond",
             Self::Hang => "hang",
             Self::Close => "close",
-            Self::LoseAnswer => "lose-answer",
+            Self::LoseResponse => "lose-response",
             Self::Stale(_) => "stale",
             Self::Cut(_) => "cut",
             Self::Expired => "expired",
@@ -42,7 +42,7 @@ impl Fault {
     }
 }
 
-/// The object that the API server answers with in such a case.
+/// `Status` object that the API server sends with this status code.
 pub(super) fn status_object(code: u16) -> Value {
     let reason = match code {
         400 => "BadRequest",
@@ -61,6 +61,6 @@ pub(super) fn status_object(code: u16) -> Value {
     let text = StatusCode::from_u16(code).ok().and_then(|code| code.canonical_reason()).unwrap_or("?");
     json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": format!("{text}, as the test wants"), "reason": reason, "code": code,
+        "message": format!("{text}, injected by the test"), "reason": reason, "code": code,
     })
 }

@@ -1,4 +1,4 @@
-//! The way of one request through the proxy.
+//! Forwarding of one request through the proxy.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::call::Call;
 use super::fault::{Fault, status_object};
 use super::proxy::Shared;
+use super::request_info::RequestInfo;
 
 type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
 
-/// The API server, as the proxy sees it.
+/// Client of the API server behind the proxy.
 pub(super) struct Upstream {
     client: Client,
     shared: Arc<Shared>,
@@ -30,46 +30,46 @@ pub(super) struct Upstream {
 
 impl Upstream {
     pub(super) fn new(mut config: Config, shared: Arc<Shared>) -> anyhow::Result<Self> {
-        // Whether to try again is for whoever asked.
+        // The proxy's client decides about retries.
         config.default_retry = false;
         Ok(Self { client: Client::try_from(config)?, shared })
     }
 
-    /// An error closes the connection.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
+    /// Applies the injected fault, if any, and forwards the request. An error closes the connection.
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
         let (parts, body) = request.into_parts();
-        let call = Call::new(&parts.method, &parts.uri, &parts.headers);
+        let call = RequestInfo::new(&parts.method, &parts.uri, &parts.headers);
         let body = body.collect().await?.to_bytes();
         let fault = self.shared.fault(&call);
         let entry = Entry { number: self.shared.begin(&call, body.clone(), fault), shared: self.shared.clone() };
         match fault {
-            None | Some(Fault::LoseAnswer | Fault::Stale(_) | Fault::Cut(_)) => {}
+            None | Some(Fault::LoseResponse | Fault::Stale(_) | Fault::Cut(_)) => {}
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
             Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Close) => bail!("closed, as the test wants"),
-            Some(Fault::Answer(code)) => return entry.answer(code, &status_object(code)),
+            Some(Fault::Close) => bail!("closed, injected by the test"),
+            Some(Fault::Respond(code)) => return entry.respond(code, &status_object(code)),
             Some(Fault::Expired) => {
-                return entry.answer(200, &json!({ "type": "ERROR", "object": status_object(410) }));
+                return entry.respond(200, &json!({ "type": "ERROR", "object": status_object(410) }));
             }
         }
         let mut request = Request::from_parts(parts, kube::client::Body::from(body));
-        // These are of this connection, not of the next one; who asks is not for the client to say.
+        // Connection headers apply to one hop only, and the proxy's own credentials decide about the user.
         for name in [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, AUTHORIZATION] {
             request.headers_mut().remove(name);
         }
-        let answer = self.client.send(request).await.context("the API server did not answer")?;
+        let answer = self.client.send(request).await.context("the API server did not respond")?;
         entry.status(answer.status().as_u16());
-        if fault == Some(Fault::LoseAnswer) {
-            // All of it, so that what was asked for has happened.
+        if fault == Some(Fault::LoseResponse) {
+            // Read the whole response, so that the request has taken effect.
             drop(answer.into_body().collect().await);
-            bail!("lost, as the test wants");
+            bail!("response lost, injected by the test");
         }
-        Ok(self.pass_on(&call, answer, fault, entry))
+        Ok(self.relay(&call, answer, fault, entry))
     }
 
-    fn pass_on(
+    fn relay(
         &self,
-        call: &Call,
+        call: &RequestInfo,
         answer: Response<kube::client::Body>,
         fault: Option<Fault>,
         entry: Entry,
@@ -83,7 +83,7 @@ impl Upstream {
         if let Some(Fault::Cut(after)) = fault {
             let token = token.clone();
             tokio::spawn(async move {
-                // A token that is cancelled already is an answer that ended before.
+                // A token that is already cancelled belongs to a response that has ended.
                 if tokio::time::timeout(after, token.cancelled()).await.is_err() {
                     token.cancel();
                 }
@@ -100,7 +100,7 @@ impl Upstream {
 
 type Part = (Instant, anyhow::Result<Frame<Bytes>>);
 
-/// Takes an answer's body as fast as it comes, so that only what the fault says is late.
+/// Reads a response body as fast as it arrives, so that the fault causes all of the delay.
 async fn pump(mut body: kube::client::Body, sender: UnboundedSender<Part>) {
     loop {
         let next = tokio::select! {
@@ -114,7 +114,7 @@ async fn pump(mut body: kube::client::Body, sender: UnboundedSender<Part>) {
     }
 }
 
-/// An answer's body on its way to the client.
+/// Response body on its way to the client.
 struct Flow {
     parts: UnboundedReceiver<Part>,
     late: Duration,
@@ -133,7 +133,7 @@ impl Flow {
         };
         let frame = tokio::select! {
             biased;
-            () = token.cancelled() => Some(Err(anyhow::anyhow!("cut, as the test wants"))),
+            () = token.cancelled() => Some(Err(anyhow::anyhow!("connection cut, injected by the test"))),
             frame = next => frame,
         };
         Some((frame?, self))
@@ -146,7 +146,7 @@ impl Drop for Flow {
     }
 }
 
-/// A line of the log whose end is still open.
+/// Log entry of a request that has not ended.
 struct Entry {
     number: u64,
     shared: Arc<Shared>,
@@ -157,7 +157,7 @@ impl Entry {
         self.shared.answered(self.number, code);
     }
 
-    fn answer(&self, code: u16, object: &serde_json::Value) -> anyhow::Result<Response<Body>> {
+    fn respond(&self, code: u16, object: &serde_json::Value) -> anyhow::Result<Response<Body>> {
         self.status(code);
         let mut answer = Response::builder().status(StatusCode::from_u16(code)?);
         answer = answer.header(CONTENT_TYPE, "application/json");

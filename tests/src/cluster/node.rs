@@ -1,7 +1,8 @@
-//! A whole node: kubelet, containerd, CoreDNS and the control plane, by the scripts in `tests/node`.
+//! A whole node: kubelet, containerd, CoreDNS and the control plane, started by the scripts in `tests/node`.
 //!
-//! Addresses and interface names are the machine's, so there is one node at a time: a second start waits for the end of
-//! the first, whoever started it. Images come from archives alone, so pods need `imagePullPolicy: Never`.
+//! Addresses and interface names are global to the machine, so only one node runs at a time: a second start, also in
+//! another process, waits for the end of the first. Images are loaded from archives, so pods need
+//! `imagePullPolicy: Never`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,16 +15,16 @@ use tokio::process::{Child, ChildStdin, Command};
 use super::access::Access;
 use crate::{repository, run};
 
-/// How long the end of a node may take.
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
-/// A keeper starts the node, and ends it when its input ends: when we let go of it, or are no more.
-/// It must not end because nobody reads what it says any more.
+/// Time to wait for the end of a node.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// The keeper starts the node and stops it at the end of its standard input: when [`Node`] is dropped or the test
+/// process ends. It ignores SIGPIPE, because its output may have no reader by then.
 const KEEPER: &str = r#"
     trap '' PIPE
-    said=$("$1/up") || exit 1
-    echo "$said" 2>/dev/null || true
+    output=$("$1/up") || exit 1
+    echo "$output" 2>/dev/null || true
     read -r _
-    exec "$1/down" "${said%%[!0-9]*}"
+    exec "$1/down" "${output%%[!0-9]*}"
 "#;
 
 /// A running node. It ends when it is dropped, or with the process; [`Node::stop`] waits for that.
@@ -31,68 +32,68 @@ pub struct Node {
     access: Access,
     pid: u32,
     keeper: Child,
-    hold: Option<ChildStdin>,
+    keeper_input: Option<ChildStdin>,
 }
 
 impl Node {
-    /// The host's address, as pods see it.
+    /// Address of the host for pods.
     pub const HOST: &str = "10.89.0.1";
-    /// The node's address, as the host sees it. Pods' and services' addresses are reachable from the host, too.
+    /// Address of the node for the host. The host also reaches the addresses of pods and Services.
     pub const ADDRESS: &str = "10.89.0.2";
 
-    /// Starts a node, and builds before what is missing. Waits while there is another.
+    /// Starts a node, after building missing programs and images. Waits while another node runs.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If the node does not start; the scripts print the reason to stderr.
     pub async fn start() -> anyhow::Result<Self> {
         let mut command = Command::new("bash");
         command.args(["-c", KEEPER, "keeper"]).arg(scripts());
-        // What it waits for goes to the terminal. In a group of its own: Ctrl-C is for us, and the keeper cleans up.
+        // Progress goes to the terminal. The separate process group keeps Ctrl-C from the keeper, which cleans up.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
         let mut keeper = command.spawn().context("cannot start bash")?;
-        let hold = keeper.stdin.take();
+        let keeper_input = keeper.stdin.take();
         let mut lines = BufReader::new(keeper.stdout.take().context("its output")?).lines();
-        let said = "tests/node/up did not start the node; what it printed says why";
-        let pid = lines.next_line().await?.context(said)?.parse()?;
-        let kubeconfig = lines.next_line().await?.context(said)?;
+        let failed = "tests/node/up did not start the node; see its output";
+        let pid = lines.next_line().await?.context(failed)?.parse()?;
+        let kubeconfig = lines.next_line().await?.context(failed)?;
         let access = Access::read(PathBuf::from(kubeconfig)).await?;
-        Ok(Self { access, pid, keeper, hold })
+        Ok(Self { access, pid, keeper, keeper_input })
     }
 
-    /// The way in as somebody who may do everything.
+    /// Access as cluster administrator.
     pub fn admin(&self) -> &Access {
         &self.access
     }
 
-    /// The process that all others of the node end with.
+    /// Process ID of the node's PID 1; all processes of the node end with it.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Loads an image from an archive, such as [`image`] makes.
+    /// Loads an image from an archive, such as one of [`image`].
     ///
     /// # Errors
-    /// If it cannot be loaded.
+    /// If the image cannot be loaded.
     pub async fn load_image(&self, archive: &Path) -> anyhow::Result<()> {
         run(Command::new(scripts().join("load-image")).arg(archive)).await.map(drop)
     }
 
-    /// Runs a command inside the node to its end; returns everything that it printed.
+    /// Runs a command inside the node to completion and returns its output.
     ///
     /// # Errors
-    /// If it fails: with everything that it printed.
+    /// If the command fails; the error includes its output.
     pub async fn enter(&self, command: &[&str]) -> anyhow::Result<String> {
         run(Command::new(scripts().join("enter")).args(command)).await
     }
 
-    /// Ends it, and waits until nothing of it is left.
+    /// Stops the node and waits until its interfaces, cgroups and files are removed.
     ///
     /// # Errors
-    /// If something is.
+    /// If the node does not stop within 60 s or leaves something behind.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        drop(self.hold.take());
-        let ended = tokio::time::timeout(ENDS_WITHIN, self.keeper.wait()).await;
-        let status = ended.context("the node did not end")??;
+        drop(self.keeper_input.take());
+        let ended = tokio::time::timeout(STOP_TIMEOUT, self.keeper.wait()).await;
+        let status = ended.context("the node did not stop")??;
         anyhow::ensure!(status.success(), "tests/node/down left something behind");
         Ok(())
     }
@@ -102,10 +103,10 @@ fn scripts() -> PathBuf {
     repository().join("tests/node")
 }
 
-/// Makes an image of one program, `localhost/NAME:TAG`, by `scripts/image`; returns its archive.
+/// Builds the image `localhost/NAME:TAG` of one program with `scripts/image` and returns the path of its archive.
 ///
 /// # Errors
-/// If it cannot be made.
+/// If the image cannot be built.
 pub async fn image(program: &Path, name: &str, tag: &str) -> anyhow::Result<PathBuf> {
     let mut command = Command::new(repository().join("scripts/image"));
     command.arg("--binary").arg(program).args(["--name", name, "--tag", tag]);

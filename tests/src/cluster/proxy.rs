@@ -1,7 +1,7 @@
-//! A reverse proxy before an API server: it harms what it is told to, and remembers every request.
+//! A reverse proxy in front of an API server. It injects faults and logs every request.
 //!
-//! Clients speak plain HTTP to it; it speaks for them as whomever it was given. Answers are passed on as they come, so a
-//! watch works through it. It runs on the test's runtime: a test that blocks its thread stops it.
+//! Clients connect without TLS; the proxy adds its own credentials. Responses are streamed, so watches work. It runs on
+//! the test's runtime: a test that blocks its thread stops the proxy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,31 +17,31 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Access, Credentials};
-use super::call::Call;
 use super::fault::Fault;
 use super::forward::Upstream;
+use super::request_info::RequestInfo;
 
-type Condition = Box<dyn Fn(&Call) -> bool + Send + Sync>;
+type Condition = Box<dyn Fn(&RequestInfo) -> bool + Send + Sync>;
 
-/// A request that the proxy saw.
+/// A request that the proxy received.
 #[derive(Clone, Debug)]
-pub struct Logged {
+pub struct LoggedRequest {
     number: u64,
-    /// What it was about.
-    pub call: Call,
-    /// What a writing request sent.
+    /// Verb, resource and object of the request.
+    pub call: RequestInfo,
+    /// Request body.
     pub body: Bytes,
-    /// When it came.
+    /// Time of arrival.
     pub at: Instant,
-    /// The answer's status, unless there was none.
+    /// Status code of the response; `None` without a response.
     pub status: Option<u16>,
-    /// From when it came until its answer ended; none while it goes on.
+    /// Time from the arrival to the end of the response; `None` while the request is in progress.
     pub took: Option<Duration>,
-    /// What was done to it.
+    /// Fault that was injected.
     pub fault: Option<Fault>,
 }
 
-/// A running proxy. It ends, with all its connections, when it is dropped.
+/// A running proxy. It ends with all its connections when this is dropped.
 pub struct Proxy {
     access: Access,
     shared: Arc<Shared>,
@@ -52,31 +52,31 @@ pub struct Proxy {
 #[derive(Default)]
 pub(super) struct Shared {
     rules: Mutex<Vec<Arc<Rule>>>,
-    log: Mutex<Vec<Logged>>,
-    open: Mutex<Vec<(Call, CancellationToken)>>,
+    log: Mutex<Vec<LoggedRequest>>,
+    open: Mutex<Vec<(RequestInfo, CancellationToken)>>,
     numbers: AtomicU64,
 }
 
 struct Rule {
     applies: Condition,
     fault: Fault,
-    /// How often it may still happen.
+    /// Number of requests that the fault may still affect.
     left: Mutex<usize>,
     hits: Mutex<usize>,
 }
 
-/// A fault that happens for as long as this is kept.
+/// An injected fault. It ends when this is dropped.
 #[must_use = "the fault ends when this is dropped"]
-pub struct Injected {
+pub struct InjectedFault {
     rule: Arc<Rule>,
     shared: Arc<Shared>,
 }
 
 impl Proxy {
-    /// Starts a proxy that speaks to the API server as `upstream`.
+    /// Starts a proxy that connects to the API server with the credentials of `upstream`.
     ///
     /// # Errors
-    /// If it cannot listen, or the certificates make no sense.
+    /// If the proxy cannot listen, or the certificates are invalid.
     pub async fn start(upstream: &Access) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let folder = tempfile::Builder::new().prefix("pulse-proxy-").tempdir()?;
@@ -89,97 +89,101 @@ impl Proxy {
         Ok(Self { access, shared, _folder: folder, _tasks: tasks })
     }
 
-    /// The way through this proxy.
+    /// Access to the API server through this proxy.
     pub fn access(&self) -> &Access {
         &self.access
     }
 
-    /// Lets `fault` happen to each request that `applies`, until what this returns is dropped. Of several the youngest
-    /// wins.
-    pub fn inject(&self, applies: impl Fn(&Call) -> bool + Send + Sync + 'static, fault: Fault) -> Injected {
+    /// Injects `fault` into each request for which `applies` is true, until the returned guard is dropped. If several
+    /// faults apply, the one injected last wins.
+    pub fn inject(
+        &self,
+        applies: impl Fn(&RequestInfo) -> bool + Send + Sync + 'static,
+        fault: Fault,
+    ) -> InjectedFault {
         self.inject_times(usize::MAX, applies, fault)
     }
 
-    /// The same, at most this many times.
+    /// Like [`inject`](Self::inject), at most this many times.
     pub fn inject_times(
         &self,
         times: usize,
-        applies: impl Fn(&Call) -> bool + Send + Sync + 'static,
+        applies: impl Fn(&RequestInfo) -> bool + Send + Sync + 'static,
         fault: Fault,
-    ) -> Injected {
+    ) -> InjectedFault {
         let rule = Rule { applies: Box::new(applies), fault, left: Mutex::new(times), hits: Mutex::new(0) };
         let rule = Arc::new(rule);
         lock(&self.shared.rules).push(rule.clone());
-        Injected { rule, shared: self.shared.clone() }
+        InjectedFault { rule, shared: self.shared.clone() }
     }
 
-    /// Breaks every connection and refuses everything, until what this returns is dropped.
-    pub fn outage(&self) -> Injected {
+    /// Breaks every connection and refuses every request, until the returned guard is dropped.
+    pub fn outage(&self) -> InjectedFault {
         let outage = self.inject(|_| true, Fault::Close);
         self.cut(|_| true);
         outage
     }
 
-    /// Breaks the connections whose answers are not complete, such as watches; returns how many there were.
-    pub fn cut(&self, applies: impl Fn(&Call) -> bool) -> usize {
+    /// Breaks the connections with incomplete responses, such as watches, and returns their number.
+    pub fn cut(&self, applies: impl Fn(&RequestInfo) -> bool) -> usize {
         let open = lock(&self.shared.open);
         let cut: Vec<_> = open.iter().filter(|(call, _)| applies(call)).collect();
         cut.iter().for_each(|(_, token)| token.cancel());
         cut.len()
     }
 
-    /// Every request until now, in the order of coming.
-    pub fn log(&self) -> Vec<Logged> {
+    /// All requests so far, in the order of arrival.
+    pub fn log(&self) -> Vec<LoggedRequest> {
         lock(&self.shared.log).clone()
     }
 
-    /// How many requests came that `applies`.
-    pub fn count(&self, applies: impl Fn(&Logged) -> bool) -> usize {
+    /// Number of requests for which `applies` is true.
+    pub fn count(&self, applies: impl Fn(&LoggedRequest) -> bool) -> usize {
         lock(&self.shared.log).iter().filter(|logged| applies(logged)).count()
     }
 
-    /// How many requests of this verb came for this resource.
+    /// Number of requests with this verb and resource.
     pub fn count_of(&self, verb: &str, resource: &str) -> usize {
         self.count(|logged| logged.call.verb == verb && logged.call.resource == resource)
     }
 
-    /// How many answers are not complete, such as watches.
-    pub fn open(&self, applies: impl Fn(&Call) -> bool) -> usize {
+    /// Number of incomplete responses, such as watches.
+    pub fn open(&self, applies: impl Fn(&RequestInfo) -> bool) -> usize {
         lock(&self.shared.open).iter().filter(|(call, _)| applies(call)).count()
     }
 
-    /// Forgets the requests until now.
+    /// Removes the completed requests from the log.
     pub fn clear_log(&self) {
-        // Those that go on keep their place, because their end is still to be noted.
+        // Requests in progress stay, because their end is still to be recorded.
         lock(&self.shared.log).retain(|logged| logged.took.is_none());
     }
 }
 
-impl Injected {
-    /// How often it has happened.
+impl InjectedFault {
+    /// Number of requests that the fault has affected.
     pub fn hits(&self) -> usize {
         *lock(&self.rule.hits)
     }
 }
 
-impl Drop for Injected {
+impl Drop for InjectedFault {
     fn drop(&mut self) {
         lock(&self.shared.rules).retain(|rule| !Arc::ptr_eq(rule, &self.rule));
     }
 }
 
 impl Shared {
-    /// The fault that is to happen to this request.
-    pub(super) fn fault(&self, call: &Call) -> Option<Fault> {
+    /// Fault to inject into this request.
+    pub(super) fn fault(&self, call: &RequestInfo) -> Option<Fault> {
         let rules = lock(&self.rules).clone();
         rules.iter().rev().find(|rule| (rule.applies)(call) && rule.take()).map(|rule| rule.fault)
     }
 
-    /// Notes a request; returns its number.
-    pub(super) fn begin(&self, call: &Call, body: Bytes, fault: Option<Fault>) -> u64 {
+    /// Adds a request to the log and returns its number.
+    pub(super) fn begin(&self, call: &RequestInfo, body: Bytes, fault: Option<Fault>) -> u64 {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let at = Instant::now();
-        lock(&self.log).push(Logged { number, call: call.clone(), body, at, status: None, took: None, fault });
+        lock(&self.log).push(LoggedRequest { number, call: call.clone(), body, at, status: None, took: None, fault });
         number
     }
 
@@ -195,7 +199,7 @@ impl Shared {
         });
     }
 
-    pub(super) fn opened(&self, call: &Call, token: &CancellationToken) {
+    pub(super) fn opened(&self, call: &RequestInfo, token: &CancellationToken) {
         lock(&self.open).push((call.clone(), token.clone()));
     }
 
@@ -217,7 +221,7 @@ impl Rule {
     }
 }
 
-/// A test that failed while it held the lock has already said why.
+/// Ignores poisoning: a test that panicked while it held the lock has already reported its failure.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -230,11 +234,11 @@ async fn serve(listener: TcpListener, upstream: Arc<Upstream>) {
         connections.spawn(async move {
             let service = service_fn(move |request| {
                 let upstream = upstream.clone();
-                async move { upstream.answer(request).await }
+                async move { upstream.handle(request).await }
             });
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-            // A broken connection is what tests ask for.
+            // Tests break connections on purpose.
             drop(connection.await);
         });
         while connections.try_join_next().is_some() {}

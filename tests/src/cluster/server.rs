@@ -1,4 +1,4 @@
-//! Processes and folders that end with the test process, also when it is killed.
+//! Processes and folders that end with the test process, even if it is killed.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// A running server, ended by SIGKILL: after SIGTERM an API server stays as long as somebody watches.
+/// A running server. It is ended by SIGKILL, because after SIGTERM an API server keeps running until all watches end.
 pub(super) struct ClusterProcess {
     name: &'static str,
     child: Child,
@@ -22,16 +22,16 @@ pub(super) struct ClusterProcess {
 }
 
 impl ClusterProcess {
-    /// Starts a program that stays in the foreground; what it prints goes to `<name>.log` in `folder`.
+    /// Starts a program in the foreground with its output in `<name>.log` in `folder`.
     ///
-    /// The kernel ends it with the *thread* that calls this, so that must be one that lives as long as the server.
+    /// The kernel kills the program when the calling *thread* ends, so that thread must outlive the server.
     pub(super) fn start(name: &'static str, program: &Path, args: &[String], folder: &Path) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        // In a group of its own: Ctrl-C is for us.
+        // In a separate process group, so that Ctrl-C reaches the test only.
         command.current_dir(folder).process_group(0).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         Ok(Self { name, child, log })
@@ -45,52 +45,52 @@ impl ClusterProcess {
         self.child.id()
     }
 
-    /// Waits until `is_ready` says so; an end before that is an error, with the server's last words.
+    /// Waits until `is_ready` is true. If the server ends first, the error includes the end of its log.
     pub(super) async fn wait_until(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         is_ready: impl AsyncFn() -> bool,
     ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         while !is_ready().await {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}: {}", self.name, self.last_words());
+                bail!("{} ended with {status}: {}", self.name, self.log_tail());
             }
             if Instant::now() > deadline {
-                bail!("{} was not ready within {} s: {}", self.name, patience.as_secs(), self.last_words());
+                bail!("{} was not ready within {} s: {}", self.name, timeout.as_secs(), self.log_tail());
             }
             tokio::time::sleep(POLL).await;
         }
         Ok(())
     }
 
-    /// Ends it and waits for the end.
+    /// Kills the server and waits for its end.
     pub(super) async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.with_context(|| format!("cannot end {}", self.name))
     }
 
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 }
 
-/// A folder that goes away when this is dropped, or when the process ends in whatever way.
+/// A folder that is removed when this is dropped or the process ends, even if it is killed.
 pub(super) struct Folder {
     path: PathBuf,
     janitor: std::process::Child,
 }
 
 impl Folder {
-    /// A new folder, in memory where that is possible.
+    /// Creates a folder, in memory if possible.
     pub(super) fn create() -> anyhow::Result<Self> {
         let memory = Path::new("/dev/shm");
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix("pulse-cluster-");
         let made = if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
         let path = made.map(TempDir::keep).context("cannot create a folder for the cluster")?;
-        // The end of its input tells the janitor that we are gone. It tries again while dying servers still write.
+        // The janitor's standard input ends with this process. It retries while dying servers still write.
         let script = r#"read -r _; n=0; until rm -rf "$1" || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.05; done"#;
         let mut janitor = std::process::Command::new("sh");
         janitor.args(["-c", script, "janitor"]).arg(&path);
@@ -103,7 +103,7 @@ impl Folder {
         &self.path
     }
 
-    /// Writes a file that only we may read; returns its path.
+    /// Writes a file with mode 0600 and returns its path.
     pub(super) fn write(&self, name: &str, content: &str) -> anyhow::Result<String> {
         use std::os::unix::fs::OpenOptionsExt;
         let path = self.path.join(name);

@@ -1,4 +1,4 @@
-//! Helm, in both majors that people have.
+//! Helm 3 and Helm 4.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use tokio::process::Command;
 pub(crate) const OPERATOR: &str = "pulse-operator";
 pub(crate) const INGEST: &str = "pulse-ingest";
 
-/// A major of Helm.
+/// A major version of Helm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Helm {
     Three,
@@ -21,43 +21,45 @@ pub(crate) enum Helm {
 impl Helm {
     pub(crate) const BOTH: [Self; 2] = [Self::Three, Self::Four];
 
-    /// Runs it to its end, with the cluster of `kubeconfig`; returns what it printed as its result.
+    /// Runs Helm with the cluster of `kubeconfig`; returns its standard output.
     ///
     /// # Errors
-    /// If it fails: with what it said.
-    pub(crate) async fn at(self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<String> {
+    /// If it fails; the error contains its output.
+    pub(crate) async fn run_in_cluster(self, kubeconfig: &Path, args: &[&str]) -> anyhow::Result<String> {
         let name = match self {
             Self::Three => "helm3",
             Self::Four => "helm4",
         };
         let mut command = Command::new(packaging_program(name).await?);
-        // Not what somebody configured here.
+        // Not the configuration of the user who runs the tests.
         let home = repository().join(".cache/helm");
         command.env("XDG_CACHE_HOME", &home).env("XDG_CONFIG_HOME", &home).env("XDG_DATA_HOME", &home);
-        // The name under which it owns fields.
+        // Helm uses its program name as the field manager.
         command.arg0("helm").env("KUBECONFIG", kubeconfig).args(args).current_dir(repository()).kill_on_drop(true);
         let output = command.output().await.with_context(|| format!("cannot start {name}"))?;
-        let (printed, said) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
-        anyhow::ensure!(output.status.success(), "{name} {}: {}\n{said}{printed}", args.join(" "), output.status);
-        Ok(printed)
+        let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+        anyhow::ensure!(output.status.success(), "{name} {}: {}\n{stderr}{stdout}", args.join(" "), output.status);
+        Ok(stdout)
     }
 
-    /// The same, without a cluster.
+    /// As [`run_in_cluster`](Self::run_in_cluster), without a cluster.
     pub(crate) async fn run(self, args: &[&str]) -> anyhow::Result<String> {
-        self.at(Path::new("/dev/null"), args).await
+        self.run_in_cluster(Path::new("/dev/null"), args).await
     }
 
-    /// What it makes of a chart, for the oldest Kubernetes that we support.
-    pub(crate) async fn template(self, chart: &str, more: &[&str]) -> anyhow::Result<String> {
+    /// Renders a chart for the oldest supported version of Kubernetes.
+    pub(crate) async fn template(self, chart: &str, extra_args: &[&str]) -> anyhow::Result<String> {
         let chart = format!("charts/{chart}");
-        self.run(&[&["template", "main", &chart, "--namespace", "shop", "--kube-version", "1.33.0"], more].concat())
-            .await
+        self.run(
+            &[&["template", "main", &chart, "--namespace", "shop", "--kube-version", "1.33.0"], extra_args].concat(),
+        )
+        .await
     }
 
-    /// Why it refuses to.
-    pub(crate) async fn refusal(self, chart: &str, more: &[&str]) -> anyhow::Result<String> {
-        match self.template(chart, more).await {
-            Ok(_) => anyhow::bail!("{self:?} renders {chart} with {more:?}"),
+    /// The error of a chart that must not render with these arguments.
+    pub(crate) async fn refusal(self, chart: &str, extra_args: &[&str]) -> anyhow::Result<String> {
+        match self.template(chart, extra_args).await {
+            Ok(_) => anyhow::bail!("{self:?} renders {chart} with {extra_args:?}"),
             Err(error) => Ok(error.to_string()),
         }
     }

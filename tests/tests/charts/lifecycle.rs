@@ -1,4 +1,4 @@
-//! Releases of the operator's chart on a real API server, from the first to the last.
+//! Helm releases of both charts on a real API server: install, upgrade, rollback and uninstall.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::Api;
 use pulse_tests::cluster::{Access, ControlPlane};
-use pulse_tests::operator::{OperatorEnv, SOON};
+use pulse_tests::operator::{OperatorEnv, TIMEOUT};
 use pulse_tests::{eventually, repository};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -16,8 +16,8 @@ use crate::helm::{Helm, OPERATOR};
 
 const CRD: &str = "pulseingests.pulseboard.dev";
 
-/// The chart of a later version: its definition has one more field.
-fn newer() -> anyhow::Result<TempDir> {
+/// A copy of the operator's chart whose CRD has one more field, as a later version would.
+fn chart_with_new_field() -> anyhow::Result<TempDir> {
     fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(to)?;
         for entry in std::fs::read_dir(from)? {
@@ -35,25 +35,25 @@ fn newer() -> anyhow::Result<TempDir> {
     copy(&repository().join("charts").join(OPERATOR), folder.path())?;
     let path = folder.path().join("templates/crd.yaml");
     let text = std::fs::read_to_string(&path)?;
-    // The spec's; the status has one too, further down.
+    // The first match is in the spec; the status has the same field further down.
     let api = "              api:\n";
     let more = format!("              announced:\n                type: string\n{api}");
     std::fs::write(path, text.replacen(api, &more, 1))?;
     Ok(folder)
 }
 
-/// What a release leaves to look at.
+/// The objects of a release in a cluster.
 struct Release<'a> {
     access: &'a Access,
     namespace: &'a str,
 }
 
 impl Release<'_> {
-    /// Whether the definition has the field of the newer chart.
-    async fn is_newer(&self) -> anyhow::Result<bool> {
-        let definitions: Api<CustomResourceDefinition> = Api::all(self.access.client()?);
-        let definition = serde_json::to_value(definitions.get(CRD).await?)?;
-        let spec = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    /// Returns true if the CRD has the field of the newer chart.
+    async fn has_new_field(&self) -> anyhow::Result<bool> {
+        let crds: Api<CustomResourceDefinition> = Api::all(self.access.client()?);
+        let crd = serde_json::to_value(crds.get(CRD).await?)?;
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
         assert!(!spec["api"].is_null());
         Ok(!spec["announced"].is_null())
     }
@@ -67,18 +67,18 @@ impl Release<'_> {
         self.access.kubectl(&[&["-n", self.namespace], args].concat()).await
     }
 
-    /// Says something in the field that only the newer definition has; returns what is stored of it.
-    async fn announce(&self) -> anyhow::Result<String> {
+    /// Sets the field that only the newer CRD has; returns the stored value.
+    async fn set_new_field(&self) -> anyhow::Result<String> {
         let patch = json!({ "spec": { "announced": "tomorrow" } }).to_string();
         self.kubectl(&["patch", "pulseingest", "main", "--type=merge", "-p", &patch]).await?;
-        self.announced().await
+        self.new_field().await
     }
 
-    async fn announced(&self) -> anyhow::Result<String> {
+    async fn new_field(&self) -> anyhow::Result<String> {
         self.kubectl(&["get", "pulseingest", "main", "-o", "jsonpath={.spec.announced}"]).await
     }
 
-    /// Everything that carries the release's label.
+    /// All objects with the release's label.
     async fn objects(&self) -> anyhow::Result<String> {
         let kinds = "deployments,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets,clusterroles,clusterrolebindings";
         let label = "app.kubernetes.io/instance=pulse-operator";
@@ -87,92 +87,96 @@ impl Release<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_installed_upgraded_rolled_back_and_removed_and_objects_stay() -> anyhow::Result<()> {
+async fn operator_release_is_installed_upgraded_rolled_back_and_removed() -> anyhow::Result<()> {
     let plane = ControlPlane::start().await?;
-    let newer = newer()?;
-    let newer = newer.path().to_str().context("a path")?;
+    let newer = chart_with_new_field()?;
+    let newer = newer.path().to_str().context("the path is not UTF-8")?;
     let chart = format!("charts/{OPERATOR}");
-    let mut is_there = false;
+    let mut crd_exists = false;
     for helm in Helm::BOTH {
         let namespace = plane.namespace("release").await?;
         let release = Release { access: plane.admin(), namespace: &namespace };
-        let at = async |args: &[&str]| {
-            helm.at(plane.admin().kubeconfig(), &[args, &["--namespace", &namespace]].concat()).await
+        let helm_run = async |args: &[&str]| {
+            helm.run_in_cluster(plane.admin().kubeconfig(), &[args, &["--namespace", &namespace]].concat()).await
         };
 
         let install = ["install", "pulse-operator", &chart];
-        if is_there {
-            // The definition is the first release's, which is gone.
-            let refusal = at(&install).await.err().context("the definition is somebody else's")?.to_string();
+        if crd_exists {
+            // The CRD belongs to the first release, which was uninstalled.
+            let refusal = helm_run(&install)
+                .await
+                .err()
+                .context("an install over the CRD of another release is not refused")?
+                .to_string();
             assert!(refusal.contains(CRD) && refusal.contains("ownership"), "{refusal}");
-            at(&[&install[..], &["--take-ownership"]].concat()).await?;
+            helm_run(&[&install[..], &["--take-ownership"]].concat()).await?;
         } else {
-            at(&install).await?;
+            helm_run(&install).await?;
         }
-        is_there = true;
-        assert_eq!((release.is_newer().await?, release.replicas().await?), (false, Some(2)), "{helm:?}");
+        crd_exists = true;
+        assert_eq!((release.has_new_field().await?, release.replicas().await?), (false, Some(2)), "{helm:?}");
         let sample = repository().join("manifests/samples/minimal.yaml");
         let apply = async || release.kubectl(&["apply", "-f", sample.to_str().unwrap_or_default()]).await.map(|_| true);
-        eventually("the definition can be used", SOON, apply).await?;
+        eventually("the CRD is established", TIMEOUT, apply).await?;
 
-        at(&["upgrade", "pulse-operator", newer, "--set", "replicaCount=3"]).await?;
-        assert_eq!((release.is_newer().await?, release.replicas().await?), (true, Some(3)), "{helm:?}");
-        let stored = async || Ok(release.announce().await? == "tomorrow");
-        eventually("the new field is stored", SOON, stored).await?;
+        helm_run(&["upgrade", "pulse-operator", newer, "--set", "replicaCount=3"]).await?;
+        assert_eq!((release.has_new_field().await?, release.replicas().await?), (true, Some(3)), "{helm:?}");
+        let stored = async || Ok(release.set_new_field().await? == "tomorrow");
+        eventually("the new field is stored", TIMEOUT, stored).await?;
 
-        at(&["rollback", "pulse-operator", "1"]).await?;
-        assert_eq!((release.is_newer().await?, release.replicas().await?), (false, Some(2)), "{helm:?}");
-        let readable = async || Ok(release.announced().await?.is_empty());
-        eventually("the object is as before", SOON, readable).await?;
+        helm_run(&["rollback", "pulse-operator", "1"]).await?;
+        assert_eq!((release.has_new_field().await?, release.replicas().await?), (false, Some(2)), "{helm:?}");
+        let removed = async || Ok(release.new_field().await?.is_empty());
+        eventually("the new field is no longer served", TIMEOUT, removed).await?;
 
-        at(&["uninstall", "pulse-operator"]).await?;
-        assert!(!release.is_newer().await?, "the definition stays");
+        helm_run(&["uninstall", "pulse-operator"]).await?;
+        assert!(!release.has_new_field().await?, "the CRD is kept");
         assert_eq!(release.kubectl(&["get", "pulseingest", "-o", "name"]).await?, "pulseingest.pulseboard.dev/main\n");
-        assert_eq!(release.objects().await?, "", "{helm:?} leaves nothing else");
+        assert_eq!(release.objects().await?, "", "{helm:?} removes all other objects");
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingest_is_installed_and_scaled_by_others_without_a_conflict() -> anyhow::Result<()> {
+async fn instance_release_upgrades_without_conflict_after_external_scaling() -> anyhow::Result<()> {
     let plane = ControlPlane::start().await?;
-    pulse_tests::operator::define(plane.admin()).await?;
+    pulse_tests::operator::apply_crd(plane.admin()).await?;
     for helm in Helm::BOTH {
-        let namespace = plane.namespace("ingest").await?;
+        let namespace = plane.namespace("instance").await?;
         let release = Release { access: plane.admin(), namespace: &namespace };
-        let at = async |args: &[&str]| {
-            helm.at(plane.admin().kubeconfig(), &[args, &["--namespace", &namespace]].concat()).await
+        let helm_run = async |args: &[&str]| {
+            helm.run_in_cluster(plane.admin().kubeconfig(), &[args, &["--namespace", &namespace]].concat()).await
         };
-        // With autoscaling, the number is nobody's to write but the scaler's.
+        // With autoscaling, only the scaler writes workers.replicas.
         let values = "workers.replicas=2,workers.autoscaling.maxReplicas=5";
-        at(&["install", "main", "charts/pulse-ingest", "--set", values]).await?;
+        helm_run(&["install", "main", "charts/pulse-ingest", "--set", values]).await?;
         release.kubectl(&["scale", "pulseingest/main", "--replicas=4"]).await?;
-        at(&["upgrade", "main", "charts/pulse-ingest", "--reset-then-reuse-values", "--set", "image.tag=9.9.9"])
+        helm_run(&["upgrade", "main", "charts/pulse-ingest", "--reset-then-reuse-values", "--set", "image.tag=9.9.9"])
             .await?;
         let spec: Value =
             serde_json::from_str(&release.kubectl(&["get", "pulseingest", "main", "-o", "jsonpath={.spec}"]).await?)?;
         assert_eq!((&spec["image"]["tag"], &spec["workers"]["replicas"]), (&json!("9.9.9"), &json!(4)), "{helm:?}");
-        at(&["uninstall", "main"]).await?;
+        helm_run(&["uninstall", "main"]).await?;
         assert_eq!(release.kubectl(&["get", "pulseingest", "-o", "name"]).await?, "");
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_one_namespace_an_operator_lives_on_the_rights_of_its_release() -> anyhow::Result<()> {
-    let bench = OperatorEnv::start("narrow").await?;
-    let namespace = bench.namespace.as_str();
+async fn namespaced_operator_needs_only_the_permissions_of_its_release() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("namespaced").await?;
+    let namespace = env.namespace.as_str();
     let chart = format!("charts/{OPERATOR}");
-    let narrow = "watch.scope=namespace,crds.enabled=false";
-    let install = ["install", "pulse-operator", &chart, "--namespace", namespace, "--set", narrow];
-    Helm::Four.at(bench.plane.admin().kubeconfig(), &install).await?;
+    let values = "watch.scope=namespace,crds.enabled=false";
+    let install = ["install", "pulse-operator", &chart, "--namespace", namespace, "--set", values];
+    Helm::Four.run_in_cluster(env.plane.admin().kubeconfig(), &install).await?;
 
-    let account = bench.plane.service_account(namespace, "pulse-operator").await?;
-    let operator = bench.operator_as(&account, &["--lease-name", "pulse-operator"]).await?;
-    bench.secrets("redis://127.0.0.1:1").await?;
-    bench.served(bench.installed_by_itself("main")).await?;
+    let account = env.plane.service_account(namespace, "pulse-operator").await?;
+    let operator = env.start_operator_via(&account, &["--lease-name", "pulse-operator"]).await?;
+    env.create_secrets("redis://127.0.0.1:1").await?;
+    env.with_simulator(env.create_and_wait("main")).await?;
     assert_eq!(operator.stop().await?, 0);
-    let calls = bench.plane.audit(&format!("system:serviceaccount:{namespace}:pulse-operator"))?;
+    let calls = env.plane.audit(&format!("system:serviceaccount:{namespace}:pulse-operator"))?;
     let refused: Vec<_> = calls.iter().filter(|call| call["responseStatus"]["code"] == 403).collect();
     assert!(!calls.is_empty() && refused.is_empty(), "{refused:#?}");
     Ok(())

@@ -1,4 +1,4 @@
-//! Both charts and the manifests: by both majors of Helm, by kubeconform, and by a real API server.
+//! Both charts and the manifests, checked with Helm 3 and 4, with kubeconform, and with a real API server.
 
 mod admission;
 mod helm;

@@ -1,4 +1,4 @@
-//! What the charts are tried with, and the objects that come of it and of `manifests/`.
+//! The values that the charts are tested with, and the objects of the charts and of `manifests/`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::helm::{Helm, INGEST, OPERATOR};
 
-/// A chart, and values to try it with.
+/// A chart with a values file.
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) chart: &'static str,
@@ -16,7 +16,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Both charts, with each of their `ci/*-values.yaml`; one of those says nothing.
+    /// Both charts with each of their `ci/*-values.yaml`, one of which is empty.
     pub(crate) fn all() -> anyhow::Result<Vec<Self>> {
         let mut all = Vec::new();
         for chart in [OPERATOR, INGEST] {
@@ -30,22 +30,22 @@ impl Case {
         Ok(all)
     }
 
-    /// The flags that say so.
+    /// The flags for the values file.
     pub(crate) fn flags(&self) -> anyhow::Result<[&str; 2]> {
-        Ok(["--values", self.file.to_str().context("a path")?])
+        Ok(["--values", self.file.to_str().context("the path is not UTF-8")?])
     }
 
     pub(crate) async fn text(&self, helm: Helm) -> anyhow::Result<String> {
         helm.template(self.chart, &self.flags()?).await
     }
 
-    /// What the newer Helm renders.
+    /// The objects that Helm 4 renders.
     pub(crate) async fn objects(&self) -> anyhow::Result<Vec<Value>> {
         objects(&self.text(Helm::Four).await?)
     }
 }
 
-/// The objects of a stream of documents.
+/// The objects of a YAML stream.
 pub(crate) fn objects(text: &str) -> anyhow::Result<Vec<Value>> {
     let text = format!("\n{text}");
     let documents = text.split("\n---").map(|document| Ok(pulse_operator::yaml::read(document)?));
@@ -53,12 +53,12 @@ pub(crate) fn objects(text: &str) -> anyhow::Result<Vec<Value>> {
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }
 
-/// Those of a kind.
+/// The objects of a kind.
 pub(crate) fn of_kind<'a>(objects: &'a [Value], kind: &'a str) -> impl Iterator<Item = &'a Value> {
     objects.iter().filter(move |object| object["kind"] == kind)
 }
 
-/// The files of `manifests/`, but those of development, which only a kustomization puts together.
+/// The files of `manifests/`, except those for development, which are complete only through their kustomization.
 pub(crate) fn manifests() -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in ["manifests", "manifests/samples", "manifests/quickstart"] {

@@ -1,4 +1,4 @@
-//! What the charts render.
+//! The objects that the charts render.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::helm::{Helm, INGEST, OPERATOR};
 use crate::objects::{Case, objects, of_kind};
 
 #[tokio::test]
-async fn the_strict_linter_of_both_helms_has_nothing_to_say() -> anyhow::Result<()> {
+async fn charts_pass_the_strict_linter_of_both_helms() -> anyhow::Result<()> {
     for case in Case::all()? {
         let chart = format!("charts/{}", case.chart);
         for helm in Helm::BOTH {
@@ -21,7 +21,7 @@ async fn the_strict_linter_of_both_helms_has_nothing_to_say() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn both_helms_render_the_same_objects_and_each_time_the_same_bytes() -> anyhow::Result<()> {
+async fn charts_render_the_same_objects_with_both_helms() -> anyhow::Result<()> {
     for case in Case::all()? {
         let [three, four, again] =
             [case.text(Helm::Three).await?, case.text(Helm::Four).await?, case.text(Helm::Four).await?];
@@ -32,38 +32,38 @@ async fn both_helms_render_the_same_objects_and_each_time_the_same_bytes() -> an
     Ok(())
 }
 
-/// Every image that a value names, at any depth.
-fn images(value: &Value, found: &mut BTreeSet<String>) {
+/// Collects the `image` fields of a value, at any depth.
+fn collect_images(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) => {
             found.extend(map.get("image").and_then(Value::as_str).map(str::to_owned));
-            map.values().for_each(|inner| images(inner, found));
+            map.values().for_each(|inner| collect_images(inner, found));
         }
-        Value::Array(list) => list.iter().for_each(|inner| images(inner, found)),
+        Value::Array(list) => list.iter().for_each(|inner| collect_images(inner, found)),
         _ => {}
     }
 }
 
 #[tokio::test]
-async fn one_image_is_all_that_a_mirror_needs() -> anyhow::Result<()> {
+async fn registry_mirror_setting_covers_every_image() -> anyhow::Result<()> {
     let mirror = ["--set", "global.imageRegistry=mirror.example"];
     let version = env!("CARGO_PKG_VERSION");
-    let ours = format!("mirror.example/pulse:{version}");
-    let of_operator = objects(&Helm::Four.template(OPERATOR, &mirror).await?)?;
+    let expected = format!("mirror.example/pulse:{version}");
+    let operator_objects = objects(&Helm::Four.template(OPERATOR, &mirror).await?)?;
     let mut found = BTreeSet::new();
-    of_operator.iter().for_each(|object| images(object, &mut found));
-    assert_eq!(found, BTreeSet::from([ours.clone()]));
+    operator_objects.iter().for_each(|object| collect_images(object, &mut found));
+    assert_eq!(found, BTreeSet::from([expected]));
 
-    let tried = [
+    let dev_datastores = [
         "--set",
         "devDatastores.enabled=true,devDatastores.password=p,devDatastores.jwtSecret=012345678901234567890123456789012",
     ];
-    let of_ingest = objects(&Helm::Four.template(INGEST, &[mirror, tried].concat()).await?)?;
-    let ingest = of_kind(&of_ingest, "PulseIngest").next().context("an ingest")?;
-    assert_eq!(ingest["spec"]["image"]["repository"], "mirror.example/pulse");
-    assert_eq!(ingest["spec"]["image"]["tag"], version);
+    let instance_objects = objects(&Helm::Four.template(INGEST, &[mirror, dev_datastores].concat()).await?)?;
+    let instance = of_kind(&instance_objects, "PulseIngest").next().context("there is no PulseIngest")?;
+    assert_eq!(instance["spec"]["image"]["repository"], "mirror.example/pulse");
+    assert_eq!(instance["spec"]["image"]["tag"], version);
     let mut found = BTreeSet::new();
-    of_ingest.iter().for_each(|object| images(object, &mut found));
+    instance_objects.iter().for_each(|object| collect_images(object, &mut found));
     assert!(!found.is_empty() && found.iter().all(|image| image.starts_with("mirror.example/")), "{found:?}");
 
     let bare = objects(&Helm::Four.template(INGEST, &mirror).await?)?;
@@ -71,25 +71,26 @@ async fn one_image_is_all_that_a_mirror_needs() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The rules of all roles of a kind, but those that people get on top.
+/// The rules of the operator's roles of a kind, without the aggregated roles for users.
 fn rules(objects: &[Value], kind: &str) -> Vec<Value> {
-    let ours = of_kind(objects, kind).filter(|role| role["metadata"]["name"] == "main-pulse-operator");
-    ours.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect()
+    let roles = of_kind(objects, kind).filter(|role| role["metadata"]["name"] == "main-pulse-operator");
+    roles.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()).collect()
 }
 
 #[tokio::test]
-async fn the_rights_are_those_that_the_operator_uses() -> anyhow::Result<()> {
+async fn chart_roles_match_the_permissions_of_the_operator() -> anyhow::Result<()> {
     let (watched, own) = (pulse_operator::rbac::watched(), pulse_operator::rbac::own());
-    let whole = objects(&Helm::Four.template(OPERATOR, &[]).await?)?;
-    assert_eq!(json!(rules(&whole, "ClusterRole")), json!(watched));
-    assert_eq!(json!(rules(&whole, "Role")), json!(own));
+    let cluster_wide = objects(&Helm::Four.template(OPERATOR, &[]).await?)?;
+    assert_eq!(json!(rules(&cluster_wide, "ClusterRole")), json!(watched));
+    assert_eq!(json!(rules(&cluster_wide, "Role")), json!(own));
 
-    let narrow = objects(&Helm::Four.template(OPERATOR, &["--set", "watch.scope=namespace"]).await?)?;
-    let of_cluster: Vec<_> = narrow.iter().filter(|object| object["kind"].to_string().contains("Cluster")).collect();
-    assert!(of_cluster.is_empty(), "{of_cluster:?}");
+    let namespaced = objects(&Helm::Four.template(OPERATOR, &["--set", "watch.scope=namespace"]).await?)?;
+    let cluster_objects: Vec<_> =
+        namespaced.iter().filter(|object| object["kind"].to_string().contains("Cluster")).collect();
+    assert!(cluster_objects.is_empty(), "{cluster_objects:?}");
     let text = |rules: Vec<Value>| rules.iter().map(Value::to_string).collect::<BTreeSet<_>>();
     let expected = json!([watched, own].concat());
-    assert_eq!(text(rules(&narrow, "Role")), text(expected.as_array().cloned().unwrap_or_default()));
+    assert_eq!(text(rules(&namespaced, "Role")), text(expected.as_array().cloned().unwrap_or_default()));
 
     let none = objects(&Helm::Four.template(OPERATOR, &["--set", "rbac.create=false"]).await?)?;
     assert!(none.iter().all(|object| object["apiVersion"] != "rbac.authorization.k8s.io/v1"));
@@ -97,7 +98,7 @@ async fn the_rights_are_those_that_the_operator_uses() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn no_object_says_which_namespace_it_is_for() -> anyhow::Result<()> {
+async fn rendered_objects_name_no_namespace() -> anyhow::Result<()> {
     for case in Case::all()? {
         for object in case.objects().await? {
             assert_eq!(object["metadata"]["namespace"], Value::Null, "{case:?}: {}", object["kind"]);
@@ -107,7 +108,7 @@ async fn no_object_says_which_namespace_it_is_for() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_parent_chart_turns_each_on_and_off_and_gives_both_its_globals() -> anyhow::Result<()> {
+async fn parent_chart_toggles_both_charts_and_passes_its_globals() -> anyhow::Result<()> {
     let parent = tempfile::tempdir()?;
     let (charts, version) = (repository().join("charts"), env!("CARGO_PKG_VERSION"));
     let dependency = |name: &str| {
@@ -118,24 +119,26 @@ async fn a_parent_chart_turns_each_on_and_off_and_gives_both_its_globals() -> an
         "apiVersion": "v2", "name": "platform", "version": "1.0.0",
         "dependencies": [dependency(OPERATOR), dependency(INGEST)],
     });
-    // What other charts of the parent read is no concern of ours.
+    // Globals of other charts are ignored.
     let values = json!({
-        "global": { "imageRegistry": "mirror.example", "imagePullSecrets": [{ "name": "mirror" }], "theirs": { "team": "x" } },
+        "global": {
+            "imageRegistry": "mirror.example", "imagePullSecrets": [{ "name": "mirror" }], "other": { "team": "x" },
+        },
         OPERATOR: { "enabled": true, "replicaCount": 1 },
         INGEST: { "enabled": true, "nameOverride": "orders" },
     });
     std::fs::write(parent.path().join("Chart.yaml"), chart.to_string())?;
     std::fs::write(parent.path().join("values.yaml"), values.to_string())?;
-    let folder = parent.path().to_str().context("a path")?;
+    let folder = parent.path().to_str().context("the path is not UTF-8")?;
     for helm in Helm::BOTH {
         helm.run(&["dependency", "update", folder]).await?;
         let template = ["template", "main", folder, "--kube-version", "1.33.0"];
         let both = objects(&helm.run(&template).await?)?;
-        let ingest = of_kind(&both, "PulseIngest").next().context("an ingest")?;
-        assert_eq!(ingest["metadata"]["name"], "orders");
-        assert_eq!(ingest["spec"]["image"]["repository"], "mirror.example/pulse");
-        assert_eq!(ingest["spec"]["image"]["pullSecrets"], json!([{ "name": "mirror" }]));
-        let pods = &of_kind(&both, "Deployment").next().context("an operator")?["spec"]["template"]["spec"];
+        let instance = of_kind(&both, "PulseIngest").next().context("there is no PulseIngest")?;
+        assert_eq!(instance["metadata"]["name"], "orders");
+        assert_eq!(instance["spec"]["image"]["repository"], "mirror.example/pulse");
+        assert_eq!(instance["spec"]["image"]["pullSecrets"], json!([{ "name": "mirror" }]));
+        let pods = &of_kind(&both, "Deployment").next().context("there is no Deployment")?["spec"]["template"]["spec"];
         assert_eq!(pods["imagePullSecrets"], json!([{ "name": "mirror" }]));
         for (off, kind) in [(OPERATOR, "Deployment"), (INGEST, "PulseIngest")] {
             let flag = format!("{off}.enabled=false");
@@ -147,10 +150,12 @@ async fn a_parent_chart_turns_each_on_and_off_and_gives_both_its_globals() -> an
 }
 
 #[tokio::test]
-async fn two_ingests_of_one_parent_keep_their_datastores_apart() -> anyhow::Result<()> {
+async fn two_instances_in_one_parent_chart_have_separate_datastores() -> anyhow::Result<()> {
     let parent = tempfile::tempdir()?;
     let (from, version) = (repository().join("charts").join(INGEST), env!("CARGO_PKG_VERSION"));
-    let dependency = |alias: &str| json!({ "name": INGEST, "alias": alias, "version": version, "repository": format!("file://{}", from.display()) });
+    let chart_url = format!("file://{}", from.display());
+    let dependency =
+        |alias: &str| json!({ "name": INGEST, "alias": alias, "version": version, "repository": chart_url });
     let chart = json!({
         "apiVersion": "v2", "name": "platform", "version": "1.0.0",
         "dependencies": [dependency("orders"), dependency("clicks")],
@@ -164,7 +169,7 @@ async fn two_ingests_of_one_parent_keep_their_datastores_apart() -> anyhow::Resu
     let values = json!({ "orders": values("orders"), "clicks": values("clicks") });
     std::fs::write(parent.path().join("Chart.yaml"), chart.to_string())?;
     std::fs::write(parent.path().join("values.yaml"), values.to_string())?;
-    let folder = parent.path().to_str().context("a path")?;
+    let folder = parent.path().to_str().context("the path is not UTF-8")?;
     for helm in Helm::BOTH {
         helm.run(&["dependency", "update", folder]).await?;
         let all = objects(&helm.run(&["template", "main", folder, "--kube-version", "1.33.0"]).await?)?;
@@ -177,36 +182,38 @@ async fn two_ingests_of_one_parent_keep_their_datastores_apart() -> anyhow::Resu
     Ok(())
 }
 
-/// Every value of every map of labels, and every namespace, at any depth.
-fn words<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
+/// Collects the values of all labels and all namespaces, at any depth.
+fn collect_names<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
                 match (key.as_str(), inner) {
                     ("labels" | "matchLabels", Value::Object(labels)) => found.extend(labels.values()),
                     ("namespace", _) => found.push(inner),
-                    _ => words(inner, found),
+                    _ => collect_names(inner, found),
                 }
             }
         }
-        Value::Array(list) => list.iter().for_each(|inner| words(inner, found)),
+        Value::Array(list) => list.iter().for_each(|inner| collect_names(inner, found)),
         _ => {}
     }
 }
 
 #[tokio::test]
-async fn releases_namespaces_and_secrets_may_be_called_by_numbers() -> anyhow::Result<()> {
+async fn numeric_release_namespace_and_secret_names_stay_strings() -> anyhow::Result<()> {
     let secret = ["--set-string", "imagePullSecrets[0].name=17"];
     for (chart, more) in [(OPERATOR, &secret[..]), (INGEST, &["--set", "nameOverride=main"])] {
         let folder = format!("charts/{chart}");
         let template = ["template", "2026", &folder, "--namespace", "42", "--kube-version", "1.33.0"];
         let all = objects(&Helm::Four.run(&[&template[..], more].concat()).await?)?;
         let mut found = Vec::new();
-        all.iter().filter(|object| object["kind"] != "CustomResourceDefinition").for_each(|it| words(it, &mut found));
+        all.iter()
+            .filter(|object| object["kind"] != "CustomResourceDefinition")
+            .for_each(|it| collect_names(it, &mut found));
         assert!(found.contains(&&json!("2026")), "{chart}");
-        assert!(found.iter().all(|word| word.is_string()), "{chart}: {found:?}");
+        assert!(found.iter().all(|name| name.is_string()), "{chart}: {found:?}");
         for container in of_kind(&all, "Deployment").map(|it| &it["spec"]["template"]["spec"]["containers"][0]) {
-            let env = container["env"].as_array().context("variables")?;
+            let env = container["env"].as_array().context("the container has no env")?;
             assert!(env.contains(&json!({ "name": "PULSE_PULL_SECRETS", "value": "17" })), "{env:?}");
         }
     }

@@ -1,6 +1,6 @@
-//! kubeconform, with the schemas of the oldest and the newest Kubernetes that we support, all on disk.
+//! Validation with kubeconform, offline, against the oldest and the newest supported version of Kubernetes.
 //!
-//! Those of Kubernetes come with the Python package `kubernetes-validate`; that of `PulseIngest` from its definition.
+//! The schemas of Kubernetes come from the Python package `kubernetes-validate`, that of `PulseIngest` from the CRD.
 
 use std::path::{Path, PathBuf};
 
@@ -17,20 +17,20 @@ use crate::objects::{Case, manifests};
 
 const SUPPORTED: [&str; 2] = ["1.33.0", "1.37.0"];
 
-/// Where the schemas of Kubernetes are, once installed.
-async fn package() -> anyhow::Result<&'static PathBuf> {
+/// Installs the Python package once and returns its folder.
+async fn schema_package() -> anyhow::Result<&'static PathBuf> {
     static PACKAGE: OnceCell<PathBuf> = OnceCell::const_new();
     let install = async || {
         let python = python_with("kubernetes-validate", "1.37.0").await?;
-        let of_module = "import kubernetes_validate as module; print(module.__path__[0])";
-        anyhow::Ok(PathBuf::from(run(Command::new(python).args(["-c", of_module])).await?.trim()))
+        let print_folder = "import kubernetes_validate as module; print(module.__path__[0])";
+        anyhow::Ok(PathBuf::from(run(Command::new(python).args(["-c", print_folder])).await?.trim()))
     };
     PACKAGE.get_or_try_init(install).await
 }
 
-/// A folder of schemas for each version, as kubeconform looks for them.
+/// A folder with the schemas of each version, in the layout of kubeconform.
 async fn schemas() -> anyhow::Result<TempDir> {
-    let package = package().await?;
+    let package = schema_package().await?;
     let folder = tempfile::tempdir()?;
     for version in SUPPORTED {
         let from = package.join(format!("kubernetes-json-schema/v{version}-local-strict"));
@@ -38,32 +38,32 @@ async fn schemas() -> anyhow::Result<TempDir> {
         std::fs::create_dir(&to)?;
         for entry in std::fs::read_dir(&from).with_context(|| from.display().to_string())? {
             let entry = entry?;
-            // They call themselves by addresses on the web: by their files instead.
+            // Their `$id` and references are web addresses; kubeconform needs file names.
             let text =
                 std::fs::read_to_string(entry.path())?.replace("\"/api/_definitions.json#", "\"_definitions.json#");
             let mut schema: Value = serde_json::from_str(&text)?;
-            schema.as_object_mut().context("an object")?.remove("$id");
+            schema.as_object_mut().context("the schema is not an object")?.remove("$id");
             std::fs::write(to.join(entry.file_name()), schema.to_string())?;
         }
-        std::fs::write(to.join("pulseingest-pulseboard-v1alpha1.json"), of_ingest()?.to_string())?;
+        std::fs::write(to.join("pulseingest-pulseboard-v1alpha1.json"), instance_schema()?.to_string())?;
     }
     Ok(folder)
 }
 
-/// The schema of `PulseIngest`, as the API server reads it when it is strict.
-fn of_ingest() -> anyhow::Result<Value> {
-    let definition = serde_json::to_value(pulse_operator::crd::crd())?;
-    let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+/// The schema of `PulseIngest` under strict field validation.
+fn instance_schema() -> anyhow::Result<Value> {
+    let crd = serde_json::to_value(pulse_operator::crd::crd())?;
+    let mut schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
     for field in ["apiVersion", "kind"] {
         schema["properties"][field] = json!({ "type": "string" });
     }
     schema["properties"]["metadata"] = json!({ "type": "object", "additionalProperties": true });
-    close(&mut schema);
+    make_strict(&mut schema);
     Ok(schema)
 }
 
-/// No other properties than those that are named; null where the API server takes it.
-fn close(schema: &mut Value) {
+/// Forbids unknown properties, and allows null where the API server does.
+fn make_strict(schema: &mut Value) {
     let is_nullable = schema["nullable"] == true;
     let Value::Object(map) = schema else { return };
     if map.contains_key("properties") && !map.contains_key("additionalProperties") {
@@ -75,9 +75,9 @@ fn close(schema: &mut Value) {
     if is_nullable && let Some(type_) = map.remove("type") {
         map.insert("type".into(), json!([type_, "null"]));
     }
-    map.values_mut().for_each(close);
+    map.values_mut().for_each(make_strict);
     for inner in ["anyOf", "allOf", "oneOf"] {
-        map.get_mut(inner).and_then(Value::as_array_mut).into_iter().flatten().for_each(close);
+        map.get_mut(inner).and_then(Value::as_array_mut).into_iter().flatten().for_each(make_strict);
     }
 }
 
@@ -88,13 +88,13 @@ async fn kubeconform(schemas: &Path, version: &str, files: &[&Path]) -> anyhow::
     );
     let mut command = Command::new(packaging_program("kubeconform").await?);
     command.args(["-strict", "-kubernetes-version", version, "-schema-location", &location]);
-    // The kinds of other operators, which have the schemas.
+    // Kinds of other operators, whose schemas are not here.
     command.args(["-skip", "ServiceMonitor,postgresql.cnpg.io/v1/Cluster"]).args(files);
     run(&mut command).await
 }
 
 #[tokio::test]
-async fn every_object_is_right_for_the_oldest_and_the_newest_kubernetes() -> anyhow::Result<()> {
+async fn rendered_objects_match_the_schemas_of_supported_kubernetes() -> anyhow::Result<()> {
     let (schemas, rendered) = (schemas().await?, tempfile::tempdir()?);
     let mut paths = Vec::new();
     for (number, case) in Case::all()?.iter().enumerate() {
@@ -111,18 +111,18 @@ async fn every_object_is_right_for_the_oldest_and_the_newest_kubernetes() -> any
 }
 
 #[tokio::test]
-async fn a_misspelt_field_of_either_would_be_found() -> anyhow::Result<()> {
+async fn misspelt_field_fails_schema_validation() -> anyhow::Result<()> {
     let (schemas, folder) = (schemas().await?, tempfile::tempdir()?);
     let deployment = Helm::Four.template(OPERATOR, &[]).await?.replace("imagePullPolicy:", "imagePulPolicy:");
     let sample = std::fs::read_to_string(repository().join("manifests/samples/production.yaml"))?;
     let wrong = [(deployment, "imagePulPolicy"), (sample.replace("workers:", "workes:"), "workes")];
     for (text, name) in wrong {
-        assert!(text.contains(name), "{name} is in it");
+        assert!(text.contains(name), "{name} is not in the text");
         let path = folder.path().join("wrong.yaml");
         std::fs::write(&path, text)?;
         for version in SUPPORTED {
             let refusal = kubeconform(schemas.path(), version, &[&path]).await;
-            let refusal = refusal.err().with_context(|| format!("{version} refuses {name}"))?.to_string();
+            let refusal = refusal.err().with_context(|| format!("{version} accepts {name}"))?.to_string();
             assert!(refusal.contains(name) && !refusal.contains("could not find schema"), "{refusal}");
         }
     }

@@ -1,9 +1,9 @@
-//! What the charts refuse, and how they say so.
+//! Values that the charts refuse, with an error that names the value.
 
 use crate::helm::{Helm, INGEST, OPERATOR};
 
 #[tokio::test]
-async fn a_misspelt_value_is_refused_with_its_name() -> anyhow::Result<()> {
+async fn misspelt_value_is_refused_by_name() -> anyhow::Result<()> {
     let wrong = [
         (OPERATOR, "replicaCountt=3", "replicaCountt"),
         (OPERATOR, "image.tagg=1", "tagg"),
@@ -23,7 +23,7 @@ async fn a_misspelt_value_is_refused_with_its_name() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn try_out_datastores_want_a_password_of_ones_own() -> anyhow::Result<()> {
+async fn dev_datastores_require_a_password() -> anyhow::Result<()> {
     for helm in Helm::BOTH {
         let refusal = helm.refusal(INGEST, &["--set", "devDatastores.enabled=true"]).await?;
         assert!(refusal.contains("devDatastores.password"), "{helm:?}: {refusal}");

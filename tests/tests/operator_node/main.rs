@@ -1,10 +1,11 @@
-//! The operator on a whole node: real pods of our image, and a real PostgreSQL and Redis that they reach.
+//! The operator on a real Kubernetes node: real pods of our image, with a real PostgreSQL and Redis.
 //!
-//! All tests share one node, one after the other; each has a namespace that admits restricted pods only.
-#![expect(clippy::print_stdout, reason = "what was measured is worth a look")]
+//! The tests share one node and run one after the other. Each has a namespace that enforces the Pod Security Standard
+//! `restricted`.
+#![expect(clippy::print_stdout, reason = "the tests print what they measure")]
 
 mod changes;
+mod node_env;
 mod rollout;
 mod scaling;
-mod site;
-mod watching;
+mod worker_watch;

@@ -1,4 +1,4 @@
-//! The closed loop: what is owed decides how many workers there are, and they decide what is owed.
+//! The closed control loop of autoscaling: the backlog sets the number of workers, and the workers reduce the backlog.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -9,8 +9,8 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::site::{NodeEnv, SOON};
-use crate::watching::Watch;
+use crate::node_env::{NodeEnv, TIMEOUT};
+use crate::worker_watch::WorkerWatch;
 
 /// 500 batches of 100 events, each batch a task of 4 s.
 const BURST: [&str; 12] = [
@@ -29,88 +29,92 @@ const BURST: [&str; 12] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_follow_the_queue_up_and_down_to_none() -> anyhow::Result<()> {
-    let mut site = NodeEnv::start("scaling").await?;
-    let _operator = site.operator()?;
+async fn workers_follow_the_queue_up_and_down_to_zero() -> anyhow::Result<()> {
+    let mut env = NodeEnv::start("scaling").await?;
+    let _operator = env.start_operator()?;
     let behavior = json!({
         "scaleUp": { "stabilizationWindowSeconds": 0, "percent": 100, "workers": 1, "periodSeconds": 3 },
         "scaleDown": { "stabilizationWindowSeconds": 10, "percent": 10, "workers": 2, "periodSeconds": 4 },
     });
     let target = json!({ "backlogPerWorker": 100, "drainSeconds": 10 });
-    site.apply(json!({ "workers": { "autoscaling": {
+    env.apply(json!({ "workers": { "autoscaling": {
         "minReplicas": 0, "maxReplicas": 5, "idleSeconds": 10, "target": target, "behavior": behavior,
     } } }))
     .await?;
-    site.wait_for("Ready").await?;
-    let watch = Watch::start(&site)?;
+    env.wait_for_condition("Ready").await?;
+    let watch = WorkerWatch::start(&env)?;
 
     let start = Instant::now();
-    let report = site.load(&BURST).await?;
+    let report = env.run_load(&BURST).await?;
     assert_eq!((&report["accepted_events"], &report["refused"]), (&json!(50_000), &json!({})), "{report}");
-    let five = async || Ok(site.deployment("worker").await?.0 == 5);
-    site.soon("there are as many workers as may be", five).await?;
-    println!("five workers after {:.1} s", start.elapsed().as_secs_f64());
-    lose_redis(&mut site).await?;
-    site.world.settled(SOON * 2).await?;
+    let five = async || Ok(env.deployment("worker").await?.0 == 5);
+    env.eventually("there are maxReplicas workers", five).await?;
+    println!("five workers wanted after {:.1} s", start.elapsed().as_secs_f64());
+    redis_loss_does_not_scale_down(&mut env).await?;
+    env.servers.wait_until_settled(TIMEOUT * 2).await?;
     println!("50,000 events were processed after {:.1} s", start.elapsed().as_secs_f64());
 
-    whoever_works_stays(&site, &watch).await?;
-    let none = async || Ok(site.deployment("worker").await?.0 == 0 && site.all_pods("worker").await?.is_empty());
-    site.soon("nobody is left", none).await?;
+    busy_worker_is_kept(&env, &watch).await?;
+    let none = async || Ok(env.deployment("worker").await?.0 == 0 && env.all_pods("worker").await?.is_empty());
+    env.eventually("no worker is left", none).await?;
     println!("no worker after {:.1} s", start.elapsed().as_secs_f64());
     let start = Instant::now();
-    site.processed(&site.post("page_view").await?).await?;
-    println!("an event was processed {:.1} s after it came, from no worker", start.elapsed().as_secs_f64());
+    env.wait_until_completed(&env.post_event("page_view").await?).await?;
+    println!("with no worker, an event was processed {:.1} s after it was posted", start.elapsed().as_secs_f64());
 
-    let promised = site.world.check_ledger("ledger").await?;
-    assert_eq!(promised, 50_002);
+    let accepted = env.servers.check_ledger("ledger").await?;
+    assert_eq!(accepted, 50_002);
     let path = watch.replicas();
-    let (victims, wrong) = watch.victims();
-    println!("{promised} events, {victims} workers were told to go, wanted: {path:?}");
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    let told = ["get", "events", "--field-selector=involvedObject.name=main", "--sort-by=.metadata.creationTimestamp"];
-    assert!(is_one_hill(&path), "{path:?}\n{}", site.kubectl(&told).await?);
-    each_change_is_told(&site, &watch).await
+    let (removed, violations) = watch.removals();
+    println!("{accepted} events, {removed} workers removed, replicas: {path:?}");
+    assert!(violations.is_empty(), "{violations:#?}");
+    let list_events =
+        ["get", "events", "--field-selector=involvedObject.name=main", "--sort-by=.metadata.creationTimestamp"];
+    assert!(has_single_peak(&path), "{path:?}\n{}", env.kubectl(&list_events).await?);
+    each_change_has_an_event(&env, &watch).await
 }
 
-/// Redis ends in the middle of it and forgets everything. Nobody takes that for an empty queue.
-async fn lose_redis(site: &mut NodeEnv) -> anyhow::Result<()> {
-    let left = site.world.number("SELECT count(*) FROM tasks").await?;
-    assert!(left > 100, "{left} tasks are left: too few to lose");
-    site.world.lose_redis().await?;
-    let away = async || Ok(!site.reason("QueueReachable", "False").await?.is_empty());
-    site.soon("the operator misses Redis", away).await?;
-    let unknown = async || Ok(site.reason("ScalingActive", "False").await? == "MetricsUnavailable");
-    site.soon("the backlog is unknown", unknown).await?;
-    assert_eq!(site.deployment("worker").await?.0, 5, "what is unknown is not zero");
-    site.world.start_redis().await
+/// Redis is killed and loses its data while tasks are unsettled. The operator must not treat that as an empty queue.
+async fn redis_loss_does_not_scale_down(env: &mut NodeEnv) -> anyhow::Result<()> {
+    let left = env.servers.number("SELECT count(*) FROM tasks").await?;
+    assert!(left > 100, "only {left} unsettled tasks are left, which is too few for this test");
+    env.servers.kill_and_wipe_redis().await?;
+    let unreachable = async || Ok(!env.reason("QueueReachable", "False").await?.is_empty());
+    env.eventually("the operator reports that Redis is unreachable", unreachable).await?;
+    let unknown = async || Ok(env.reason("ScalingActive", "False").await? == "MetricsUnavailable");
+    env.eventually("the operator reports that the backlog is unknown", unknown).await?;
+    assert_eq!(env.deployment("worker").await?.0, 5, "an unknown backlog does not scale down");
+    env.servers.start_redis().await
 }
 
-/// One long task, and many workers without one: they go, the one that has it stays, and it is not tried twice.
-async fn whoever_works_stays(site: &NodeEnv, watch: &Watch) -> anyhow::Result<()> {
+/// With one long task and several idle workers, the idle workers are removed, the busy one stays, and the task has one
+/// attempt.
+async fn busy_worker_is_kept(env: &NodeEnv, watch: &WorkerWatch) -> anyhow::Result<()> {
     let start = Instant::now();
-    let task = site.post("sleep:45000").await?;
-    let holder = async || -> anyhow::Result<String> {
+    let task = env.post_event("sleep:45000").await?;
+    let worker_pod = async || -> anyhow::Result<String> {
         let worker = "SELECT worker FROM tasks WHERE worker IS NOT NULL";
-        let worker: String = sqlx::query_scalar(worker).fetch_one(&site.world.db).await?;
+        let worker: String = sqlx::query_scalar(worker).fetch_one(&env.servers.db).await?;
         Ok(worker.rsplit_once('.').context("<pod>.<boot id>")?.0.to_owned())
     };
-    site.soon("Redis knows who has it", async || Ok(watch.busy() == [holder().await?])).await?;
-    let busy = vec![holder().await?];
-    assert!(site.pods("worker").await?.len() > 1, "somebody has nothing to do");
-    site.soon("one worker is left", async || Ok(site.pods("worker").await?.len() == 1)).await?;
-    println!("one worker {:.1} s after the last task but one", start.elapsed().as_secs_f64());
-    let left: Vec<String> = site.pods("worker").await?.iter().map(ResourceExt::name_any).collect();
-    assert_eq!(site.world.number("SELECT count(*) FROM tasks").await?, 1, "the task is still under way");
-    assert_eq!(left, busy, "{:?}", watch.victims());
-    site.processed(&task).await?;
+    env.eventually("Redis has the task in flight at its worker", async || Ok(watch.busy() == [worker_pod().await?]))
+        .await?;
+    let busy = vec![worker_pod().await?];
+    assert!(env.pods("worker").await?.len() > 1, "there is no idle worker");
+    env.eventually("one worker is left", async || Ok(env.pods("worker").await?.len() == 1)).await?;
+    println!("one worker {:.1} s after the long task was posted", start.elapsed().as_secs_f64());
+    let left: Vec<String> = env.pods("worker").await?.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(env.servers.number("SELECT count(*) FROM tasks").await?, 1, "the task is still running");
+    assert_eq!(left, busy, "{:?}", watch.removals());
+    env.wait_until_completed(&task).await?;
     let attempts = format!("SELECT attempts::bigint FROM task_history WHERE id = '{task}'");
-    assert_eq!(site.world.number(&attempts).await?, 1);
+    assert_eq!(env.servers.number(&attempts).await?, 1);
     Ok(())
 }
 
-/// Whether it goes up to five, stays there, goes down to none, and then up again; before, the first worker may rest.
-fn is_one_hill(path: &[i32]) -> bool {
+/// Returns true if the replicas rise to five once, fall to zero once, and then rise again. Before the rise, the first
+/// worker may be scaled to zero.
+fn has_single_peak(path: &[i32]) -> bool {
     let Some(top) = path.iter().position(|count| *count == 5) else { return false };
     let first = path[..top].iter().rposition(|count| *count == 0).unwrap_or(0);
     let Some(end) = path[top..].iter().position(|count| *count == 0) else { return false };
@@ -119,9 +123,9 @@ fn is_one_hill(path: &[i32]) -> bool {
         && path[top + end + 1..].first().is_some_and(|count| *count > 0)
 }
 
-/// An Event for each change of the number, and none besides.
-async fn each_change_is_told(site: &NodeEnv, watch: &Watch) -> anyhow::Result<()> {
-    let told = async || {
+/// There is exactly one Kubernetes Event for each change of the replicas.
+async fn each_change_has_an_event(env: &NodeEnv, watch: &WorkerWatch) -> anyhow::Result<()> {
+    let events_match = async || {
         let changes = watch.replicas();
         let mut expected: BTreeMap<(String, String), i32> = BTreeMap::new();
         for change in changes.windows(2) {
@@ -135,14 +139,14 @@ async fn each_change_is_told(site: &NodeEnv, watch: &Watch) -> anyhow::Result<()
             *expected.entry((reason.to_owned(), format!("Scale{from}To{to}"))).or_default() += 1;
         }
         let mut found: BTreeMap<(String, String), i32> = BTreeMap::new();
-        for event in site.all::<Event>().list(&ListParams::default()).await?.items {
+        for event in env.api::<Event>().list(&ListParams::default()).await?.items {
             let action = event.action.filter(|action| action.starts_with("Scale") && action.contains("To"));
             let (Some(reason), Some(action)) = (event.reason, action) else { continue };
             let count = event.series.and_then(|series| series.count).unwrap_or(1);
             *found.entry((reason, action)).or_default() += count;
         }
-        anyhow::ensure!(found == expected, "wanted: {changes:?}, told: {found:?}");
+        anyhow::ensure!(found == expected, "replicas: {changes:?}, Events: {found:?}");
         Ok(true)
     };
-    site.soon("each change is told", told).await
+    env.eventually("each change has an Event", events_match).await
 }

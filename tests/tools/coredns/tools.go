@@ -1,6 +1,6 @@
 //go:build tools
 
-// Package tools pins CoreDNS, the name server of the tests' node.
+// Package tools pins CoreDNS, the DNS server of the tests' node.
 package tools
 
 import _ "github.com/coredns/coredns"

@@ -1,4 +1,4 @@
-// Command etcd is etcd's own main: its module has replace directives, which `go install` refuses.
+// Command etcd runs etcd's main function. `go install` refuses etcd's module because of its replace directives.
 package main
 
 import (

@@ -1,7 +1,7 @@
-// kind-config FILE: reads a configuration as kind does, checks it as kind does, and prints what kind makes of it.
+// Command kind-config FILE reads and validates a kind configuration with kind's parser and prints the result as JSON.
 //
-// kind's own command wants a container engine before it looks at the file. Its parser is internal; this module's path is
-// below kind's, so that Go lets it in.
+// kind's command needs a container engine before it reads the file. Its parser is an internal package; the path of this
+// module is below kind's, so that Go allows the import.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command pause holds the namespaces of a pod open, and reaps what its containers leave.
+// Command pause keeps the namespaces of a pod open and reaps orphaned processes of its containers.
 package main
 
 import (

@@ -1,30 +1,30 @@
-//! What a request to the API server is about.
+//! Attributes of a request to the API server, as RBAC checks them.
 
 use http::{HeaderMap, Method, Uri};
 
-/// A request, as RBAC sees it.
+/// Attributes of a request, as the API server's `RequestInfo` has them.
 #[derive(Clone, Debug)]
-pub struct Call {
-    /// HTTP's method.
+pub struct RequestInfo {
+    /// HTTP method.
     pub method: Method,
-    /// The path, without the query.
+    /// Path without the query.
     pub path: String,
-    /// The query, undecoded.
+    /// Query, not decoded.
     pub query: String,
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`; for what is not a resource,
-    /// the method.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`; the lower-case method for
+    /// paths that are not resources.
     pub verb: String,
-    /// In plural, with its subresource: `deployments/scale`. Empty for what is not a resource, such as `/readyz`.
+    /// Plural resource with its subresource, such as `deployments/scale`. Empty for other paths, such as `/readyz`.
     pub resource: String,
-    /// Empty for what has none.
+    /// Namespace; empty for cluster-scoped resources and requests across all namespaces.
     pub namespace: String,
-    /// Empty for a list.
+    /// Object name; empty for a list.
     pub name: String,
-    /// The kind of patch, if it is one.
+    /// Content type of the body, which is the patch type of a patch.
     pub content_type: String,
 }
 
-impl Call {
+impl RequestInfo {
     pub(super) fn new(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
         let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
         let content_type = headers.get(http::header::CONTENT_TYPE);
@@ -50,7 +50,7 @@ impl Call {
             ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] if !rest.is_empty() => rest,
             _ => return,
         };
-        // `namespaces/x` is the namespace itself; only with more behind it does it say where something is.
+        // `namespaces/x` is the namespace itself; with a longer path, `x` is the namespace of the resource.
         let rest = match rest {
             ["namespaces", namespace, rest @ ..] if !rest.is_empty() && !is_subresource_of_namespaces(rest) => {
                 self.namespace = (*namespace).to_owned();
@@ -79,7 +79,7 @@ impl Call {
         verb.clone_into(&mut self.verb);
     }
 
-    /// Whether it changes something.
+    /// Whether the method can change an object.
     pub fn writes(&self) -> bool {
         !self.method.is_safe()
     }
@@ -94,12 +94,12 @@ mod tests {
     use super::*;
 
     fn call(method: Method, uri: &'static str) -> [String; 4] {
-        let call = Call::new(&method, &Uri::from_static(uri), &HeaderMap::new());
+        let call = RequestInfo::new(&method, &Uri::from_static(uri), &HeaderMap::new());
         [call.verb, call.resource, call.namespace, call.name]
     }
 
     #[test]
-    fn requests_are_understood_as_rbac_does() {
+    fn request_info_matches_rbac_attributes() {
         let group = "/apis/pulseboard.dev/v1alpha1/namespaces/here/pulseingests";
         assert_eq!(call(Method::GET, group), ["list", "pulseingests", "here", ""]);
         let watch = call(Method::GET, "/apis/apps/v1/deployments?resourceVersion=1&watch=true");

@@ -1,7 +1,7 @@
-//! A test's PostgreSQL and Redis, at addresses that pods reach.
+//! TCP ports that connect pods to a test's PostgreSQL and Redis.
 //!
-//! Both listen on unix sockets alone. Each gets a port at the host's end of the node's wire, and who connects there is
-//! passed on. A server that ends and starts again keeps its port.
+//! Both servers listen on unix sockets only. For each of them, a forwarder listens on a port of the host's interface to
+//! the node. A server that is restarted keeps its port.
 
 use std::path::PathBuf;
 
@@ -12,27 +12,27 @@ use tokio::task::JoinSet;
 use super::node::Node;
 use crate::TestEnv;
 
-/// Where pods find a test's servers, for as long as this is kept.
-pub struct Reach {
-    /// PostgreSQL.
+/// Forwarders for a test's servers. They end when this is dropped.
+pub struct DatastorePorts {
+    /// URL of PostgreSQL for pods.
     pub database_url: String,
-    /// Redis.
+    /// URL of Redis for pods.
     pub redis_url: String,
     _tasks: JoinSet<()>,
 }
 
-impl Reach {
-    /// Makes a world's servers reachable for the node's pods.
+impl DatastorePorts {
+    /// Starts the forwarders for the servers of `env`.
     ///
     /// # Errors
-    /// If there is no node.
-    pub async fn open(world: &TestEnv) -> anyhow::Result<Self> {
+    /// If no node runs.
+    pub async fn open(env: &TestEnv) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
-        let (_, folder) = world.database_url.split_once("host=").context("PostgreSQL has a socket")?;
+        let (_, folder) = env.database_url.split_once("host=").context("PostgreSQL has a socket")?;
         let postgres = forward(&mut tasks, PathBuf::from(folder).join(".s.PGSQL.5432")).await?;
-        let socket = world.redis_url.strip_prefix("unix://").context("Redis has a socket")?;
+        let socket = env.redis_url.strip_prefix("unix://").context("Redis has a socket")?;
         let redis = forward(&mut tasks, PathBuf::from(socket)).await?;
-        let user = world.database_url.split_once("@").map_or("", |(before, _)| before);
+        let user = env.database_url.split_once("@").map_or("", |(before, _)| before);
         Ok(Self {
             database_url: format!("{user}@{postgres}/pulse"),
             redis_url: format!("redis://{redis}"),
@@ -41,7 +41,7 @@ impl Reach {
     }
 }
 
-/// Listens for pods; returns the address.
+/// Starts a forwarder to `socket` and returns its address.
 async fn forward(tasks: &mut JoinSet<()>, socket: PathBuf) -> anyhow::Result<String> {
     let listener = TcpListener::bind((Node::HOST, 0)).await.context("a node runs")?;
     let address = listener.local_addr()?.to_string();
@@ -50,7 +50,7 @@ async fn forward(tasks: &mut JoinSet<()>, socket: PathBuf) -> anyhow::Result<Str
         while let Ok((mut from, _)) = listener.accept().await {
             let socket = socket.clone();
             connections.spawn(async move {
-                // A server that is away is a connection that closes.
+                // If the server does not run, the connection is closed.
                 if let Ok(mut to) = UnixStream::connect(&socket).await {
                     drop(tokio::io::copy_bidirectional(&mut from, &mut to).await);
                 }

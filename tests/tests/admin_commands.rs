@@ -1,18 +1,18 @@
-//! The commands of people who look after it.
+//! Commands of administrators: tasks, check, token, user, queue and demo; traces and waiting for the schema.
 
 use std::time::Duration;
 
 use pulse_tests::{Client, Process, TestEnv, eventually, pulse_output};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn buried_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let _scheduler = Process::start(&world, "scheduler", &[]).await?;
-    let _worker = Process::start(&world, "worker", &["--retry-base", "0.1"]).await?;
+async fn dead_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let _worker = Process::start(&env, "worker", &["--retry-base", "0.1"]).await?;
     let client = api.client("ada");
     let mut ids = Vec::new();
     for name in ["fail", "invalid"] {
@@ -24,35 +24,35 @@ async fn buried_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
         Ok(task["state"].as_str().unwrap_or_default().to_owned())
     };
     for id in &ids {
-        eventually("it is buried", SOON, async || Ok(state(id).await? == "dead")).await?;
+        eventually("the task is dead", TIMEOUT, async || Ok(state(id).await? == "dead")).await?;
     }
-    let (code, list) = pulse_output(&world, &["tasks", "list"]).await?;
+    let (code, list) = pulse_output(&env, &["tasks", "list"]).await?;
     assert!(code == 0 && ids.iter().all(|id| list.contains(id.as_str())), "{list}");
-    let (_, list) = pulse_output(&world, &["tasks", "list", "--reason", "invalid_payload", "--json"]).await?;
+    let (_, list) = pulse_output(&env, &["tasks", "list", "--reason", "invalid_payload", "--json"]).await?;
     let listed: Value = serde_json::from_str(list.lines().next().unwrap_or_default())?;
     assert_eq!(listed["id"], json!(ids[1]));
 
-    // The reason was mended: the replay processes it under the same id.
-    sqlx::query("UPDATE events SET event_name = 'good' WHERE event_name = 'fail'").execute(&world.db).await?;
-    let (code, output) = pulse_output(&world, &["tasks", "retry", &ids[0]]).await?;
-    assert_eq!((code, output.contains("1 tasks owed again")), (0, true), "{output}");
-    eventually("it is processed", SOON, async || Ok(state(&ids[0]).await? == "completed")).await?;
-    let (_, output) = pulse_output(&world, &["tasks", "cancel", "--all"]).await?;
+    // The cause is fixed: the retried task completes under the same ID.
+    sqlx::query("UPDATE events SET event_name = 'good' WHERE event_name = 'fail'").execute(&env.db).await?;
+    let (code, output) = pulse_output(&env, &["tasks", "retry", &ids[0]]).await?;
+    assert_eq!((code, output.contains("1 tasks are pending again")), (0, true), "{output}");
+    eventually("the task is completed", TIMEOUT, async || Ok(state(&ids[0]).await? == "completed")).await?;
+    let (_, output) = pulse_output(&env, &["tasks", "cancel", "--all"]).await?;
     assert!(output.contains("1 tasks cancelled"), "{output}");
     assert_eq!(state(&ids[1]).await?, "cancelled");
-    let (code, output) = pulse_output(&world, &["tasks", "retry"]).await?;
+    let (code, output) = pulse_output(&env, &["tasks", "retry"]).await?;
     assert!(code == 1 && output.contains("--all"), "{output}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_names_each_unsafe_setting_with_its_fix() -> anyhow::Result<()> {
-    let world = TestEnv::with_redis_setting("maxmemory-policy", "allkeys-lru").await?;
-    let (code, output) = pulse_output(&world, &["check"]).await?;
+    let env = TestEnv::with_redis_setting("maxmemory-policy", "allkeys-lru").await?;
+    let (code, output) = pulse_output(&env, &["check"]).await?;
     assert_eq!(code, 25, "{output}");
     assert!(output.contains("set maxmemory-policy noeviction"), "{output}");
-    sqlx::query("ALTER DATABASE pulse SET synchronous_commit = off").execute(&world.db).await?;
-    let (code, output) = pulse_output(&world, &["check", "--json"]).await?;
+    sqlx::query("ALTER DATABASE pulse SET synchronous_commit = off").execute(&env.db).await?;
+    let (code, output) = pulse_output(&env, &["check", "--json"]).await?;
     let report: Value = serde_json::from_str(output.lines().next().unwrap_or_default())?;
     let unsafe_names: Vec<&str> = report["checks"]
         .as_array()
@@ -62,77 +62,81 @@ async fn check_names_each_unsafe_setting_with_its_fix() -> anyhow::Result<()> {
         .filter_map(|check| check["name"].as_str())
         .collect();
     assert_eq!((code, unsafe_names), (25, vec!["synchronous_commit", "maxmemory-policy"]));
-    assert_eq!(pulse_output(&world, &["migrate"]).await?.0, 25, "nothing is migrated on unsafe settings");
+    assert_eq!(pulse_output(&env, &["migrate"]).await?.0, 25, "migrate refuses unsafe settings");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issued_token_works_until_its_user_is_disabled() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let (code, token) = pulse_output(&world, &["token", "issue", "--user", "ada", "--expires", "1h"]).await?;
+async fn issued_token_works_until_its_user_is_disabled() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let (code, token) = pulse_output(&env, &["token", "issue", "--user", "ada", "--expires", "1h"]).await?;
     assert_eq!(code, 0, "{token}");
     let client = Client::new(&api.url, token.trim());
     assert_eq!(client.get("/api/v1/events").await?.status, 200);
-    assert!(pulse_output(&world, &["user", "list"]).await?.1.contains("ada"));
-    assert_eq!(pulse_output(&world, &["user", "disable", "ada"]).await?.0, 0);
-    eventually("it is refused", SOON, async || Ok(client.get("/api/v1/events").await?.status == 403)).await?;
-    assert_eq!(pulse_output(&world, &["user", "disable", "nobody-here"]).await?.0, 1);
+    assert!(pulse_output(&env, &["user", "list"]).await?.1.contains("ada"));
+    assert_eq!(pulse_output(&env, &["user", "disable", "ada"]).await?.0, 0);
+    eventually("the disabled user is refused", TIMEOUT, async || Ok(client.get("/api/v1/events").await?.status == 403))
+        .await?;
+    assert_eq!(pulse_output(&env, &["user", "disable", "missing"]).await?.0, 1);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_purged_queue_is_filled_again_from_what_is_owed() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
+async fn purged_queue_is_refilled_from_unsettled_tasks() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
     let client = api.client("ada");
     for _ in 0..20 {
         assert_eq!(client.post("/api/v1/events", &json!({"event_name": "a", "event_type": "t"})).await?.status, 202);
     }
-    let (code, output) = pulse_output(&world, &["queue", "purge"]).await?;
+    let (code, output) = pulse_output(&env, &["queue", "purge"]).await?;
     assert_eq!(code, 0, "{output}");
-    let _scheduler = Process::start(&world, "scheduler", &[]).await?;
-    let _worker = Process::start(&world, "worker", &[]).await?;
-    world.settled(SOON).await
+    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let _worker = Process::start(&env, "worker", &[]).await?;
+    env.wait_until_settled(TIMEOUT).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_waits_for_the_schema_is_live_and_answers_503() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    // A migration that this version does not know, and that says that it cannot live with it.
+async fn role_waiting_for_schema_is_live_and_answers_503() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    // A migration that this version does not know and that is not additive, so older versions must not run on it.
     let unknown =
         "INSERT INTO pulse_migrations (version, name, checksum, additive) VALUES (99999999999999, 'x', '', false)";
-    sqlx::query(unknown).execute(&world.db).await?;
-    let api = Process::start_unready(&world, "api", &[]).await?;
+    sqlx::query(unknown).execute(&env.db).await?;
+    let api = Process::start_unready(&env, "api", &[]).await?;
     let answer = api.client("ada").get("/api/v1/events").await?;
     assert_eq!((answer.status, answer.json["code"].as_str()), (503, Some("unavailable")), "{}", answer.text);
     assert!(answer.headers.contains_key("retry-after"));
     let ready = api.admin().get("/readyz").await?;
     assert!(ready.status == 503 && ready.text.contains("99999999999999"), "{}", ready.text);
     assert_eq!(api.admin().get("/livez").await?.status, 200);
-    sqlx::query("DELETE FROM pulse_migrations WHERE version = 99999999999999").execute(&world.db).await?;
-    eventually("it serves", SOON, async || Ok(api.client("ada").get("/api/v1/events").await?.status == 200)).await
+    sqlx::query("DELETE FROM pulse_migrations WHERE version = 99999999999999").execute(&env.db).await?;
+    eventually("the API serves requests", TIMEOUT, async || {
+        Ok(api.client("ada").get("/api/v1/events").await?.status == 200)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_follows_its_events_until_they_are_processed() -> anyhow::Result<()> {
-    let world = TestEnv::start().await?;
-    let api = Process::start(&world, "api", &[]).await?;
-    let _worker = Process::start(&world, "worker", &[]).await?;
+async fn demo_follows_its_events_until_they_are_processed() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let _worker = Process::start(&env, "worker", &[]).await?;
     let token = pulse_tests::token("ada", None);
-    let (code, output) = pulse_output(&world, &["demo", "--url", &api.url, "--token", &token]).await?;
+    let (code, output) = pulse_output(&env, &["demo", "--url", &api.url, "--token", &token]).await?;
     assert_eq!(code, 0, "{output}");
-    assert_eq!(output.matches("\"processed\" after 1 attempt").count(), 2, "{output}");
+    assert_eq!(output.matches("is \"completed\" after attempt 1").count(), 2, "{output}");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn traces_are_sent_where_the_endpoint_says() -> anyhow::Result<()> {
+async fn traces_are_sent_to_the_otlp_endpoint() -> anyhow::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let world = TestEnv::start().await?;
+    let env = TestEnv::start().await?;
     let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let endpoint = format!("http://{}", collector.local_addr()?);
-    let api = Process::start(&world, "api", &["--otlp-endpoint", &endpoint]).await?;
+    let api = Process::start(&env, "api", &["--otlp-endpoint", &endpoint]).await?;
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let event = json!({"event_name": "a", "event_type": "t"}).to_string();
     let client = api.client("ada");
@@ -162,5 +166,5 @@ async fn traces_are_sent_where_the_endpoint_says() -> anyhow::Result<()> {
             }
         }
     };
-    tokio::time::timeout(SOON, received).await?
+    tokio::time::timeout(TIMEOUT, received).await?
 }

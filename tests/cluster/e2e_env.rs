@@ -1,4 +1,4 @@
-//! A namespace of the cluster with what an ingest needs, and a person who works in it.
+//! A namespace of the cluster with the Secrets' values of an instance, and the commands of a user who works in it.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,35 +11,35 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::cluster::{Cluster, Helm, SOON};
+use crate::cluster::{Cluster, Helm, TIMEOUT};
 use crate::datastores::{Database, Datastores, redis_url};
 
-/// A namespace that takes restricted pods alone, with an ingest's database.
+/// A namespace with Pod Security level `restricted`, and a database for one instance.
 pub(crate) struct E2eEnv {
     pub(crate) namespace: String,
     pub(crate) database: Database,
-    pub(crate) authority: &'static str,
+    pub(crate) datastore_ca: &'static str,
     cluster: &'static Cluster,
     helm: Helm,
-    /// Of a person whose context is this namespace.
+    /// Administrator whose kubeconfig context has this namespace.
     access: Access,
     folder: TempDir,
 }
 
-/// The API, from outside.
-pub(crate) struct Outside {
+/// The API, reachable from outside the cluster.
+pub(crate) struct ExternalApi {
     pub(crate) url: String,
     token: String,
 }
 
-/// What an ingest's Secrets have to say.
+/// URLs for the Secrets of an instance.
 pub(crate) struct Urls {
     pub(crate) database: String,
     pub(crate) redis: String,
 }
 
 impl E2eEnv {
-    /// Makes the namespace, and an empty database.
+    /// Creates the namespace and an empty database.
     pub(crate) async fn start(namespace: &str, helm: Helm) -> anyhow::Result<Self> {
         let cluster = Cluster::get().await?;
         let datastores = Datastores::get(cluster).await?;
@@ -48,49 +48,53 @@ impl E2eEnv {
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::copy(cluster.admin().kubeconfig(), &kubeconfig)?;
         let access = Access::read(kubeconfig).await?;
-        let site = Self {
+        let env = Self {
             namespace: namespace.to_owned(),
             database,
-            authority: &datastores.authority,
+            datastore_ca: &datastores.ca,
             cluster,
             helm,
             access,
             folder,
         };
-        site.types(&format!("kubectl config set-context --current --namespace={namespace}")).await?;
-        site.types(&format!(
+        env.shell(&format!("kubectl config set-context --current --namespace={namespace}")).await?;
+        env.shell(&format!(
             "kubectl create namespace {namespace}
              kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=restricted"
         ))
         .await?;
-        Ok(site)
+        Ok(env)
     }
 
-    /// Where the pods of this site find their datastores.
+    /// URLs of the datastores for pods of this namespace.
     pub(crate) fn urls(&self, redis_database: u8, tls: bool) -> Urls {
         Urls { database: self.database.url(tls), redis: redis_url(redis_database, tls) }
     }
 
-    /// The folder of the programs that this person has.
+    /// Path of the folder with the programs that commands find.
     pub(crate) fn programs(&self) -> &str {
         self.cluster.programs()
     }
 
-    /// Loads one more image.
+    /// Loads an image from an archive into the cluster.
     pub(crate) async fn load_image(&self, archive: PathBuf) -> anyhow::Result<()> {
         self.cluster.load_image(&archive).await
     }
 
-    /// What a person types in the repository; everything that it printed.
-    pub(crate) async fn types(&self, script: &str) -> anyhow::Result<String> {
+    /// Runs a shell script in the repository and returns its output. The error includes the state of the namespace.
+    pub(crate) async fn shell(&self, script: &str) -> anyhow::Result<String> {
         match run(&mut self.command(script)?).await {
             Ok(printed) => Ok(printed),
             Err(error) => Err(error.context(script.to_owned()).context(self.describe().await)),
         }
     }
 
-    /// Runs the blocks of commands below a heading of README, word for word but for what stands for something.
-    pub(crate) async fn follows_readme(&self, heading: &str, stands_for: &[(&str, &str)]) -> anyhow::Result<String> {
+    /// Runs the commands below a heading of README, with the placeholders replaced by their values.
+    pub(crate) async fn run_readme_section(
+        &self,
+        heading: &str,
+        placeholders: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
         let readme = std::fs::read_to_string(repository().join("README.md"))?;
         let (_, section) = readme.split_once(&format!("\n{heading}\n")).with_context(|| format!("no {heading}"))?;
         let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
@@ -98,11 +102,11 @@ impl E2eEnv {
         let mut script: String =
             section.lines().filter_map(|line| line.strip_prefix("    ")).map(|line| format!("{line}\n")).collect();
         anyhow::ensure!(!script.is_empty(), "no commands below {heading}");
-        for (placeholder, value) in stands_for {
-            anyhow::ensure!(script.contains(placeholder), "{heading} does not say {placeholder}");
+        for (placeholder, value) in placeholders {
+            anyhow::ensure!(script.contains(placeholder), "{heading} has no placeholder {placeholder}");
             script = script.replace(placeholder, value);
         }
-        self.types(&script).await
+        self.shell(&script).await
     }
 
     fn command(&self, script: &str) -> anyhow::Result<Command> {
@@ -111,13 +115,13 @@ impl E2eEnv {
         Ok(command)
     }
 
-    /// Waits; if it is in vain, says what there is.
-    pub(crate) async fn soon(
+    /// Waits for a condition. The error includes the state of the namespace.
+    pub(crate) async fn wait_for(
         &self,
         what: &str,
         condition: impl AsyncFn() -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        match eventually(what, SOON, condition).await {
+        match eventually(what, TIMEOUT, condition).await {
             Ok(()) => Ok(()),
             Err(error) => Err(error.context(self.describe().await)),
         }
@@ -131,103 +135,104 @@ impl E2eEnv {
         run(&mut command).await.unwrap_or_else(|error| error.to_string())
     }
 
-    /// The first output of `kubectl get … -o jsonpath`.
-    pub(crate) async fn get(&self, what: &str, path: &str) -> anyhow::Result<String> {
-        self.types(&format!("kubectl get {what} -o jsonpath='{path}'")).await
+    /// Runs `kubectl get WHAT -o jsonpath=PATH`.
+    pub(crate) async fn get_jsonpath(&self, what: &str, path: &str) -> anyhow::Result<String> {
+        self.shell(&format!("kubectl get {what} -o jsonpath='{path}'")).await
     }
 
-    /// `status/reason` of a condition of `main`.
+    /// `status/reason` of a condition of `main`; empty if there is no such condition.
     pub(crate) async fn condition(&self, name: &str) -> anyhow::Result<String> {
         let path = format!("{{range .status.conditions[?(@.type==\"{name}\")]}}{{.status}}/{{.reason}}{{end}}");
-        self.get("pulseingest main", &path).await
+        self.get_jsonpath("pulseingest main", &path).await
     }
 
-    /// The UIDs of the pods of `main`, Jobs' aside, sorted.
-    pub(crate) async fn pods(&self) -> anyhow::Result<Vec<String>> {
+    /// Sorted UIDs of the pods of `main`, without those of Jobs.
+    pub(crate) async fn pod_uids(&self) -> anyhow::Result<Vec<String>> {
         let of_main = "pods -l app.kubernetes.io/instance=main,app.kubernetes.io/component!=migration";
-        let uids = self.get(of_main, r#"{range .items[*]}{.metadata.uid}{"\n"}{end}"#).await?;
+        let uids = self.get_jsonpath(of_main, r#"{range .items[*]}{.metadata.uid}{"\n"}{end}"#).await?;
         let mut uids: Vec<String> = uids.lines().map(str::to_owned).collect();
         uids.sort();
         Ok(uids)
     }
 
-    /// Makes the API of `main` reachable from outside, with a token of its administrator's.
-    pub(crate) async fn open(&self) -> anyhow::Result<Outside> {
+    /// Exposes the API of `main` by a NodePort and issues a token for it.
+    pub(crate) async fn expose_api(&self) -> anyhow::Result<ExternalApi> {
         let expose = "kubectl expose service main-api --name=outside --labels=made-by=ada --type=NodePort --port=8000";
-        self.types(expose).await?;
-        let port = self.get("service outside", "{.spec.ports[0].nodePort}").await?;
+        self.shell(expose).await?;
+        let port = self.get_jsonpath("service outside", "{.spec.ports[0].nodePort}").await?;
         let address = r#"{.items[0].status.addresses[?(@.type=="InternalIP")].address}"#;
-        let url = format!("http://{}:{port}", self.get("nodes", address).await?);
-        let token = self.types("kubectl exec deploy/main-api -- /pulse token issue --user ada").await?;
-        Ok(Outside { url, token: token.trim().to_owned() })
+        let url = format!("http://{}:{port}", self.get_jsonpath("nodes", address).await?);
+        let token = self.shell("kubectl exec deploy/main-api -- /pulse token issue --user ada").await?;
+        Ok(ExternalApi { url, token: token.trim().to_owned() })
     }
 
-    /// Starts `pulse load`, which keeps the promises in a ledger.
-    pub(crate) fn load(&self, api: &Outside, args: &str) -> anyhow::Result<Child> {
+    /// Starts `pulse load`, which records the accepted events in a ledger.
+    pub(crate) fn load(&self, api: &ExternalApi, args: &str) -> anyhow::Result<Child> {
         let script = format!("exec pulse load --json --url {} --ledger {} {args}", api.url, self.ledger().display());
         let mut command = self.command(&script)?;
         Ok(command.env("PULSE_TOKEN", &api.token).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?)
     }
 
     /// Posts one event with `curl`, and waits until it is processed.
-    pub(crate) async fn first_event(&self, api: &Outside) -> anyhow::Result<()> {
-        let Outside { url, token } = api;
+    pub(crate) async fn post_event(&self, api: &ExternalApi) -> anyhow::Result<()> {
+        let ExternalApi { url, token } = api;
         let curl = format!("curl -sS --fail-with-body -H 'Authorization: Bearer {token}'");
         let event = r#"{"event_name":"page_view","event_type":"engagement"}"#;
         let post = format!("{curl} -H 'Content-Type: application/json' -d '{event}' {url}/api/v1/events");
-        let answer: Value = serde_json::from_str(&self.types(&post).await?)?;
+        let answer: Value = serde_json::from_str(&self.shell(&post).await?)?;
         assert_eq!(answer["status"], "enqueued", "{answer}");
         let read = format!("{curl} {url}/api/v1/events/{}", answer["event_id"]);
-        let processed = async || Ok(serde_json::from_str::<Value>(&self.types(&read).await?)?["processed"] == true);
-        self.soon("the event is processed", processed).await
+        let processed = async || Ok(serde_json::from_str::<Value>(&self.shell(&read).await?)?["processed"] == true);
+        self.wait_for("the event is processed", processed).await
     }
 
-    /// A pod of a role that is ready.
-    pub(crate) async fn pod_of(&self, role: &str) -> anyhow::Result<String> {
+    /// Name of a pod of a role.
+    pub(crate) async fn pod_name(&self, role: &str) -> anyhow::Result<String> {
         let of_role = format!("pods -l app.kubernetes.io/instance=main,app.kubernetes.io/component={role}");
-        self.get(&of_role, "{.items[0].metadata.name}").await
+        self.get_jsonpath(&of_role, "{.items[0].metadata.name}").await
     }
 
-    /// Waits until the operator that runs now has looked at `main` as it is now.
-    pub(crate) async fn resynced(&self) -> anyhow::Result<()> {
-        self.types("kubectl annotate pulseingest main --overwrite looked-at=\"$(date +%s%N)\"").await?;
-        let settled = async || {
-            let seen = self.get("pulseingest main", "{.metadata.generation} {.status.observedGeneration}").await?;
+    /// Waits until the current operator has reconciled the current generation of `main`.
+    pub(crate) async fn wait_until_reconciled(&self) -> anyhow::Result<()> {
+        self.shell("kubectl annotate pulseingest main --overwrite reconcile-at=\"$(date +%s%N)\"").await?;
+        let reconciled = async || {
+            let seen =
+                self.get_jsonpath("pulseingest main", "{.metadata.generation} {.status.observedGeneration}").await?;
             let (wanted, observed) = seen.split_once(' ').context("two numbers")?;
-            // A condition that is not there is not so.
+            // A missing condition counts as false.
             Ok(wanted == observed && !self.condition("Reconciling").await?.starts_with("True/"))
         };
-        self.soon("the operator has looked", settled).await
+        self.wait_for("the operator has reconciled main", reconciled).await
     }
 
-    /// What a service account of this namespace may do in a namespace: `resource.group/subresource verb`.
-    pub(crate) async fn rights(&self, account: &str, namespace: &str) -> anyhow::Result<BTreeSet<String>> {
+    /// Permissions of a service account of this namespace in a namespace, as `resource.group/subresource verb`.
+    pub(crate) async fn permissions(&self, account: &str, namespace: &str) -> anyhow::Result<BTreeSet<String>> {
         let account = format!("system:serviceaccount:{}:{account}", self.namespace);
-        let listed = self.types(&format!("kubectl auth can-i --list --as={account} -n {namespace}")).await?;
-        let mut rights = BTreeSet::new();
+        let listed = self.shell(&format!("kubectl auth can-i --list --as={account} -n {namespace}")).await?;
+        let mut permissions = BTreeSet::new();
         for line in listed.lines().skip(1) {
             let verbs = line.rsplit_once('[').map_or("", |(_, verbs)| verbs.trim_end().trim_end_matches(']'));
             let what = line.split_whitespace().next().unwrap_or_default();
-            rights.extend(verbs.split_whitespace().map(|verb| format!("{what} {verb}")));
+            permissions.extend(verbs.split_whitespace().map(|verb| format!("{what} {verb}")));
         }
-        Ok(rights)
+        Ok(permissions)
     }
 
-    /// Waits until nothing of `main` is left; its object is not.
-    pub(crate) async fn gone(&self) -> anyhow::Result<()> {
+    /// Waits until the PulseIngest `main` and all its dependents are deleted.
+    pub(crate) async fn wait_until_deleted(&self) -> anyhow::Result<()> {
         let children = "kubectl get pulseingests,deployments,services,jobs,serviceaccounts,poddisruptionbudgets,pods \
             -l app.kubernetes.io/instance=main -o name";
-        let none = async || Ok(self.types(children).await?.trim().is_empty());
-        self.soon("nothing is left of it", none).await
+        let none = async || Ok(self.shell(children).await?.trim().is_empty());
+        self.wait_for("main and its dependents are deleted", none).await
     }
 
-    /// Removes the CRD and the namespaces, the operator's too, for whoever is next.
-    pub(crate) async fn end(&self) -> anyhow::Result<()> {
-        let end = "kubectl delete crd pulseingests.pulseboard.dev --timeout=1m && kubectl delete --ignore-not-found";
-        self.types(&format!("{end} --timeout=2m namespace pulse-system {}", self.namespace)).await.map(drop)
+    /// Removes the CRD, this namespace and the operator's namespace, so that the next test starts clean.
+    pub(crate) async fn tear_down(&self) -> anyhow::Result<()> {
+        let delete = "kubectl delete crd pulseingests.pulseboard.dev --timeout=1m && kubectl delete --ignore-not-found";
+        self.shell(&format!("{delete} --timeout=2m namespace pulse-system {}", self.namespace)).await.map(drop)
     }
 
-    /// Writes a file of the person's.
+    /// Writes a file to this test's folder and returns its path.
     pub(crate) fn file(&self, name: &str, content: &str) -> anyhow::Result<PathBuf> {
         let path = self.folder.path().join(name);
         std::fs::write(&path, content)?;
@@ -238,15 +243,16 @@ impl E2eEnv {
         self.folder.path().join("ledger")
     }
 
-    /// Waits until nothing is owed; then holds the ledger against the database. Returns how many events were promised.
-    pub(crate) async fn nothing_is_lost(&self) -> anyhow::Result<usize> {
-        let owed = async || Ok(self.database.number("SELECT count(*) FROM tasks").await? == 0);
-        self.soon("nothing is owed", owed).await?;
+    /// Waits until all tasks are settled and checks the ledger against the database. Returns the number of accepted
+    /// events.
+    pub(crate) async fn check_nothing_lost(&self) -> anyhow::Result<usize> {
+        let settled = async || Ok(self.database.number("SELECT count(*) FROM tasks").await? == 0);
+        self.wait_for("every task is settled", settled).await?;
         check_ledger(&self.database.pool, &self.ledger()).await
     }
 }
 
-/// What a load run accepted and refused.
+/// Waits for the end of a load run. Returns the number of accepted events and the refused requests by status code.
 pub(crate) async fn report(load: Child) -> anyhow::Result<(u64, Value)> {
     let report = pulse_tests::report(load).await?;
     Ok((report["accepted_events"].as_u64().context("a count")?, report["refused"].clone()))
