@@ -17,8 +17,8 @@ class Servers:
     def __init__(self, folder):
         self.folder, self.running = folder, {}
 
-    def start(self, name, command, is_ready, stop=signal.SIGTERM, as_nobody=False, env=(), cwd="/"):
-        drop = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if as_nobody and os.getuid() == 0 else []
+    def start(self, name, command, is_ready, stop=signal.SIGTERM, unprivileged=False, env=(), cwd="/"):
+        drop = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if unprivileged and os.getuid() == 0 else []
         log = self.folder / f"{name}.log"
         with log.open("w") as file:
             child = subprocess.Popen(["setpriv", *drop, "--pdeathsig", stop.name[3:], "--", *map(str, command)],
@@ -109,10 +109,10 @@ def start_datastores(servers, folder):
                 "shared_preload_libraries=pg_stat_statements"]
     options = [word for setting in settings for word in ("-c", setting)]
     servers.start("postgres", [pathlib.Path(initdb).with_name("postgres"), "-D", data, *options],
-                  lambda: listens(postgres_port), stop=signal.SIGINT, as_nobody=True)
+                  lambda: listens(postgres_port), stop=signal.SIGINT, unprivileged=True)
     servers.start("redis", ["redis-server", "--bind", "127.0.0.1", "--port", redis_port, "--dir", folder / "redis",
                             "--save", "", "--appendonly", "yes", "--maxmemory-policy", "noeviction"],
-                  lambda: listens(redis_port), as_nobody=True)
+                  lambda: listens(redis_port), unprivileged=True)
     return postgres_port, redis_port
 
 

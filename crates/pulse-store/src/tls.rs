@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ca_the_url_says_what_it_says_elsewhere() {
+    fn url_without_ca_follows_libpq() {
         for (query, expected) in [
             ("", PgSslMode::Prefer),
             ("?sslmode=disable", PgSslMode::Disable),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_means_that_server_and_name_are_checked_unless_the_url_says_verify_ca() {
+    fn ca_implies_verify_full_unless_url_says_verify_ca() {
         for query in ["", "?sslmode=prefer", "?sslmode=require", "?sslmode=verify-full"] {
             assert!(matches!(mode(query, Some(&ca())), Ok(PgSslMode::VerifyFull)), "{query}");
         }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused_and_no_password_is_told() {
+    fn contradictory_url_is_refused_without_password_in_error() {
         for (query, with_ca, why) in [
             ("?sslmode=disable", true, "leave one of them out"),
             ("?sslmode=allow", true, "leave one of them out"),
