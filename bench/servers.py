@@ -4,7 +4,7 @@ import contextlib, os, pathlib, resource, shutil, signal, socket, subprocess, ti
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PULSE = f"{os.environ.get('CARGO_TARGET_DIR', ROOT / 'target')}/release/pulse"
 VENV = ROOT / ".cache/bench-venv/bin"
-NOBODY = 65534
+UNPRIVILEGED_UID = 65534
 
 
 class Failed(Exception):
@@ -18,7 +18,7 @@ class Servers:
         self.folder, self.running = folder, {}
 
     def start(self, name, command, is_ready, stop=signal.SIGTERM, unprivileged=False, env=(), cwd="/"):
-        drop = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if unprivileged and os.getuid() == 0 else []
+        drop = [f"--reuid={UNPRIVILEGED_UID}", f"--regid={UNPRIVILEGED_UID}", "--clear-groups"] if unprivileged and os.getuid() == 0 else []
         log = self.folder / f"{name}.log"
         with log.open("w") as file:
             child = subprocess.Popen(["setpriv", *drop, "--pdeathsig", stop.name[3:], "--", *map(str, command)],
@@ -99,8 +99,8 @@ def start_datastores(servers, folder):
     for part in ("postgres", "redis"):
         (folder / part).mkdir(mode=0o700)
         if os.getuid() == 0:
-            os.chown(folder / part, NOBODY, NOBODY)
-    drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
+            os.chown(folder / part, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+    drop = ["setpriv", f"--reuid={UNPRIVILEGED_UID}", f"--regid={UNPRIVILEGED_UID}", "--clear-groups"] if os.getuid() == 0 else []
     data = folder / "postgres/data"
     run(*drop, initdb, "--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-U", "bench", "-D", data,
         cwd="/")

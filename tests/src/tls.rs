@@ -9,7 +9,7 @@ use crate::pki::Authority;
 use crate::process::free_port;
 
 /// User ID that the servers run as if the tests run as root.
-const NOBODY_UID: u32 = 65534;
+const UNPRIVILEGED_UID: u32 = 65534;
 
 /// PostgreSQL and Redis of one test, with a certificate for `localhost`.
 pub struct TlsServers {
@@ -100,7 +100,7 @@ fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<String> {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     }
     if getuid().is_root() {
-        std::os::unix::fs::chown(&path, Some(NOBODY_UID), Some(NOBODY_UID))?;
+        std::os::unix::fs::chown(&path, Some(UNPRIVILEGED_UID), Some(UNPRIVILEGED_UID))?;
     }
     Ok(path.display().to_string())
 }

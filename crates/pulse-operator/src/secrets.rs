@@ -57,7 +57,7 @@ pub struct DigestKey {
 }
 
 impl DigestKey {
-    /// Creates a key of any length. Its id is the start of its own digest.
+    /// Creates a key of any length. Its id is the start of its digest.
     pub fn new(key: Vec<u8>) -> Self {
         let mut named = Self { id: String::new(), key: SecretValue(key) };
         named.id = named.mac(&[b"pulse key id"])[..6].to_owned();

@@ -324,7 +324,7 @@ fn to_hundredths(inputs: &crate::crd::DecisionInputs) -> crate::crd::DecisionInp
     }
 }
 
-/// Rounds `12345` down to `12000`, so that small changes of a measurement do not cause a write.
+/// Truncates `12345` to `12000`, so that small changes of a measurement do not cause a write.
 fn two_digits(number: i64) -> i64 {
     let mut unit = 1;
     while number / unit >= 100 {

@@ -20,7 +20,7 @@ pub struct Policy {
     pub min: u32,
     /// Maximum number of workers.
     pub max: u32,
-    /// Maximum number of workers within `database.maxConnectionsTotal`; at least 1, so that tasks are processed at all.
+    /// Maximum number of workers within `database.maxConnectionsTotal`; at least 1, so that a worker always runs.
     pub connection_limit: Option<u32>,
     /// Targets that the number is computed from.
     pub target: Target,

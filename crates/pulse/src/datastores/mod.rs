@@ -1,7 +1,7 @@
 //! Private PostgreSQL and Redis servers for `pulse dev` and the tests, run from the programs that are installed.
 //!
 //! Both have durable settings and listen only on unix sockets in their own directories. If this process runs as root,
-//! they run as the user `nobody`, because PostgreSQL refuses to run as root. On Linux the kernel ends them when this
+//! they run as uid 65534, because PostgreSQL refuses to run as root. On Linux the kernel ends them when this
 //! process dies, even after SIGKILL.
 
 mod data_dir;

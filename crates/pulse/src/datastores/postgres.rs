@@ -81,7 +81,7 @@ impl Postgres {
             initdb.arg("--pgdata").arg(&data);
             process::run(initdb, "initdb")
                 .await
-                .context("cannot initialise PostgreSQL: the user `nobody` must be able to enter the data directory")?;
+                .context("cannot initialise PostgreSQL: uid 65534 must be able to enter the data directory")?;
         }
         // SIGQUIT ends all PostgreSQL processes at once. The next start recovers from the write-ahead log.
         let mut postgres = process::command(&programs.join("postgres"), "QUIT");

@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-/// The user id of `nobody` on Linux.
-const NOBODY: u32 = 65534;
+/// The unprivileged uid of Linux, on every distribution.
+const UNPRIVILEGED_UID: u32 = 65534;
 /// Time limit for a server to start, and to stop.
 const START_STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a starting server is checked.
@@ -30,14 +30,14 @@ pub(super) fn server_dir(path: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
         super::data_dir::set_mode(path, 0o700)?;
         if getuid().is_root() {
-            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))
-                .with_context(|| format!("cannot change the owner of {} to `nobody`", path.display()))?;
+            std::os::unix::fs::chown(path, Some(UNPRIVILEGED_UID), Some(UNPRIVILEGED_UID))
+                .with_context(|| format!("cannot change the owner of {} to uid 65534", path.display()))?;
         }
     }
     Ok(())
 }
 
-/// A command that runs as `nobody` if this process runs as root. On Linux the kernel sends it `parent_death_signal`
+/// A command that runs as uid 65534 if this process runs as root. On Linux the kernel sends it `parent_death_signal`
 /// when this process dies.
 pub(super) fn command(program: &Path, parent_death_signal: &str) -> Command {
     let Some(setpriv) = find("setpriv", &[]) else {
@@ -46,7 +46,7 @@ pub(super) fn command(program: &Path, parent_death_signal: &str) -> Command {
     };
     let mut command = Command::new(setpriv);
     if getuid().is_root() {
-        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".into()]);
+        command.args([format!("--reuid={UNPRIVILEGED_UID}"), format!("--regid={UNPRIVILEGED_UID}"), "--clear-groups".into()]);
     }
     command.arg("--pdeathsig").arg(parent_death_signal).arg("--").arg(program);
     command
