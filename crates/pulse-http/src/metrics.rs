@@ -43,7 +43,7 @@ impl HttpMetrics {
         metrics
     }
 
-    pub(crate) fn observe(&self, route: &str, method: &Method, status: StatusCode, duration: Duration) {
+    pub(crate) fn record(&self, route: &str, method: &Method, status: StatusCode, duration: Duration) {
         let labels = RequestLabels { route: route.to_owned(), method: known_method(method), status: status.as_u16() };
         self.durations.get_or_create(&labels).observe(duration.as_secs_f64());
     }

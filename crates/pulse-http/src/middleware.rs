@@ -87,7 +87,7 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
         response.headers_mut().insert(request_id::HEADER, value);
     }
     let (status, duration) = (response.status(), started.elapsed());
-    middleware.metrics.observe(route, &method, status, duration);
+    middleware.metrics.record(route, &method, status, duration);
     let duration_ms = duration.as_secs_f64() * 1000.0;
     tracing::debug!(
         request_id = &*id.0,

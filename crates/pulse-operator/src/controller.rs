@@ -196,7 +196,7 @@ async fn reconcile_object(
     let status = status::status(status_inputs);
     let mut changes = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
     changes.extend(events::drift(&applied.drifted));
-    context.metrics.observe(
+    context.metrics.record(
         &cr.namespace().unwrap_or_default(),
         &cr.name_any(),
         status.workers.desired,

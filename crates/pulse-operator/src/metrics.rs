@@ -112,7 +112,7 @@ impl OperatorMetrics {
         self.decisions.get_or_create(&DecisionLabels { direction, reason: reason.to_owned() }).inc();
     }
 
-    pub(crate) fn observe(&self, namespace: &str, name: &str, desired: i32, ready: i32, backlog: Option<i64>) {
+    pub(crate) fn record(&self, namespace: &str, name: &str, desired: i32, ready: i32, backlog: Option<i64>) {
         let labels = ObjectLabels { namespace: namespace.to_owned(), name: name.to_owned() };
         self.desired.get_or_create(&labels).set(desired.into());
         self.ready.get_or_create(&labels).set(ready.into());

@@ -78,7 +78,7 @@ enum JobOutcome {
 
 /// Plans the migration to the `desired` revision. `url_digest` is the digest of the database's URL; `None` if the URL
 /// or the CA cannot be read.
-pub fn plan(
+pub fn plan_migration(
     cr: &PulseIngest,
     desired: &Revision,
     url_digest: Option<&str>,

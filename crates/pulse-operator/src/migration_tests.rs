@@ -39,7 +39,7 @@ fn running(name: &str) -> Vec<Arc<Job>> {
 /// Plans, and stores the result in the object's status.
 fn reconcile(cr: &mut PulseIngest, jobs: &[Arc<Job>], pods: &[Arc<Pod>]) -> Migration {
     let desired = revision::desired(&cr.spec);
-    let migration = plan(cr, &desired, Some("key:digest"), jobs, pods, NOW);
+    let migration = plan_migration(cr, &desired, Some("key:digest"), jobs, pods, NOW);
     cr.status.get_or_insert_default().migrations = Some(migration.status.clone());
     migration
 }
@@ -103,7 +103,7 @@ fn failed_result_is_reported_unchanged_by_later_reconciles() {
     let (jobs, pods) = ended(&name, 1, "not migrated: away");
     let first = reconcile(&mut cr, &jobs, &pods);
     let desired = revision::desired(&cr.spec);
-    let later = plan(&cr, &desired, Some("key:digest"), &jobs, &pods, Timestamp::from_second(99).unwrap());
+    let later = plan_migration(&cr, &desired, Some("key:digest"), &jobs, &pods, Timestamp::from_second(99).unwrap());
     assert_eq!(first.status, later.status);
 }
 
@@ -275,7 +275,7 @@ fn unreadable_url_does_not_block_the_active_revision() {
     let (jobs, pods) = ended(&name, 0, NOTHING);
     reconcile(&mut cr, &jobs, &pods);
     cr.status.as_mut().unwrap().active_revision = Some(desired.clone());
-    assert!(plan(&cr, &desired, None, &[], &[], NOW).done);
+    assert!(plan_migration(&cr, &desired, None, &[], &[], NOW).done);
     let other = Revision { hash: "other".into(), ..desired };
-    assert!(!plan(&cr, &other, None, &[], &[], NOW).done);
+    assert!(!plan_migration(&cr, &other, None, &[], &[], NOW).done);
 }

@@ -36,7 +36,8 @@ pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timesta
     let has_ca = cr.spec.database.ca_secret_ref.as_ref().is_none_or(|key| found(key).is_some());
     let url = found(&desired.database_url_secret_ref).filter(|_| has_ca);
     let url_digest = url.map(|url| key.digest(&[url.reveal()]));
-    let migration = migration::plan(cr, &desired, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now);
+    let migration =
+        migration::plan_migration(cr, &desired, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now);
     let active = if migration.done { Some(desired.clone()) } else { active_revision(cr, observed) };
     let secrets = match &active {
         Some(revision) => {

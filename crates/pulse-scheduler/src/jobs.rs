@@ -142,7 +142,7 @@ impl Jobs {
         let depth = self.queue.depth().await;
         let undelivered = depth.as_ref().map_or(0, |depth| i64::try_from(depth.undelivered()).unwrap_or(i64::MAX));
         let due_not_enqueued = (backlog.due - undelivered).max(0);
-        self.metrics.observe(&backlog, depth.as_ref().ok(), due_not_enqueued);
+        self.metrics.record(&backlog, depth.as_ref().ok(), due_not_enqueued);
         depth?;
         let gauges = Gauges {
             at_ms: now.timestamp_millis(),

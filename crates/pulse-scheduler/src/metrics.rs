@@ -68,7 +68,7 @@ impl SchedulerMetrics {
         self.settled.get_or_create(&[("outcome", "dead")]).inc_by(dead);
     }
 
-    pub(crate) fn observe(&self, backlog: &Backlog, depth: Option<&Depth>, due_not_enqueued: i64) {
+    pub(crate) fn record(&self, backlog: &Backlog, depth: Option<&Depth>, due_not_enqueued: i64) {
         let in_stream = |value: fn(&Depth) -> u64| depth.map(|depth| i64::try_from(value(depth)).unwrap_or(i64::MAX));
         for (part, tasks) in [
             ("undelivered", in_stream(Depth::undelivered)),

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 /// Accumulates the busy time. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct BusyTime(Arc<Mutex<State>>);
+pub(crate) struct BusyTime(Arc<Mutex<Usage>>);
 
-struct State {
+struct Usage {
     slots: usize,
     processors: usize,
     statements: usize,
@@ -33,56 +33,56 @@ struct State {
 /// A running processor or statement, until it is dropped.
 pub(crate) struct BusyGuard {
     busy: BusyTime,
-    counter: fn(&mut State) -> &mut usize,
+    counter: fn(&mut Usage) -> &mut usize,
 }
 
 impl BusyTime {
     pub(crate) fn new(slots: usize) -> Self {
-        let state =
-            State { slots: slots.max(1), processors: 0, statements: 0, since: Instant::now(), sum: Duration::ZERO };
-        Self(Arc::new(Mutex::new(state)))
+        let usage =
+            Usage { slots: slots.max(1), processors: 0, statements: 0, since: Instant::now(), sum: Duration::ZERO };
+        Self(Arc::new(Mutex::new(usage)))
     }
 
     /// Counts a running processor until the guard is dropped.
     pub(crate) fn processor(&self) -> BusyGuard {
-        self.begin(|state| &mut state.processors)
+        self.begin(|usage| &mut usage.processors)
     }
 
     /// Counts a claim or a settlement until the guard is dropped.
     pub(crate) fn statement(&self) -> BusyGuard {
-        self.begin(|state| &mut state.statements)
+        self.begin(|usage| &mut usage.statements)
     }
 
     /// Returns the busy time since the previous call.
     pub(crate) fn take(&self) -> Duration {
-        let mut state = self.state();
-        state.advance(Instant::now());
-        std::mem::take(&mut state.sum)
+        let mut usage = self.usage();
+        usage.advance(Instant::now());
+        std::mem::take(&mut usage.sum)
     }
 
-    fn begin(&self, counter: fn(&mut State) -> &mut usize) -> BusyGuard {
-        let mut state = self.state();
-        state.advance(Instant::now());
-        *counter(&mut state) += 1;
-        drop(state);
+    fn begin(&self, counter: fn(&mut Usage) -> &mut usize) -> BusyGuard {
+        let mut usage = self.usage();
+        usage.advance(Instant::now());
+        *counter(&mut usage) += 1;
+        drop(usage);
         BusyGuard { busy: self.clone(), counter }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock, so the state is consistent.
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        // No code panics while it holds the lock, so the usage is consistent.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 impl Drop for BusyGuard {
     fn drop(&mut self) {
-        let mut state = self.busy.state();
-        state.advance(Instant::now());
-        *(self.counter)(&mut state) -= 1;
+        let mut usage = self.busy.usage();
+        usage.advance(Instant::now());
+        *(self.counter)(&mut usage) -= 1;
     }
 }
 
-impl State {
+impl Usage {
     fn advance(&mut self, now: Instant) {
         let utilisation = if self.statements > 0 { 1.0 } else { (self.processors as f64 / self.slots as f64).min(1.0) };
         self.sum += now.saturating_duration_since(self.since).mul_f64(utilisation);
@@ -99,11 +99,11 @@ mod tests {
     /// Returns the busy time of ten seconds with four slots.
     fn busy_time_of_ten_seconds(processors: usize, statements: usize) -> Duration {
         let since = Instant::now();
-        let mut state = State { slots: 4, processors, statements, since, sum: Duration::ZERO };
-        state.advance(since + 4 * SECOND);
-        state.advance(since + 3 * SECOND); // taken before the other one, and late at the lock
-        state.advance(since + 10 * SECOND);
-        state.sum
+        let mut usage = Usage { slots: 4, processors, statements, since, sum: Duration::ZERO };
+        usage.advance(since + 4 * SECOND);
+        usage.advance(since + 3 * SECOND); // taken before the other one, and late at the lock
+        usage.advance(since + 10 * SECOND);
+        usage.sum
     }
 
     #[test]
@@ -118,11 +118,11 @@ mod tests {
     #[test]
     fn busy_time_adds_up_microseconds() {
         let since = Instant::now();
-        let mut state = State { slots: 1, processors: 1, statements: 0, since, sum: Duration::ZERO };
+        let mut usage = Usage { slots: 1, processors: 1, statements: 0, since, sum: Duration::ZERO };
         for n in 1..=3000 {
-            state.advance(since + Duration::from_micros(n));
+            usage.advance(since + Duration::from_micros(n));
         }
-        assert_eq!(state.sum, Duration::from_millis(3));
+        assert_eq!(usage.sum, Duration::from_millis(3));
     }
 
     #[test]

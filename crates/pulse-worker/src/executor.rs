@@ -83,7 +83,7 @@ impl Executor {
             drop(running);
             let duration = started.elapsed();
             metrics.processing_seconds.observe(duration.as_secs_f64());
-            prefetch.observe(duration);
+            prefetch.record(duration);
             if in_flight.end(task.id, task.fencing_token) {
                 let _ = settlements.send(Settlement { task_id: task.id, fencing_token: task.fencing_token, outcome });
             }

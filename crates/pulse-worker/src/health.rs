@@ -12,9 +12,9 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// Health of a worker. Cheap to clone.
 #[derive(Clone)]
-pub struct WorkerHealth(Arc<State>);
+pub struct WorkerHealth(Arc<HealthState>);
 
-struct State {
+struct HealthState {
     start: Instant,
     last_poll_ms: AtomicU64,
     /// Task id and fencing token of attempts that were failed while their processor was still running.
@@ -30,7 +30,7 @@ pub(crate) struct StuckGuard {
 
 impl WorkerHealth {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(State {
+        Self(Arc::new(HealthState {
             start: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
             stuck: Mutex::default(),

@@ -22,7 +22,7 @@ impl PrefetchLimit {
 
     /// Updates the average duration of an attempt. It rises at once, because a slow task makes prefetched tasks wait,
     /// and falls slowly.
-    pub(crate) fn observe(&self, duration: Duration) {
+    pub(crate) fn record(&self, duration: Duration) {
         let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let average = self.average_us.load(Ordering::Relaxed);
         self.average_us.store(duration.max((average / 16) * 15 + duration / 16), Ordering::Relaxed);
@@ -45,13 +45,13 @@ mod tests {
         let prefetch = PrefetchLimit::new(16);
         assert_eq!(prefetch.limit(), 16);
         for _ in 0..300 {
-            prefetch.observe(Duration::from_micros(50));
+            prefetch.record(Duration::from_micros(50));
         }
         assert_eq!(prefetch.limit(), MAX_IN_FLIGHT_TASKS);
-        prefetch.observe(Duration::from_secs(10));
+        prefetch.record(Duration::from_secs(10));
         assert_eq!(prefetch.limit(), 16);
         for _ in 0..300 {
-            prefetch.observe(Duration::from_micros(50));
+            prefetch.record(Duration::from_micros(50));
         }
         assert_eq!(prefetch.limit(), MAX_IN_FLIGHT_TASKS);
     }

@@ -46,7 +46,11 @@ pub(super) fn command(program: &Path, parent_death_signal: &str) -> Command {
     };
     let mut command = Command::new(setpriv);
     if getuid().is_root() {
-        command.args([format!("--reuid={UNPRIVILEGED_UID}"), format!("--regid={UNPRIVILEGED_UID}"), "--clear-groups".into()]);
+        command.args([
+            format!("--reuid={UNPRIVILEGED_UID}"),
+            format!("--regid={UNPRIVILEGED_UID}"),
+            "--clear-groups".into(),
+        ]);
     }
     command.arg("--pdeathsig").arg(parent_death_signal).arg("--").arg(program);
     command
