@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Client, Process, TestEnv, eventually, pulse_output};
+use pulse_tests::{Client, Process, TestEnv, binary, eventually, pulse_output};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -167,4 +168,19 @@ async fn traces_are_sent_to_the_otlp_endpoint() -> anyhow::Result<()> {
         }
     };
     tokio::time::timeout(TIMEOUT, received).await?
+}
+
+#[tokio::test]
+async fn settings_are_also_read_from_the_variables_of_celery_deployments() -> anyhow::Result<()> {
+    let run = async |variables: &[(&str, &str)]| -> anyhow::Result<String> {
+        let urls = ["--database-url", "postgres://a@127.0.0.1:1/a", "--redis-url", "redis://127.0.0.1:1"];
+        let output = Command::new(binary()).arg("api").args(urls).envs(variables.iter().copied()).output().await?;
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let error = run(&[("EVENT_MAX_RETRIES", "0")]).await?;
+    assert!(error.contains("invalid value '0' for '--max-attempts"), "{error}");
+    // The setting's first name wins, and then only the key is missing.
+    let error = run(&[("EVENT_MAX_RETRIES", "0"), ("PULSE_MAX_ATTEMPTS", "5")]).await?;
+    assert!(error.contains("PULSE_JWT_SECRET"), "{error}");
+    Ok(())
 }

@@ -230,7 +230,12 @@ impl ServerArgs {
 pub(crate) struct AttemptArgs {
     /// Maximum number of attempts of a task. When the last one fails, the task is dead. Also read from
     /// EVENT_MAX_RETRIES
-    #[arg(long, env = "PULSE_MAX_ATTEMPTS", default_value = variable_or("EVENT_MAX_RETRIES", "3"), value_parser = clap::value_parser!(i32).range(1..=100))]
+    #[arg(
+        long,
+        env = "PULSE_MAX_ATTEMPTS",
+        default_value = variable_or("EVENT_MAX_RETRIES", "3"),
+        value_parser = clap::value_parser!(i32).range(1..=100)
+    )]
     pub(crate) max_attempts: i32,
 }
 
@@ -241,7 +246,12 @@ pub(crate) struct ProcessingArgs {
     #[arg(long, env = "PULSE_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) concurrency: u16,
     /// Time limit for an attempt. Also read from EVENT_PROCESSING_TIMEOUT
-    #[arg(long, env = "PULSE_TASK_TIMEOUT", default_value = variable_or("EVENT_PROCESSING_TIMEOUT", "300s"), value_parser = duration)]
+    #[arg(
+        long,
+        env = "PULSE_TASK_TIMEOUT",
+        default_value = variable_or("EVENT_PROCESSING_TIMEOUT", "300s"),
+        value_parser = duration
+    )]
     pub(crate) task_timeout: Duration,
     /// Base of the retry delay: the delay after attempt n is this number to the power of n, in seconds. 2 waits 2 s
     /// after the first failed attempt and 4 s after the second. Also read from EVENT_RETRY_DELAY
