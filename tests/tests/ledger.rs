@@ -289,7 +289,7 @@ async fn scheduler_ticks_fire_once_when_the_leader_is_paused() -> anyhow::Result
     sqlx::raw_sql(
         "CREATE TABLE fired (name text, tick timestamptz, term bigint);
          CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN INSERT INTO fired VALUES (NEW.name, NEW.last_tick, NEW.term); RETURN NEW; END $$;
+         BEGIN INSERT INTO fired SELECT NEW.name, NEW.last_tick, term FROM leases WHERE leases.name = 'scheduler'; RETURN NEW; END $$;
          CREATE TRIGGER note AFTER UPDATE OF last_tick ON schedules FOR EACH ROW EXECUTE FUNCTION note();",
     )
     .execute(&env.db)
