@@ -149,8 +149,10 @@ impl E2eEnv {
     /// Sorted UIDs of the pods of `main`, without those of Jobs.
     pub(crate) async fn pod_uids(&self) -> anyhow::Result<Vec<String>> {
         let of_main = "pods -l app.kubernetes.io/instance=main,app.kubernetes.io/component!=migration";
-        let uids = self.get_jsonpath(of_main, r#"{range .items[*]}{.metadata.uid}{"\n"}{end}"#).await?;
-        let mut uids: Vec<String> = uids.lines().map(str::to_owned).collect();
+        let path = r#"{range .items[*]}{.metadata.deletionTimestamp}{"|"}{.metadata.uid}{"\n"}{end}"#;
+        let pods = self.get_jsonpath(of_main, path).await?;
+        // A worker that was removed before may still drain.
+        let mut uids: Vec<String> = pods.lines().filter_map(|line| line.strip_prefix('|')).map(str::to_owned).collect();
         uids.sort();
         Ok(uids)
     }
