@@ -8,7 +8,6 @@ use pulse_http::Verifier;
 use pulse_queue::Publisher;
 use pulse_store::{Acceptor, Store};
 
-use crate::cursor::Cursors;
 use crate::metrics::ApiMetrics;
 use crate::users::Users;
 
@@ -23,8 +22,6 @@ pub struct ApiConfig {
     pub max_attempts: i32,
     /// Whether the user of a valid token is created on first use.
     pub auto_provision: bool,
-    /// Key that signs cursors. It must be the same in every replica.
-    pub cursor_key: [u8; 32],
 }
 
 /// State of the API. Cheap to clone.
@@ -42,7 +39,6 @@ pub struct Api {
     pub(crate) verifier: Verifier,
     pub(crate) metrics: ApiMetrics,
     pub(crate) users: Users,
-    pub(crate) cursors: Cursors,
 }
 
 impl AppState {
@@ -55,13 +51,12 @@ impl AppState {
         verifier: Verifier,
         metrics: ApiMetrics,
     ) -> Self {
-        let ApiConfig { limits, max_batch, max_attempts, auto_provision, cursor_key } = config;
+        let ApiConfig { limits, max_batch, max_attempts, auto_provision } = config;
         Self(Arc::new(Api {
             limits,
             max_batch,
             max_attempts,
             users: Users::new(store.clone(), auto_provision),
-            cursors: Cursors::new(&cursor_key),
             store,
             acceptor,
             publisher,

@@ -8,6 +8,7 @@ use pulse_http::Problem;
 use pulse_store::{PageStart, StoredEvent};
 
 use crate::auth::Reader;
+use crate::cursor;
 use crate::error::{bad_cursor, store_failed, validation};
 use crate::openapi::{ListProblems, ReadHeaders};
 use crate::query::ListParams;
@@ -41,14 +42,14 @@ pub(crate) async fn list_events(
     let params = ListParams::parse(query.as_deref().unwrap_or_default()).map_err(|errors| validation(&errors))?;
     let filter = params.filter();
     let start = match &params.cursor {
-        Some(cursor) => state.cursors.decode(reader.user_id, &filter, cursor).map_err(bad_cursor)?,
+        Some(cursor) => cursor::decode(&filter, cursor).map_err(bad_cursor)?,
         None => PageStart::Offset(params.offset.unwrap_or(0)),
     };
     let limit = params.page_size();
     // One event more than requested shows whether there is a next page.
     let found = state.store.list_events(reader.user_id, &filter, start, limit + 1).await;
     let (events, next) = page(found.map_err(store_failed)?, usize::try_from(limit).unwrap_or(usize::MAX));
-    let next_cursor = next.map(|(time, id)| state.cursors.encode(reader.user_id, &filter, time, id));
+    let next_cursor = next.map(|(time, id)| cursor::encode(&filter, time, id));
     let link = next_cursor.as_deref().map(|cursor| format!("<{PATH}?{}>; rel=\"next\"", params.next_query(cursor)));
 
     let events = events.into_iter().map(Into::into).collect();

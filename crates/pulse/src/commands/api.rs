@@ -13,7 +13,6 @@ use pulse_api::{ApiConfig, ApiMetrics, AppState};
 use pulse_http::{HttpMetrics, Problem, Verifier};
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{AcceptConfig, Acceptor, Store};
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -114,7 +113,6 @@ impl Api {
             max_batch: server.max_batch,
             max_attempts: attempts.max_attempts,
             auto_provision,
-            cursor_key: cursor_key(&auth.key),
         };
         let accept = AcceptConfig { connections: 2, group_events: 128, queue: 4096, writer: roles::process_name() };
         let acceptor = Acceptor::start(&store, accept);
@@ -139,10 +137,4 @@ impl Api {
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         pulse_http::serve(listener, self.router, self.config, shutdown).await;
     }
-}
-
-/// The key that signs cursors. It is derived from the token key, so that all replicas have the same one.
-fn cursor_key(key: &pulse_http::KeySource) -> [u8; 32] {
-    let (pulse_http::KeySource::Hs256(bytes) | pulse_http::KeySource::PublicKeyPem(bytes)) = key;
-    Sha256::new().chain_update(b"pulse cursor\n").chain_update(bytes).finalize().into()
 }
