@@ -8,9 +8,33 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pulse_core::Event;
 use pulse_worker::{Normalize, ProcessError, Processor};
+use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     pulse::run(Arc::new(ScriptedProcessor))
+}
+
+/// All fields of the event but the payload.
+fn echo(event: &Event) -> Value {
+    let Event {
+        id,
+        task_id,
+        user_id,
+        event_name,
+        event_type,
+        source,
+        session_id,
+        payload: _,
+        ip_address,
+        user_agent,
+        event_timestamp,
+        created_at,
+    } = event;
+    json!({
+        "id": id, "task_id": task_id, "user_id": user_id, "event_name": event_name, "event_type": event_type,
+        "source": source, "session_id": session_id, "ip_address": ip_address, "user_agent": user_agent,
+        "event_timestamp": event_timestamp, "created_at": created_at,
+    })
 }
 
 struct ScriptedProcessor;
@@ -32,6 +56,7 @@ impl Processor for ScriptedProcessor {
             ("fail", _) => return Err(ProcessError::failed("as scripted")),
             // JSON that PostgreSQL refuses: the settlement fails, not the processor.
             ("constraint", _) => return Ok(r#"{"a":"\u0000"}"#.into()),
+            ("echo", _) => return Ok(echo(event).to_string()),
             _ => {}
         }
         Normalize.process(event).await

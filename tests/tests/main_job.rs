@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use http::Method;
 use pulse_tests::{Process, TestEnv, eventually, pulse_output};
 use serde_json::json;
@@ -40,6 +41,30 @@ async fn event_is_accepted_processed_and_read_back() -> anyhow::Result<()> {
     assert_eq!((task.json["state"].as_str(), task.json["attempts"].as_i64()), (Some("completed"), Some(1)));
     assert_eq!(api.client("eve").get(&path).await?.status, 404, "another user's event must not be found");
     assert_eq!(worker.metric("pulse_tasks_settled_total{outcome=\"completed\"}").await?, 1.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processor_receives_every_field_of_the_event() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let _worker = Process::start(&env, "worker", &[]).await?;
+    let client = api.client("ada");
+    let full = json!({
+        "event_name": "echo", "event_type": "t", "source": "web", "session_id": "sess_123", "ip_address": "192.168.1.1",
+        "user_agent": "Mozilla/5.0...", "event_timestamp": "2026-01-02T03:04:05.678901Z",
+    });
+    for event in [full, json!({"event_name": "echo", "event_type": "t"})] {
+        let accepted = client.post("/api/v1/events", &event).await?.json;
+        env.wait_until_settled(TIMEOUT).await?;
+        let read = client.get(&format!("/api/v1/events/{}", accepted["event_id"])).await?.json;
+        let received = read["properties"].as_object().context("the processor's result")?;
+        assert_eq!(received["task_id"], accepted["task_id"]);
+        for (field, value) in received.iter().filter(|(field, _)| *field != "task_id") {
+            assert_eq!(*value, read[field], "{field}");
+        }
+        assert_eq!(received.len(), 11, "{received:?}");
+    }
     Ok(())
 }
 

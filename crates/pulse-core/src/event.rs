@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::json::{JsonError, check_text};
 
@@ -37,15 +38,25 @@ pub struct NewEvent {
 pub struct Event {
     /// The event's id.
     pub id: i64,
+    /// Id of the task that processes the event.
+    pub task_id: Uuid,
     /// The user who posted the event.
     pub user_id: i64,
     /// Name of the event.
     pub event_name: String,
     /// Type of the event.
     pub event_type: String,
+    /// Source of the event.
+    pub source: Option<String>,
+    /// Session of the client.
+    pub session_id: Option<String>,
     /// JSON text of the payload, as PostgreSQL returns it. Its values are equal to the accepted ones; white space, key
     /// order, duplicate keys and the spelling of numbers may differ.
     pub payload: String,
+    /// Address of the client, as it was posted.
+    pub ip_address: Option<String>,
+    /// User agent of the client.
+    pub user_agent: Option<String>,
     /// When the event happened.
     pub event_timestamp: DateTime<Utc>,
     /// When the event was accepted.

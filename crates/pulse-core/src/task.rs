@@ -136,10 +136,15 @@ mod tests {
         let time = DateTime::from_timestamp(1_766_053_800, 0).expect("valid");
         let mut event = Event {
             id: 7,
+            task_id: Uuid::nil(),
             user_id: 1,
             event_name: "a".into(),
             event_type: "b".into(),
+            source: None,
+            session_id: None,
             payload: r#"{"page":"/home"}"#.into(),
+            ip_address: None,
+            user_agent: None,
             event_timestamp: time,
             created_at: time,
         };

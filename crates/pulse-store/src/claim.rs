@@ -41,7 +41,11 @@ struct Row {
     user_id: i64,
     event_name: Option<String>,
     event_type: Option<String>,
+    source: Option<String>,
+    session_id: Option<String>,
     payload: Option<String>,
+    ip_address: Option<String>,
+    user_agent: Option<String>,
     event_timestamp: Option<DateTime<Utc>>,
 }
 
@@ -85,8 +89,8 @@ impl Claimer {
                            max_attempts AS "max_attempts!", fencing_token AS "fencing_token!",
                            claimed.id = ANY (ARRAY(SELECT id FROM due WHERE crashed)) AS "crashed!", claimed.created_at AS "created_at!",
                            traceparent, request_id, claimed.user_id AS "user_id!", events.id AS "event_id?",
-                           event_name AS "event_name?", event_type AS "event_type?", payload::text AS "payload?",
-                           event_timestamp AS "event_timestamp?"
+                           event_name AS "event_name?", event_type AS "event_type?", source, session_id,
+                           payload::text AS "payload?", ip_address, user_agent, event_timestamp AS "event_timestamp?"
                     FROM claimed
                     LEFT JOIN events ON events.user_id = claimed.user_id AND events.created_at = claimed.created_at
                                         AND events.id BETWEEN event_ids[1] AND event_ids[cardinality(event_ids)]
@@ -184,16 +188,19 @@ fn group(rows: Vec<Row>) -> Vec<ClaimedTask> {
         });
         let event = (row.event_id, row.event_name, row.event_type, row.payload, row.event_timestamp);
         if let (Some(id), Some(event_name), Some(event_type), Some(payload), Some(event_timestamp)) = event {
-            let created_at = row.created_at;
-            let user_id = row.user_id;
             tasks[position].events.push(Event {
                 id,
-                user_id,
+                task_id: row.id,
+                user_id: row.user_id,
                 event_name,
                 event_type,
+                source: row.source,
+                session_id: row.session_id,
                 payload,
+                ip_address: row.ip_address,
+                user_agent: row.user_agent,
                 event_timestamp,
-                created_at,
+                created_at: row.created_at,
             });
         }
     }

@@ -100,10 +100,15 @@ mod tests {
         let time = DateTime::UNIX_EPOCH;
         let events = names.iter().zip(1..).map(|(name, id)| Event {
             id,
+            task_id: Uuid::nil(),
             user_id: 1,
             event_name: (*name).into(),
             event_type: "t".into(),
+            source: None,
+            session_id: None,
             payload: "{}".into(),
+            ip_address: None,
+            user_agent: None,
             event_timestamp: time,
             created_at: time,
         });
