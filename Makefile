@@ -1,8 +1,11 @@
 # Each target installs missing packages with apt. On systems without apt it prints their names.
 .PHONY: run test e2e test-long lint generate bench load setup kube-tools image
 
-run: setup ## All roles in one process, with a private PostgreSQL and Redis
-	cargo run --release -p pulse -- dev
+# Without the Kubernetes commands, and less optimised than a release: the first event is there in half of the time.
+local := cargo run --profile local --no-default-features -p pulse --
+
+run: setup ## All roles in one process, with a private PostgreSQL and Redis; ARGS are flags of `pulse dev`
+	$(local) dev $(ARGS)
 
 test: setup kube-tools ## All tests, against real PostgreSQL, Redis and Kubernetes
 	cargo build --workspace --all-targets
@@ -29,7 +32,7 @@ bench: setup ## Compares with the reference stack; writes bench/RESULTS.md
 	bench/run
 
 load: setup ## One minute of load on `make run`, which prints PULSE_TOKEN
-	cargo run --release -p pulse -- load --token "$(PULSE_TOKEN)" --rate 1000 --duration 60s
+	$(local) load --token "$(PULSE_TOKEN)" --rate 1000 --duration 60s
 
 kube-tools: ## Kubernetes, Helm and other programs for the tests; the first build takes minutes
 	scripts/setup node

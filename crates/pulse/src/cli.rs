@@ -3,9 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
-use crate::commands::{
-    api, check, demo, dev, load, migrate, operator, queue, reference, scheduler, tasks, token, user, worker,
-};
+use crate::commands::{api, check, demo, dev, kubernetes, load, migrate, queue, scheduler, tasks, token, user, worker};
 
 /// Event ingestion for Kubernetes: accept events over HTTP, store them in PostgreSQL, process them in the background.
 #[derive(Debug, Parser)]
@@ -33,10 +31,8 @@ pub(crate) enum Command {
     /// Run the scheduler: requeue tasks, create partitions, measure the backlog. One of several schedulers is the
     /// leader
     Scheduler(scheduler::SchedulerArgs),
-    /// Run the Kubernetes operator, which reconciles PulseIngest objects
-    Operator(operator::OperatorArgs),
-    /// Print the CustomResourceDefinition of PulseIngest, for `kubectl apply --server-side -f -`
-    Crd,
+    #[command(flatten)]
+    Kubernetes(kubernetes::KubernetesCommand),
     /// Migrate the database schema to this version
     Migrate(migrate::MigrateArgs),
     /// Run API, worker and scheduler in one process, with a private PostgreSQL and Redis
@@ -60,8 +56,9 @@ pub(crate) enum Command {
     /// Post one event and one batch, and wait until they are processed
     Demo(demo::DemoArgs),
     /// Print the reference of all flags as Markdown
+    #[cfg(feature = "kubernetes")]
     #[command(hide = true)]
-    Reference(reference::ReferenceArgs),
+    Reference(crate::commands::reference::ReferenceArgs),
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub use pulse_core::Event;
 pub use pulse_worker::{ProcessError, Processor};
 
 use crate::cli::{Cli, Command};
-use crate::commands::kubectl;
+use crate::commands::kubernetes;
 
 /// Runs the command line of the process. Workers call `processor` for each event.
 ///
@@ -33,9 +33,9 @@ use crate::commands::kubectl;
 #[must_use]
 pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     pulse_tls::install_provider();
-    if std::env::args_os().next().is_some_and(|program| kubectl::is_plugin(program.as_ref())) {
-        let cli = kubectl::KubectlCli::parse();
-        return block_on(kubectl::run(cli));
+    #[cfg(feature = "kubernetes")]
+    if std::env::args_os().next().is_some_and(|program| kubernetes::is_plugin(program.as_ref())) {
+        return block_on(kubernetes::run_plugin());
     }
     let Cli { log, command } = Cli::parse();
     block_on(async {
@@ -64,8 +64,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
             args.reload.clone().run(|shutdown| commands::worker::run(args, processor, shutdown)).await
         }
         Command::Scheduler(args) => args.reload.clone().run(|shutdown| commands::scheduler::run(args, shutdown)).await,
-        Command::Operator(args) => args.reload.clone().run(|shutdown| commands::operator::run(args, shutdown)).await,
-        Command::Crd => commands::crd::run(),
+        Command::Kubernetes(command) => kubernetes::run(command).await,
         Command::Migrate(args) => return commands::migrate::run(args).await,
         Command::Dev(args) => commands::dev::run(*args, processor, shutdown::signal()?).await,
         Command::Check(args) => return commands::check::run(args).await,
@@ -75,6 +74,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Queue(command) => commands::queue::run(command).await,
         Command::Load(args) => return commands::load::run(args, shutdown::signal()?).await,
         Command::Demo(args) => commands::demo::run(args).await,
+        #[cfg(feature = "kubernetes")]
         Command::Reference(args) => commands::reference::run(args),
     };
     result.map(|()| ExitCode::SUCCESS)

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use pulse_operator::{Finding, Kubernetes};
 use pulse_tls::Encryption;
 use serde::Serialize;
 
 use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
+use crate::commands::kubernetes;
 use crate::output::{print_json, print_line};
 
 /// The exit code if a check failed.
@@ -41,7 +41,7 @@ pub(crate) struct CheckArgs {
 
 /// The result of one check, as printed with `--json`.
 #[derive(Debug, Serialize)]
-struct CheckResult {
+pub(crate) struct CheckResult {
     part: &'static str,
     name: String,
     value: String,
@@ -55,20 +55,13 @@ struct CheckResult {
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let CheckArgs { instance, database, redis, pre, namespace, json } = args;
     let results = match (pre, database, redis) {
-        (true, _, _) => kubernetes(namespace).await?,
+        (true, _, _) => kubernetes::check_cluster(namespace).await?,
         (false, Some(database), Some(redis)) => datastores(instance, database, redis).await?,
         (false, _, _) => {
             bail!("set --database-url and --redis-url, or check a cluster with --pre")
         }
     };
     report(&results, json)
-}
-
-async fn kubernetes(namespace: Option<String>) -> anyhow::Result<Vec<CheckResult>> {
-    let kubernetes = Kubernetes::infer().await?;
-    let namespace = namespace.unwrap_or_else(|| kubernetes.namespace().to_owned());
-    let findings = pulse_operator::preflight(&kubernetes, &namespace).await?;
-    Ok(findings.into_iter().map(|Finding { name, value, fix }| check("kubernetes", name, value, fix)).collect())
 }
 
 async fn datastores(
@@ -143,7 +136,7 @@ fn report(results: &[CheckResult], json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// The result of a check, which failed if there is a `fix`.
-fn check(part: &'static str, name: impl Into<String>, value: String, fix: Option<String>) -> CheckResult {
+pub(crate) fn check(part: &'static str, name: impl Into<String>, value: String, fix: Option<String>) -> CheckResult {
     CheckResult { part, name: name.into(), value, ok: fix.is_none(), fix, note: None }
 }
 

@@ -2,14 +2,17 @@
 
 pub(crate) mod api;
 pub(crate) mod check;
-pub(crate) mod crd;
 pub(crate) mod demo;
 pub(crate) mod dev;
-pub(crate) mod kubectl;
+#[cfg(feature = "kubernetes")]
+pub(crate) mod kubernetes;
+#[cfg(not(feature = "kubernetes"))]
+#[path = "without_kubernetes.rs"]
+pub(crate) mod kubernetes;
 pub(crate) mod load;
 pub(crate) mod migrate;
-pub(crate) mod operator;
 pub(crate) mod queue;
+#[cfg(feature = "kubernetes")]
 pub(crate) mod reference;
 pub(crate) mod scheduler;
 pub(crate) mod tasks;

@@ -3,7 +3,7 @@
 use clap::{Args, Command, CommandFactory};
 
 use crate::cli::Cli;
-use crate::commands::kubectl::KubectlCli;
+use crate::commands::kubernetes::KubectlCli;
 use crate::output::print_line;
 
 #[derive(Debug, Args)]

@@ -93,8 +93,8 @@ pub(crate) fn is_plugin(program: &Path) -> bool {
     program.file_stem().is_some_and(|stem| stem == NAME)
 }
 
-pub(crate) async fn run(cli: KubectlCli) -> anyhow::Result<ExitCode> {
-    let KubectlCli { target: TargetArgs { namespace, context, kubeconfig }, command } = cli;
+pub(crate) async fn run_plugin() -> anyhow::Result<ExitCode> {
+    let KubectlCli { target: TargetArgs { namespace, context, kubeconfig }, command } = KubectlCli::parse();
     let plugin = Plugin::connect(Target { kubeconfig, context, namespace }).await?;
     match command {
         KubectlCommand::Status { name: Some(name), all_namespaces: _, json } => {
