@@ -284,13 +284,13 @@ async fn poison_tasks_do_not_affect_other_tasks() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scheduler_ticks_fire_once_when_the_leader_is_paused() -> anyhow::Result<()> {
+async fn scheduler_jobs_start_once_per_due_time_when_the_leader_is_paused() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     sqlx::raw_sql(
-        "CREATE TABLE fired (name text, tick timestamptz, term bigint);
+        "CREATE TABLE runs (name text, run_at timestamptz, term bigint);
          CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN INSERT INTO fired SELECT NEW.name, NEW.last_tick, term FROM leases WHERE leases.name = 'scheduler'; RETURN NEW; END $$;
-         CREATE TRIGGER note AFTER UPDATE OF last_tick ON schedules FOR EACH ROW EXECUTE FUNCTION note();",
+         BEGIN INSERT INTO runs SELECT NEW.name, NEW.last_run_at, term FROM leases WHERE leases.name = 'scheduler'; RETURN NEW; END $$;
+         CREATE TRIGGER note AFTER UPDATE OF last_run_at ON jobs FOR EACH ROW EXECUTE FUNCTION note();",
     )
     .execute(&env.db)
     .await?;
@@ -298,7 +298,7 @@ async fn scheduler_ticks_fire_once_when_the_leader_is_paused() -> anyhow::Result
     eventually("the first scheduler leads", TIMEOUT, async || Ok(first.metric("pulse_scheduler_leader").await? == 1.0))
         .await?;
     let second = Process::start(&env, "scheduler", &[]).await?;
-    eventually("ticks fire", TIMEOUT, async || Ok(env.number("SELECT count(*) FROM fired").await? > 3)).await?;
+    eventually("jobs run", TIMEOUT, async || Ok(env.number("SELECT count(*) FROM runs").await? > 3)).await?;
     first.signal(Signal::STOP)?;
     eventually("the second scheduler leads", Duration::from_secs(30), async || {
         Ok(second.metric("pulse_scheduler_leader").await? == 1.0)
@@ -309,14 +309,17 @@ async fn scheduler_ticks_fire_once_when_the_leader_is_paused() -> anyhow::Result
         Ok(first.metric("pulse_scheduler_leader").await? == 0.0)
     })
     .await?;
-    let ticks = env.number("SELECT count(*) FROM fired").await?;
-    eventually("ticks continue", TIMEOUT, async || Ok(env.number("SELECT count(*) FROM fired").await? > ticks + 5))
+    let runs = env.number("SELECT count(*) FROM runs").await?;
+    eventually("jobs continue", TIMEOUT, async || Ok(env.number("SELECT count(*) FROM runs").await? > runs + 5))
         .await?;
-    let row = sqlx::query("SELECT count(*), count(DISTINCT (name, tick)), count(DISTINCT term) FROM fired")
+    let row = sqlx::query("SELECT count(*), count(DISTINCT (name, run_at)), count(DISTINCT term) FROM runs")
         .fetch_one(&env.db)
         .await?;
-    let [fired, distinct, terms]: [i64; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
-    assert_eq!((fired, terms), (distinct, 2));
+    let [runs, distinct, terms]: [i64; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
+    assert_eq!((runs, terms), (distinct, 2));
+    let ended = "SELECT count(*) FROM jobs WHERE last_outcome = 'succeeded' AND next_run_at > last_run_at \
+                 AND last_duration_ms IS NOT NULL";
+    assert!(env.number(ended).await? >= 3, "requeue, gauges and deliveries have run");
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use crate::metrics::SchedulerMetrics;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) name: &'static str,
-    /// Six cron fields, seconds first, in UTC.
-    pub(crate) cron: &'static str,
+    /// Time between two runs, which are due at multiples of it.
+    pub(crate) period: Duration,
     kind: Kind,
 }
 
@@ -31,13 +31,23 @@ enum Kind {
 /// All jobs. `requeue` runs each second, so that a retry is at most one second late. `publish_gauges` runs every two
 /// seconds, because readers treat gauges older than 10 s as *unknown*.
 pub(crate) const JOBS: [Job; 6] = [
-    Job { name: "requeue", cron: "* * * * * *", kind: Kind::Requeue },
-    Job { name: "publish_gauges", cron: "*/2 * * * * *", kind: Kind::Gauges },
-    Job { name: "reap_deliveries", cron: "*/10 * * * * *", kind: Kind::Reap },
-    Job { name: "create_partitions", cron: "0 0 * * * *", kind: Kind::Partitions },
-    Job { name: "expire_idempotency_keys", cron: "30 * * * * *", kind: Kind::ExpireKeys },
-    Job { name: "fold_throughput", cron: "0 */10 * * * *", kind: Kind::FoldTotals },
+    Job { name: "requeue", period: Duration::from_secs(1), kind: Kind::Requeue },
+    Job { name: "publish_gauges", period: Duration::from_secs(2), kind: Kind::Gauges },
+    Job { name: "reap_deliveries", period: Duration::from_secs(10), kind: Kind::Reap },
+    Job { name: "create_partitions", period: Duration::from_hours(1), kind: Kind::Partitions },
+    Job { name: "expire_idempotency_keys", period: Duration::from_mins(1), kind: Kind::ExpireKeys },
+    Job { name: "fold_throughput", period: Duration::from_mins(10), kind: Kind::FoldTotals },
 ];
+
+impl Job {
+    /// The latest time, not after `now`, at which a run is due, and the one after it.
+    pub(crate) fn runs_around(&self, now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+        let period = i64::try_from(self.period.as_micros()).unwrap_or(i64::MAX);
+        let since = TimeDelta::microseconds(now.timestamp_micros().rem_euclid(period));
+        let due = DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now) - since;
+        (due, due + TimeDelta::microseconds(period))
+    }
+}
 
 /// Maximum number of tasks in one statement of the requeue job.
 const REQUEUE_BATCH: i64 = 5000;
@@ -81,8 +91,8 @@ impl Jobs {
         Self { store, queue, lost_after: TimeDelta::from_std(lost_after).unwrap_or(TimeDelta::MAX), metrics }
     }
 
-    /// Runs a job. A failure is logged, and the next tick tries again.
-    pub(crate) async fn run(&self, job: Job) {
+    /// Runs a job. Logs a failure, which the next run tries again, and returns whether it succeeded.
+    pub(crate) async fn run(&self, job: Job) -> bool {
         let result = match job.kind {
             Kind::Requeue => self.requeue().await,
             Kind::Gauges => self.publish_gauges().await,
@@ -91,6 +101,7 @@ impl Jobs {
             Kind::ExpireKeys => self.store.expire_idempotency_keys(10_000).await.map(drop).map_err(JobError::from),
             Kind::FoldTotals => self.store.fold_throughput().await.map_err(JobError::from),
         };
+        let succeeded = result.is_ok();
         match result {
             Ok(()) => {}
             // The workers poll PostgreSQL while Redis is unavailable, and log it at a higher level.
@@ -103,6 +114,7 @@ impl Jobs {
             }
             Err(error) => tracing::warn!(job = job.name, error = &error as &dyn std::error::Error, "job failed"),
         }
+        succeeded
     }
 
     async fn requeue(&self) -> Result<(), JobError> {
@@ -189,8 +201,6 @@ fn lost_bounds(depth: &Depth, now: DateTime<Utc>, lost_after: TimeDelta) -> Lost
 
 #[cfg(test)]
 mod tests {
-    use std::str::FromStr;
-
     use super::*;
 
     const LOST_AFTER: TimeDelta = TimeDelta::seconds(10);
@@ -206,10 +216,11 @@ mod tests {
     }
 
     #[test]
-    fn job_schedules_parse() {
-        for job in JOBS {
-            croner::Cron::from_str(job.cron).expect(job.name);
-        }
+    fn job_runs_are_due_at_multiples_of_the_period() {
+        let job = Job { name: "a", period: Duration::from_secs(10), kind: Kind::Reap };
+        assert_eq!(job.runs_around(at(0)), (at(0), at(10)));
+        assert_eq!(job.runs_around(at(9) + TimeDelta::nanoseconds(999_999_999)), (at(0), at(10)));
+        assert_eq!(job.runs_around(at(10)), (at(10), at(20)));
     }
 
     #[test]

@@ -1,20 +1,18 @@
 //! The scheduler: runs the periodic jobs, on one leader.
 //!
 //! Any number of schedulers may run. Leader election uses a lease in PostgreSQL, whose term grows with every change of
-//! leader. Each tick of each job is fired once: firing needs the current term, so a leader that was paused while its
-//! lease expired fires nothing. All jobs may be repeated or skipped without harm. Of several missed ticks, only the
-//! newest is fired.
+//! leader. A job runs once for each time at which it is due: its start needs the current term, so a leader that was
+//! paused while its lease expired starts nothing. All jobs may be repeated or skipped without harm. Of several missed
+//! runs, only the latest is made.
 
 mod jobs;
 mod metrics;
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use croner::Cron;
 use pulse_queue::Queue;
 use pulse_store::{LeaderLease, Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +23,7 @@ use crate::jobs::{JOBS, Job, Jobs};
 
 /// Name of the leader lease.
 const LEASE: &str = "scheduler";
-/// Time without a check of the schedules after which a scheduler is not live.
+/// Time without a check of the jobs after which a scheduler is not live.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Settings of a scheduler.
@@ -55,7 +53,7 @@ impl SchedulerHealth {
     pub fn problem(&self) -> Option<String> {
         let silent =
             self.start.elapsed().saturating_sub(Duration::from_millis(self.last_run_ms.load(Ordering::Relaxed)));
-        (silent > STALLED_AFTER).then(|| format!("has not checked its schedules for {} s", silent.as_secs()))
+        (silent > STALLED_AFTER).then(|| format!("has not checked its jobs for {} s", silent.as_secs()))
     }
 }
 
@@ -79,8 +77,7 @@ struct Leader {
 
 struct ScheduledJob {
     job: Job,
-    cron: Cron,
-    last_tick: DateTime<Utc>,
+    last_run_at: DateTime<Utc>,
 }
 
 impl Leader {
@@ -114,7 +111,7 @@ impl Scheduler {
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "cannot run the schedules: trying again in 1 s"
+                        "cannot run the jobs: trying again in 1 s"
                     );
                     leader = None;
                     Duration::from_secs(1)
@@ -133,7 +130,7 @@ impl Scheduler {
         }
     }
 
-    /// Acquires or renews the lease, and fires the jobs that are due. Returns the time until the next tick.
+    /// Acquires or renews the lease, and runs the jobs that are due. Returns the time until the next run.
     async fn run_once(&self, leader: &mut Option<Leader>) -> Result<Duration, StoreError> {
         let mut next = Duration::from_secs(1);
         for index in 0..JOBS.len() {
@@ -141,19 +138,21 @@ impl Scheduler {
             self.renew(leader).await?;
             let Some(current) = leader else { return Ok(self.config.lease / 4) };
             let now = current.now();
-            let Some(ScheduledJob { job, cron, last_tick }) = current.schedule.get_mut(index) else { continue };
-            let tick = cron.find_previous_occurrence(&now, true).unwrap_or(*last_tick);
-            if tick > *last_tick {
-                *last_tick = tick;
-                if !self.store.record_tick(job.name, tick, &current.lease).await? {
-                    // Another leader fired it, or this lease expired: the next `run_once` finds out.
-                    *leader = None;
-                    return Ok(Duration::ZERO);
-                }
-                self.jobs.run(*job).await;
-            } else if let Ok(following) = cron.find_next_occurrence(&now, false) {
+            let Some(ScheduledJob { job, last_run_at }) = current.schedule.get_mut(index) else { continue };
+            let (due, following) = job.runs_around(now);
+            if due <= *last_run_at {
                 next = next.min((following - now).to_std().unwrap_or_default());
+                continue;
             }
+            *last_run_at = due;
+            if !self.store.start_job(job.name, due, following, &current.lease).await? {
+                // Another leader ran it, or this lease expired: the next `run_once` finds out.
+                *leader = None;
+                return Ok(Duration::ZERO);
+            }
+            let started = Instant::now();
+            let succeeded = self.jobs.run(*job).await;
+            self.store.finish_job(job.name, due, started.elapsed(), succeeded).await?;
         }
         Ok(next)
     }
@@ -172,7 +171,7 @@ impl Scheduler {
             return Ok(());
         };
         match leader {
-            Some(leader) if leader.lease == lease && leader.schedule.iter().all(|job| job.last_tick <= now) => {
+            Some(leader) if leader.lease == lease && leader.schedule.iter().all(|job| job.last_run_at <= now) => {
                 leader.renewed = renewed;
                 leader.clock = (now, Instant::now());
             }
@@ -185,15 +184,14 @@ impl Scheduler {
     }
 
     async fn start_leading(&self, lease: LeaderLease, renewed: Instant) -> Result<Leader, StoreError> {
-        self.store.register_schedules(&JOBS.map(|job| job.name)).await?;
-        let (schedules, now) = self.store.schedules().await?;
+        self.store.register_jobs(&JOBS.map(|job| job.name)).await?;
+        let (known, now) = self.store.jobs().await?;
         let clock = (now, Instant::now());
         let schedule = JOBS
             .iter()
             .filter_map(|job| {
-                let last_tick = schedules.iter().find(|schedule| schedule.name == job.name)?.last_tick.min(now);
-                let cron = Cron::from_str(job.cron).expect("the schedules are tested to parse");
-                Some(ScheduledJob { job: *job, cron, last_tick })
+                let last_run_at = known.iter().find(|known| known.name == job.name)?.last_run_at.min(now);
+                Some(ScheduledJob { job: *job, last_run_at })
             })
             .collect();
         Ok(Leader { lease, renewed, schedule, clock })

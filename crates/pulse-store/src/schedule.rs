@@ -23,11 +23,11 @@ pub struct LeaderLease {
 
 /// A job with its last run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule {
+pub struct Job {
     /// Name of the job.
     pub name: String,
-    /// Scheduled time of the last run.
-    pub last_tick: DateTime<Utc>,
+    /// Time at which the last run was due.
+    pub last_run_at: DateTime<Utc>,
 }
 
 impl Store {
@@ -74,16 +74,17 @@ impl Store {
         Ok(())
     }
 
-    /// Adds a row for each job that has none. A last tick in the future, after the clock was set back, becomes now:
+    /// Adds a row for each job that has none. A last run in the future, after the clock was set back, becomes now:
     /// otherwise the job would not run until the clock reaches it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn register_schedules(&self, jobs: &[&str]) -> Result<(), StoreError> {
+    pub async fn register_jobs(&self, names: &[&str]) -> Result<(), StoreError> {
         sqlx::query!(
-            "INSERT INTO schedules AS known (name) SELECT unnest($1::text[])
-             ON CONFLICT (name) DO UPDATE SET last_tick = clock_timestamp() WHERE known.last_tick > clock_timestamp()",
-            jobs as &[&str],
+            "INSERT INTO jobs AS known (name) SELECT unnest($1::text[])
+             ON CONFLICT (name) DO UPDATE SET last_run_at = clock_timestamp()
+             WHERE known.last_run_at > clock_timestamp()",
+            names as &[&str],
         )
         .execute(&self.pool)
         .await?;
@@ -94,31 +95,62 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn schedules(&self) -> Result<(Vec<Schedule>, DateTime<Utc>), StoreError> {
-        let schedules = sqlx::query_as!(Schedule, "SELECT name, last_tick FROM schedules ORDER BY name")
-            .fetch_all(&self.pool)
-            .await?;
-        Ok((schedules, self.now().await?))
+    pub async fn jobs(&self) -> Result<(Vec<Job>, DateTime<Utc>), StoreError> {
+        let jobs =
+            sqlx::query_as!(Job, "SELECT name, last_run_at FROM jobs ORDER BY name").fetch_all(&self.pool).await?;
+        Ok((jobs, self.now().await?))
     }
 
-    /// Records the run of a job at `tick`; true for exactly one caller, and only while the lease is valid.
+    /// Records that a job runs at `run_at` and then at `next_run_at`; true for exactly one caller, and only while the
+    /// lease is valid.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn record_tick(&self, name: &str, tick: DateTime<Utc>, lease: &LeaderLease) -> Result<bool, StoreError> {
-        let recorded = sqlx::query!(
-            "UPDATE schedules SET last_tick = $2
-             WHERE name = $1 AND last_tick < $2
-               AND EXISTS (SELECT FROM leases WHERE leases.name = $3 AND holder = $4 AND leases.term = $5
+    pub async fn start_job(
+        &self,
+        name: &str,
+        run_at: DateTime<Utc>,
+        next_run_at: DateTime<Utc>,
+        lease: &LeaderLease,
+    ) -> Result<bool, StoreError> {
+        let started = sqlx::query!(
+            "UPDATE jobs SET last_run_at = $2, next_run_at = $3
+             WHERE name = $1 AND last_run_at < $2
+               AND EXISTS (SELECT FROM leases WHERE leases.name = $4 AND holder = $5 AND leases.term = $6
                                                     AND expires_at > clock_timestamp())",
             name,
-            tick,
+            run_at,
+            next_run_at,
             lease.name,
             lease.holder,
             lease.term,
         )
         .execute(&self.pool)
         .await?;
-        Ok(recorded.rows_affected() == 1)
+        Ok(started.rows_affected() == 1)
+    }
+
+    /// Records how the run of a job at `run_at` ended, unless a later run has started.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn finish_job(
+        &self,
+        name: &str,
+        run_at: DateTime<Utc>,
+        duration: Duration,
+        succeeded: bool,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "UPDATE jobs SET last_duration_ms = $3, last_outcome = CASE WHEN $4 THEN 'succeeded' ELSE 'failed' END
+             WHERE name = $1 AND last_run_at = $2",
+            name,
+            run_at,
+            i64::try_from(duration.as_millis()).unwrap_or(i64::MAX),
+            succeeded,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 }
