@@ -1,5 +1,5 @@
 # Each target installs missing packages with apt. On systems without apt it prints their names.
-.PHONY: run test e2e test-long lint generate bench load setup kube-tools image
+.PHONY: run test unit e2e test-long lint generate bench load setup kube-tools image
 
 # Without the Kubernetes commands, and less optimised than a release: the first event is there in half of the time.
 local := cargo run --profile local --no-default-features -p pulse --
@@ -17,7 +17,12 @@ e2e: setup kube-tools ## Installs the charts and the image on a real cluster; te
 test-long: e2e ## Tests too long for every change: e2e, the dev loop, faults that last minutes, crashes after each write
 	cargo test -p pulse-tests --features long --test long --test operator_crashes --test operator_faults --test dev_loop -- --nocapture
 
-lint: setup ## The linters of CI
+unit: ## The tests that need no server
+	scripts/setup build
+	cargo test --workspace --exclude pulse-tests --lib --bins
+
+lint: ## The linters of CI
+	scripts/setup build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features pulse-tests/long,pulse-tests/e2e -- -D warnings
 	scripts/deny

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pulse_tests::cluster::packaging_program;
-use pulse_tests::{repository, run};
+use pulse_tests::{python_tool, repository, run};
 use tokio::process::Command;
 
 #[tokio::test]
@@ -14,5 +14,13 @@ async fn github_workflows_pass_actionlint() -> anyhow::Result<()> {
     assert!(!files.is_empty(), "{} is empty", folder.display());
     // actionlint checks the shell scripts in them as well, if shellcheck is installed.
     run(Command::new(packaging_program("actionlint").await?).args(files)).await?;
+    Ok(())
+}
+
+/// Known ways to attack a workflow: injected expressions, actions that are not pinned, more permissions than needed.
+#[tokio::test]
+async fn github_workflows_pass_zizmor() -> anyhow::Result<()> {
+    let tool = python_tool("zizmor", "1.32.0").await?;
+    run(Command::new(tool).args(["--offline", "--no-progress"]).arg(repository().join(".github/workflows"))).await?;
     Ok(())
 }
