@@ -25,6 +25,7 @@ lint: ## The linters of CI
 	scripts/setup build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features pulse-tests/long,pulse-tests/e2e -- -D warnings
+	cargo clippy -p pulse --no-default-features -- -D warnings
 	scripts/deny
 	scripts/words
 

@@ -13,14 +13,14 @@ use crate::commands::check::{CheckResult, check};
 #[derive(Debug, Subcommand)]
 pub(crate) enum KubernetesCommand {
     /// Run the Kubernetes operator, which reconciles PulseIngest objects
-    Operator(operator::OperatorArgs),
+    Operator(Box<operator::OperatorArgs>),
     /// Print the CustomResourceDefinition of PulseIngest, for `kubectl apply --server-side -f -`
     Crd,
 }
 
 pub(crate) async fn run(command: KubernetesCommand) -> anyhow::Result<()> {
     match command {
-        KubernetesCommand::Operator(args) => args.reload.clone().run(|shutdown| operator::run(args, shutdown)).await,
+        KubernetesCommand::Operator(args) => args.reload.clone().run(|shutdown| operator::run(*args, shutdown)).await,
         KubernetesCommand::Crd => crd::run(),
     }
 }
