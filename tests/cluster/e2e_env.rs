@@ -230,8 +230,14 @@ impl E2eEnv {
 
     /// Removes the CRD, this namespace and the operator's namespace, so that the next test starts clean.
     pub(crate) async fn tear_down(&self) -> anyhow::Result<()> {
-        let delete = "kubectl delete crd pulseingests.pulseboard.dev --timeout=1m && kubectl delete --ignore-not-found";
-        self.shell(&format!("{delete} --timeout=2m namespace pulse-system {}", self.namespace)).await.map(drop)
+        self.shell(&format!(
+            "kubectl delete crd pulseingests.pulseboard.dev --timeout=1m
+             kubectl delete clusterroles,clusterrolebindings --selector app.kubernetes.io/name=pulse-operator
+             kubectl delete --ignore-not-found --timeout=2m namespace pulse-system {}",
+            self.namespace
+        ))
+        .await
+        .map(drop)
     }
 
     /// Writes a file to this test's folder and returns its path.
