@@ -228,7 +228,7 @@ impl E2eEnv {
         self.wait_for("main and its dependents are deleted", none).await
     }
 
-    /// Removes the CRD, this namespace and the operator's namespace, so that the next test starts clean.
+    /// Removes the CRD, the operator's cluster roles, this namespace and the operator's, so that the next test starts clean.
     pub(crate) async fn tear_down(&self) -> anyhow::Result<()> {
         self.shell(&format!(
             "kubectl delete crd pulseingests.pulseboard.dev --timeout=1m
