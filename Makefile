@@ -1,7 +1,7 @@
 # Each target installs missing packages with apt. On systems without apt it prints their names.
 .PHONY: run test unit e2e test-long lint generate bench load setup kube-tools image
 
-# Without the Kubernetes commands, and less optimised than a release: the first event is there in half of the time.
+# Without the Kubernetes commands, and less optimised than a release: both save time until the first event.
 local := cargo run --profile local --no-default-features -p pulse --
 
 run: setup ## All roles in one process, with a private PostgreSQL and Redis; ARGS are flags of `pulse dev`
