@@ -35,7 +35,7 @@ pub use gauges::Backlog;
 pub use idempotency::{KeyConflict, NewKey};
 pub use migrate::{MigrateConfig, MigrateError, MigrationPlan, PendingMigration};
 pub use requeue::RequeuedTask;
-pub use schedule::{Job, LeaderLease};
+pub use schedule::{JobRecord, LeaderLease};
 pub use settings::Setting;
 pub use settle::{Effect, Outcome, Settlement, Settler};
 pub use tasks::{DeadTask, DeadTaskFilter, TaskStatus};

@@ -23,7 +23,7 @@ pub struct LeaderLease {
 
 /// A job with its last run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct JobRecord {
     /// Name of the job.
     pub name: String,
     /// Time at which the last run was due.
@@ -95,9 +95,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn jobs(&self) -> Result<(Vec<Job>, DateTime<Utc>), StoreError> {
-        let jobs =
-            sqlx::query_as!(Job, "SELECT name, last_run_at FROM jobs ORDER BY name").fetch_all(&self.pool).await?;
+    pub async fn jobs(&self) -> Result<(Vec<JobRecord>, DateTime<Utc>), StoreError> {
+        let jobs = sqlx::query_as!(JobRecord, "SELECT name, last_run_at FROM jobs ORDER BY name")
+            .fetch_all(&self.pool)
+            .await?;
         Ok((jobs, self.now().await?))
     }
 
