@@ -58,9 +58,11 @@ async fn external_scalers_set_replicas(env: &NodeEnv, operator: &OperatorProcess
     env.kubectl(&["scale", "pi/main", "--replicas=3"]).await?;
     let three = async || Ok(env.deployment("worker").await?.1 == 3);
     env.eventually("the scale subresource sets the workers", three).await?;
-    let scale = env.kubectl(&["get", "pi/main", "--subresource=scale", "-o", "jsonpath={.status}"]);
-    let scale = scale.await?;
-    assert!(scale.contains(r#""replicas":3"#) && scale.contains("component=worker"), "{scale}");
+    let reported = async || {
+        let scale = env.kubectl(&["get", "pi/main", "--subresource=scale", "-o", "jsonpath={.status}"]).await?;
+        Ok(scale.contains(r#""replicas":3"#) && scale.contains("component=worker"))
+    };
+    env.eventually("the scale subresource reports the workers", reported).await?;
 
     let unset_replicas = r#"[{ "op": "replace", "path": "/spec/api/replicas", "value": null }]"#;
     env.kubectl(&["patch", "pi/main", "--type=json", "-p", unset_replicas]).await?;
