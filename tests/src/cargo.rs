@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use crate::{repository, run};
+use crate::python::{repository, run};
 
 /// Removes the variables that cargo sets for the running test from a command's environment. Crates whose build scripts
 /// read them would be rebuilt, and so would everything that depends on them.

@@ -11,7 +11,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use crate::SECRET;
+/// HMAC secret that signs the tokens of all tests.
+pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
 
 /// Issues a token for `user` with these scopes, valid for one hour.
 pub fn token(user: &str, scope: Option<&str>) -> String {

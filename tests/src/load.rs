@@ -5,7 +5,9 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Child;
 
-use crate::{Process, TestEnv, pulse, token};
+use crate::client::token;
+use crate::env::{TestEnv, pulse};
+use crate::process::Process;
 
 /// Starts a load run of `rate` events per second for `seconds`. It records each 202 in the test's file `ledger`.
 ///

@@ -23,8 +23,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
 use crate::cluster::{Access, ControlPlane, Proxy};
-use crate::process::{binary, free_port, send_signal};
-use crate::{eventually, repository};
+use crate::host::{binary, free_port, send_signal};
+use crate::python::repository;
+use crate::wait::eventually;
 
 /// Time to wait for one reaction of the operator, on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -552,7 +553,7 @@ impl OperatorProcess {
 
     /// Number of reconciles since its start, from its metrics; 0 if it does not answer.
     pub async fn reconcile_count(&self) -> usize {
-        let Ok(answer) = crate::Client::new(&self.admin, "").get("/metrics").await else { return 0 };
+        let Ok(answer) = crate::client::Client::new(&self.admin, "").get("/metrics").await else { return 0 };
         let counts = answer.text.lines().filter(|line| line.starts_with("pulse_operator_reconciles_total{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
     }

@@ -1,48 +1,19 @@
-//! The binary under test and its processes.
+//! Processes of the binary under test.
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use rustix::process::Signal;
+use tokio::process::Child;
 
 use crate::client::{Client, token};
-use crate::{SECRET, TestEnv, eventually};
+use crate::env::{TestEnv, pulse};
+use crate::host::{free_port, send_signal};
+use crate::wait::eventually;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Command of the binary under test, with the environment variables that every role needs.
-pub fn pulse(env: &TestEnv, args: &[&str]) -> Command {
-    let mut command = Command::new(binary());
-    command.args(args).kill_on_drop(true).stdin(Stdio::null());
-    command.env("PULSE_DATABASE_URL", &env.database_url).env("PULSE_REDIS_URL", &env.redis_url);
-    command.env("PULSE_LOG_FORMAT", "json");
-    // A role takes either the HMAC secret or the public key.
-    if !args.contains(&"--jwt-public-key-file") {
-        command.env("PULSE_JWT_SECRET", SECRET);
-    }
-    command
-}
-
-/// Path of the binary under test, next to the test's own executable.
-pub fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap_or_default();
-    let folder = test.ancestors().nth(2).unwrap_or(&test);
-    folder.join("pulse-under-test")
-}
-
-/// Runs a `pulse` command to completion. Returns its exit code (-1 after a signal) and stdout followed by stderr.
-///
-/// # Errors
-/// If the binary cannot be started.
-pub async fn pulse_output(env: &TestEnv, args: &[&str]) -> anyhow::Result<(i32, String)> {
-    let output = pulse(env, args).output().await.context("failed to start the binary under test")?;
-    let text = [output.stdout, output.stderr].concat();
-    Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned()))
-}
 
 /// A running role. It is killed when this is dropped.
 pub struct Process {
@@ -147,21 +118,4 @@ impl Process {
         let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
         Ok(ended.context("the role did not end")??.code().unwrap_or(-1))
     }
-}
-
-/// A free TCP port on 127.0.0.1. Another process may take it before the caller binds it.
-///
-/// # Errors
-/// If no port is free.
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Sends a signal to a child process.
-///
-/// # Errors
-/// If the process has ended.
-pub fn send_signal(pid: Option<u32>, signal: Signal) -> anyhow::Result<()> {
-    let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the process has ended")?;
-    Ok(kill_process(pid, signal)?)
 }

@@ -9,8 +9,8 @@ use redis::{Client, FromRedisValue};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-use crate::eventually;
-use crate::process::send_signal;
+use crate::host::send_signal;
+use crate::wait::eventually;
 
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);

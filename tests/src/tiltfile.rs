@@ -7,7 +7,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use crate::cluster::program;
-use crate::{python_with, repository, run};
+use crate::python::{python_with, repository, run};
 
 const STARLARK: &str = "2026.1.3";
 /// The kustomize overlay that the Tiltfile applies after the CRD.

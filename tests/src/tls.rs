@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::getuid;
 
-use crate::TestEnv;
+use crate::env::TestEnv;
+use crate::host::free_port;
 use crate::pki::Authority;
-use crate::process::free_port;
 
 /// User ID that the servers run as if the tests run as root.
 const UNPRIVILEGED_UID: u32 = 65534;

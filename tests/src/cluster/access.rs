@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use super::tools::program;
 use crate::pki::Pair;
-use crate::run;
+use crate::python::run;
 
 /// Credentials of a kubeconfig.
 pub(super) enum Credentials<'a> {

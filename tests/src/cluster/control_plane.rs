@@ -19,8 +19,8 @@ use super::access::{Access, Credentials};
 use super::args;
 use super::server::{ClusterProcess, Folder};
 use super::tools::program;
+use crate::host::free_port;
 use crate::pki::Authority;
-use crate::process::free_port;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Attempts to start: another process may take a free port before the server does.

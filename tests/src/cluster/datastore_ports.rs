@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::node::Node;
-use crate::TestEnv;
+use crate::env::TestEnv;
 
 /// Forwarders for a test's servers. They end when this is dropped.
 pub struct DatastorePorts {

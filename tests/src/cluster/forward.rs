@@ -17,22 +17,22 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Fault, status_object};
-use super::proxy::Shared;
 use super::request_info::RequestInfo;
+use super::traffic::Traffic;
 
 type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
 
 /// Client of the API server behind the proxy.
 pub(super) struct Upstream {
     client: Client,
-    shared: Arc<Shared>,
+    traffic: Arc<Traffic>,
 }
 
 impl Upstream {
-    pub(super) fn new(mut config: Config, shared: Arc<Shared>) -> anyhow::Result<Self> {
+    pub(super) fn new(mut config: Config, traffic: Arc<Traffic>) -> anyhow::Result<Self> {
         // The proxy's client decides about retries.
         config.default_retry = false;
-        Ok(Self { client: Client::try_from(config)?, shared })
+        Ok(Self { client: Client::try_from(config)?, traffic })
     }
 
     /// Applies the injected fault, if any, and forwards the request. An error closes the connection.
@@ -40,8 +40,8 @@ impl Upstream {
         let (parts, body) = request.into_parts();
         let call = RequestInfo::new(&parts.method, &parts.uri, &parts.headers);
         let body = body.collect().await?.to_bytes();
-        let fault = self.shared.fault(&call);
-        let entry = Entry { number: self.shared.begin(&call, body.clone(), fault), shared: self.shared.clone() };
+        let fault = self.traffic.fault(&call);
+        let entry = Entry { number: self.traffic.begin(&call, body.clone(), fault), traffic: self.traffic.clone() };
         match fault {
             None | Some(Fault::LoseResponse | Fault::Stale(_) | Fault::Cut(_)) => {}
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
@@ -79,7 +79,7 @@ impl Upstream {
             parts.headers.remove(name);
         }
         let token = CancellationToken::new();
-        self.shared.opened(call, &token);
+        self.traffic.opened(call, &token);
         if let Some(Fault::Cut(after)) = fault {
             let token = token.clone();
             tokio::spawn(async move {
@@ -142,19 +142,19 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.entry.shared.closed(&self.token);
+        self.entry.traffic.closed(&self.token);
     }
 }
 
 /// Log entry of a request that has not ended.
 struct Entry {
     number: u64,
-    shared: Arc<Shared>,
+    traffic: Arc<Traffic>,
 }
 
 impl Entry {
     fn status(&self, code: u16) {
-        self.shared.answered(self.number, code);
+        self.traffic.answered(self.number, code);
     }
 
     fn respond(&self, code: u16, object: &serde_json::Value) -> anyhow::Result<Response<Body>> {
@@ -171,6 +171,6 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.shared.ended(self.number);
+        self.traffic.ended(self.number);
     }
 }

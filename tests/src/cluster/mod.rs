@@ -20,12 +20,14 @@ mod proxy;
 mod request_info;
 mod server;
 mod tools;
+mod traffic;
 
 pub use access::Access;
 pub use control_plane::ControlPlane;
 pub use datastore_ports::DatastorePorts;
 pub use fault::Fault;
 pub use node::{Node, image};
-pub use proxy::{InjectedFault, LoggedRequest, Proxy};
+pub use proxy::Proxy;
 pub use request_info::RequestInfo;
 pub use tools::{packaging_program, program};
+pub use traffic::{InjectedFault, LoggedRequest};

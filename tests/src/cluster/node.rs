@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::access::Access;
-use crate::{repository, run};
+use crate::python::{repository, run};
 
 /// Time to wait for the end of a node.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);

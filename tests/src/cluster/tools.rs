@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::repository;
+use crate::python::repository;
 
 /// Folders with a set of programs. Builds missing programs first.
 async fn folders(set: &str) -> anyhow::Result<Vec<PathBuf>> {
