@@ -49,7 +49,7 @@ impl Client {
     /// Sends a GET request.
     ///
     /// # Errors
-    /// If no response arrives within 40 s.
+    /// If no complete response arrives within 40 s.
     pub async fn get(&self, path: &str) -> anyhow::Result<Response> {
         self.send(Method::GET, path, &[], Bytes::new()).await
     }
@@ -57,7 +57,7 @@ impl Client {
     /// Sends a POST request with a JSON body.
     ///
     /// # Errors
-    /// If no response arrives within 40 s.
+    /// If no complete response arrives within 40 s.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Response> {
         self.send(Method::POST, path, &[], Bytes::from(body.to_string())).await
     }
@@ -65,7 +65,7 @@ impl Client {
     /// Sends a request. `headers` are added to `Authorization` and the default `Content-Type: application/json`.
     ///
     /// # Errors
-    /// If no response arrives within 40 s.
+    /// If no complete response arrives within 40 s.
     pub async fn send(
         &self,
         method: Method,
@@ -83,11 +83,14 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let pending = self.http.request(request.body(Full::new(body))?);
-        let response =
-            tokio::time::timeout(Duration::from_secs(40), pending).await.context("no response within 40 s")??;
-        let (parts, body) = response.into_parts();
-        let text = String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned();
+        let request = request.body(Full::new(body))?;
+        let exchange = async {
+            let (parts, body) = self.http.request(request).await?.into_parts();
+            anyhow::Ok((parts, body.collect().await?.to_bytes()))
+        };
+        let (parts, body) =
+            tokio::time::timeout(Duration::from_secs(40), exchange).await.context("no response within 40 s")??;
+        let text = String::from_utf8_lossy(&body).into_owned();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Response { status: parts.status.as_u16(), headers: parts.headers, text, json })
     }

@@ -180,9 +180,11 @@ pub fn pulse(env: &TestEnv, args: &[&str]) -> Command {
 /// Runs a `pulse` command to completion. Returns its exit code (-1 after a signal) and stdout followed by stderr.
 ///
 /// # Errors
-/// If the binary cannot be started.
+/// If the binary cannot be started, or runs for longer than two minutes.
 pub async fn pulse_output(env: &TestEnv, args: &[&str]) -> anyhow::Result<(i32, String)> {
-    let output = pulse(env, args).output().await.context("failed to start the binary under test")?;
+    let output = tokio::time::timeout(Duration::from_secs(120), pulse(env, args).output()).await;
+    let output =
+        output.with_context(|| format!("pulse {args:?} did not end"))?.context("failed to start the binary")?;
     let text = [output.stdout, output.stderr].concat();
     Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned()))
 }

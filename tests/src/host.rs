@@ -1,6 +1,9 @@
 //! Programs, ports and signals of this machine.
 
+use std::net::{TcpListener, UdpSocket};
+use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,12 +15,24 @@ pub fn binary() -> PathBuf {
     folder.join("pulse-under-test")
 }
 
-/// A free TCP port on 127.0.0.1. Another process may take it before the caller binds it.
+/// A free TCP port on 127.0.0.1 that no other test of this machine gets while this process runs.
 ///
 /// # Errors
 /// If no port is free.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    // Below the ports of outgoing connections, which could take the port before the caller binds it.
+    const PORTS: Range<u32> = 10_000..30_000;
+    /// UDP sockets with the numbers in use: they reserve them among processes, and leave the TCP ports free.
+    static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    let is_free = |port: &u16| {
+        let Ok(reservation) = UdpSocket::bind(("127.0.0.1", *port)) else { return false };
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(reservation);
+        TcpListener::bind(("127.0.0.1", *port)).is_ok()
+    };
+    let first = std::process::id().wrapping_mul(101);
+    let number = |offset: u32| PORTS.start + first.wrapping_add(offset) % (PORTS.end - PORTS.start);
+    let mut ports = (0..PORTS.end - PORTS.start).filter_map(|offset| u16::try_from(number(offset)).ok());
+    ports.find(is_free).context("no port is free")
 }
 
 /// Sends a signal to a child process.

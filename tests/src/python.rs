@@ -2,9 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::process::Command;
+
+/// Time for a command, which may be a build or an installation.
+const RUN_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Root folder of the repository.
 pub fn repository() -> PathBuf {
@@ -54,9 +58,11 @@ async fn install(name: &str, version: &str) -> anyhow::Result<()> {
 /// Runs a command to completion and returns stdout followed by stderr.
 ///
 /// # Errors
-/// If the command cannot be started, or fails; the error includes its output.
+/// If the command cannot be started, fails, or runs for longer than 30 minutes; the error includes its output.
 pub async fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.kill_on_drop(true).output().await.with_context(|| format!("cannot start {command:?}"))?;
+    let output = tokio::time::timeout(RUN_TIMEOUT, command.kill_on_drop(true).output()).await;
+    let output = output.with_context(|| format!("{command:?} did not end"))?;
+    let output = output.with_context(|| format!("cannot start {command:?}"))?;
     let text = printed(&output);
     anyhow::ensure!(output.status.success(), "{command:?}: {}\n{text}", output.status);
     Ok(text)
