@@ -113,10 +113,11 @@ async fn role_waiting_for_schema_is_live_and_answers_503() -> anyhow::Result<()>
     assert!(ready.status == 503 && ready.text.contains("99999999999999"), "{}", ready.text);
     assert_eq!(api.admin().get("/livez").await?.status, 200);
     sqlx::query("DELETE FROM pulse_migrations WHERE version = 99999999999999").execute(&env.db).await?;
-    eventually("the API serves requests", TIMEOUT, async || {
-        Ok(api.client("ada").get("/api/v1/events").await?.status == 200)
-    })
-    .await
+    // Kubernetes sends requests as soon as a pod is ready.
+    eventually("the API is ready", TIMEOUT, async || Ok(api.admin().get("/readyz").await?.status == 200)).await?;
+    let answer = api.client("ada").get("/api/v1/events").await?;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ pub mod load;
 mod output;
 mod reload;
 mod roles;
+mod schema_gate;
 mod shutdown;
 mod telemetry;
 

@@ -1,7 +1,6 @@
 //! What roles have in common: `pulse api|worker|scheduler` run one role in a process, `pulse dev` runs all three.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::args::ProcessingArgs;
+use crate::schema_gate::SchemaGate;
 use crate::telemetry;
 
 /// How long a worker's lease on a task lasts without a heartbeat.
@@ -106,16 +106,18 @@ pub(crate) fn live_probe(roles: Vec<(&'static str, LivenessCheck)>) -> ProbeChec
     })
 }
 
-/// The readiness probe. It fails if PostgreSQL does not answer, if this version cannot run on its schema, or while the
-/// role drains. It is degraded if Redis is unavailable or may evict keys: that makes processing slower and loses
+/// The readiness probe. It fails until the role has started, if PostgreSQL does not answer, if this version cannot run on
+/// its schema, or while the role drains. It is degraded if Redis is unavailable or may evict keys: that makes processing slower and loses
 /// nothing.
-pub(crate) fn ready_probe(store: Store, queue: Queue, draining: CancellationToken) -> ProbeCheck {
+pub(crate) fn ready_probe(store: Store, queue: Queue, gate: SchemaGate, draining: CancellationToken) -> ProbeCheck {
     Arc::new(move || {
-        let (store, queue, draining) = (store.clone(), queue.clone(), draining.clone());
+        let (store, queue, gate, draining) = (store.clone(), queue.clone(), gate.clone(), draining.clone());
         let checks: BoxFuture<'static, Vec<Check>> = Box::pin(async move {
             let (postgresql, redis) = tokio::join!(check_postgresql(&store), check_redis(&queue));
             let serving = if draining.is_cancelled() {
                 check("serving", Status::Failed, "draining".into())
+            } else if !gate.is_open() {
+                check("serving", Status::Failed, "waiting for the schema".into())
             } else {
                 check("serving", Status::Ok, String::new())
             };
@@ -189,6 +191,8 @@ pub(crate) struct RoleProcess {
     pub(crate) registry: Registry,
     pub(crate) admin_listen: std::net::SocketAddr,
     pub(crate) liveness: LivenessCheck,
+    /// Opened by [`run`](Self::run).
+    pub(crate) schema_gate: SchemaGate,
 }
 
 impl RoleProcess {
@@ -200,24 +204,22 @@ impl RoleProcess {
     /// # Errors
     /// If the port for probes and metrics is in use, or its server panics.
     pub(crate) async fn run(self, shutdown: CancellationToken, role: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { name, store, queue, registry, admin_listen, liveness } = self;
-        let started = Arc::new(AtomicBool::new(false));
-        let (is_started, draining) = (started.clone(), shutdown.clone());
+        let Self { name, store, queue, registry, admin_listen, liveness, schema_gate } = self;
+        let (gate, draining) = (schema_gate.clone(), shutdown.clone());
         let while_running: LivenessCheck = Arc::new(move || {
-            let runs = is_started.load(Ordering::Relaxed) && !draining.is_cancelled();
+            let runs = gate.is_open() && !draining.is_cancelled();
             if runs { liveness() } else { None }
         });
         let live = live_probe(vec![(name, while_running)]);
-        let ready = ready_probe(store.clone(), queue, shutdown.clone());
+        let ready = ready_probe(store.clone(), queue, schema_gate.clone(), shutdown.clone());
         let listener = listen(admin_listen, "--admin-listen").await?;
         let ended = CancellationToken::new();
         let admin = AdminServer::new(listener, live, ready).serve(registry, ended.clone());
         tracing::info!(role = name, "starting");
         tokio::select! {
-            () = store.wait_for_schema() => {}
+            () = store.wait_for_schema() => schema_gate.open(),
             () = shutdown.cancelled() => {}
         }
-        started.store(true, Ordering::Relaxed);
         role.await;
         ended.cancel();
         admin.await?;

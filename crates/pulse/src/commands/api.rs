@@ -2,15 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn_with_state;
 use clap::Args;
 use prometheus_client::registry::Registry;
 use pulse_api::{ApiConfig, ApiMetrics, AppState};
-use pulse_http::{HttpMetrics, Problem, Verifier};
+use pulse_http::{HttpMetrics, Verifier};
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{AcceptConfig, Acceptor, Store};
 use tokio::net::TcpListener;
@@ -18,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs};
 use crate::reload::ReloadArgs;
-use crate::roles::{self, RoleProcess};
+use crate::roles::{self, LivenessCheck, RoleProcess};
+use crate::schema_gate::SchemaGate;
 use crate::telemetry;
 
 #[derive(Debug, Args)]
@@ -61,34 +59,14 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let mut registry = roles::registry("api");
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let listener = roles::listen(listen, "--listen").await?;
-    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, liveness: Arc::new(|| None) };
     let schema_gate = api.schema_gate.clone();
+    let liveness: LivenessCheck = Arc::new(|| None);
+    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, liveness, schema_gate };
     let serving = tokio::spawn(api.serve(listener, shutdown.clone()));
     role.run(shutdown, async move {
-        schema_gate.open();
         let _ = serving.await;
     })
     .await
-}
-
-/// Answers 503 `unavailable` until the database has a schema that this version can run on, so that early requests do
-/// not wait.
-#[derive(Clone, Default)]
-pub(crate) struct SchemaGate(Arc<AtomicBool>);
-
-impl SchemaGate {
-    /// Lets requests pass from now on.
-    pub(crate) fn open(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    async fn pass(State(gate): State<Self>, request: Request, next: Next) -> Response {
-        if gate.0.load(Ordering::Relaxed) {
-            return next.run(request).await;
-        }
-        Problem::unavailable("the database is not available, or its schema is not ready: try again later")
-            .into_response()
-    }
 }
 
 /// The API and its settings. Requests are refused until `schema_gate` is opened.

@@ -162,7 +162,7 @@ pub(crate) async fn run(
         ("worker", Arc::new(move || worker_health.problem())),
         ("scheduler", Arc::new(move || scheduler_health.problem())),
     ]);
-    let ready = roles::ready_probe(store.clone(), queue, shutdown.clone());
+    let ready = roles::ready_probe(store.clone(), queue, api.schema_gate.clone(), shutdown.clone());
     let ended = CancellationToken::new();
     let admin = roles::AdminServer::new(admin_listener, live, ready).serve(registry, ended.clone());
     api.schema_gate.open();

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs};
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess, TaskMetrics};
+use crate::schema_gate::SchemaGate;
 
 #[derive(Debug, Args)]
 pub(crate) struct SchedulerArgs {
@@ -32,6 +33,14 @@ pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> any
     let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
     let health = scheduler.health();
     let liveness = Arc::new(move || health.problem());
-    let role = RoleProcess { name: "scheduler", store, queue, registry, admin_listen, liveness };
+    let role = RoleProcess {
+        name: "scheduler",
+        store,
+        queue,
+        registry,
+        admin_listen,
+        liveness,
+        schema_gate: SchemaGate::default(),
+    };
     role.run(shutdown.clone(), scheduler.run(shutdown)).await
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, ProcessingArgs, RedisArgs};
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess, TaskMetrics};
+use crate::schema_gate::SchemaGate;
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArgs {
@@ -39,6 +40,14 @@ pub(crate) async fn run(
     let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry, tasks);
     let health = worker.health();
     let liveness = Arc::new(move || health.problem());
-    let role = RoleProcess { name: "worker", store, queue, registry, admin_listen, liveness };
+    let role = RoleProcess {
+        name: "worker",
+        store,
+        queue,
+        registry,
+        admin_listen,
+        liveness,
+        schema_gate: SchemaGate::default(),
+    };
     role.run(shutdown.clone(), worker.run(shutdown)).await
 }
