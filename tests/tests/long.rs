@@ -46,17 +46,10 @@ async fn redis_outage_of_one_minute_loses_nothing_and_keeps_processing() -> anyh
     while lost_at.elapsed() < MINUTE {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let (events, settled) = (env.number("SELECT count(*) FROM events").await?, worker.metric(COMPLETED).await?);
-        assert!(events > accepted, "no event was accepted, {} s after the loss of Redis", lost_at.elapsed().as_secs());
-        assert!(
-            settled > completed,
-            "no task was completed, {} s after the loss of Redis",
-            lost_at.elapsed().as_secs()
-        );
-        assert!(
-            degraded().await?,
-            "readyz does not report degraded, {} s after the loss of Redis",
-            lost_at.elapsed().as_secs()
-        );
+        let seconds = lost_at.elapsed().as_secs();
+        assert!(events > accepted, "no event was accepted, {seconds} s after the loss of Redis");
+        assert!(settled > completed, "no task was completed, {seconds} s after the loss of Redis");
+        assert!(degraded().await?, "readyz does not report degraded, {seconds} s after the loss of Redis");
         (accepted, completed) = (events, settled);
     }
     let outage = lost_at.elapsed();

@@ -19,22 +19,16 @@ async fn dry_run(env: &OperatorEnv, name: &str, changes: &Value) -> anyhow::Resu
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()> {
-    let env = OperatorEnv::start("rules").await?;
+/// A valid spec, an invalid spec, and a part of the error message.
+type RuleCase = (Value, Value, &'static str);
+
+/// Rules of images, replicas, scaling and policies.
+fn rules_of_roles() -> Vec<RuleCase> {
     let digest = format!("sha256:{}", "a".repeat(64));
-    let key = |length: usize| format!("{}/{}", "p".repeat(253), "k".repeat(length - 254));
-    // A valid spec, an invalid spec, and a part of the error message.
-    let table = [
+    vec![
         (json!({"image": {"tag": null, "digest": digest}}), json!({"image": {"tag": null}}), "set a digest, or a tag"),
         (json!({"image": {"tag": "1"}}), json!({"image": {"tag": "latest"}}), "other than latest"),
         (json!({"image": {"tag": "1"}}), json!({"image": {"tag": ""}}), "spec.image.tag"),
-        (
-            json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "a", "key": "b"}}}),
-            json!({"auth": {"publicKeySecretRef": {"name": "a", "key": "b"}}}),
-            "exactly one of jwtSecretRef",
-        ),
-        (json!({}), json!({"auth": {"jwtSecretRef": null}}), "exactly one of jwtSecretRef"),
         (
             json!({"workers": {"autoscaling": {"minReplicas": 3, "maxReplicas": 3}}}),
             json!({"workers": {"autoscaling": {"minReplicas": 4, "maxReplicas": 3}}}),
@@ -67,6 +61,18 @@ async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()>
             json!({"migrations": {"policy": "Sometimes"}}),
             "Unsupported value",
         ),
+    ]
+}
+
+/// Rules of references to Secrets.
+fn rules_of_secrets() -> Vec<RuleCase> {
+    vec![
+        (
+            json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "a", "key": "b"}}}),
+            json!({"auth": {"publicKeySecretRef": {"name": "a", "key": "b"}}}),
+            "exactly one of jwtSecretRef",
+        ),
+        (json!({}), json!({"auth": {"jwtSecretRef": null}}), "exactly one of jwtSecretRef"),
         (
             json!({"database": {"caSecretRef": {"name": "db-ca", "key": "root.pem"}}}),
             json!({"database": {"caSecretRef": {"key": "root.pem"}}}),
@@ -87,6 +93,13 @@ async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()>
             json!({"redis": {"caSecretRef": {"name": "redis-ca", "key": ""}}}),
             "spec.redis.caSecretRef.key",
         ),
+    ]
+}
+
+/// Rules of pod settings.
+fn rules_of_pods() -> Vec<RuleCase> {
+    let key = |length: usize| format!("{}/{}", "p".repeat(253), "k".repeat(length - 254));
+    vec![
         (
             json!({"workers": {"resources": {"requests": {"cpu": 1}}}}),
             json!({"workers": {"resources": {"requests": {"cpu": "much"}}}}),
@@ -112,8 +125,13 @@ async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()>
             json!({"workers": {"podTemplate": {"annotations": {key(318): "any text"}}}}),
             "at most 317 characters",
         ),
-    ];
-    for (valid, invalid, expected) in table {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("rules").await?;
+    for (valid, invalid, expected) in [rules_of_roles(), rules_of_secrets(), rules_of_pods()].concat() {
         dry_run(&env, "main", &valid).await?.map_err(|error| anyhow::anyhow!("{valid}: {error}"))?;
         let refusal =
             dry_run(&env, "main", &invalid).await?.err().with_context(|| format!("{invalid} is not refused"))?;

@@ -13,7 +13,7 @@ use pulse_tests::cluster::{Fault, RequestInfo};
 use pulse_tests::operator::{OperatorEnv, OperatorProcess, TIMEOUT};
 use pulse_tests::snapshot::difference;
 use pulse_tests::{Client, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const REDIS: &str = "redis://127.0.0.1:1";
 
@@ -88,6 +88,18 @@ async fn missed_and_repeated_watch_events_are_reconciled() -> anyhow::Result<()>
     Ok(())
 }
 
+fn final_spec() -> Value {
+    json!({ "image": { "tag": "0.2.0" }, "api": { "replicas": 2 }, "workers": { "replicas": 4 } })
+}
+
+async fn wait_for_final_state(env: &OperatorEnv, name: &str, deadline: Instant) -> anyhow::Result<()> {
+    env.wait_until_reconciled(name, deadline.saturating_duration_since(Instant::now())).await?;
+    assert_eq!(env.replicas(&format!("{name}-api")).await?, 2);
+    assert_eq!(env.replicas(&format!("{name}-worker")).await?, 4);
+    assert_eq!(env.image(&format!("{name}-worker")).await?, "localhost/pulse:0.2.0");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn random_api_faults_end_in_the_desired_state() -> anyhow::Result<()> {
     const OBJECTS: usize = 5;
@@ -141,19 +153,14 @@ async fn random_api_faults_end_in_the_desired_state() -> anyhow::Result<()> {
             }
         }
         for number in 0..OBJECTS {
-            let spec = json!({ "image": { "tag": "0.2.0" }, "api": { "replicas": 2 }, "workers": { "replicas": 4 } });
-            env.patch_spec(&format!("o{number}"), spec).await?;
+            env.patch_spec(&format!("o{number}"), final_spec()).await?;
         }
         let hits: usize = faults.iter().map(pulse_tests::cluster::InjectedFault::hits).sum();
         let calls = env.proxy.log().len();
         drop(faults);
         let faults_ended = Instant::now();
         for number in 0..OBJECTS {
-            let name = format!("o{number}");
-            env.wait_until_reconciled(&name, Duration::from_secs(60).saturating_sub(faults_ended.elapsed())).await?;
-            assert_eq!(env.replicas(&format!("{name}-api")).await?, 2);
-            assert_eq!(env.replicas(&format!("{name}-worker")).await?, 4);
-            assert_eq!(env.image(&format!("{name}-worker")).await?, "localhost/pulse:0.2.0");
+            wait_for_final_state(&env, &format!("o{number}"), faults_ended + Duration::from_secs(60)).await?;
         }
         println!("{hits} of {calls} calls failed; all reconciled in {:.1} s", faults_ended.elapsed().as_secs_f64());
         Ok(())
