@@ -17,7 +17,6 @@ mod middleware;
 mod problem;
 mod request_id;
 mod server;
-mod trace_context;
 
 pub use admin::{Check, ProbeCheck, Status, admin_router};
 pub use auth::{AuthConfig, AuthConfigError, Claims, IssueError, KeySource, Scope, Scopes, Verifier, issue};

@@ -20,11 +20,10 @@ use crate::metrics::HttpMetrics;
 use crate::problem::Problem;
 use crate::request_id::{self, RequestId};
 use crate::server::ServerConfig;
-use crate::trace_context::traceparent;
 
-/// Makes the client's `traceparent`, if any, the parent of the request's span. Returns the `traceparent` to store with
-/// the task of the request.
-pub type ContinueTrace = fn(&Span, Option<&str>) -> Option<String>;
+/// Makes the trace context in the headers, if any, the parent of the request's span. Returns the `traceparent` to store
+/// with the task of the request.
+pub type ContinueTrace = fn(&Span, &HeaderMap) -> Option<String>;
 
 /// The `traceparent` to store with the task of a request, in the extensions of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +68,7 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     let method = request.method().clone();
     let span =
         tracing::info_span!("http_request", request_id = &*id.0, method = method.as_str(), route, trace_id = Empty);
-    let task_traceparent = (middleware.continue_trace)(&span, traceparent(request.headers()));
+    let task_traceparent = (middleware.continue_trace)(&span, request.headers());
     request.extensions_mut().insert(TraceParent(task_traceparent));
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(middleware.body);

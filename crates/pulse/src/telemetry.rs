@@ -3,14 +3,19 @@
 //! A log message is a constant sentence; its fields carry the data. Payloads, tokens and client addresses are never
 //! logged.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider};
+use http::HeaderMap;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry_http::HeaderExtractor;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::runtime::Tokio;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use opentelemetry_sdk::trace::span_processor_with_async_runtime::BatchSpanProcessor;
@@ -24,6 +29,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// The level of exported spans. It does not depend on the log filter.
 const SPAN_FILTER: &str = "info";
+
+const TRACEPARENT: &str = "traceparent";
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,56 +104,80 @@ impl Telemetry {
 }
 
 /// Makes the client's trace context, if any, the parent of the request's span. Returns the `traceparent` that is stored
-/// with the task: the one of the span if traces are exported, otherwise the client's unchanged.
-pub(crate) fn continue_trace(span: &Span, traceparent: Option<&str>) -> Option<String> {
-    if let Some(caller) = traceparent.and_then(parse) {
-        span.record("trace_id", tracing::field::display(caller.trace_id()));
+/// with the task: the one of the span if traces are exported, otherwise the client's.
+pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<String> {
+    let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
+    let caller_span = caller.span().span_context().clone();
+    if caller_span.is_valid() {
         // An error means that no traces are exported, or that this span is disabled.
-        let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(caller));
+        let _ = span.set_parent(caller.clone());
     }
     let context = span.context();
-    let own = context.span().span_context().clone();
-    if !own.is_valid() {
-        return traceparent.map(str::to_owned);
-    }
-    span.record("trace_id", tracing::field::display(own.trace_id()));
-    Some(format!("00-{}-{}-{:02x}", own.trace_id(), own.span_id(), own.trace_flags().to_u8()))
+    let stored = if context.span().span_context().is_valid() { &context } else { &caller };
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(stored, &mut carrier);
+    let traceparent = carrier.remove(TRACEPARENT)?;
+    span.record("trace_id", tracing::field::display(stored.span().span_context().trace_id()));
+    Some(traceparent)
 }
 
-/// Links a task's span to the request that posted the task. The span is not a child, because the request has ended.
+/// Links a task's span to the request that posted the task. The span is not a child, because the request has ended, and
+/// therefore does not inherit the client's `tracestate`.
 pub(crate) fn link_to(span: &Span, traceparent: &str) {
-    if let Some(request) = parse(traceparent) {
+    let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+    let request = TraceContextPropagator::new().extract(&carrier).span().span_context().clone();
+    if request.is_valid() {
         span.record("trace_id", tracing::field::display(request.trace_id()));
         span.add_link(request);
     }
 }
 
-/// Parses a `traceparent`. The API has checked its syntax, so parts that are missing only make it `None`.
-fn parse(traceparent: &str) -> Option<SpanContext> {
-    let mut parts = traceparent.split('-').skip(1);
-    let trace_id = TraceId::from_hex(parts.next()?).ok()?;
-    let span_id = SpanId::from_hex(parts.next()?).ok()?;
-    let flags = u8::from_str_radix(parts.next()?, 16).ok()?;
-    let context = SpanContext::new(trace_id, span_id, TraceFlags::new(flags), true, TraceState::NONE);
-    context.is_valid().then_some(context)
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
-    #[test]
-    fn traceparent_keeps_its_ids() {
-        let context = parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").expect("valid");
-        assert_eq!(context.trace_id().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert!(context.is_sampled());
-        assert!(parse("00-x-y-z").is_none());
+    const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn headers(traceparent: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([
+            (http::HeaderName::from_static("traceparent"), HeaderValue::from_static(traceparent)),
+            (http::HeaderName::from_static("tracestate"), HeaderValue::from_static("vendor=value")),
+        ])
     }
 
     #[test]
     fn client_context_is_stored_without_an_exporter() {
-        let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(continue_trace(&Span::none(), Some(caller)).as_deref(), Some(caller));
-        assert_eq!(continue_trace(&Span::none(), None), None);
+        assert_eq!(continue_trace(&Span::none(), &headers(CALLER)).as_deref(), Some(CALLER));
+        assert_eq!(continue_trace(&Span::none(), &HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn malformed_context_is_ignored() {
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ] {
+            assert_eq!(continue_trace(&Span::none(), &headers(bad)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn request_span_keeps_tracestate_of_the_client() {
+        let provider = SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let span = tracing::info_span!("request", trace_id = tracing::field::Empty);
+            let stored = continue_trace(&span, &headers(CALLER));
+            let context = span.context().span().span_context().clone();
+            assert_eq!(context.trace_state().header(), "vendor=value");
+            let expected = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", context.span_id());
+            assert_eq!(stored, Some(expected), "the task is linked to the span of the request");
+        });
     }
 }
