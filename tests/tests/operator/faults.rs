@@ -88,6 +88,21 @@ async fn missed_and_repeated_watch_events_are_reconciled() -> anyhow::Result<()>
     Ok(())
 }
 
+/// Starts an operator that lost the Lease again, as Kubernetes would. Returns only if the start fails.
+async fn restart_whenever_exited(
+    env: &OperatorEnv,
+    operator: &tokio::sync::Mutex<OperatorProcess>,
+) -> anyhow::Result<()> {
+    loop {
+        let mut running = operator.lock().await;
+        if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_millis(50), running.wait_for_exit()).await {
+            *running = env.start_operator(&[]).await?;
+        }
+        drop(running);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 fn final_spec() -> Value {
     json!({ "image": { "tag": "0.2.0" }, "api": { "replicas": 2 }, "workers": { "replicas": 4 } })
 }
@@ -118,17 +133,6 @@ async fn random_api_faults_end_in_the_desired_state() -> anyhow::Result<()> {
         })
         .collect();
     let operator = tokio::sync::Mutex::new(env.start_operator(&[]).await?);
-    // An operator that loses the Lease exits; Kubernetes would start it again.
-    let restarted = async {
-        loop {
-            let mut running = operator.lock().await;
-            if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_millis(50), running.wait_for_exit()).await {
-                *running = env.start_operator(&[]).await?;
-            }
-            drop(running);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
     let lifecycle = async {
         for number in 0..OBJECTS {
             env.create(&format!("o{number}"), json!({})).await?;
@@ -167,7 +171,7 @@ async fn random_api_faults_end_in_the_desired_state() -> anyhow::Result<()> {
     };
     tokio::select! {
         result = env.with_simulator(lifecycle) => result,
-        never = restarted => never,
+        error = restart_whenever_exited(&env, &operator) => error,
     }
 }
 

@@ -1,0 +1,11 @@
+//! The operator against a real API server. All tests share one control plane; each has a namespace and an operator.
+
+mod crd;
+mod docs;
+mod faults;
+mod leader;
+mod lifecycle;
+mod migrations;
+mod rbac;
+mod scaling;
+mod secrets;
