@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use pulse_http::NewClaims;
 use serde_json::Value;
 
 /// HMAC secret that signs the tokens of all tests.
@@ -17,7 +18,8 @@ pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
 /// Issues a token for `user` with these scopes, valid for one hour.
 pub fn token(user: &str, scope: Option<&str>) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    pulse_http::issue(SECRET.as_bytes(), user, scope, now, now + 3600, None, None).unwrap_or_default()
+    let claims = NewClaims { sub: user, scope, ..NewClaims::default() };
+    pulse_http::issue(SECRET.as_bytes(), &claims, now, now + 3600).unwrap_or_default()
 }
 
 /// Client of one server, with one token.

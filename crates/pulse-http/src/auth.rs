@@ -196,17 +196,28 @@ fn invalid_token() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", detail).challenge(r#"Bearer error="invalid_token""#)
 }
 
+/// Claims of a token to issue, without its times. `None` leaves a claim out.
+#[derive(Debug, Default, Serialize)]
+pub struct NewClaims<'a> {
+    /// The user.
+    pub sub: &'a str,
+    /// Scopes, separated by spaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<&'a str>,
+    /// The issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iss: Option<&'a str>,
+    /// The audience.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aud: Option<&'a str>,
+}
+
 #[derive(Serialize)]
-struct NewClaims<'a> {
-    sub: &'a str,
+struct TimedClaims<'a> {
+    #[serde(flatten)]
+    claims: &'a NewClaims<'a>,
     iat: u64,
     exp: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<&'a str>,
 }
 
 /// A token could not be signed.
@@ -218,15 +229,7 @@ pub struct IssueError(#[source] jsonwebtoken::errors::Error);
 ///
 /// # Errors
 /// [`IssueError`] if the token cannot be signed.
-pub fn issue(
-    secret: &[u8],
-    subject: &str,
-    scope: Option<&str>,
-    issued_at: u64,
-    expires: u64,
-    issuer: Option<&str>,
-    audience: Option<&str>,
-) -> Result<String, IssueError> {
-    let claims = NewClaims { sub: subject, iat: issued_at, exp: expires, scope, iss: issuer, aud: audience };
+pub fn issue(secret: &[u8], claims: &NewClaims<'_>, issued_at: u64, expires: u64) -> Result<String, IssueError> {
+    let claims = TimedClaims { claims, iat: issued_at, exp: expires };
     encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret)).map_err(IssueError)
 }

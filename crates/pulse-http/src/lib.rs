@@ -19,7 +19,7 @@ mod request_id;
 mod server;
 
 pub use admin::{Check, ProbeCheck, Status, admin_router};
-pub use auth::{AuthConfig, AuthConfigError, Claims, IssueError, KeySource, Scope, Scopes, Verifier, issue};
+pub use auth::{AuthConfig, AuthConfigError, Claims, IssueError, KeySource, NewClaims, Scope, Scopes, Verifier, issue};
 pub use body::WireBody;
 pub use metrics::HttpMetrics;
 pub use middleware::{ContinueTrace, TraceParent, layered};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use pulse_http::NewClaims;
 use pulse_worker::Processor;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -172,9 +173,9 @@ pub(crate) async fn run(
     let worker = tokio::spawn(worker.run(after_api.clone()));
     let scheduler = tokio::spawn(scheduler.run(after_api.clone()));
 
-    let token = token::issue(&jwt_secret, "dev", "", TOKEN_LIFETIME, None, None)?;
-    let admin_token =
-        token::issue(&jwt_secret, "dev-admin", "events:write events:read admin", TOKEN_LIFETIME, None, None)?;
+    let issue = |sub, scope| token::issue(&jwt_secret, &NewClaims { sub, scope, ..<_>::default() }, TOKEN_LIFETIME);
+    let token = issue("dev", None)?;
+    let admin_token = issue("dev-admin", Some("events:write events:read admin"))?;
     if json {
         let (database_url, redis_url) = (database_url.as_str(), redis_url.as_str());
         let pid = std::process::id();

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use pulse_http::NewClaims;
 
 use crate::args::duration;
 use crate::output::print_line;
@@ -44,21 +45,16 @@ pub(crate) struct IssueArgs {
 
 pub(crate) fn run(command: TokenCommand) -> anyhow::Result<()> {
     let TokenCommand::Issue(IssueArgs { user, scopes, expires, jwt_secret, jwt_issuer, jwt_audience }) = command;
-    let token = issue(&jwt_secret, &user, &scopes.join(" "), expires, jwt_issuer.as_deref(), jwt_audience.as_deref())?;
+    let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
+    let claims =
+        NewClaims { sub: &user, scope: scope.as_deref(), iss: jwt_issuer.as_deref(), aud: jwt_audience.as_deref() };
+    let token = issue(&jwt_secret, &claims, expires)?;
     print_line(&token)
 }
 
-/// Creates a token that is valid from now on. With empty `scopes` it has no `scope`, which the API treats as
+/// Creates a token that is valid from now on. The API treats a token without `scope` like one with
 /// `events:write events:read`.
-pub(crate) fn issue(
-    secret: &str,
-    subject: &str,
-    scopes: &str,
-    expires: Duration,
-    issuer: Option<&str>,
-    audience: Option<&str>,
-) -> anyhow::Result<String> {
+pub(crate) fn issue(secret: &str, claims: &NewClaims<'_>, lifetime: Duration) -> anyhow::Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
-    let scopes = (!scopes.is_empty()).then_some(scopes);
-    Ok(pulse_http::issue(secret.as_bytes(), subject, scopes, now, now + expires.as_secs(), issuer, audience)?)
+    Ok(pulse_http::issue(secret.as_bytes(), claims, now, now + lifetime.as_secs())?)
 }
