@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use crate::event::Warning;
+use crate::diagnostic::Warning;
 
 /// Maximum length of a number literal, in bytes. No measurement needs more digits, and `numeric` ends at 16,383 digits
 /// after the decimal point.

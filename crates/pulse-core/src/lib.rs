@@ -5,12 +5,16 @@
 //!
 //! It does no I/O, reads no clock and does not depend on an async runtime: time and randomness are arguments.
 
+mod diagnostic;
 mod event;
 mod json;
+mod parse;
 mod retry;
 mod task;
 
-pub use event::{EVENT_FIELDS, Event, FieldError, Limits, Location, NewEvent, Warning, parse_event};
+pub use diagnostic::{FieldError, Location, Warning};
+pub use event::{Event, Limits, NewEvent};
 pub use json::{JsonError, check_text, repair};
+pub use parse::{EVENT_FIELDS, parse_event};
 pub use retry::RetryPolicy;
 pub use task::{Attempt, ClaimedTask, FailureReason, TaskKind, processed_properties};
