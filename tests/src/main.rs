@@ -15,26 +15,16 @@ fn main() -> ExitCode {
 }
 
 /// All fields of the event but the payload.
-fn echo(event: &Event) -> Value {
-    let Event {
-        id,
-        task_id,
-        user_id,
-        event_name,
-        event_type,
-        source,
-        session_id,
-        payload: _,
-        ip_address,
-        user_agent,
-        event_timestamp,
-        created_at,
-    } = event;
-    json!({
-        "id": id, "task_id": task_id, "user_id": user_id, "event_name": event_name, "event_type": event_type,
-        "source": source, "session_id": session_id, "ip_address": ip_address, "user_agent": user_agent,
-        "event_timestamp": event_timestamp, "created_at": created_at,
-    })
+fn echo(event: &Event) -> Result<Value, ProcessError> {
+    let Event { id, task_id, user_id, fields, payload: _, event_timestamp, created_at } = event;
+    let mut echoed = json!({
+        "id": id, "task_id": task_id, "user_id": user_id, "event_timestamp": event_timestamp, "created_at": created_at,
+    });
+    let fields = serde_json::to_value(fields).map_err(|error| ProcessError::failed(error.to_string()))?;
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        echoed[name] = value.clone();
+    }
+    Ok(echoed)
 }
 
 struct ScriptedProcessor;
@@ -42,7 +32,7 @@ struct ScriptedProcessor;
 #[async_trait]
 impl Processor for ScriptedProcessor {
     async fn process(&self, event: &Event) -> Result<String, ProcessError> {
-        match event.event_name.split_once(':').unwrap_or((&event.event_name, "")) {
+        match event.fields.event_name.split_once(':').unwrap_or((&event.fields.event_name, "")) {
             ("sleep", milliseconds) => {
                 tokio::time::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0))).await;
             }
@@ -56,7 +46,7 @@ impl Processor for ScriptedProcessor {
             ("fail", _) => return Err(ProcessError::failed("as scripted")),
             // JSON that PostgreSQL refuses: the settlement fails, not the processor.
             ("constraint", _) => return Ok(r#"{"a":"\u0000"}"#.into()),
-            ("echo", _) => return Ok(echo(event).to_string()),
+            ("echo", _) => return Ok(echo(event)?.to_string()),
             _ => {}
         }
         Normalize.process(event).await

@@ -6,14 +6,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use pulse_core::{EVENT_FIELDS, FieldError, Limits, Location, NewEvent, Warning, parse_event, repair};
+use pulse_core::{FieldError, Limits, Location, NewEvent, Warning, is_event_field, parse_event, repair};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::prefer::Handling;
 
-/// The known fields of a batch.
-const BATCH_FIELDS: [&str; 1] = ["events"];
 /// Maximum number of unknown fields that are reported.
 const MAX_REPORTED_FIELDS: usize = 20;
 
@@ -84,7 +82,7 @@ pub(crate) fn parse_batch(
     };
     let items = items(&fields, max_items)?;
     let mut errors = Vec::new();
-    for name in unknown(fields.keys(), &BATCH_FIELDS) {
+    for name in unknown(fields.keys(), |name| name == "events") {
         match handling {
             Handling::Strict => errors.push(forbidden(name)),
             Handling::Default | Handling::Lenient => {
@@ -130,7 +128,7 @@ fn parse_item(text: &str, limits: &Limits, handling: Handling) -> Result<Parsed,
     let (event, warnings) = parse_event(text, limits)?;
     if handling == Handling::Strict && !warnings.is_empty() {
         let fields: BTreeMap<Cow<'_, str>, IgnoredAny> = serde_json::from_str(text).unwrap_or_default();
-        let forbidden: Vec<_> = unknown(fields.keys(), &EVENT_FIELDS).map(forbidden).collect();
+        let forbidden: Vec<_> = unknown(fields.keys(), is_event_field).map(forbidden).collect();
         if !forbidden.is_empty() {
             return Err(forbidden);
         }
@@ -138,10 +136,13 @@ fn parse_item(text: &str, limits: &Limits, handling: Handling) -> Result<Parsed,
     Ok((event, warnings))
 }
 
-/// Returns the names that are not in `known`: the first few, each truncated.
-fn unknown<'a>(names: impl Iterator<Item = &'a Cow<'a, str>>, known: &[&str]) -> impl Iterator<Item = String> {
+/// Returns the names that are not known: the first few, each truncated.
+fn unknown<'a>(
+    names: impl Iterator<Item = &'a Cow<'a, str>>,
+    is_known: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = String> {
     names
-        .filter(|name| !known.contains(&name.as_ref()))
+        .filter(move |name| !is_known(name))
         .take(MAX_REPORTED_FIELDS)
         .map(|name| name.chars().take(64).collect::<String>())
 }
@@ -178,7 +179,7 @@ fn check_syntax(text: &str) -> Result<(), BodyError> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { event_bytes: 500, depth: 8, user_agent_chars: 100 };
+    const LIMITS: Limits = Limits { event_bytes: 500, depth: 8 };
     const VALID: &str = r#"{"event_name":"a","event_type":"b"}"#;
 
     fn single(body: &[u8]) -> Result<Parsed, BodyError> {
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn single_event_ignores_white_space_and_byte_order_mark() {
         let (event, warnings) = single(format!("\u{feff}\r\n {VALID}\t").as_bytes()).expect("parses");
-        assert_eq!((event.event_name.as_str(), warnings), ("a", vec![]));
+        assert_eq!((event.fields.event_name.as_str(), warnings), ("a", vec![]));
     }
 
     #[test]
@@ -232,7 +233,7 @@ mod tests {
     fn repairs_and_unknown_fields_give_warnings() {
         let body = r#"{"event_name":"a\u0000","event_type":"b","colour":1}"#;
         let (event, warnings) = single(body.as_bytes()).expect("parses");
-        assert_eq!(event.event_name, "a\u{fffd}");
+        assert_eq!(event.fields.event_name, "a\u{fffd}");
         let codes: Vec<_> = warnings.iter().map(|warning| warning.code).collect();
         assert_eq!(codes, ["nul_replaced", "unknown_field"]);
     }
@@ -244,8 +245,7 @@ mod tests {
             panic!("rejected")
         };
         assert_eq!(errors, [forbidden("colour".into())]);
-        let known = EVENT_FIELDS.map(|name| format!(r#""{name}":null"#)).join(",");
-        let body = format!(r#"{{{known},"event_name":"a\u0000","event_type":"b"}}"#);
+        let body = r#"{"timestamp":null,"event_name":"a\u0000","event_type":"b"}"#;
         let (_, warnings) = parse_single(body.as_bytes(), &LIMITS, Handling::Strict).expect("parses");
         assert_eq!(warnings.len(), 1, "a repair is not an error");
     }

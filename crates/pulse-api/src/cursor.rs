@@ -48,16 +48,19 @@ pub(crate) fn decode(filter: &EventFilter, cursor: &str) -> Result<PageStart, Cu
 /// Returns the first half of the SHA-256 of all filters. Each filter is hashed with its length, so that different
 /// filters are different input.
 fn digest(filter: &EventFilter) -> [u8; 16] {
-    let EventFilter { event_type, event_name, source, session_id, processed, from, to } = filter;
+    let EventFilter { texts, processed, from, to } = filter;
     let mut hash = Sha256::new();
     let mut part = |bytes: Option<&[u8]>| {
         let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
         hash.update(length.to_be_bytes());
         hash.update(bytes.unwrap_or_default());
     };
-    for text in [event_type, event_name, source, session_id] {
-        part(text.as_deref().map(str::as_bytes));
+    for (name, text) in texts {
+        part(Some(name.as_bytes()));
+        part(Some(text.as_bytes()));
     }
+    // Ends the texts.
+    part(None);
     part(processed.map(|processed| [u8::from(processed)]).as_ref().map(<[u8; 1]>::as_slice));
     for time in [from, to] {
         // PostgreSQL compares microseconds.
@@ -68,15 +71,21 @@ fn digest(filter: &EventFilter) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn time() -> DateTime<Utc> {
         DateTime::from_timestamp_micros(1_766_053_800_123_456).expect("valid")
     }
 
+    fn text(name: &'static str, text: &str) -> EventFilter {
+        EventFilter { texts: BTreeMap::from([(name, text.to_owned())]), ..EventFilter::default() }
+    }
+
     #[test]
     fn cursor_decodes_to_its_position() {
-        let filter = EventFilter { source: Some("web".into()), from: Some(time()), ..EventFilter::default() };
+        let filter = EventFilter { from: Some(time()), ..text("source", "web") };
         let start = decode(&filter, &encode(&filter, time(), 42)).expect("valid");
         assert!(matches!(start, PageStart::After(at, 42) if at == time()));
     }
@@ -98,8 +107,10 @@ mod tests {
 
     #[test]
     fn cursor_is_bound_to_its_filters() {
-        let filter = EventFilter { event_name: Some("a".into()), ..EventFilter::default() };
-        let other = EventFilter { event_type: Some("a".into()), ..EventFilter::default() };
-        assert_eq!(decode(&other, &encode(&filter, time(), 42)).err(), Some(CursorError::OtherFilters));
+        let cursor = encode(&text("event_name", "a"), time(), 42);
+        let processed = EventFilter { processed: Some(true), ..text("event_name", "a") };
+        for other in [EventFilter::default(), text("event_type", "a"), text("event_name", "b"), processed] {
+            assert_eq!(decode(&other, &cursor).err(), Some(CursorError::OtherFilters), "{other:?}");
+        }
     }
 }

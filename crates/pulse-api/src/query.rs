@@ -3,13 +3,17 @@
 //! Unknown parameters are ignored. A known parameter that is repeated is an error, because its value is ambiguous.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use form_urlencoded::Serializer;
-use pulse_core::{FieldError, Location};
+use pulse_core::{FieldError, Location, TEXT_FIELDS, TextField};
 use pulse_store::EventFilter;
 use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, Required};
 
 /// Maximum page size.
 const MAX_LIMIT: i64 = 500;
@@ -33,18 +37,9 @@ pub(crate) struct ListParams {
     /// `next_cursor` of the previous page. Cannot be combined with `offset`.
     #[param(value_type = String, required = false, max_length = 256)]
     pub cursor: Option<String>,
-    /// Only events of this type.
-    #[param(value_type = String, required = false, max_length = 100, pattern = r"^[^\x00]*$")]
-    pub event_type: Option<String>,
-    /// Only events with this name.
-    #[param(value_type = String, required = false, max_length = 255, pattern = r"^[^\x00]*$")]
-    pub event_name: Option<String>,
-    /// Only events from this source.
-    #[param(value_type = String, required = false, max_length = 100, pattern = r"^[^\x00]*$")]
-    pub source: Option<String>,
-    /// Only events of this session.
-    #[param(value_type = String, required = false, max_length = 255, pattern = r"^[^\x00]*$")]
-    pub session_id: Option<String>,
+    /// Values of the text fields that the events must have, by name.
+    #[param(ignore)]
+    pub texts: BTreeMap<&'static str, String>,
     /// `true` lists only processed events, `false` only events that are not processed.
     #[param(value_type = bool, required = false)]
     pub processed: Option<bool>,
@@ -67,10 +62,9 @@ impl ListParams {
             limit: query.integer("limit", 1..=MAX_LIMIT, ""),
             offset: query.integer("offset", 0..=MAX_OFFSET, "; use cursor to skip more"),
             cursor: query.text("cursor", MAX_CURSOR_CHARS),
-            event_type: query.text("event_type", 100),
-            event_name: query.text("event_name", 255),
-            source: query.text("source", 100),
-            session_id: query.text("session_id", 255),
+            texts: filterable()
+                .filter_map(|field| Some((field.name, query.text(field.name, field.max_chars)?)))
+                .collect(),
             processed: query.boolean("processed"),
             from: query.time("from"),
             to: query.time("to"),
@@ -88,28 +82,51 @@ impl ListParams {
 
     /// Returns the filters, without the page.
     pub(crate) fn filter(&self) -> EventFilter {
-        let Self { limit: _, offset: _, cursor: _, event_type, event_name, source, session_id, processed, from, to } =
-            self.clone();
-        EventFilter { event_type, event_name, source, session_id, processed, from, to }
+        let Self { limit: _, offset: _, cursor: _, texts, processed, from, to } = self.clone();
+        EventFilter { texts, processed, from, to }
     }
 
     /// Returns the query of the page that starts at `next_cursor`.
     pub(crate) fn next_query(&self, next_cursor: &str) -> String {
-        let Self { limit: _, offset: _, cursor: _, event_type, event_name, source, session_id, processed, from, to } =
-            self;
+        let Self { limit: _, offset: _, cursor: _, texts, processed, from, to } = self;
         let mut query = Serializer::new(String::new());
         query.append_pair("limit", &self.page_size().to_string());
-        let texts =
-            [("event_type", event_type), ("event_name", event_name), ("source", source), ("session_id", session_id)];
-        for (name, text) in texts {
-            query.extend_pairs(text.as_ref().map(|text| (name, text)));
-        }
+        query.extend_pairs(texts);
         query.extend_pairs(processed.map(|processed| ("processed", processed.to_string())));
         for (name, time) in [("from", from), ("to", to)] {
             query.extend_pairs(time.map(|time| (name, time.to_rfc3339_opts(SecondsFormat::AutoSi, true))));
         }
         query.append_pair("cursor", next_cursor);
         query.finish()
+    }
+}
+
+/// Returns the text fields that have a filter.
+fn filterable() -> impl Iterator<Item = &'static TextField> {
+    TEXT_FIELDS.iter().filter(|field| field.filterable)
+}
+
+/// The filters by text fields, in the OpenAPI document.
+pub(crate) struct TextFilters;
+
+impl IntoParams for TextFilters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        filterable()
+            .map(|TextField { name, max_chars, .. }| {
+                let schema = ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .max_length(Some(*max_chars))
+                    .pattern(Some(r"^[^\x00]*$"))
+                    .build();
+                ParameterBuilder::new()
+                    .name(*name)
+                    .parameter_in(ParameterIn::Query)
+                    .required(Required::False)
+                    .description(Some(format!("Only events with this `{name}`.")))
+                    .schema(Some(schema))
+                    .build()
+            })
+            .collect()
     }
 }
 
@@ -223,7 +240,7 @@ mod tests {
             "limit=500&event_name=page+view%21&processed=false&from=2025-12-18T10:30:00%2B02:00&colour=x&colour";
         let params = ListParams::parse(query).expect("parses");
         assert_eq!((params.limit, params.processed), (Some(500), Some(false)));
-        assert_eq!(params.event_name.as_deref(), Some("page view!"));
+        assert_eq!(params.texts, BTreeMap::from([("event_name", "page view!".to_owned())]));
         assert_eq!(params.from.expect("given").to_rfc3339(), "2025-12-18T08:30:00+00:00");
     }
 

@@ -7,6 +7,7 @@
 
 mod diagnostic;
 mod event;
+mod fields;
 mod json;
 mod parse;
 mod retry;
@@ -14,7 +15,8 @@ mod task;
 
 pub use diagnostic::{FieldError, Location, Warning};
 pub use event::{Event, Limits, NewEvent};
+pub use fields::{TEXT_FIELDS, TextField, TextFields, TextFormat};
 pub use json::{JsonError, check_text, repair};
-pub use parse::{EVENT_FIELDS, parse_event};
+pub use parse::{is_event_field, parse_event};
 pub use retry::RetryPolicy;
 pub use task::{Attempt, ClaimedTask, FailureReason, TaskKind, processed_properties};

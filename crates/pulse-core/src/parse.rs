@@ -10,20 +10,16 @@ use serde_json::value::RawValue;
 
 use crate::diagnostic::{FieldError, Warning};
 use crate::event::{Limits, NewEvent};
+use crate::fields::{TEXT_FIELDS, TextField, TextFields, TextFormat};
 use crate::json::{JsonError, check_text};
 
-/// The known fields of an event; `timestamp` is an alias of `event_timestamp`.
-pub const EVENT_FIELDS: [&str; 9] = [
-    "event_name",
-    "event_type",
-    "source",
-    "session_id",
-    "payload",
-    "ip_address",
-    "user_agent",
-    "event_timestamp",
-    "timestamp",
-];
+/// The fields of an event besides the text fields; `timestamp` is an alias of `event_timestamp`.
+const OTHER_FIELDS: [&str; 3] = ["payload", "event_timestamp", "timestamp"];
+
+/// Returns whether an event has a field with this name.
+pub fn is_event_field(name: &str) -> bool {
+    TEXT_FIELDS.iter().any(|field| field.name == name) || OTHER_FIELDS.contains(&name)
+}
 
 /// Parses one event from JSON text. Call [`crate::repair`] on the text first.
 ///
@@ -48,41 +44,23 @@ pub fn parse_event(text: &str, limits: &Limits) -> Result<(NewEvent, Vec<Warning
     let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text)
         .map_err(|_| vec![FieldError::new("", "object_type", "an event is a JSON object")])?;
 
-    let mut fields = Fields { fields, errors: Vec::new() };
-    let event_name = fields.required_text("event_name", 255);
-    let event_type = fields.required_text("event_type", 100);
-    let source = fields.optional_text("source", 100);
-    let session_id = fields.optional_text("session_id", 255);
-    let payload = fields.payload();
-    let ip_address = fields.ip_address();
-    let user_agent = fields.optional_text("user_agent", limits.user_agent_chars);
-    let event_timestamp = fields.timestamp("event_timestamp").or_else(|| fields.timestamp("timestamp"));
-    let warnings = fields.unknown();
-    match (event_name, event_type, fields.errors) {
-        (Some(event_name), Some(event_type), errors) if errors.is_empty() => {
-            let event = NewEvent {
-                event_name,
-                event_type,
-                source,
-                session_id,
-                payload,
-                ip_address,
-                user_agent,
-                event_timestamp,
-            };
-            Ok((event, warnings))
-        }
-        (_, _, errors) => Err(errors),
-    }
+    let mut parser = Parser { fields, errors: Vec::new() };
+    let event = NewEvent {
+        fields: parser.text_fields(),
+        payload: parser.payload(),
+        event_timestamp: parser.timestamp("event_timestamp").or_else(|| parser.timestamp("timestamp")),
+    };
+    let warnings = parser.unknown();
+    if parser.errors.is_empty() { Ok((event, warnings)) } else { Err(parser.errors) }
 }
 
 /// The fields of one event that is being parsed, and the errors found so far.
-struct Fields<'a> {
+struct Parser<'a> {
     fields: BTreeMap<Cow<'a, str>, &'a RawValue>,
     errors: Vec<FieldError>,
 }
 
-impl Fields<'_> {
+impl Parser<'_> {
     fn fail(&mut self, field: &'static str, kind: &'static str, msg: impl Into<String>) {
         self.errors.push(FieldError::new(field, kind, msg));
     }
@@ -97,27 +75,36 @@ impl Fields<'_> {
         parsed
     }
 
-    fn optional_text(&mut self, field: &'static str, max_chars: usize) -> Option<String> {
-        let text: String = self.optional(field, "string_type", "a string")?;
-        let length = text.chars().count();
-        if length > max_chars {
-            self.fail(
-                field,
-                "string_too_long",
-                format!("the string has {length} characters, the limit is {max_chars}"),
-            );
+    /// Returns the valid text fields. If there are errors, the others are empty.
+    fn text_fields(&mut self) -> TextFields {
+        let mut fields = TextFields::default();
+        for field in TEXT_FIELDS {
+            if let Some(text) = self.text(field) {
+                (field.set)(&mut fields, text);
+            }
         }
-        Some(text)
+        fields
     }
 
-    fn required_text(&mut self, field: &'static str, max_chars: usize) -> Option<String> {
-        if self.fields.get(field).is_none_or(|raw| raw.get() == "null") {
-            self.fail(field, "missing", "field required");
+    fn text(&mut self, field: &TextField) -> Option<String> {
+        if field.required && self.fields.get(field.name).is_none_or(|raw| raw.get() == "null") {
+            self.fail(field.name, "missing", "field required");
             return None;
         }
-        let text = self.optional_text(field, max_chars)?;
-        if text.is_empty() {
-            self.fail(field, "string_too_short", "the string should have at least 1 character");
+        let text: String = self.optional(field.name, "string_type", "a string")?;
+        let (length, limit) = (text.chars().count(), field.max_chars);
+        if length > limit {
+            let msg = format!("the string has {length} characters, the limit is {limit}");
+            self.fail(field.name, "string_too_long", msg);
+        }
+        if field.required && text.is_empty() {
+            self.fail(field.name, "string_too_short", "the string should have at least 1 character");
+        }
+        match field.format {
+            TextFormat::IpAddress if text.parse::<IpAddr>().is_err() => {
+                self.fail(field.name, "ip_address", "input should be an IPv4 or IPv6 address");
+            }
+            TextFormat::IpAddress | TextFormat::Any => {}
         }
         Some(text)
     }
@@ -131,14 +118,6 @@ impl Fields<'_> {
                 String::new()
             }
         }
-    }
-
-    fn ip_address(&mut self) -> Option<String> {
-        let text = self.optional_text("ip_address", 45)?;
-        if text.parse::<IpAddr>().is_err() {
-            self.fail("ip_address", "ip_address", "input should be an IPv4 or IPv6 address");
-        }
-        Some(text)
     }
 
     /// Parses an RFC 3339 time. A time without an offset is UTC: existing clients send such times.
@@ -158,7 +137,7 @@ impl Fields<'_> {
     fn unknown(&self) -> Vec<Warning> {
         self.fields
             .keys()
-            .filter(|name| !EVENT_FIELDS.contains(&name.as_ref()))
+            .filter(|name| !is_event_field(name))
             .take(20)
             .map(|name| {
                 let shown: String = name.chars().take(64).collect();
@@ -172,7 +151,7 @@ impl Fields<'_> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { event_bytes: 2000, depth: 5, user_agent_chars: 50 };
+    const LIMITS: Limits = Limits { event_bytes: 2000, depth: 5 };
 
     fn errors(text: &str) -> Vec<(String, &'static str)> {
         let errors = parse_event(text, &LIMITS).expect_err("rejected");
@@ -183,7 +162,7 @@ mod tests {
     fn parsing_requires_only_name_and_type() {
         let (event, warnings) =
             parse_event(r#"{"event_name":"a","event_type":"b","source":null}"#, &LIMITS).expect("parses");
-        assert_eq!((event.payload.as_str(), event.source, warnings), ("{}", None, vec![]));
+        assert_eq!((event.payload.as_str(), event.fields.source, warnings), ("{}", None, vec![]));
     }
 
     #[test]
@@ -202,8 +181,8 @@ mod tests {
             [
                 (r#"["body","event_name"]"#.to_owned(), "string_too_short"),
                 (r#"["body","event_type"]"#.to_owned(), "string_type"),
-                (r#"["body","payload"]"#.to_owned(), "object_type"),
                 (r#"["body","ip_address"]"#.to_owned(), "ip_address"),
+                (r#"["body","payload"]"#.to_owned(), "object_type"),
                 (r#"["body","event_timestamp"]"#.to_owned(), "datetime_parsing"),
             ]
         );
@@ -211,11 +190,14 @@ mod tests {
 
     #[test]
     fn length_limits_count_characters() {
-        let name = "é".repeat(255);
-        let good = format!(r#"{{"event_name":"{name}","event_type":"b"}}"#);
-        assert!(parse_event(&good, &LIMITS).is_ok());
-        let bad = format!(r#"{{"event_name":"{name}x","event_type":"b"}}"#);
-        assert_eq!(errors(&bad)[0].1, "string_too_long");
+        let event = |name: &str, text: String| format!(r#"{{"event_name":"a","event_type":"b","{name}":"{text}"}}"#);
+        for field in TEXT_FIELDS.iter().filter(|field| field.format == TextFormat::Any) {
+            let longest = "é".repeat(field.max_chars);
+            let limits = Limits { event_bytes: 10_000, ..LIMITS };
+            assert!(parse_event(&event(field.name, longest.clone()), &limits).is_ok(), "{}", field.name);
+            let errors = parse_event(&event(field.name, longest + "x"), &limits).expect_err("rejected");
+            assert_eq!(errors[0].kind, "string_too_long", "{}", field.name);
+        }
     }
 
     #[test]

@@ -130,6 +130,7 @@ pub fn processed_properties(event: &Event) -> Result<String, FailureReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::TextFields;
 
     #[test]
     fn properties_contain_original_payload_and_event_time() {
@@ -138,13 +139,8 @@ mod tests {
             id: 7,
             task_id: Uuid::nil(),
             user_id: 1,
-            event_name: "a".into(),
-            event_type: "b".into(),
-            source: None,
-            session_id: None,
+            fields: TextFields::default(),
             payload: r#"{"page":"/home"}"#.into(),
-            ip_address: None,
-            user_agent: None,
             event_timestamp: time,
             created_at: time,
         };

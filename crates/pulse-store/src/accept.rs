@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use pulse_core::{NewEvent, TaskKind};
+use pulse_core::{NewEvent, TaskKind, TextFields};
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
@@ -289,8 +289,8 @@ struct EventColumns<'a> {
 
 impl<'a> EventColumns<'a> {
     fn push(&mut self, task: &NewTask, event: &'a NewEvent) {
-        let NewEvent { event_name, event_type, source, session_id, payload, ip_address, user_agent, event_timestamp } =
-            event;
+        let NewEvent { fields, payload, event_timestamp } = event;
+        let TextFields { event_name, event_type, source, session_id, ip_address, user_agent } = fields;
         self.user_id.push(task.user_id);
         self.task_id.push(task.id);
         self.event_name.push(event_name);

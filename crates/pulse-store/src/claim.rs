@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use pulse_core::{ClaimedTask, Event};
+use pulse_core::{ClaimedTask, Event, TextFields};
 use uuid::Uuid;
 
 use crate::connection::{DedicatedConnection, Store};
@@ -192,13 +192,15 @@ fn group(rows: Vec<Row>) -> Vec<ClaimedTask> {
                 id,
                 task_id: row.id,
                 user_id: row.user_id,
-                event_name,
-                event_type,
-                source: row.source,
-                session_id: row.session_id,
+                fields: TextFields {
+                    event_name,
+                    event_type,
+                    source: row.source,
+                    session_id: row.session_id,
+                    ip_address: row.ip_address,
+                    user_agent: row.user_agent,
+                },
                 payload,
-                ip_address: row.ip_address,
-                user_agent: row.user_agent,
                 event_timestamp,
                 created_at: row.created_at,
             });

@@ -1,45 +1,84 @@
 //! Reads of events: one event, a page, and the number of unprocessed ones.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
+use pulse_core::TextFields;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
+use uuid::Uuid;
 
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// A row of `events`. JSON stays text, because a large number would lose digits as a double.
+/// A stored event. JSON stays text, because a large number would lose digits as a double.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the migration and the OpenAPI document describe the columns")]
 pub struct StoredEvent {
     pub id: i64,
     pub user_id: i64,
-    pub event_name: String,
-    pub event_type: String,
-    pub source: Option<String>,
-    pub session_id: Option<String>,
-    pub payload: Json<Box<RawValue>>,
-    pub properties: Option<Json<Box<RawValue>>>,
-    pub ip_address: Option<String>,
-    pub user_agent: Option<String>,
+    pub fields: TextFields,
+    pub payload: Box<RawValue>,
+    pub properties: Option<Box<RawValue>>,
     pub event_timestamp: DateTime<Utc>,
     pub created_at: DateTime<Utc>,
     pub processed: bool,
     pub processed_at: Option<DateTime<Utc>>,
     pub processing_error: Option<String>,
-    pub task_id: uuid::Uuid,
+    pub task_id: Uuid,
+}
+
+/// A row of `events`.
+struct Row {
+    id: i64,
+    user_id: i64,
+    event_name: String,
+    event_type: String,
+    source: Option<String>,
+    session_id: Option<String>,
+    payload: Json<Box<RawValue>>,
+    properties: Option<Json<Box<RawValue>>>,
+    ip_address: Option<String>,
+    user_agent: Option<String>,
+    event_timestamp: DateTime<Utc>,
+    created_at: DateTime<Utc>,
+    processed: bool,
+    processed_at: Option<DateTime<Utc>>,
+    processing_error: Option<String>,
+    task_id: Uuid,
+}
+
+impl From<Row> for StoredEvent {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            user_id: row.user_id,
+            fields: TextFields {
+                event_name: row.event_name,
+                event_type: row.event_type,
+                source: row.source,
+                session_id: row.session_id,
+                ip_address: row.ip_address,
+                user_agent: row.user_agent,
+            },
+            payload: row.payload.0,
+            properties: row.properties.map(|json| json.0),
+            event_timestamp: row.event_timestamp,
+            created_at: row.created_at,
+            processed: row.processed,
+            processed_at: row.processed_at,
+            processing_error: row.processing_error,
+            task_id: row.task_id,
+        }
+    }
 }
 
 /// Conditions on a user's events, combined with AND; `None` matches all.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// Equal to `event_type`.
-    pub event_type: Option<String>,
-    /// Equal to `event_name`.
-    pub event_name: Option<String>,
-    /// Equal to `source`.
-    pub source: Option<String>,
-    /// Equal to `session_id`.
-    pub session_id: Option<String>,
+    /// The text fields with these names are equal to these values. A name is that of a filterable row of
+    /// [`pulse_core::TEXT_FIELDS`].
+    pub texts: BTreeMap<&'static str, String>,
     /// Equal to `processed`.
     pub processed: Option<bool>,
     /// Accepted at or after this time.
@@ -76,8 +115,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_event(&self, user_id: i64, id: i64) -> Result<Option<StoredEvent>, StoreError> {
-        let event = sqlx::query_as!(
-            StoredEvent,
+        let row = sqlx::query_as!(
+            Row,
             r#"SELECT id, user_id, event_name, event_type, source, session_id, payload AS "payload: Json<Box<RawValue>>",
                     properties AS "properties: Json<Box<RawValue>>", ip_address, user_agent,
                     event_timestamp, created_at, processed, processed_at, processing_error, task_id
@@ -87,7 +126,7 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(event)
+        Ok(row.map(Into::into))
     }
 
     /// Returns at most `limit` events of the user, newest first.
@@ -101,13 +140,14 @@ impl Store {
         start: PageStart,
         limit: i64,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let EventFilter { event_type, event_name, source, session_id, processed, from, to } = filter;
+        let EventFilter { texts, processed, from, to } = filter;
+        let text = |name| texts.get(name).map(String::as_str);
         let (offset, after_time, after_id) = match start {
             PageStart::Offset(offset) => (offset, None, None),
             PageStart::After(time, id) => (0, Some(time), Some(id)),
         };
-        let events = sqlx::query_as!(
-            StoredEvent,
+        let rows = sqlx::query_as!(
+            Row,
             r#"SELECT id, user_id, event_name, event_type, source, session_id, payload AS "payload: Json<Box<RawValue>>",
                     properties AS "properties: Json<Box<RawValue>>", ip_address, user_agent,
                     event_timestamp, created_at, processed, processed_at, processing_error, task_id
@@ -124,10 +164,10 @@ impl Store {
              ORDER BY created_at DESC, id DESC
              LIMIT $11 OFFSET $12"#,
             user_id,
-            event_type.as_deref(),
-            event_name.as_deref(),
-            source.as_deref(),
-            session_id.as_deref(),
+            text("event_type"),
+            text("event_name"),
+            text("source"),
+            text("session_id"),
             *processed,
             *from,
             *to,
@@ -138,7 +178,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(events)
+        Ok(rows.into_iter().map(Into::into).collect())
     }
 
     /// Counts the user's unprocessed events. Reads `tasks` and `dead_tasks`, so the cost grows with the user's backlog and

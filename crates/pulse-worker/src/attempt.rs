@@ -74,7 +74,7 @@ pub(crate) fn failed(
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use pulse_core::Event;
+    use pulse_core::{Event, TextFields};
     use uuid::Uuid;
 
     use super::*;
@@ -87,7 +87,7 @@ mod tests {
     #[async_trait]
     impl Processor for ScriptedProcessor {
         async fn process(&self, event: &Event) -> Result<String, ProcessError> {
-            match event.event_name.as_str() {
+            match event.fields.event_name.as_str() {
                 "panic" => panic!("as requested"),
                 "hang" => std::future::pending().await,
                 "invalid" => Err(ProcessError::invalid_payload("bad")),
@@ -102,13 +102,8 @@ mod tests {
             id,
             task_id: Uuid::nil(),
             user_id: 1,
-            event_name: (*name).into(),
-            event_type: "t".into(),
-            source: None,
-            session_id: None,
+            fields: TextFields { event_name: (*name).into(), ..TextFields::default() },
             payload: "{}".into(),
-            ip_address: None,
-            user_agent: None,
             event_timestamp: time,
             created_at: time,
         });

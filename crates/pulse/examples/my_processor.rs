@@ -10,7 +10,7 @@ struct MyProcessor;
 #[async_trait]
 impl Processor for MyProcessor {
     async fn process(&self, event: &Event) -> Result<String, ProcessError> {
-        if event.source.as_deref() == Some("healthcheck") {
+        if event.fields.source.as_deref() == Some("healthcheck") {
             return Ok("{}".into()); // nothing to compute
         }
         if event.payload == "{}" {

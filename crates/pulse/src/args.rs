@@ -221,7 +221,7 @@ impl ServerArgs {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits { event_bytes: self.max_event_bytes, depth: self.max_event_depth, user_agent_chars: 2048 }
+        Limits { event_bytes: self.max_event_bytes, depth: self.max_event_depth }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::{not_found, store_failed};
 use crate::openapi::{FindProblems, ReadHeaders};
 use crate::routes::path::EventId;
 use crate::state::AppState;
-use crate::wire::EventAnswer;
+use crate::wire::{EventAnswer, StoredEventDocument};
 
 /// Read an event
 ///
@@ -22,7 +22,7 @@ use crate::wire::EventAnswer;
         ("id" = i64, Path, description = "Id of the event.", minimum = 1, maximum = 9_223_372_036_854_775_807_i64),
         ReadHeaders,
     ),
-    responses((status = OK, description = "The event.", body = EventAnswer), FindProblems),
+    responses((status = OK, description = "The event.", body = StoredEventDocument), FindProblems),
 )]
 pub(crate) async fn get_event(
     State(state): State<AppState>,

@@ -11,7 +11,7 @@ use crate::auth::Reader;
 use crate::cursor;
 use crate::error::{bad_cursor, store_failed, validation};
 use crate::openapi::{ListProblems, ReadHeaders};
-use crate::query::ListParams;
+use crate::query::{ListParams, TextFilters};
 use crate::state::AppState;
 use crate::wire::EventPage;
 
@@ -26,7 +26,7 @@ const PATH: &str = "/api/v1/events";
     get,
     path = "/api/v1/events",
     tag = "events",
-    params(ListParams, ReadHeaders),
+    params(ListParams, TextFilters, ReadHeaders),
     responses(
         (status = OK, description = "A page of events.", body = EventPage, headers(
             ("Link" = String, description = "URL of the next page, with `rel=\"next\"`; absent on the last page."),

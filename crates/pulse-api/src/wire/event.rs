@@ -1,53 +1,55 @@
 //! The JSON of posted and stored events.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
+use pulse_core::{TEXT_FIELDS, TextFields};
 use pulse_store::{StoredEvent, UnprocessedEvents};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
-use utoipa::openapi::schema::{
-    AdditionalProperties, AnyOfBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
-};
+use serde_json::{Value, json};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AdditionalProperties, Object, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
+
+use super::text_fields::{posted_text, stored_text};
 
 /// An event to post. Unknown fields are ignored and reported in `warnings`; `Prefer: handling=strict` rejects them.
 /// `timestamp` is an alias of `event_timestamp`.
 #[derive(ToSchema)]
-#[schema(as = Event, examples(json!({
-    "event_name": "page_view",
-    "event_type": "engagement",
-    "source": "web",
-    "session_id": "sess_123",
-    "payload": {"page": "/dashboard", "duration": 45, "scroll_depth": 75},
-    "ip_address": "192.168.1.1",
-    "user_agent": "Mozilla/5.0",
-})))]
 #[expect(dead_code, reason = "describes what pulse-core parses")]
-pub(crate) struct EventDocument {
-    /// Name of the event.
-    #[schema(min_length = 1, max_length = 255)]
-    event_name: String,
-    /// Type of the event.
-    #[schema(min_length = 1, max_length = 100)]
-    event_type: String,
-    /// Source of the event.
-    #[schema(max_length = 100)]
-    source: Option<String>,
-    /// Session of the client.
-    #[schema(max_length = 255)]
-    session_id: Option<String>,
+struct PostedEvent {
     #[schema(schema_with = payload)]
     payload: Option<Value>,
-    #[schema(schema_with = ip_address)]
-    ip_address: Option<String>,
-    /// User agent of the client.
-    #[schema(max_length = 2048)]
-    user_agent: Option<String>,
     /// When the event happened, by the client's clock, from 1970 to 9999; the time of acceptance if absent. A time
     /// without an offset is UTC.
     #[schema(pattern = "^(19[7-9]|[2-9][0-9]{2})")]
     event_timestamp: Option<DateTime<Utc>>,
+}
+
+/// The schema of [`PostedEvent`] and of the text fields.
+pub(crate) struct EventDocument;
+
+impl PartialSchema for EventDocument {
+    fn schema() -> RefOr<Schema> {
+        let mut example: Value =
+            TEXT_FIELDS.iter().map(|field| (field.name.to_owned(), field.example.into())).collect();
+        example["payload"] = json!({"page": "/dashboard", "duration": 45, "scroll_depth": 75});
+        edit_object(PostedEvent::schema(), |object| {
+            for field in TEXT_FIELDS {
+                object.properties.insert(field.name.to_owned(), posted_text(field).into());
+                object.required.extend(field.required.then(|| field.name.to_owned()));
+            }
+            object.examples = vec![example];
+        })
+    }
+}
+
+impl ToSchema for EventDocument {
+    fn name() -> Cow<'static, str> {
+        "Event".into()
+    }
 }
 
 /// Events that are accepted together and processed by one task.
@@ -61,6 +63,16 @@ pub(crate) struct BatchDocument {
     /// The events. `event_ids` has the same order.
     #[schema(min_items = 1, max_items = 100)]
     events: Vec<EventDocument>,
+}
+
+fn edit_object(schema: RefOr<Schema>, edit: impl FnOnce(&mut Object)) -> RefOr<Schema> {
+    match schema {
+        RefOr::T(Schema::Object(mut object)) => {
+            edit(&mut object);
+            Schema::Object(object).into()
+        }
+        other => other,
+    }
 }
 
 fn payload() -> Object {
@@ -79,41 +91,17 @@ fn nullable_object(description: &str) -> Object {
         .build()
 }
 
-fn ip_address() -> Schema {
-    let text = |format| {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .format(Some(SchemaFormat::KnownFormat(format)))
-            .max_length(Some(45))
-    };
-    AnyOfBuilder::new()
-        .description(Some("An IPv4 or IPv6 address."))
-        .item(text(KnownFormat::Ipv4))
-        .item(text(KnownFormat::Ipv6))
-        .item(ObjectBuilder::new().schema_type(Type::Null))
-        .build()
-        .into()
-}
-
 /// A stored event.
 #[derive(Serialize, ToSchema)]
-#[schema(as = StoredEvent)]
 pub(crate) struct EventAnswer {
     /// Id of the event.
     #[schema(minimum = 1)]
     id: i64,
     /// Id of the user who posted the event.
     user_id: i64,
-    /// Name of the event.
-    event_name: String,
-    /// Type of the event.
-    event_type: String,
-    /// Source of the event.
-    #[schema(required = true)]
-    source: Option<String>,
-    /// Session of the client.
-    #[schema(required = true)]
-    session_id: Option<String>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    fields: TextFields,
     /// The payload. Its values are equal to those that were sent, except for characters that a warning reported as
     /// replaced. Numbers keep all their digits. The text may differ: white space, key order, duplicate keys (only the
     /// last one is kept) and the spelling of numbers.
@@ -121,12 +109,6 @@ pub(crate) struct EventAnswer {
     payload: Box<RawValue>,
     #[schema(required = true, schema_with = properties)]
     properties: Option<Box<RawValue>>,
-    /// An IPv4 or IPv6 address.
-    #[schema(required = true)]
-    ip_address: Option<String>,
-    /// User agent of the client.
-    #[schema(required = true)]
-    user_agent: Option<String>,
     /// When the event happened.
     event_timestamp: DateTime<Utc>,
     /// When the event was accepted.
@@ -143,19 +125,34 @@ pub(crate) struct EventAnswer {
     task_id: Uuid,
 }
 
+/// The schema of [`EventAnswer`], with the text fields.
+pub(crate) struct StoredEventDocument;
+
+impl PartialSchema for StoredEventDocument {
+    fn schema() -> RefOr<Schema> {
+        edit_object(EventAnswer::schema(), |object| {
+            for field in TEXT_FIELDS {
+                object.properties.insert(field.name.to_owned(), stored_text(field).into());
+                object.required.push(field.name.to_owned());
+            }
+        })
+    }
+}
+
+impl ToSchema for StoredEventDocument {
+    fn name() -> Cow<'static, str> {
+        "StoredEvent".into()
+    }
+}
+
 impl From<StoredEvent> for EventAnswer {
     fn from(event: StoredEvent) -> Self {
         let StoredEvent {
             id,
             user_id,
-            event_name,
-            event_type,
-            source,
-            session_id,
+            fields,
             payload,
             properties,
-            ip_address,
-            user_agent,
             event_timestamp,
             created_at,
             processed,
@@ -166,14 +163,9 @@ impl From<StoredEvent> for EventAnswer {
         Self {
             id,
             user_id,
-            event_name,
-            event_type,
-            source,
-            session_id,
-            payload: payload.0,
-            properties: properties.map(|json| json.0),
-            ip_address,
-            user_agent,
+            fields,
+            payload,
+            properties,
             event_timestamp,
             created_at,
             processed,
@@ -188,6 +180,7 @@ impl From<StoredEvent> for EventAnswer {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EventPage {
     /// Events of the page.
+    #[schema(value_type = Vec<StoredEventDocument>)]
     pub events: Vec<EventAnswer>,
     /// Maximum number of events on the page.
     pub limit: i64,
