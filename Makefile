@@ -29,7 +29,7 @@ lint: ## The linters of CI
 	scripts/deny
 	scripts/words
 
-generate: setup ## Generated files: .sqlx, the flag reference, charts and manifests
+generate: setup ## Generated files: .sqlx, flags and problem codes, charts and manifests
 	scripts/prepare-queries
 	scripts/reference
 	scripts/manifests

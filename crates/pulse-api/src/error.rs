@@ -2,17 +2,13 @@
 //!
 //! An unavailable PostgreSQL gives 503, never 500. A 500 means a defect of this program.
 
-use axum::http::StatusCode;
 use pulse_core::FieldError;
-use pulse_http::Problem;
+use pulse_http::{Problem, ProblemCode};
 use pulse_store::{AcceptError, EVENTS_USER_FK, KeyConflict, StoreError};
 
 use crate::body::BodyError;
 use crate::cursor::CursorError;
 use crate::query::parameter_error;
-
-/// Code of a request whose user was deleted before the commit.
-pub(crate) const USER_GONE: &str = "user_gone";
 
 /// 422 with every invalid value.
 pub(crate) fn validation(errors: &[FieldError]) -> Problem {
@@ -20,20 +16,20 @@ pub(crate) fn validation(errors: &[FieldError]) -> Problem {
         [FieldError { msg, .. }] => format!("1 value is not valid: {msg}"),
         errors => format!("{} values are not valid: see errors", errors.len()),
     };
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_error", detail).with_errors(errors)
+    Problem::new(ProblemCode::ValidationError, detail).with_errors(errors)
 }
 
 /// Problem of a rejected body.
 pub(crate) fn bad_body(error: BodyError) -> Problem {
     match error {
-        BodyError::Malformed(detail) => Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail),
+        BodyError::Malformed(detail) => Problem::new(ProblemCode::MalformedJson, detail),
         BodyError::TooLarge(error) => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "event_too_large", error.msg.as_str()).with_errors(&[error])
+            Problem::new(ProblemCode::EventTooLarge, error.msg.as_str()).with_errors(&[error])
         }
         BodyError::TooMany { items, limit } => {
             let detail = format!("the batch has {items} events, the limit is {limit}: split it into several batches");
             let error = FieldError::new("events", "too_long", format!("the list should have at most {limit} events"));
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "batch_too_large", detail).with_errors(&[error])
+            Problem::new(ProblemCode::BatchTooLarge, detail).with_errors(&[error])
         }
         BodyError::Invalid(errors) => validation(&errors),
     }
@@ -46,7 +42,7 @@ pub(crate) fn bad_cursor(error: CursorError) -> Problem {
         CursorError::OtherFilters => "cursor_of_other_filters",
     };
     let error = parameter_error("query", "cursor", kind, error.to_string());
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_cursor", error.msg.as_str()).with_errors(&[error])
+    Problem::new(ProblemCode::InvalidCursor, error.msg.as_str()).with_errors(&[error])
 }
 
 /// Problem of a failed store operation.
@@ -55,17 +51,14 @@ pub(crate) fn store_failed(error: StoreError) -> Problem {
         StoreError::Unavailable(_) | StoreError::Locked(_) | StoreError::StatementLimit(_) => Problem::unavailable(
             "the database is unavailable: send the request again, with an Idempotency-Key if it posts events",
         ),
-        StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => Problem::new(
-            StatusCode::FORBIDDEN,
-            USER_GONE,
-            "the user of this token was deleted: use the token of another user",
-        ),
+        StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => {
+            Problem::new(ProblemCode::UserGone, "the user of this token was deleted: use the token of another user")
+        }
         StoreError::Refused { .. } => Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "refused",
+            ProblemCode::Refused,
             "the database rejected one of the values: change the value before you send the request again",
         ),
-        StoreError::Unexpected(_) => internal(),
+        StoreError::Unexpected(_) => Problem::internal(),
     }
     .caused_by(error)
 }
@@ -75,34 +68,25 @@ pub(crate) fn accept_failed(error: AcceptError) -> Problem {
     match error {
         AcceptError::Store(error) => store_failed(error),
         AcceptError::Overloaded => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "overloaded",
+            ProblemCode::Overloaded,
             "too many requests are waiting for the database: send the request again later",
         )
         .retry_after(1),
         AcceptError::Key(KeyConflict::OtherBody) => Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "idempotency_key_reused",
+            ProblemCode::IdempotencyKeyReused,
             "the Idempotency-Key was used with another body or Prefer handling: use a new key for a new request",
         ),
         AcceptError::Key(KeyConflict::InProgress) => Problem::new(
-            StatusCode::CONFLICT,
-            "idempotency_key_in_progress",
+            ProblemCode::IdempotencyKeyInProgress,
             "the first request with this Idempotency-Key is still in progress: send the request again later",
         )
         .retry_after(1),
     }
 }
 
-/// 500, caused by a defect of this program.
-pub(crate) fn internal() -> Problem {
-    let detail = "an internal error occurred: report the request id in `instance` to an administrator";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
-}
-
 /// 404 for an unknown id.
-pub(crate) fn not_found(code: &'static str, what: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, code, format!("you have no {what} with this id: check the id and the token"))
+pub(crate) fn not_found(code: ProblemCode, what: &str) -> Problem {
+    Problem::new(code, format!("you have no {what} with this id: check the id and the token"))
 }
 
 #[cfg(test)]
@@ -113,15 +97,15 @@ mod tests {
     fn errors_have_their_status_and_code() {
         let field = || FieldError::new("events", "missing", "field required");
         for (problem, status, code) in [
-            (bad_body(BodyError::Malformed("x".into())), 400, "malformed_json"),
-            (bad_body(BodyError::TooLarge(field())), 413, "event_too_large"),
-            (bad_body(BodyError::TooMany { items: 101, limit: 100 }), 422, "batch_too_large"),
-            (bad_body(BodyError::Invalid(vec![field()])), 422, "validation_error"),
-            (bad_cursor(CursorError::Invalid), 422, "invalid_cursor"),
-            (accept_failed(AcceptError::Overloaded), 503, "overloaded"),
-            (accept_failed(KeyConflict::OtherBody.into()), 422, "idempotency_key_reused"),
-            (accept_failed(KeyConflict::InProgress.into()), 409, "idempotency_key_in_progress"),
-            (not_found("event_not_found", "event"), 404, "event_not_found"),
+            (bad_body(BodyError::Malformed("x".into())), 400, ProblemCode::MalformedJson),
+            (bad_body(BodyError::TooLarge(field())), 413, ProblemCode::EventTooLarge),
+            (bad_body(BodyError::TooMany { items: 101, limit: 100 }), 422, ProblemCode::BatchTooLarge),
+            (bad_body(BodyError::Invalid(vec![field()])), 422, ProblemCode::ValidationError),
+            (bad_cursor(CursorError::Invalid), 422, ProblemCode::InvalidCursor),
+            (accept_failed(AcceptError::Overloaded), 503, ProblemCode::Overloaded),
+            (accept_failed(KeyConflict::OtherBody.into()), 422, ProblemCode::IdempotencyKeyReused),
+            (accept_failed(KeyConflict::InProgress.into()), 409, ProblemCode::IdempotencyKeyInProgress),
+            (not_found(ProblemCode::EventNotFound, "event"), 404, ProblemCode::EventNotFound),
         ] {
             assert_eq!((problem.status().as_u16(), problem.code()), (status, code));
         }

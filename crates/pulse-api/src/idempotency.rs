@@ -1,7 +1,7 @@
 //! The `Idempotency-Key` header: identifies a request, so that the client can safely send it again.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pulse_http::Problem;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use pulse_http::{Problem, ProblemCode};
 use sha2::{Digest, Sha256};
 
 use crate::prefer::Handling;
@@ -22,7 +22,7 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         Some(key) => Ok(Some(key.to_owned())),
         None => {
             let detail = "the Idempotency-Key is not valid: send one header of 1 to 255 visible ASCII characters";
-            Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_idempotency_key", detail))
+            Err(Problem::new(ProblemCode::InvalidIdempotencyKey, detail))
         }
     }
 }
@@ -42,14 +42,14 @@ pub(crate) fn fingerprint(body: &[u8], handling: Handling) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn key_of(values: &[&[u8]]) -> Result<Option<String>, &'static str> {
+    fn key_of(values: &[&[u8]]) -> Result<Option<String>, ProblemCode> {
         let value = |bytes: &&[u8]| (IDEMPOTENCY_KEY, HeaderValue::from_bytes(bytes).expect("a value"));
         key(&values.iter().map(value).collect()).map_err(|problem| problem.code())
     }
 
     #[test]
     fn key_is_one_header_of_visible_ascii() {
-        let invalid = Err("invalid_idempotency_key");
+        let invalid = Err(ProblemCode::InvalidIdempotencyKey);
         assert_eq!(key_of(&[]), Ok(None));
         assert_eq!(key_of(&[b"\"8e03978e-40d5\""]), Ok(Some("\"8e03978e-40d5\"".into())));
         assert_eq!(key_of(&[&[b'k'; 255]]), Ok(Some("k".repeat(255))));

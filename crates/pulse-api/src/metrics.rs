@@ -5,6 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use pulse_http::ProblemCode;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CodeLabel {
@@ -55,12 +56,13 @@ impl ApiMetrics {
             operations,
         );
         // Create the label values at start, so that a rate includes the first rejection.
-        metrics.reject("validation_error", 0);
-        metrics.reject("unavailable", 0);
+        metrics.reject(ProblemCode::ValidationError, 0);
+        metrics.reject(ProblemCode::Unavailable, 0);
         metrics
     }
 
-    pub(crate) fn reject(&self, code: &'static str, events: u64) {
+    pub(crate) fn reject(&self, code: ProblemCode, events: u64) {
+        let code = code.as_str();
         self.rejected.get_or_create(&CodeLabel { code }).inc_by(events);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::StatusCode;
+use pulse_http::ProblemCode;
 use serde_json::json;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::link::LinkBuilder;
@@ -115,122 +117,99 @@ impl<T: ToSchema> IntoResponses for Accepted<T> {
     }
 }
 
-const UNAUTHORIZED: ErrorResponse =
-    ErrorResponse(401, "missing_token", "The token is missing, invalid or expired: `missing_token`, `invalid_token`.");
-const FORBIDDEN: ErrorResponse = ErrorResponse(
-    403,
-    "insufficient_scope",
-    "The token lacks the scope, or its user is unknown, disabled or deleted: `insufficient_scope`, `unknown_user`, \
-     `user_disabled`, `user_gone`.",
-);
-const INVALID: ErrorResponse =
-    ErrorResponse(422, "validation_error", "A parameter is invalid: `validation_error`, `invalid_cursor`.");
-const UNAVAILABLE: ErrorResponse = ErrorResponse(
-    503,
-    "unavailable",
-    "PostgreSQL is unavailable, or the server is overloaded: `unavailable`, `overloaded`, `request_timeout`. Send the \
-     request again.",
-);
+/// Problems of every route.
+const COMMON: [ProblemCode; 9] = [
+    ProblemCode::MissingToken,
+    ProblemCode::InvalidToken,
+    ProblemCode::InsufficientScope,
+    ProblemCode::UnknownUser,
+    ProblemCode::UserDisabled,
+    ProblemCode::UserGone,
+    ProblemCode::Unavailable,
+    ProblemCode::Overloaded,
+    ProblemCode::RequestTimeout,
+];
 
-/// Errors of the routes that post events.
+/// Problems of the routes that post events.
 pub(crate) struct PostProblems;
 
 impl IntoResponses for PostProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[
-            ErrorResponse(
-                400,
-                "malformed_json",
-                "The body is incomplete or not JSON, or a header is malformed: `malformed_json`, `incomplete_body`, \
-                 `invalid_idempotency_key`.",
-            ),
-            UNAUTHORIZED,
-            FORBIDDEN,
-            ErrorResponse(408, "body_timeout", "The body did not arrive in time: `body_timeout`."),
-            ErrorResponse(
-                409,
-                "idempotency_key_in_progress",
-                "The first request with this Idempotency-Key is still in progress: `idempotency_key_in_progress`.",
-            ),
-            ErrorResponse(
-                413,
-                "body_too_large",
-                "The body or the event is too large: `body_too_large`, `event_too_large`. A batch with such an event \
-                 gives 422.",
-            ),
-            ErrorResponse(
-                415,
-                "unsupported_media_type",
-                "The media type is not JSON, or the body has a content encoding: `unsupported_media_type`, \
-                 `unsupported_encoding`.",
-            ),
-            ErrorResponse(
-                422,
-                "validation_error",
-                "A value is invalid: `validation_error`, `batch_too_large`, `idempotency_key_reused`, `refused`. \
-                 `errors` lists all invalid values.",
-            ),
-            UNAVAILABLE,
+            ProblemCode::MalformedJson,
+            ProblemCode::IncompleteBody,
+            ProblemCode::InvalidIdempotencyKey,
+            ProblemCode::BodyTimeout,
+            ProblemCode::IdempotencyKeyInProgress,
+            ProblemCode::BodyTooLarge,
+            ProblemCode::EventTooLarge,
+            ProblemCode::UnsupportedMediaType,
+            ProblemCode::UnsupportedEncoding,
+            ProblemCode::ValidationError,
+            ProblemCode::BatchTooLarge,
+            ProblemCode::IdempotencyKeyReused,
+            ProblemCode::Refused,
         ])
     }
 }
 
-/// Errors of a route without parameters.
+/// Problems of a route without parameters.
 pub(crate) struct ReadProblems;
 
 impl IntoResponses for ReadProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[UNAUTHORIZED, FORBIDDEN, UNAVAILABLE])
+        problems(&[])
     }
 }
 
-/// Errors of a route with query parameters.
+/// Problems of a route with query parameters.
 pub(crate) struct ListProblems;
 
 impl IntoResponses for ListProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[UNAUTHORIZED, FORBIDDEN, INVALID, UNAVAILABLE])
+        problems(&[ProblemCode::ValidationError, ProblemCode::InvalidCursor])
     }
 }
 
-/// Errors of a route with an id in its path.
+/// Problems of a route with an id in its path.
 pub(crate) struct FindProblems;
 
 impl IntoResponses for FindProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let missing = ErrorResponse(
-            404,
-            "event_not_found",
-            "No event or task of the user has this id: `event_not_found`, `task_not_found`.",
-        );
-        problems(&[UNAUTHORIZED, FORBIDDEN, missing, INVALID, UNAVAILABLE])
+        problems(&[ProblemCode::EventNotFound, ProblemCode::TaskNotFound, ProblemCode::ValidationError])
     }
 }
 
-/// Status, code of the example, and description of an error response.
-struct ErrorResponse(u16, &'static str, &'static str);
-
-fn problems(responses: &[ErrorResponse]) -> BTreeMap<String, RefOr<Response>> {
-    responses.iter().map(|response| (response.0.to_string(), problem(response).into())).collect()
+/// Returns one response for each status of `codes` and of the common ones.
+fn problems(codes: &[ProblemCode]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<StatusCode, Vec<ProblemCode>> = BTreeMap::new();
+    for &code in codes.iter().chain(&COMMON) {
+        by_status.entry(code.status()).or_default().push(code);
+    }
+    let response = |(status, codes): (StatusCode, Vec<_>)| (status.as_str().to_owned(), problem(status, &codes).into());
+    by_status.into_iter().map(response).collect()
 }
 
-fn problem(ErrorResponse(status, code, description): &ErrorResponse) -> Response {
-    let title = axum::http::StatusCode::from_u16(*status).ok().and_then(|status| status.canonical_reason());
-    let example = json!({
-        "type": format!("https://pulseboard.dev/problems/{code}"), "title": title, "status": status,
-        "detail": "what is wrong: what to do", "instance": "0193a0b1-7c3e-7cc2-9d5e-0a4b5c6d7e8f", "code": code,
+fn problem(status: StatusCode, codes: &[ProblemCode]) -> Response {
+    let line = |code: &ProblemCode| format!("* `{}`: {}.", code.as_str(), code.meaning());
+    let lines: Vec<_> = codes.iter().map(line).collect();
+    let example = codes.first().map(|code| {
+        json!({
+            "type": code.type_uri(), "title": code.title(), "status": status.as_u16(), "code": code.as_str(),
+            "detail": "what is wrong: what to do", "instance": "0193a0b1-7c3e-7cc2-9d5e-0a4b5c6d7e8f",
+        })
     });
-    let body = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name(ProblemDocument::name())))
-        .example(Some(example))
-        .build();
+    let body =
+        ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemDocument::name()))).example(example).build();
     let response = ResponseBuilder::new()
-        .description(*description)
+        .description(lines.join("\n"))
         .content("application/problem+json", body)
         .header("X-Request-Id", text_header("Id of the request."));
     match status {
-        401 => response.header("WWW-Authenticate", text_header("Authentication scheme.")),
-        409 | 503 => response.header("Retry-After", text_header("Seconds to wait before the next request.")),
+        StatusCode::UNAUTHORIZED => response.header("WWW-Authenticate", text_header("Authentication scheme.")),
+        StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => {
+            response.header("Retry-After", text_header("Seconds to wait before the next request."))
+        }
         _ => response,
     }
     .build()

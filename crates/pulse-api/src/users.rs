@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use moka::future::Cache;
-use pulse_http::Problem;
+use pulse_http::{Problem, ProblemCode};
 use pulse_store::Store;
 
 use crate::error::store_failed;
@@ -48,7 +47,7 @@ impl Users {
             .map_err(|problem: std::sync::Arc<Problem>| Problem::clone(&problem))?;
         if user.disabled {
             let detail = "the user of this token is disabled: ask an administrator to enable it";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "user_disabled", detail));
+            return Err(Problem::new(ProblemCode::UserDisabled, detail));
         }
         Ok(user.id)
     }
@@ -68,7 +67,7 @@ impl Users {
             Some(user) => Ok(CachedUser { id: user.id, disabled: user.disabled_at.is_some() }),
             None => {
                 let detail = "the user of this token does not exist: ask an administrator to create it";
-                Err(Problem::new(StatusCode::FORBIDDEN, "unknown_user", detail))
+                Err(Problem::new(ProblemCode::UnknownUser, detail))
             }
         }
     }

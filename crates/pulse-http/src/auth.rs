@@ -4,11 +4,12 @@
 
 use std::collections::HashSet;
 
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::HeaderValue;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 
 /// Maximum length of a token, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -115,7 +116,7 @@ impl Claims {
         }
         let needed = scope.as_str();
         let detail = format!("the token lacks the scope `{needed}`: use a token with this scope");
-        Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail)
+        Err(Problem::new(ProblemCode::InsufficientScope, detail)
             .challenge(format!(r#"Bearer error="insufficient_scope", scope="{needed}""#)))
     }
 }
@@ -175,7 +176,7 @@ impl Verifier {
             .map(|(_, token)| token.trim())
             .ok_or_else(|| {
                 let detail = "the request has no bearer token: send the header Authorization: Bearer TOKEN";
-                Problem::new(StatusCode::UNAUTHORIZED, "missing_token", detail).challenge("Bearer")
+                Problem::new(ProblemCode::MissingToken, detail).challenge("Bearer")
             })?;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid_token());
@@ -193,7 +194,7 @@ impl Verifier {
 
 fn invalid_token() -> Problem {
     let detail = "the token is invalid or has expired: get a new token";
-    Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", detail).challenge(r#"Bearer error="invalid_token""#)
+    Problem::new(ProblemCode::InvalidToken, detail).challenge(r#"Bearer error="invalid_token""#)
 }
 
 /// Claims of a token to issue, without its times. `None` leaves a claim out.

@@ -15,6 +15,7 @@ mod connection;
 mod metrics;
 mod middleware;
 mod problem;
+mod problem_code;
 mod request_id;
 mod server;
 
@@ -24,5 +25,6 @@ pub use body::WireBody;
 pub use metrics::HttpMetrics;
 pub use middleware::{ContinueTrace, TraceParent, layered};
 pub use problem::Problem;
+pub use problem_code::ProblemCode;
 pub use request_id::RequestId;
 pub use server::{ServerConfig, serve};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -18,6 +18,7 @@ use tracing::{Instrument, Span};
 use crate::body::BodyLimits;
 use crate::metrics::HttpMetrics;
 use crate::problem::Problem;
+use crate::problem_code::ProblemCode;
 use crate::request_id::{self, RequestId};
 use crate::server::ServerConfig;
 
@@ -53,10 +54,10 @@ pub fn layered(router: Router, metrics: HttpMetrics, config: &ServerConfig, cont
 /// Answers unknown routes and methods with problem details.
 fn with_fallbacks(router: Router) -> Router {
     router
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "no route has this path: see /docs"))
+        .fallback(async || Problem::new(ProblemCode::NotFound, "no route has this path: see /docs"))
         .method_not_allowed_fallback(async || {
             let detail = "the route does not support this method: use a method of the Allow header";
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+            Problem::new(ProblemCode::MethodNotAllowed, detail)
         })
 }
 
@@ -102,26 +103,14 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
 async fn respond(middleware: &Middleware, request: Request, next: Next) -> Response {
     let Ok(_permit) = middleware.in_flight.try_acquire() else {
         let detail = "too many requests are in progress: send the request again later";
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
-            .retry_after(1)
-            .closing()
-            .into_response();
+        return Problem::new(ProblemCode::Overloaded, detail).retry_after(1).closing().into_response();
     };
     match tokio::time::timeout(middleware.timeout, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
         Ok(Ok(response)) => response,
-        Ok(Err(panic)) => Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "an internal error occurred: report the request id in `instance` to an administrator",
-        )
-        .caused_by(Panicked(panic_message(&*panic)))
-        .into_response(),
+        Ok(Err(panic)) => Problem::internal().caused_by(Panicked(panic_message(&*panic))).into_response(),
         Err(_) => {
             let detail = "the request took too long, and its outcome is unknown: send it again later";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "request_timeout", detail)
-                .retry_after(1)
-                .closing()
-                .into_response()
+            Problem::new(ProblemCode::RequestTimeout, detail).retry_after(1).closing().into_response()
         }
     }
 }

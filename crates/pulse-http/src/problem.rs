@@ -11,8 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Prefix of the `type` URI; the code follows.
-const TYPE_BASE: &str = "https://pulseboard.dev/problems/";
+use crate::problem_code::ProblemCode;
 
 /// An error response. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -20,8 +19,7 @@ pub struct Problem(Arc<Inner>);
 
 #[derive(Debug, Clone)]
 struct Inner {
-    status: StatusCode,
-    code: &'static str,
+    code: ProblemCode,
     detail: String,
     errors: Vec<Value>,
     retry_after: Option<u64>,
@@ -45,11 +43,9 @@ struct Document<'a> {
 }
 
 impl Problem {
-    /// Creates a problem. `code` is stable and in snake case. `detail` says what is wrong and what the client can do,
-    /// without internals.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    /// Creates a problem. `detail` says what is wrong and what the client can do, without internals.
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
-            status,
             code,
             detail: detail.into(),
             errors: Vec::new(),
@@ -62,7 +58,13 @@ impl Problem {
 
     /// Creates 503 `unavailable` with `Retry-After: 1`.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retry_after(1)
+        Self::new(ProblemCode::Unavailable, detail).retry_after(1)
+    }
+
+    /// Creates 500 `internal`, which means a defect of this program.
+    pub fn internal() -> Self {
+        let detail = "an internal error occurred: report the request id in `instance` to an administrator";
+        Self::new(ProblemCode::Internal, detail)
     }
 
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -103,19 +105,19 @@ impl Problem {
 
     /// HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.0.status
+        self.0.code.status()
     }
 
-    /// Stable code in snake case.
-    pub fn code(&self) -> &'static str {
+    /// Stable code.
+    pub fn code(&self) -> ProblemCode {
         self.0.code
     }
 
     /// Logs 500 as error, other server errors as warning, and client errors at debug level.
     pub(crate) fn log(&self, request_id: &str) {
-        let Inner { status, code, cause, .. } = &*self.0;
+        let Inner { code, cause, .. } = &*self.0;
         let cause = cause.as_deref().map(|cause| cause as &(dyn Error + 'static));
-        let status = status.as_u16();
+        let (status, code) = (code.status().as_u16(), code.as_str());
         match status {
             500 => tracing::error!(request_id, status, code, error = cause, "request failed"),
             501.. => {
@@ -127,13 +129,19 @@ impl Problem {
 
     /// Builds the response; `instance` is the id of the request.
     pub(crate) fn render(&self, instance: &str) -> Response {
-        let Inner { status, code, detail, errors, retry_after, challenge, closes_connection, .. } = &*self.0;
-        let title = status.canonical_reason().unwrap_or("Error");
-        let kind = format!("{TYPE_BASE}{code}");
-        let document = Document { kind, title, status: status.as_u16(), detail, instance, code, errors };
+        let Inner { code, detail, errors, retry_after, challenge, closes_connection, cause: _ } = &*self.0;
+        let document = Document {
+            kind: code.type_uri(),
+            title: code.title(),
+            status: code.status().as_u16(),
+            detail,
+            instance,
+            code: code.as_str(),
+            errors,
+        };
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = *status;
+        *response.status_mut() = code.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
@@ -152,7 +160,7 @@ impl Problem {
 impl IntoResponse for Problem {
     /// Only carries the problem: the middleware renders it, because it knows the id of the request.
     fn into_response(self) -> Response {
-        let mut response = self.0.status.into_response();
+        let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
         response
     }

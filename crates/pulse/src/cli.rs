@@ -55,7 +55,7 @@ pub(crate) enum Command {
     Load(load::LoadArgs),
     /// Post one event and one batch, and wait until they are processed
     Demo(demo::DemoArgs),
-    /// Print the reference of all flags as Markdown
+    /// Print a part of OPERATIONS.md as Markdown
     #[cfg(feature = "kubernetes")]
     #[command(hide = true)]
     Reference(crate::commands::reference::ReferenceArgs),

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use pulse_core::TaskKind;
-use pulse_http::Problem;
+use pulse_http::{Problem, ProblemCode};
 
 use crate::body::{ParsedBatch, parse_batch};
 use crate::error::bad_body;
@@ -41,7 +41,7 @@ async fn submit(state: &AppState, post: Post) -> Result<Response, Problem> {
     let handling = post.handling;
     let batch = parse_batch(&post.body, &state.limits, state.max_batch, handling).map_err(bad_body)?;
     let ParsedBatch { items, events, warnings, rejected } = batch;
-    state.metrics.reject("validation_error", rejected.len() as u64);
+    state.metrics.reject(ProblemCode::ValidationError, rejected.len() as u64);
     let lenient = if handling == Handling::Lenient {
         let rejected = rejected.iter().map(|(index, errors)| Ok((*index, to_values(errors)?)));
         Some(Lenient { items, rejected: rejected.collect::<Result<_, Problem>>()? })

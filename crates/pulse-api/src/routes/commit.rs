@@ -6,14 +6,14 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pulse_core::{NewEvent, TaskKind};
-use pulse_http::Problem;
+use pulse_http::{Problem, ProblemCode};
 use pulse_queue::Entry;
 use pulse_store::{AcceptError, Acceptance, NewKey, NewTask};
 use serde::Serialize;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::error::{USER_GONE, accept_failed, internal};
+use crate::error::accept_failed;
 use crate::idempotency::{IDEMPOTENCY_REPLAYED, fingerprint};
 use crate::prefer::PREFERENCE_APPLIED;
 use crate::routes::post::Post;
@@ -43,7 +43,7 @@ pub(crate) async fn commit(
     let Post { writer, request_id, traceparent, handling, idempotency_key, body } = post;
     let key = match idempotency_key {
         Some(key) => {
-            let replay = serde_json::to_value(&extras).map_err(|error| internal().caused_by(error))?;
+            let replay = serde_json::to_value(&extras).map_err(|error| Problem::internal().caused_by(error))?;
             Some(NewKey { route, key, fingerprint: fingerprint(&body, handling), replay })
         }
         None => None,
@@ -61,11 +61,11 @@ pub(crate) async fn commit(
     };
     // A separate tokio task: a client that disconnects stops neither the commit nor the enqueue.
     let accepting = tokio::spawn(accept_and_enqueue(state.clone(), task).in_current_span());
-    let acceptance = match accepting.await.map_err(|error| internal().caused_by(error))? {
+    let acceptance = match accepting.await.map_err(|error| Problem::internal().caused_by(error))? {
         Ok(acceptance) => acceptance,
         Err(error) => {
             let problem = accept_failed(error);
-            if problem.code() == USER_GONE {
+            if problem.code() == ProblemCode::UserGone {
                 state.users.invalidate(&writer.subject).await;
             }
             return Err(problem);
@@ -74,7 +74,7 @@ pub(crate) async fn commit(
     let receipt = match acceptance {
         Acceptance::Accepted { event_ids } => Receipt { task_id, event_ids, extras, replayed: false },
         Acceptance::Replayed { task_id, event_ids, replay } => {
-            let extras = serde_json::from_value(replay).map_err(|error| internal().caused_by(error))?;
+            let extras = serde_json::from_value(replay).map_err(|error| Problem::internal().caused_by(error))?;
             Receipt { task_id, event_ids, extras, replayed: true }
         }
     };
@@ -118,5 +118,9 @@ pub(crate) fn accepted(body: impl Serialize, replayed: bool, preference: Option<
 
 /// Converts warnings and errors to the JSON that is stored with an Idempotency-Key.
 pub(crate) fn to_values<T: Serialize>(items: &[T]) -> Result<Vec<serde_json::Value>, Problem> {
-    items.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(|error| internal().caused_by(error))
+    items
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Problem::internal().caused_by(error))
 }

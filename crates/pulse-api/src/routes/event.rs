@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use pulse_http::Problem;
+use pulse_http::{Problem, ProblemCode};
 
 use crate::auth::Reader;
 use crate::error::{not_found, store_failed};
@@ -30,5 +30,5 @@ pub(crate) async fn get_event(
     EventId(id): EventId,
 ) -> Result<Json<EventAnswer>, Problem> {
     let event = state.store.find_event(reader.user_id, id).await.map_err(store_failed)?;
-    event.map(|event| Json(event.into())).ok_or_else(|| not_found("event_not_found", "event"))
+    event.map(|event| Json(event.into())).ok_or_else(|| not_found(ProblemCode::EventNotFound, "event"))
 }

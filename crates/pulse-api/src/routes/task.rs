@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use pulse_http::Problem;
+use pulse_http::{Problem, ProblemCode};
 
 use crate::auth::Reader;
 use crate::error::{not_found, store_failed};
@@ -27,5 +27,5 @@ pub(crate) async fn get_task(
     TaskId(id): TaskId,
 ) -> Result<Json<TaskAnswer>, Problem> {
     let task = state.store.find_task(reader.user_id, id).await.map_err(store_failed)?;
-    task.map(|task| Json(task.into())).ok_or_else(|| not_found("task_not_found", "task"))
+    task.map(|task| Json(task.into())).ok_or_else(|| not_found(ProblemCode::TaskNotFound, "task"))
 }

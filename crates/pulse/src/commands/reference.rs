@@ -1,18 +1,43 @@
-//! `pulse reference`: prints every command and flag as Markdown, for OPERATIONS.md.
+//! `pulse reference`: prints every command and flag, or every problem code, as Markdown for OPERATIONS.md.
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command, CommandFactory, ValueEnum};
+use pulse_http::ProblemCode;
 
 use crate::cli::Cli;
 use crate::commands::kubernetes::KubectlCli;
 use crate::output::print_line;
 
 #[derive(Debug, Args)]
-pub(crate) struct ReferenceArgs {}
+pub(crate) struct ReferenceArgs {
+    /// What to print
+    part: Part,
+}
 
-pub(crate) fn run(ReferenceArgs {}: ReferenceArgs) -> anyhow::Result<()> {
-    commands("pulse", &Cli::command())?;
-    // The same binary under the name `kubectl-pulse`.
-    commands("kubectl pulse", &KubectlCli::command())
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Part {
+    Flags,
+    Problems,
+}
+
+pub(crate) fn run(ReferenceArgs { part }: ReferenceArgs) -> anyhow::Result<()> {
+    match part {
+        Part::Flags => {
+            commands("pulse", &Cli::command())?;
+            // The same binary under the name `kubectl-pulse`.
+            commands("kubectl pulse", &KubectlCli::command())
+        }
+        Part::Problems => print_line(&problems()),
+    }
+}
+
+/// The table of problem codes.
+fn problems() -> String {
+    let mut lines = vec!["| status | code | meaning |\n|---|---|---|".to_owned()];
+    lines.extend(ProblemCode::all().map(|code| {
+        format!("| {} | `{}` | {} |", code.status().as_u16(), code.as_str(), code.meaning().replace('|', "\\|"))
+    }));
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 fn commands(program: &str, cli: &Command) -> anyhow::Result<()> {

@@ -1,0 +1,169 @@
+//! The codes of problems. The OpenAPI document and the table in OPERATIONS.md are made of the rows here.
+
+use axum::http::StatusCode;
+
+/// Stable code of a problem. Clients and metrics depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "TABLE describes the codes")]
+pub enum ProblemCode {
+    MalformedJson,
+    IncompleteBody,
+    InvalidIdempotencyKey,
+    MissingToken,
+    InvalidToken,
+    InsufficientScope,
+    UnknownUser,
+    UserDisabled,
+    UserGone,
+    NotFound,
+    EventNotFound,
+    TaskNotFound,
+    MethodNotAllowed,
+    BodyTimeout,
+    IdempotencyKeyInProgress,
+    BodyTooLarge,
+    EventTooLarge,
+    UnsupportedMediaType,
+    UnsupportedEncoding,
+    ValidationError,
+    BatchTooLarge,
+    InvalidCursor,
+    IdempotencyKeyReused,
+    Refused,
+    Internal,
+    Unavailable,
+    Overloaded,
+    RequestTimeout,
+}
+
+/// What is known about a code.
+struct Row {
+    code: ProblemCode,
+    /// In JSON, metrics and logs.
+    name: &'static str,
+    status: StatusCode,
+    meaning: &'static str,
+}
+
+const fn row(code: ProblemCode, name: &'static str, status: StatusCode, meaning: &'static str) -> Row {
+    Row { code, name, status, meaning }
+}
+
+/// One row for each code, in the order of [`ProblemCode`].
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    row(ProblemCode::MalformedJson, "malformed_json", StatusCode::BAD_REQUEST,
+        "the body is not valid JSON"),
+    row(ProblemCode::IncompleteBody, "incomplete_body", StatusCode::BAD_REQUEST,
+        "the body ended early"),
+    row(ProblemCode::InvalidIdempotencyKey, "invalid_idempotency_key", StatusCode::BAD_REQUEST,
+        "the key is not exactly one header of 1 to 255 visible ASCII characters"),
+    row(ProblemCode::MissingToken, "missing_token", StatusCode::UNAUTHORIZED,
+        "there is no `Authorization: Bearer` header"),
+    row(ProblemCode::InvalidToken, "invalid_token", StatusCode::UNAUTHORIZED,
+        "the token is not valid, or has expired; the log has the reason at level `debug`"),
+    row(ProblemCode::InsufficientScope, "insufficient_scope", StatusCode::FORBIDDEN,
+        "the token lacks `events:write` or `events:read`"),
+    row(ProblemCode::UnknownUser, "unknown_user", StatusCode::FORBIDDEN,
+        "the user does not exist, and `--auto-provision` is off"),
+    row(ProblemCode::UserDisabled, "user_disabled", StatusCode::FORBIDDEN,
+        "the user is disabled"),
+    row(ProblemCode::UserGone, "user_gone", StatusCode::FORBIDDEN,
+        "the user was deleted"),
+    row(ProblemCode::NotFound, "not_found", StatusCode::NOT_FOUND,
+        "there is no such route"),
+    row(ProblemCode::EventNotFound, "event_not_found", StatusCode::NOT_FOUND,
+        "you have no event with this id"),
+    row(ProblemCode::TaskNotFound, "task_not_found", StatusCode::NOT_FOUND,
+        "you have no task with this id"),
+    row(ProblemCode::MethodNotAllowed, "method_not_allowed", StatusCode::METHOD_NOT_ALLOWED,
+        "the `Allow` header has the supported methods"),
+    row(ProblemCode::BodyTimeout, "body_timeout", StatusCode::REQUEST_TIMEOUT,
+        "no part of the body arrived for `--body-timeout`"),
+    row(ProblemCode::IdempotencyKeyInProgress, "idempotency_key_in_progress", StatusCode::CONFLICT,
+        "the first request with this key is still running"),
+    row(ProblemCode::BodyTooLarge, "body_too_large", StatusCode::PAYLOAD_TOO_LARGE,
+        "the body is larger than `--max-body-bytes`"),
+    row(ProblemCode::EventTooLarge, "event_too_large", StatusCode::PAYLOAD_TOO_LARGE,
+        "a single event is larger than `--max-event-bytes`; in a batch this is a `validation_error`"),
+    row(ProblemCode::UnsupportedMediaType, "unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "the body is not `application/json`"),
+    row(ProblemCode::UnsupportedEncoding, "unsupported_encoding", StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "the body has a `Content-Encoding`"),
+    row(ProblemCode::ValidationError, "validation_error", StatusCode::UNPROCESSABLE_ENTITY,
+        "values are wrong: see `errors`"),
+    row(ProblemCode::BatchTooLarge, "batch_too_large", StatusCode::UNPROCESSABLE_ENTITY,
+        "the batch has more events than `--max-batch`"),
+    row(ProblemCode::InvalidCursor, "invalid_cursor", StatusCode::UNPROCESSABLE_ENTITY,
+        "the cursor is not valid, or belongs to other filters"),
+    row(ProblemCode::IdempotencyKeyReused, "idempotency_key_reused", StatusCode::UNPROCESSABLE_ENTITY,
+        "the key was used with another body or preference"),
+    row(ProblemCode::Refused, "refused", StatusCode::UNPROCESSABLE_ENTITY,
+        "PostgreSQL cannot store a value"),
+    row(ProblemCode::Internal, "internal", StatusCode::INTERNAL_SERVER_ERROR,
+        "a fault in the service: see the log"),
+    row(ProblemCode::Unavailable, "unavailable", StatusCode::SERVICE_UNAVAILABLE,
+        "PostgreSQL is unavailable, or the outcome is unknown: send the request again"),
+    row(ProblemCode::Overloaded, "overloaded", StatusCode::SERVICE_UNAVAILABLE,
+        "too many requests at once: send the request again later"),
+    row(ProblemCode::RequestTimeout, "request_timeout", StatusCode::SERVICE_UNAVAILABLE,
+        "the request took longer than `--request-timeout`, and its outcome is unknown: send it again"),
+];
+
+impl ProblemCode {
+    /// Returns every code, by status.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.code)
+    }
+
+    fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+
+    /// The code in JSON, metrics and logs, in snake case.
+    pub fn as_str(self) -> &'static str {
+        self.row().name
+    }
+
+    /// HTTP status of every problem with this code.
+    pub fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// Text of the HTTP status.
+    pub fn title(self) -> &'static str {
+        self.status().canonical_reason().unwrap_or("Error")
+    }
+
+    /// One sentence in Markdown, without a capital letter and a full stop.
+    pub fn meaning(self) -> &'static str {
+        self.row().meaning
+    }
+
+    /// URI of the problem type.
+    pub fn type_uri(self) -> String {
+        format!("https://pulseboard.dev/problems/{}", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_its_row() {
+        assert_eq!(TABLE.len(), ProblemCode::RequestTimeout as usize + 1);
+        for (index, code) in ProblemCode::all().enumerate() {
+            assert_eq!(code as usize, index, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_the_variants_in_snake_case() {
+        for code in ProblemCode::all() {
+            let joined = code.as_str().replace('_', "");
+            assert_eq!(joined, format!("{code:?}").to_lowercase());
+            assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");
+        }
+    }
+}
