@@ -1,10 +1,11 @@
 //! Types and rules of events and tasks.
 //!
 //! An *event* is what a client posts. A *task* is the processing of one event or of one batch. This crate parses
-//! events, defines the types of a task, and computes when a failed attempt is retried.
+//! events, defines the types of a task, computes when a failed attempt is retried, and has the defaults of settings.
 //!
 //! It does no I/O, reads no clock and does not depend on an async runtime: time and randomness are arguments.
 
+pub mod defaults;
 mod diagnostic;
 mod event;
 mod fields;

@@ -14,7 +14,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use crate::apply::{Applier, ApplyError, ApplyReport, api_message};
-use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec};
+use crate::crd::{API_REPLICAS, PulseIngest, PulseIngestStatus, RedisSpec};
 use crate::desired::{self, Inputs};
 use crate::events;
 use crate::memory::{ApplyBackoff, ObjectMemory, jittered};
@@ -31,8 +31,6 @@ use crate::workers;
 const STATUS_MANAGER: &str = "pulse-operator-status";
 /// Time limit of a reconcile. A longer one is aborted, so that it does not block the object.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Initial replicas of an API whose number another scaler controls (`api.replicas` is null).
-const INITIAL_API_REPLICAS: i32 = 2;
 
 /// Intervals of the reconcile. Tests shorten them.
 #[derive(Debug, Clone)]
@@ -247,7 +245,7 @@ async fn apply(
     let workers = Policy::new(&applier.cr.spec, poll).initial_replicas();
     let initial = |role| {
         // A worker Deployment starts with the policy's number, an API of another scaler with the default.
-        let initial = if role == Role::Worker { workers.cast_signed() } else { INITIAL_API_REPLICAS };
+        let initial = if role == Role::Worker { workers.cast_signed() } else { API_REPLICAS.cast_signed() };
         desired::replicas(applier.cr, role).unwrap_or(initial)
     };
     let made = applier.apply(resources, observed, initial, applied).await;
@@ -260,7 +258,7 @@ async fn apply(
 pub(crate) fn replica_mismatch(cr: &PulseIngest, role: Role, deployment: &Deployment) -> Option<i32> {
     let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     // An external scaler never scales up from zero: an API at zero was stopped by us, so we start it again.
-    let started = (role == Role::Api && seen == Some(0)).then_some(INITIAL_API_REPLICAS);
+    let started = (role == Role::Api && seen == Some(0)).then_some(API_REPLICAS.cast_signed());
     desired::replicas(cr, role).or(started).filter(|wanted| seen != Some(*wanted))
 }
 

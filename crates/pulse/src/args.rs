@@ -1,13 +1,13 @@
 //! Flags and environment variables, in groups that commands flatten. Every flag of a role has a `PULSE_…` variable. The
 //! doc comments are `--help` and the flag reference of OPERATIONS.md. No other crate reads flags or variables.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use pulse_core::{Limits, RetryPolicy};
+use pulse_core::{Limits, RetryPolicy, defaults};
 use pulse_http::{AuthConfig, KeySource, ServerConfig};
 use pulse_queue::{Queue, QueueConfig};
 use pulse_store::{Store, StoreConfig};
@@ -23,11 +23,21 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write it like 300s, 5m or 1h"))
 }
 
+/// The text of a duration, as flags and variables have it.
+fn seconds(seconds: u32) -> String {
+    format!("{seconds}s")
+}
+
+/// All addresses of this machine.
+pub(crate) fn any_address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}
+
 /// The second name of a variable, from FastAPI and Celery deployments that move here; used if `PULSE_…` is not set.
-fn variable_or(name: &str, default: &str) -> String {
+fn variable_or(name: &str, default: impl ToString) -> String {
     #[expect(clippy::disallowed_methods, reason = "clap reads one variable for each flag")]
     let value = std::env::var(name);
-    value.ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
+    value.ok().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_string())
 }
 
 /// Logs and traces.
@@ -130,7 +140,7 @@ fn read_ca(flag: &str, path: Option<PathBuf>) -> anyhow::Result<Option<CaBundle>
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminArgs {
     /// Address of the listener for /livez, /readyz and /metrics
-    #[arg(long, env = "PULSE_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
+    #[arg(long, env = "PULSE_ADMIN_LISTEN", default_value_t = any_address(defaults::ADMIN_PORT))]
     pub(crate) admin_listen: SocketAddr,
 }
 
@@ -150,7 +160,7 @@ pub(crate) struct AuthArgs {
     #[arg(long, env = "PULSE_JWT_AUDIENCE")]
     pub(crate) jwt_audience: Option<String>,
     /// Create the user of a valid token on first use; with false, unknown users are refused
-    #[arg(long, env = "PULSE_AUTO_PROVISION", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "PULSE_AUTO_PROVISION", default_value_t = defaults::AUTO_PROVISION, action = clap::ArgAction::Set)]
     pub(crate) auto_provision: bool,
 }
 
@@ -174,22 +184,22 @@ impl AuthArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerArgs {
     /// Maximum size of a request body, in bytes
-    #[arg(long, env = "PULSE_MAX_BODY_BYTES", default_value_t = 1024 * 1024)]
+    #[arg(long, env = "PULSE_MAX_BODY_BYTES", default_value_t = defaults::MAX_BODY_BYTES as usize)]
     pub(crate) max_body_bytes: usize,
     /// Maximum size of an event, in bytes of JSON
-    #[arg(long, env = "PULSE_MAX_EVENT_BYTES", default_value_t = 32 * 1024)]
+    #[arg(long, env = "PULSE_MAX_EVENT_BYTES", default_value_t = defaults::MAX_EVENT_BYTES as usize)]
     pub(crate) max_event_bytes: usize,
     /// Maximum nesting depth of an event
-    #[arg(long, env = "PULSE_MAX_EVENT_DEPTH", default_value_t = 32)]
+    #[arg(long, env = "PULSE_MAX_EVENT_DEPTH", default_value_t = defaults::MAX_EVENT_DEPTH as usize)]
     pub(crate) max_event_depth: usize,
     /// Maximum number of events in a batch
-    #[arg(long, env = "PULSE_MAX_BATCH", default_value_t = 100)]
+    #[arg(long, env = "PULSE_MAX_BATCH", default_value_t = defaults::MAX_BATCH as usize)]
     pub(crate) max_batch: usize,
     /// Maximum number of open connections; further connections wait to be accepted
     #[arg(long, env = "PULSE_MAX_CONNECTIONS", default_value_t = 10_240)]
     pub(crate) max_connections: usize,
     /// Maximum number of requests in flight; further requests are answered 503
-    #[arg(long, env = "PULSE_MAX_IN_FLIGHT", default_value_t = 1_024)]
+    #[arg(long, env = "PULSE_MAX_IN_FLIGHT", default_value_t = defaults::MAX_IN_FLIGHT as usize)]
     pub(crate) max_in_flight: usize,
     /// Time to wait for the head of a request
     #[arg(long, env = "PULSE_HEADER_TIMEOUT", default_value = "5s", value_parser = duration)]
@@ -202,7 +212,12 @@ pub(crate) struct ServerArgs {
     pub(crate) request_timeout: Duration,
     /// Time after SIGTERM in which new connections are still accepted, so that load balancers notice the drain. Each
     /// answer closes its connection
-    #[arg(long, env = "PULSE_DRAIN_DELAY", default_value = "5s", value_parser = duration)]
+    #[arg(
+        long,
+        env = "PULSE_DRAIN_DELAY",
+        default_value = seconds(defaults::API_DRAIN_DELAY_SECONDS),
+        value_parser = duration
+    )]
     pub(crate) drain_delay: Duration,
 }
 
@@ -216,7 +231,7 @@ impl ServerArgs {
             max_in_flight: self.max_in_flight,
             max_body_bytes: self.max_body_bytes,
             drain_delay: self.drain_delay,
-            drain_timeout: Duration::from_secs(25),
+            drain_timeout: Duration::from_secs(defaults::API_DRAIN_TIMEOUT_SECONDS.into()),
         }
     }
 
@@ -233,7 +248,7 @@ pub(crate) struct AttemptArgs {
     #[arg(
         long,
         env = "PULSE_MAX_ATTEMPTS",
-        default_value = variable_or("EVENT_MAX_RETRIES", "3"),
+        default_value = variable_or("EVENT_MAX_RETRIES", defaults::MAX_ATTEMPTS),
         value_parser = clap::value_parser!(i32).range(1..=100)
     )]
     pub(crate) max_attempts: i32,
@@ -243,28 +258,52 @@ pub(crate) struct AttemptArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ProcessingArgs {
     /// Maximum number of tasks that are processed at the same time
-    #[arg(long, env = "PULSE_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        env = "PULSE_CONCURRENCY",
+        default_value_t = defaults::CONCURRENCY,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub(crate) concurrency: u16,
     /// Time limit for an attempt. Also read from EVENT_PROCESSING_TIMEOUT
     #[arg(
         long,
         env = "PULSE_TASK_TIMEOUT",
-        default_value = variable_or("EVENT_PROCESSING_TIMEOUT", "300s"),
+        default_value = variable_or("EVENT_PROCESSING_TIMEOUT", seconds(defaults::TASK_TIMEOUT_SECONDS)),
         value_parser = duration
     )]
     pub(crate) task_timeout: Duration,
     /// Base of the retry delay: the delay after attempt n is this number to the power of n, in seconds. 2 waits 2 s
     /// after the first failed attempt and 4 s after the second. Also read from EVENT_RETRY_DELAY
-    #[arg(long, env = "PULSE_RETRY_BASE", default_value = variable_or("EVENT_RETRY_DELAY", "2"))]
+    #[arg(
+        long,
+        env = "PULSE_RETRY_BASE",
+        default_value = variable_or("EVENT_RETRY_DELAY", defaults::RETRY_BASE_SECONDS)
+    )]
     pub(crate) retry_base: f64,
     /// Maximum retry delay
-    #[arg(long, env = "PULSE_RETRY_CAP", default_value = "1h", value_parser = duration)]
+    #[arg(
+        long,
+        env = "PULSE_RETRY_CAP",
+        default_value = seconds(defaults::RETRY_CAP_SECONDS),
+        value_parser = duration
+    )]
     pub(crate) retry_cap: Duration,
     /// Random variation of the retry delay in both directions, in percent
-    #[arg(long, env = "PULSE_RETRY_JITTER", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    #[arg(
+        long,
+        env = "PULSE_RETRY_JITTER",
+        default_value_t = defaults::RETRY_JITTER_PERCENT,
+        value_parser = clap::value_parser!(u8).range(..=100)
+    )]
     pub(crate) retry_jitter: u8,
     /// Time after SIGTERM in which running tasks may finish. The others are then released, without using up an attempt
-    #[arg(long, env = "PULSE_DRAIN_TIMEOUT", default_value = "60s", value_parser = duration)]
+    #[arg(
+        long,
+        env = "PULSE_DRAIN_TIMEOUT",
+        default_value = seconds(defaults::WORKER_DRAIN_TIMEOUT_SECONDS),
+        value_parser = duration
+    )]
     pub(crate) drain_timeout: Duration,
 }
 

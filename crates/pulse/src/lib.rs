@@ -13,6 +13,8 @@ mod output;
 mod reload;
 mod roles;
 mod schema_gate;
+#[cfg(all(test, feature = "kubernetes"))]
+mod settings_tests;
 mod shutdown;
 mod telemetry;
 

@@ -17,6 +17,7 @@ use kube::CustomResourceExt;
 
 pub use bounded::Quantities;
 pub use pod::{EnvVar, PodTemplate, Resources, Toleration, TopologySpread, Unsatisfiable};
+pub(crate) use spec::API_REPLICAS;
 pub use spec::{
     ApiLimits, ApiSpec, AuthSpec, DatabaseSpec, ImageSpec, MigrationPolicy, MigrationsSpec, PullPolicy, PullSecret,
     PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec, SecretKey, TasksSpec,
@@ -72,6 +73,32 @@ mod tests {
         let unknown: Vec<&str> =
             formats.filter(|format| !["int32", "int64", "double", "date-time"].contains(format)).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    /// Adds the fields below `schema` whose description does not end with their default.
+    fn collect_wrong_defaults(path: &str, schema: &JSONSchemaProps, wrong: &mut Vec<String>) {
+        for (name, field) in schema.properties.iter().flatten() {
+            let path = format!("{path}.{name}");
+            collect_wrong_defaults(&path, field, wrong);
+            let stated = match &field.default {
+                Some(JSON(serde_json::Value::String(text))) => format!("Defaults to `{text}`."),
+                Some(JSON(value)) if !value.is_object() && !value.is_array() => format!("Defaults to {value}."),
+                _ => continue,
+            };
+            if !field.description.iter().any(|description| description.ends_with(&stated)) {
+                wrong.push(format!("{path} must end with: {stated}"));
+            }
+        }
+    }
+
+    #[test]
+    fn descriptions_of_the_spec_state_the_defaults() {
+        let version = crd().spec.versions.remove(0);
+        let schema = version.schema.and_then(|schema| schema.open_api_v3_schema).expect("a schema");
+        let spec = &schema.properties.expect("properties")["spec"];
+        let mut wrong = Vec::new();
+        collect_wrong_defaults("spec", spec, &mut wrong);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "the derive for CEL rules generates types inside functions")]
 
 use kube::{CustomResource, KubeSchema};
+use pulse_core::defaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -216,7 +217,7 @@ pub struct AuthSpec {
     pub audience: Option<String>,
     /// AutoProvision creates the user of a valid token on its first request. If false, the API refuses unknown users.
     /// Defaults to true.
-    #[serde(default = "yes")]
+    #[serde(default = "auto_provision")]
     pub auto_provision: bool,
 }
 
@@ -236,10 +237,13 @@ pub struct ApiSpec {
     pub pod_template: PodTemplate,
 }
 
+/// Default number of API pods, and the initial number if another controller sets it.
+pub(crate) const API_REPLICAS: u32 = 2;
+
 impl Default for ApiSpec {
     fn default() -> Self {
         Self {
-            replicas: Some(2),
+            replicas: Some(API_REPLICAS),
             limits: ApiLimits::default(),
             resources: Resources::default(),
             pod_template: PodTemplate::default(),
@@ -272,11 +276,11 @@ pub struct ApiLimits {
 impl Default for ApiLimits {
     fn default() -> Self {
         Self {
-            max_body_bytes: 1_048_576,
-            max_event_bytes: 32_768,
-            max_event_depth: 32,
-            max_batch: 100,
-            max_in_flight: 1024,
+            max_body_bytes: defaults::MAX_BODY_BYTES,
+            max_event_bytes: defaults::MAX_EVENT_BYTES,
+            max_event_depth: defaults::MAX_EVENT_DEPTH,
+            max_batch: defaults::MAX_BATCH,
+            max_in_flight: defaults::MAX_IN_FLIGHT,
         }
     }
 }
@@ -294,7 +298,7 @@ pub struct TasksSpec {
 
 impl Default for TasksSpec {
     fn default() -> Self {
-        Self { timeout_seconds: 300, retry: RetrySpec::default() }
+        Self { timeout_seconds: defaults::TASK_TIMEOUT_SECONDS, retry: RetrySpec::default() }
     }
 }
 
@@ -319,7 +323,7 @@ pub struct RetrySpec {
     pub cap_seconds: u32,
     /// Maximum random deviation of a retry delay in either direction, in percent. Defaults to 0.
     #[schemars(range(min = 0, max = 100))]
-    #[serde(default)]
+    #[serde(default = "jitter_percent")]
     pub jitter_percent: u32,
 }
 
@@ -329,7 +333,7 @@ impl Default for RetrySpec {
             max_attempts: max_attempts(),
             base_seconds: base_seconds(),
             cap_seconds: cap_seconds(),
-            jitter_percent: 0,
+            jitter_percent: jitter_percent(),
         }
     }
 }
@@ -394,19 +398,23 @@ pub enum MigrationPolicy {
 }
 
 fn max_attempts() -> u32 {
-    3
+    defaults::MAX_ATTEMPTS
 }
 
 fn base_seconds() -> u32 {
-    2
+    defaults::RETRY_BASE_SECONDS
 }
 
 fn cap_seconds() -> u32 {
-    3600
+    defaults::RETRY_CAP_SECONDS
 }
 
-fn yes() -> bool {
-    true
+fn jitter_percent() -> u32 {
+    defaults::RETRY_JITTER_PERCENT.into()
+}
+
+fn auto_provision() -> bool {
+    defaults::AUTO_PROVISION
 }
 
 /// A reference whose key has a default. The API server fills it in; this does it for objects that were not read from

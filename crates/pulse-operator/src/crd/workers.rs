@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "the derive for CEL rules generates types inside functions")]
 
 use kube::KubeSchema;
+use pulse_core::defaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +37,8 @@ impl Default for WorkersSpec {
         Self {
             replicas: 1,
             autoscaling: None,
-            concurrency: 16,
-            drain_timeout_seconds: 60,
+            concurrency: defaults::CONCURRENCY,
+            drain_timeout_seconds: defaults::WORKER_DRAIN_TIMEOUT_SECONDS,
             resources: Resources::default(),
             pod_template: PodTemplate::default(),
         }

@@ -8,15 +8,16 @@ use k8s_openapi::api::core::v1::{ContainerPort, EnvVar, HTTPGetAction, PodTempla
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
+use pulse_core::defaults;
 
 use super::pod::{self, Pod, SecretFile};
 use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec};
 use crate::names::{self, REVISION, Role, SECRETS};
 
-/// The API's `--drain-delay` of 5 s, 25 s for requests in progress, and a reserve of 5 s.
-const API_GRACE_SECONDS: i64 = 35;
+/// Time that an API needs to terminate in addition to its drain.
+const API_GRACE_SECONDS: u32 = 5;
 /// Time that a worker needs to terminate in addition to its drain timeout.
-const WORKER_GRACE_SECONDS: i64 = 15;
+const WORKER_GRACE_SECONDS: u32 = 15;
 const PROGRESS_DEADLINE_SECONDS: i32 = 600;
 
 pub(super) fn deployment(
@@ -39,11 +40,7 @@ pub(super) fn deployment(
     pod.resources = Some(resources);
     pod.ports = ports(role);
     pod.probes = Some((probe("/livez", 10, 3), probe("/readyz", 2, 2)));
-    pod.grace_seconds = Some(match role {
-        Role::Api => API_GRACE_SECONDS,
-        Role::Worker => i64::from(cr.spec.workers.drain_timeout_seconds) + WORKER_GRACE_SECONDS,
-        Role::Scheduler => 30,
-    });
+    pod.grace_seconds = Some(i64::from(grace_seconds(cr, role)));
     pod.files.extend(SecretFile::public_key(cr).filter(|_| role == Role::Api));
     pod.files.extend(SecretFile::database_ca(cr));
     pod.files.extend(SecretFile::redis_ca(cr));
@@ -79,6 +76,15 @@ fn pod_settings(cr: &PulseIngest, role: Role) -> (&PodTemplate, &Resources) {
         Role::Api => (&cr.spec.api.pod_template, &cr.spec.api.resources),
         Role::Worker => (&cr.spec.workers.pod_template, &cr.spec.workers.resources),
         Role::Scheduler => (&cr.spec.scheduler.pod_template, &cr.spec.scheduler.resources),
+    }
+}
+
+/// Returns the termination grace period: the drain that the role's variables set, and a reserve.
+fn grace_seconds(cr: &PulseIngest, role: Role) -> u32 {
+    match role {
+        Role::Api => defaults::API_DRAIN_DELAY_SECONDS + defaults::API_DRAIN_TIMEOUT_SECONDS + API_GRACE_SECONDS,
+        Role::Worker => cr.spec.workers.drain_timeout_seconds + WORKER_GRACE_SECONDS,
+        Role::Scheduler => 30,
     }
 }
 
@@ -143,15 +149,15 @@ fn auth(cr: &PulseIngest) -> Vec<EnvVar> {
 }
 
 fn ports(role: Role) -> Vec<ContainerPort> {
-    let port = |name: &str, number| ContainerPort {
+    let port = |name: &str, number: u16| ContainerPort {
         name: Some(name.into()),
-        container_port: number,
+        container_port: i32::from(number),
         protocol: Some("TCP".into()),
         ..ContainerPort::default()
     };
-    let mut ports = vec![port("admin", 9090)];
+    let mut ports = vec![port("admin", defaults::ADMIN_PORT)];
     if role == Role::Api {
-        ports.push(port("http", 8000));
+        ports.push(port("http", defaults::API_PORT));
     }
     ports
 }

@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceAccount, ServicePort, ServiceSp
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
+use pulse_core::defaults;
 
 use crate::crd::{PulseIngest, Revision};
 use crate::names::{self, Role};
@@ -89,7 +90,7 @@ fn api_service(cr: &PulseIngest) -> Service {
             selector: Some(names::selector(&cr.name_any(), component)),
             ports: Some(vec![ServicePort {
                 name: Some("http".into()),
-                port: 8000,
+                port: i32::from(defaults::API_PORT),
                 target_port: Some(IntOrString::String("http".into())),
                 protocol: Some("TCP".into()),
                 ..ServicePort::default()

@@ -7,13 +7,14 @@ use axum::middleware::from_fn_with_state;
 use clap::Args;
 use prometheus_client::registry::Registry;
 use pulse_api::{ApiConfig, ApiMetrics, AppState};
+use pulse_core::defaults;
 use pulse_http::{HttpMetrics, Verifier};
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{AcceptConfig, Acceptor, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs};
+use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs, any_address};
 use crate::reload::ReloadArgs;
 use crate::roles::{self, LivenessCheck, RoleProcess};
 use crate::schema_gate::SchemaGate;
@@ -22,7 +23,7 @@ use crate::telemetry;
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {
     /// Address of the listener for the API
-    #[arg(long, env = "PULSE_LISTEN", default_value = "0.0.0.0:8000")]
+    #[arg(long, env = "PULSE_LISTEN", default_value_t = any_address(defaults::API_PORT))]
     listen: SocketAddr,
     #[command(flatten)]
     instance: InstanceArgs,

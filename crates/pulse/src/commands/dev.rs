@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use pulse_core::defaults;
 use pulse_http::NewClaims;
 use pulse_worker::Processor;
 use serde::Serialize;
@@ -28,10 +29,10 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 #[command(mut_arg("drain_delay", |arg| arg.default_value("0s")))]
 pub(crate) struct DevArgs {
     /// Port of the API; 0 chooses a free port
-    #[arg(long, env = "PULSE_PORT", default_value_t = 8000)]
+    #[arg(long, env = "PULSE_PORT", default_value_t = defaults::API_PORT)]
     port: u16,
     /// Port of probes and metrics; 0 chooses a free port
-    #[arg(long, env = "PULSE_ADMIN_PORT", default_value_t = 9090)]
+    #[arg(long, env = "PULSE_ADMIN_PORT", default_value_t = defaults::ADMIN_PORT)]
     admin_port: u16,
     /// Directory for the data; without it, the data is temporary
     #[arg(long, env = "PULSE_DATA_DIR")]

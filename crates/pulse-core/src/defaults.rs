@@ -1,0 +1,41 @@
+//! Defaults that a flag of a role and a field of `PulseIngest` share, and values of a role that its pod depends on.
+//!
+//! The flags and the fields refer to these constants. A test in `pulse` compares the variables of the pods with the
+//! flags, so a setting that does not refer to one cannot differ either.
+
+/// Port of the API.
+pub const API_PORT: u16 = 8000;
+/// Port of probes and metrics.
+pub const ADMIN_PORT: u16 = 9090;
+
+/// Maximum size of a request body, in bytes.
+pub const MAX_BODY_BYTES: u32 = 1024 * 1024;
+/// Maximum size of an event, in bytes of JSON.
+pub const MAX_EVENT_BYTES: u32 = 32 * 1024;
+/// Maximum nesting depth of an event.
+pub const MAX_EVENT_DEPTH: u32 = 32;
+/// Maximum number of events in a batch.
+pub const MAX_BATCH: u32 = 100;
+/// Maximum number of requests in flight.
+pub const MAX_IN_FLIGHT: u32 = 1024;
+/// Whether the first valid token of a user creates the user.
+pub const AUTO_PROVISION: bool = true;
+/// Time after SIGTERM in which the API still accepts connections.
+pub const API_DRAIN_DELAY_SECONDS: u32 = 5;
+/// Time after that for requests in progress. No flag changes it.
+pub const API_DRAIN_TIMEOUT_SECONDS: u32 = 25;
+
+/// Maximum number of attempts of a task.
+pub const MAX_ATTEMPTS: u32 = 3;
+/// Number of tasks that a worker processes at the same time.
+pub const CONCURRENCY: u16 = 16;
+/// Time limit for an attempt.
+pub const TASK_TIMEOUT_SECONDS: u32 = 300;
+/// Base of the retry delay.
+pub const RETRY_BASE_SECONDS: u32 = 2;
+/// Maximum retry delay.
+pub const RETRY_CAP_SECONDS: u32 = 3600;
+/// Random variation of the retry delay, in percent.
+pub const RETRY_JITTER_PERCENT: u8 = 0;
+/// Time after SIGTERM in which the running tasks of a worker may finish.
+pub const WORKER_DRAIN_TIMEOUT_SECONDS: u32 = 60;
