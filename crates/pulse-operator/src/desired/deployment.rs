@@ -123,6 +123,8 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
                 pod::value("PULSE_MAX_BATCH", limits.max_batch.to_string()),
                 pod::value("PULSE_MAX_IN_FLIGHT", limits.max_in_flight.to_string()),
                 pod::value("PULSE_MAX_ATTEMPTS", retry.max_attempts.to_string()),
+                // Set here, so that `podTemplate.env` cannot make the drain longer than the grace period.
+                pod::value("PULSE_DRAIN_DELAY", format!("{}s", defaults::API_DRAIN_DELAY_SECONDS)),
             ]);
         }
         Role::Worker => env.extend([

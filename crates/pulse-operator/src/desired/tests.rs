@@ -348,6 +348,15 @@ fn dev_reload_mounts_a_build_directory_in_every_role() {
 }
 
 #[test]
+fn pod_template_cannot_make_the_drain_longer_than_the_grace_period() {
+    let template = json!({ "env": [{ "name": "PULSE_DRAIN_DELAY", "value": "1h" }] });
+    let objects = made(json!({ "api": { "podTemplate": template } }));
+    assert_eq!(env(container(&objects, "Deployment/main-api"), "PULSE_DRAIN_DELAY")["value"], "5s");
+    let grace = objects["Deployment/main-api"].pointer("/spec/template/spec/terminationGracePeriodSeconds");
+    assert_eq!(grace, Some(&json!(35)), "5 s, 25 s for requests in progress, and a reserve of 5 s");
+}
+
+#[test]
 fn migration_uses_the_placement_of_the_scheduler_and_nothing_else() {
     let template = json!({
         "nodeSelector": { "pool": "data" }, "tolerations": [{ "key": "data", "operator": "Exists" }],
