@@ -11,9 +11,11 @@ RUN cargo chef prepare --recipe-path recipe.json
 FROM chef AS build
 COPY --from=plan /src/recipe.json rust-toolchain.toml ./
 COPY scripts/static scripts/static
-RUN scripts/static chef cook --package pulse
+# Without `pulse dev`, whose servers the image does not have.
+ENV FEATURES="--no-default-features --features kubernetes"
+RUN scripts/static chef cook --package pulse $FEATURES
 COPY . .
-RUN scripts/static auditable build --package pulse && scripts/image-files target/*-linux-gnu/release/pulse /files
+RUN scripts/static auditable build --package pulse $FEATURES && scripts/image-files target/*-linux-gnu/release/pulse /files
 
 FROM scratch
 COPY --from=build /files /

@@ -2,7 +2,7 @@
 .PHONY: run test unit e2e test-long lint generate bench load setup kube-tools image
 
 # Without the Kubernetes commands, and less optimised than a release: both save time until the first event.
-local := cargo run --profile local --no-default-features -p pulse --
+local := cargo run --profile local --no-default-features --features dev-servers -p pulse --
 
 run: setup ## All roles in one process, with a private PostgreSQL and Redis; ARGS are flags of `pulse dev`
 	$(local) dev $(ARGS)
@@ -21,11 +21,13 @@ unit: ## The tests that need no server
 	scripts/setup build
 	cargo test --workspace --exclude pulse-tests --lib --bins
 
+# Besides all features, clippy checks the builds of `make run` and of the image.
 lint: ## The linters of CI
 	scripts/setup build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features pulse-tests/long,pulse-tests/e2e -- -D warnings
-	cargo clippy -p pulse --no-default-features -- -D warnings
+	cargo clippy -p pulse --no-default-features --features dev-servers -- -D warnings
+	cargo clippy -p pulse --no-default-features --features kubernetes -- -D warnings
 	scripts/deny
 	scripts/words
 

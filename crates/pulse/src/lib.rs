@@ -7,6 +7,7 @@ mod args;
 mod cli;
 pub mod client;
 mod commands;
+#[cfg(feature = "dev-servers")]
 pub mod datastores;
 pub mod load;
 mod output;

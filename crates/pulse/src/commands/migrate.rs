@@ -105,6 +105,7 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Applies all pending migrations, for `pulse dev`. Returns how many were applied and the schema version.
+#[cfg(feature = "dev-servers")]
 pub(crate) async fn bring_up_to_date(store: &Store, instance: &str) -> anyhow::Result<(usize, i64)> {
     let config = MigrateConfig {
         instance: instance.to_owned(),

@@ -3,6 +3,10 @@
 pub(crate) mod api;
 pub(crate) mod check;
 pub(crate) mod demo;
+#[cfg(feature = "dev-servers")]
+pub(crate) mod dev;
+#[cfg(not(feature = "dev-servers"))]
+#[path = "without_dev_servers.rs"]
 pub(crate) mod dev;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod kubernetes;
