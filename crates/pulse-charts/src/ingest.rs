@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use pulse_operator::crd::{ApiSpec, MigrationsSpec, PullPolicy, SchedulerSpec, SecretKey, TasksSpec, WorkersSpec};
-use schemars::JsonSchema;
+use pulse_operator::crd::{
+    ApiSpec, AuthSpec, DatabaseSpec, MigrationsSpec, PullPolicy, RedisSpec, SchedulerSpec, TasksSpec, WorkersSpec,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::values::{Global, Image, Object, PullSecret};
 
@@ -24,8 +27,14 @@ pub(crate) struct Values {
     image: Image,
     /// Image pull Secrets of all pods.
     image_pull_secrets: Vec<PullSecret>,
+    /// PostgreSQL, which stores events and tasks.
+    #[schemars(schema_with = "database")]
     database: Database,
+    /// Redis, which delivers tasks to the workers.
+    #[schemars(schema_with = "redis")]
     redis: Redis,
+    /// Verification of the tokens of API clients. `jwtSecretRef` is not used with `publicKeySecretRef`.
+    #[schemars(schema_with = "auth")]
     auth: Auth,
     /// The HTTP API.
     #[schemars(with = "ApiSpec")]
@@ -53,74 +62,73 @@ pub(crate) struct Values {
     dev_datastores: DevDatastores,
 }
 
-/// PostgreSQL.
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+/// Defaults of PostgreSQL. The other values have the defaults of the CRD.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Database {
-    /// Secret with the URL of PostgreSQL.
     url_secret_ref: SecretRef,
-    /// Secret with the CA of the server's certificate, in PEM. CloudNativePG's Secret is `<cluster>-ca`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ca_secret_ref: Option<CaSecretRef>,
-    /// Maximum number of connections that all roles together may open. It limits the number of workers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 20, max = 10000))]
-    max_connections_total: Option<u32>,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url_secret_ref: SecretRef::key("uri"), ca_secret_ref: None, max_connections_total: None }
+        Self { url_secret_ref: SecretRef::key("uri") }
     }
 }
 
-/// Redis.
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+/// Defaults of Redis, like [`Database`].
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Redis {
-    /// Secret with the URL of Redis.
     url_secret_ref: SecretRef,
-    /// Secret with the CA of the server's certificate, in PEM, if the image does not trust it already. The URL must be
-    /// `rediss://`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ca_secret_ref: Option<CaSecretRef>,
 }
 
 impl Default for Redis {
     fn default() -> Self {
-        Self { url_secret_ref: SecretRef::key("url"), ca_secret_ref: None }
+        Self { url_secret_ref: SecretRef::key("url") }
     }
 }
 
-/// Authentication of API clients.
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase", default)]
+/// Defaults of the authentication, like [`Database`].
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Auth {
-    /// Secret with the HS256 signing secret, at least 32 bytes. Not used with `publicKeySecretRef`.
     jwt_secret_ref: SecretRef,
-    /// Secret with the public key of RS256, ES256 or EdDSA tokens, in PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    public_key_secret_ref: Option<SecretKey>,
-    /// Required `iss` claim of tokens. Not checked if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issuer: Option<String>,
-    /// Required `aud` claim of tokens. Not checked if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    audience: Option<String>,
-    /// Create users on their first request.
-    auto_provision: bool,
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self {
-            jwt_secret_ref: SecretRef::key("secret"),
-            public_key_secret_ref: None,
-            issuer: None,
-            audience: None,
-            auto_provision: true,
+        Self { jwt_secret_ref: SecretRef::key("secret") }
+    }
+}
+
+fn database(generator: &mut SchemaGenerator) -> Schema {
+    with_default_reference::<DatabaseSpec>(generator, "urlSecretRef")
+}
+
+fn redis(generator: &mut SchemaGenerator) -> Schema {
+    with_default_reference::<RedisSpec>(generator, "urlSecretRef")
+}
+
+fn auth(generator: &mut SchemaGenerator) -> Schema {
+    with_default_reference::<AuthSpec>(generator, "jwtSecretRef")
+}
+
+/// The schema of a part of the spec. In the chart, one reference has a default, so nothing is required.
+fn with_default_reference<T: JsonSchema>(generator: &mut SchemaGenerator, reference: &str) -> Schema {
+    let mut schema = T::json_schema(generator);
+    schema.remove("required");
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, property) in properties.into_iter().flatten() {
+        if name == reference {
+            let description = property["description"].take();
+            *property = SecretRef::json_schema(generator).to_value();
+            property["description"] = description;
+        } else if property["type"] == "object" {
+            // A value may be null in Helm, which means that it is not set.
+            property["type"] = json!(["object", "null"]);
         }
     }
+    schema
 }
 
 /// Reference to a key of a Secret in the release's namespace.
@@ -138,18 +146,6 @@ impl SecretRef {
     fn key(key: &str) -> Self {
         Self { name: String::new(), key: key.into() }
     }
-}
-
-/// Reference to a CA in a Secret in the release's namespace.
-#[derive(JsonSchema, Serialize)]
-struct CaSecretRef {
-    /// Name of the Secret.
-    #[schemars(length(min = 1))]
-    name: String,
-    /// Key in the Secret. Defaults to `ca.crt`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
-    key: Option<String>,
 }
 
 /// Ingress for the API.
@@ -218,7 +214,7 @@ struct Datastore {
 
 impl Datastore {
     fn new(repository: &str, tag: &str) -> Self {
-        let resources = serde_json::json!({
+        let resources = json!({
             "requests": { "cpu": "50m", "memory": "128Mi" },
             "limits": { "memory": "512Mi" },
         });
