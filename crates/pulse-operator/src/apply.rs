@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::client::api_message;
 use crate::compare::{AppliedCache, contains, hash, project};
 use crate::crd::{PendingChange, PulseIngest};
 use crate::desired::ChildObjects;
@@ -339,14 +340,6 @@ impl<K> Kind for K where
 
 fn same_revision(live: &Deployment, desired: &Deployment) -> bool {
     live.annotations().get(REVISION) == desired.annotations().get(REVISION)
-}
-
-/// Returns the message and the code of an API error, without the whole response.
-pub(crate) fn api_message(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => other.to_string(),
-    }
 }
 
 fn api_error<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {

@@ -45,6 +45,14 @@ pub(crate) fn client(
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
 
+/// Returns the message and the code of an API error, without the whole response.
+pub(crate) fn api_message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
+    }
+}
+
 #[derive(Clone)]
 struct GuardLayer {
     write_guard: WriteGuard,

@@ -13,10 +13,12 @@ use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use crate::apply::{Applier, ApplyError, ApplyReport, api_message};
+use crate::apply::{Applier, ApplyError, ApplyReport};
+use crate::client::api_message;
 use crate::crd::{API_REPLICAS, PulseIngest, PulseIngestStatus, RedisSpec};
 use crate::desired::{self, Inputs};
 use crate::events;
+use crate::intervals::Intervals;
 use crate::memory::{ApplyBackoff, ObjectMemory, jittered};
 use crate::metrics::OperatorMetrics;
 use crate::names::{self, Role};
@@ -32,40 +34,8 @@ const STATUS_MANAGER: &str = "pulse-operator-status";
 /// Time limit of a reconcile. A longer one is aborted, so that it does not block the object.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Intervals of the reconcile. Tests shorten them.
-#[derive(Debug, Clone)]
-pub struct Intervals {
-    /// Time after which Secrets are read again.
-    pub secrets: Duration,
-    /// Time between two reads of a missing or unreadable Secret.
-    pub missing: Duration,
-    /// Time between two samples of the queue.
-    pub poll: Duration,
-    /// First and longest delay after a failed reconcile. The delay doubles with each failure in a row.
-    pub backoff: (Duration, Duration),
-}
-
-impl Default for Intervals {
-    fn default() -> Self {
-        Self {
-            secrets: Duration::from_secs(60),
-            missing: Duration::from_secs(5),
-            poll: Duration::from_secs(10),
-            backoff: (Duration::from_secs(1), Duration::from_secs(300)),
-        }
-    }
-}
-
 /// The memory of every object that was reconciled.
 type Objects = HashMap<Key, Arc<tokio::sync::Mutex<ObjectMemory>>>;
-
-impl Intervals {
-    /// Delay before the next try, after `failures` earlier failures in a row.
-    pub(crate) fn after(&self, failures: u32) -> Duration {
-        let (first, max) = self.backoff;
-        first.saturating_mul(1 << failures.min(16)).min(max)
-    }
-}
 
 /// Shared by all reconciles.
 pub(crate) struct Context {
@@ -373,12 +343,5 @@ mod tests {
         assert_eq!(time_until_wake(at(70), at(60)), Some(Duration::from_secs(10)));
         assert_eq!(time_until_wake(at(60), at(60)), None);
         assert_eq!(time_until_wake(at(50), at(60)), None);
-    }
-
-    #[test]
-    fn backoff_doubles_with_each_failure_up_to_the_maximum() {
-        let intervals = Intervals::default();
-        let waits = [0, 1, 2, 20, u32::MAX].map(|failures| intervals.after(failures).as_secs());
-        assert_eq!(waits, [1, 2, 4, 300, 300]);
     }
 }

@@ -16,6 +16,7 @@ pub mod desired;
 mod events;
 #[cfg(test)]
 mod fixture;
+mod intervals;
 mod lease;
 mod memory;
 mod metrics;
@@ -37,7 +38,7 @@ mod watches;
 mod workers;
 pub mod yaml;
 
-pub use controller::Intervals;
+pub use intervals::Intervals;
 pub use lease::LeaseConfig;
 pub use metrics::OperatorMetrics;
 pub use operator::{Kubernetes, Operator, OperatorConfig, OperatorError, OperatorHealth};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::apply::ApplyError;
 use crate::compare::AppliedCache;
-use crate::controller::Intervals;
 use crate::crd::{PulseIngest, PulseIngestStatus, SecretKey};
+use crate::intervals::Intervals;
 use crate::names;
 use crate::plan::ReconcilePlan;
 use crate::secrets::SecretRead;

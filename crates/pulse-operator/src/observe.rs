@@ -10,8 +10,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use crate::apply::api_message;
 use crate::cache::Cache;
+use crate::client::api_message;
 use crate::crd::{PulseIngest, SecretKey};
 use crate::names::{self, Role};
 use crate::secrets::{SecretRead, SecretValue};

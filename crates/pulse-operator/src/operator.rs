@@ -17,8 +17,9 @@ use kube::{Api, Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use crate::client;
-use crate::controller::{Context, Intervals, reconcile};
+use crate::controller::{Context, reconcile};
 use crate::crd::PulseIngest;
+use crate::intervals::Intervals;
 use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
 use crate::names::MANAGER;

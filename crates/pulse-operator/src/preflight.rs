@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 
-use crate::apply::api_message;
+use crate::client::api_message;
 use crate::crd::{PulseIngest, crd};
 use crate::observe;
 use crate::operator::{Kubernetes, OperatorError};

@@ -4,6 +4,7 @@
 //! `examples/my_processor.rs` does. That binary has every role and command, and needs this crate only.
 
 mod args;
+mod check_result;
 mod cli;
 pub mod client;
 mod commands;
@@ -23,6 +24,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 pub use async_trait::async_trait;
+#[cfg(feature = "kubernetes")]
+use clap::CommandFactory;
 use clap::Parser;
 pub use pulse_core::Event;
 pub use pulse_worker::{ProcessError, Processor};
@@ -79,7 +82,10 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Load(args) => return commands::load::run(args, shutdown::signal()?).await,
         Command::Demo(args) => commands::demo::run(args).await,
         #[cfg(feature = "kubernetes")]
-        Command::Reference(args) => commands::reference::run(args),
+        Command::Reference(args) => {
+            let plugin = kubernetes::KubectlCli::command();
+            commands::reference::run(args, &[("pulse", Cli::command()), ("kubectl pulse", plugin)])
+        }
     };
     result.map(|()| ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! The `PulseIngest` resource: the spec (`spec.rs`, `workers.rs`, `pod.rs`) and the status (`status.rs`).
+//! The `PulseIngest` resource: the spec (`spec.rs`, `workers.rs`, `pod.rs`, `secret.rs`) and the status (`status.rs`).
 //!
 //! Every default is part of the schema, so the API server stores it and a new version of the operator changes nothing.
 //! Every string, list and number is bounded. Rules about two fields are CEL rules, so the API server rejects an invalid
@@ -6,6 +6,7 @@
 
 mod bounded;
 mod pod;
+mod secret;
 mod spec;
 mod status;
 mod workers;
@@ -17,10 +18,11 @@ use kube::CustomResourceExt;
 
 pub use bounded::Quantities;
 pub use pod::{EnvVar, PodTemplate, Resources, Toleration, TopologySpread, Unsatisfiable};
+pub use secret::SecretKey;
 pub(crate) use spec::API_REPLICAS;
 pub use spec::{
     ApiLimits, ApiSpec, AuthSpec, DatabaseSpec, ImageSpec, MigrationPolicy, MigrationsSpec, PullPolicy, PullSecret,
-    PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec, SecretKey, TasksSpec,
+    PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec, TasksSpec,
 };
 pub use status::{
     AutoscalingStatus, DecisionInputs, LastDecision, MigrationState, MigrationsStatus, PendingChange, PlanSummary,

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pod::{PodTemplate, Resources};
+use super::secret::{SecretKey, ca_secret, uri_secret, url_secret, with_ca_key, with_uri_key, with_url_key};
 use super::status::PulseIngestStatus;
 use super::workers::WorkersSpec;
 
@@ -179,17 +180,6 @@ pub struct RedisSpec {
     #[serde(default, deserialize_with = "with_ca_key", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "ca_secret")]
     pub ca_secret_ref: Option<SecretKey>,
-}
-
-/// Reference to a key of a Secret in the namespace of this object.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SecretKey {
-    /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Key in the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
 }
 
 /// Verification of the JSON Web Tokens of API clients. Exactly one of `jwtSecretRef` and `publicKeySecretRef` must be
@@ -415,56 +405,4 @@ fn jitter_percent() -> u32 {
 
 fn auto_provision() -> bool {
     defaults::AUTO_PROVISION
-}
-
-/// A reference whose key has a default. The API server fills it in; this does it for objects that were not read from
-/// there.
-#[derive(Deserialize)]
-struct KeyOptional {
-    name: String,
-    key: Option<String>,
-}
-
-fn with_uri_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretKey, D::Error> {
-    let KeyOptional { name, key } = KeyOptional::deserialize(deserializer)?;
-    Ok(SecretKey { name, key: key.unwrap_or_else(|| "uri".into()) })
-}
-
-fn with_url_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<SecretKey, D::Error> {
-    let KeyOptional { name, key } = KeyOptional::deserialize(deserializer)?;
-    Ok(SecretKey { name, key: key.unwrap_or_else(|| "url".into()) })
-}
-
-fn with_ca_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SecretKey>, D::Error> {
-    let given = Option::<KeyOptional>::deserialize(deserializer)?;
-    Ok(given.map(|KeyOptional { name, key }| SecretKey { name, key: key.unwrap_or_else(|| "ca.crt".into()) }))
-}
-
-fn uri_secret(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    secret_with_default_key("uri")
-}
-
-fn url_secret(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    secret_with_default_key("url")
-}
-
-fn ca_secret(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    secret_with_default_key("ca.crt")
-}
-
-fn secret_with_default_key(key: &str) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "required": ["name"],
-        "properties": {
-            "name": { "type": "string", "minLength": 1, "maxLength": 253, "description": "Name of the Secret." },
-            "key": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 253,
-                "default": key,
-                "description": format!("Key in the Secret. Defaults to `{key}`."),
-            },
-        },
-    })
 }

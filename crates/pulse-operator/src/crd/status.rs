@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounded::conditions;
-use super::spec::SecretKey;
+use super::secret::SecretKey;
 
 /// Observed state of a PulseIngest.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::{Plugin, PluginError};
+use super::connection::{Plugin, PluginError};
 use crate::crd::{AutoscalingMode, AutoscalingPause, MigrationPolicy, MigrationState, PlanSummary, PulseIngest};
 
 /// Field manager of the plugin's patches.

@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::connection::{Plugin, PluginError};
 use super::diff::{self, Field};
 use super::read::{Section, created_for};
-use super::{Plugin, PluginError};
 use crate::compare::hash;
 use crate::controller::replica_mismatch;
 use crate::crd::{AutoscalingMode, MigrationPolicy, PulseIngest};

@@ -7,8 +7,8 @@ use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Plugin, PluginError};
-use crate::apply::api_message;
+use super::connection::{Plugin, PluginError};
+use crate::client::api_message;
 use crate::crd::PulseIngest;
 use crate::names;
 

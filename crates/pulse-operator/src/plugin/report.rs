@@ -8,8 +8,8 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::advice;
+use super::connection::{Plugin, PluginError};
 use super::read::{Section, StatusInput};
-use super::{Plugin, PluginError};
 use crate::crd::{AutoscalingStatus, MigrationsStatus, PulseIngest, Revision, RoleStatus, WorkersStatus};
 use crate::pods;
 use crate::status::find;

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 use pulse_tls::Encryption;
-use serde::Serialize;
 
 use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
+use crate::check_result::{CheckResult, check};
 use crate::commands::kubernetes;
 use crate::output::{print_json, print_line};
 
@@ -37,19 +37,6 @@ pub(crate) struct CheckArgs {
     /// Print the result as one line of JSON
     #[arg(long)]
     json: bool,
-}
-
-/// The result of one check, as printed with `--json`.
-#[derive(Debug, Serialize)]
-pub(crate) struct CheckResult {
-    part: &'static str,
-    name: String,
-    value: String,
-    ok: bool,
-    fix: Option<String>,
-    /// A remark that does not fail the check.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<&'static str>,
 }
 
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
@@ -133,11 +120,6 @@ fn report(results: &[CheckResult], json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
-}
-
-/// The result of a check, which failed if there is a `fix`.
-pub(crate) fn check(part: &'static str, name: impl Into<String>, value: String, fix: Option<String>) -> CheckResult {
-    CheckResult { part, name: name.into(), value, ok: fix.is_none(), fix, note: None }
 }
 
 /// The encryption of a connection. It never fails: whether an open connection is safe depends on the network. `advice`

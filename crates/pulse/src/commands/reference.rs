@@ -1,10 +1,8 @@
 //! `pulse reference`: prints every command and flag, or every problem code, as Markdown for OPERATIONS.md.
 
-use clap::{Args, Command, CommandFactory, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use pulse_http::ProblemCode;
 
-use crate::cli::Cli;
-use crate::commands::kubernetes::KubectlCli;
 use crate::output::print_line;
 
 #[derive(Debug, Args)]
@@ -19,13 +17,10 @@ enum Part {
     Problems,
 }
 
-pub(crate) fn run(ReferenceArgs { part }: ReferenceArgs) -> anyhow::Result<()> {
+/// `programs` are the command lines of the binary, each with the name that runs it.
+pub(crate) fn run(ReferenceArgs { part }: ReferenceArgs, programs: &[(&str, Command)]) -> anyhow::Result<()> {
     match part {
-        Part::Flags => {
-            commands("pulse", &Cli::command())?;
-            // The same binary under the name `kubectl-pulse`.
-            commands("kubectl pulse", &KubectlCli::command())
-        }
+        Part::Flags => programs.iter().try_for_each(|(program, cli)| commands(program, cli)),
         Part::Problems => print_line(&problems()),
     }
 }

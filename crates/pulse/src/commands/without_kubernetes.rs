@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use anyhow::bail;
 use clap::Subcommand;
 
-use crate::commands::check::CheckResult;
+use crate::check_result::CheckResult;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KubernetesCommand {

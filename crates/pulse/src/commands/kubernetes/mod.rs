@@ -8,7 +8,7 @@ use clap::Subcommand;
 use pulse_operator::{Finding, Kubernetes};
 
 pub(crate) use self::kubectl::{KubectlCli, is_plugin, run_plugin};
-use crate::commands::check::{CheckResult, check};
+use crate::check_result::{CheckResult, check};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KubernetesCommand {
