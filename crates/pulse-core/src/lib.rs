@@ -20,4 +20,4 @@ pub use fields::{TEXT_FIELDS, TextField, TextFields, TextFormat};
 pub use json::{JsonError, check_text, repair};
 pub use parse::{is_event_field, parse_event};
 pub use retry::RetryPolicy;
-pub use task::{Attempt, ClaimedTask, FailureReason, TaskKind, processed_properties};
+pub use task::{Attempt, AttemptOutcome, ClaimedTask, FailureReason, TaskKind, processed_properties};

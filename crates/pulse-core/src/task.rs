@@ -99,6 +99,38 @@ impl FailureReason {
     }
 }
 
+/// How an attempt ended. The codes are stable: they are metric labels. The outcome of a task, in `task_history`, is that
+/// of its last attempt or `cancelled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttemptOutcome {
+    /// The results are stored.
+    Completed,
+    /// The events were deleted.
+    Orphaned,
+    /// The task runs again.
+    Retried,
+    /// The task was dead-lettered.
+    Dead,
+    /// The worker was draining and returned the task, which did not use up the attempt.
+    Released,
+}
+
+impl AttemptOutcome {
+    /// Every outcome, to create all metric labels at start.
+    pub const ALL: [Self; 5] = [Self::Completed, Self::Orphaned, Self::Retried, Self::Dead, Self::Released];
+
+    /// The stable code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Orphaned => "orphaned",
+            Self::Retried => "retried",
+            Self::Dead => "dead",
+            Self::Released => "released",
+        }
+    }
+}
+
 /// A failed attempt, as it is stored with the task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {

@@ -5,6 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use pulse_core::{AttemptOutcome, FailureReason};
 use pulse_queue::Depth;
 use pulse_store::Backlog;
 
@@ -64,8 +65,8 @@ impl SchedulerMetrics {
 
     /// Counts attempts that ended because their workers died.
     pub(crate) fn count_crashed(&self, retried: u64, dead: u64) {
-        self.retries.get_or_create(&[("reason", "crash")]).inc_by(retried);
-        self.settled.get_or_create(&[("outcome", "dead")]).inc_by(dead);
+        self.retries.get_or_create(&[("reason", FailureReason::Crash.as_str())]).inc_by(retried);
+        self.settled.get_or_create(&[("outcome", AttemptOutcome::Dead.as_str())]).inc_by(dead);
     }
 
     pub(crate) fn record(&self, backlog: &Backlog, depth: Option<&Depth>, due_not_enqueued: i64) {

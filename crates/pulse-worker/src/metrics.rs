@@ -5,7 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use pulse_core::FailureReason;
+use pulse_core::{AttemptOutcome, FailureReason};
 
 /// A counter with one label. Worker and scheduler share two of them, because the scheduler settles the last attempts of
 /// workers that died.
@@ -55,8 +55,8 @@ impl WorkerMetrics {
             metrics.in_flight.clone(),
         );
         // Create all label values at start, so that a rate includes the first failure.
-        for outcome in ["completed", "orphaned", "retried", "dead", "released"] {
-            drop(metrics.settled.get_or_create(&[("outcome", outcome)]));
+        for outcome in AttemptOutcome::ALL {
+            drop(metrics.settled.get_or_create(&[("outcome", outcome.as_str())]));
         }
         for reason in FailureReason::ALL {
             drop(metrics.retries.get_or_create(&[("reason", reason.as_str())]));
@@ -64,8 +64,8 @@ impl WorkerMetrics {
         metrics
     }
 
-    pub(crate) fn count_settled(&self, outcome: &'static str) {
-        self.settled.get_or_create(&[("outcome", outcome)]).inc();
+    pub(crate) fn count_settled(&self, outcome: AttemptOutcome) {
+        self.settled.get_or_create(&[("outcome", outcome.as_str())]).inc();
     }
 
     pub(crate) fn count_retry(&self, reason: FailureReason) {

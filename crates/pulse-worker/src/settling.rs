@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use pulse_core::{FailureReason, RetryPolicy};
+use pulse_core::{AttemptOutcome, FailureReason, RetryPolicy};
 use pulse_queue::{Acknowledger, Queue};
 use pulse_store::{Outcome, Settlement, Settler, Store, StoreError};
 use tokio::sync::mpsc;
@@ -185,16 +185,16 @@ impl SettleLoop {
         let Settlement { task_id, outcome, .. } = settlement;
         match outcome {
             Outcome::Completed(_) => {
-                self.metrics.count_settled("completed");
+                self.metrics.count_settled(AttemptOutcome::Completed);
                 if let Some(task) = in_flight.get(task_id) {
                     let age = (chrono::Utc::now() - task.created_at).as_seconds_f64().max(0.0);
                     self.metrics.event_age_seconds.observe(age);
                 }
             }
-            Outcome::Orphaned => self.metrics.count_settled("orphaned"),
-            Outcome::Release => self.metrics.count_settled("released"),
+            Outcome::Orphaned => self.metrics.count_settled(AttemptOutcome::Orphaned),
+            Outcome::Release => self.metrics.count_settled(AttemptOutcome::Released),
             Outcome::Retry { delay, attempt } => {
-                self.metrics.count_settled("retried");
+                self.metrics.count_settled(AttemptOutcome::Retried);
                 self.metrics.count_retry(attempt.reason);
                 let (reason, error) = (attempt.reason.as_str(), &attempt.error);
                 tracing::warn!(
@@ -207,7 +207,7 @@ impl SettleLoop {
                 );
             }
             Outcome::DeadLetter(attempt) => {
-                self.metrics.count_settled("dead");
+                self.metrics.count_settled(AttemptOutcome::Dead);
                 let (reason, error) = (attempt.reason.as_str(), &attempt.error);
                 tracing::error!(
                     %task_id,
