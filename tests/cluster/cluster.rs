@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context;
 use pulse_tests::cluster::{Access, Node, packaging_program, program};
 use pulse_tests::{repository, run, without_cargo_env};
-use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -21,7 +20,7 @@ pub(crate) struct Cluster {
     access: Access,
     load_command: Vec<String>,
     /// Folder in the commands' `PATH`: `helm`, `kubectl`, `pulse`, and `kubectl-pulse` after README's command made it.
-    programs: TempDir,
+    programs: PathBuf,
     _node: Option<Node>,
 }
 
@@ -66,7 +65,7 @@ impl Cluster {
 
     /// Path of the programs' folder.
     pub(crate) fn programs(&self) -> &str {
-        self.programs.path().to_str().expect("a temporary folder's name is text")
+        self.programs.to_str().expect("the folder's name is text")
     }
 
     /// Access as cluster administrator.
@@ -87,7 +86,7 @@ impl Cluster {
 
     /// Command of a shell script, not started.
     pub(crate) fn command(&self, helm: Helm, script: &str) -> anyhow::Result<Command> {
-        let folder = self.programs.path();
+        let folder = self.programs.as_path();
         let path = std::env::join_paths([&folder.join(helm.name()), folder, Path::new("/usr/bin"), Path::new("/bin")])?;
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", script]).current_dir(repository()).kill_on_drop(true);
@@ -122,13 +121,16 @@ pub(crate) fn release_binary() -> anyhow::Result<PathBuf> {
 }
 
 /// Creates a folder with links to the programs. Each major version of Helm is `helm` in a subfolder.
-async fn link_programs() -> anyhow::Result<TempDir> {
-    let folder = tempfile::tempdir()?;
-    let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, folder.path().join(name));
+async fn link_programs() -> anyhow::Result<PathBuf> {
+    let folder = repository().join("target/e2e/programs");
+    // The programs of the previous run.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder)?;
+    let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, folder.join(name));
     link(&program("kubectl").await?, "kubectl")?;
     link(&release_binary()?, "pulse")?;
     for helm in [Helm::Three, Helm::Four] {
-        std::fs::create_dir(folder.path().join(helm.name()))?;
+        std::fs::create_dir(folder.join(helm.name()))?;
         link(&packaging_program(helm.name()).await?, &format!("{}/helm", helm.name()))?;
     }
     Ok(folder)

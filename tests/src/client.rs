@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use pulse_http::NewClaims;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// HMAC secret that signs the tokens of all tests.
 pub const SECRET: &str = "a-secret-for-tests-of-32-bytes-or-more";
@@ -62,6 +62,17 @@ impl Client {
     /// If no complete response arrives within 40 s.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Response> {
         self.send(Method::POST, path, &[], Bytes::from(body.to_string())).await
+    }
+
+    /// Posts an event with this name and returns the id of its task.
+    ///
+    /// # Errors
+    /// If the event is not accepted.
+    pub async fn post_event(&self, event_name: &str) -> anyhow::Result<String> {
+        let answer =
+            self.post("/api/v1/events", &json!({ "event_name": event_name, "event_type": "t", "payload": {} })).await?;
+        anyhow::ensure!(answer.status == 202, "{event_name} is not accepted: {}", answer.text);
+        Ok(answer.json["task_id"].as_str().context("the answer has no task id")?.to_owned())
     }
 
     /// Sends a request. `headers` are added to `Authorization` and the default `Content-Type: application/json`.

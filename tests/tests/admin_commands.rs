@@ -17,8 +17,7 @@ async fn dead_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
     let client = api.client("ada");
     let mut ids = Vec::new();
     for name in ["fail", "invalid"] {
-        let accepted = client.post("/api/v1/events", &json!({"event_name": name, "event_type": "t"})).await?;
-        ids.push(accepted.json["task_id"].as_str().unwrap_or_default().to_owned());
+        ids.push(client.post_event(name).await?);
     }
     let state = async |id: &str| -> anyhow::Result<String> {
         let task = client.get(&format!("/api/v1/tasks/{id}")).await?.json;
@@ -89,7 +88,7 @@ async fn purged_queue_is_refilled_from_unsettled_tasks() -> anyhow::Result<()> {
     let api = Process::start(&env, "api", &[]).await?;
     let client = api.client("ada");
     for _ in 0..20 {
-        assert_eq!(client.post("/api/v1/events", &json!({"event_name": "a", "event_type": "t"})).await?.status, 202);
+        client.post_event("a").await?;
     }
     let (code, output) = pulse_output(&env, &["queue", "purge"]).await?;
     assert_eq!(code, 0, "{output}");

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use pulse_tests::{Process, TestEnv, eventually};
-use serde_json::json;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const CRASH_RETRIES: &str = "pulse_task_retries_total{reason=\"crash\"}";
@@ -12,7 +11,7 @@ const DEAD: &str = "pulse_tasks_settled_total{outcome=\"dead\"}";
 /// Kills a worker with a running task and lets the task's lease expire.
 async fn kill_busy_worker(env: &TestEnv, api: &Process) -> anyhow::Result<()> {
     let worker = Process::start(env, "worker", &[]).await?;
-    api.client("ada").post("/api/v1/events", &json!({"event_name": "sleep:600000", "event_type": "t"})).await?;
+    api.client("ada").post_event("sleep:600000").await?;
     eventually("the task runs", TIMEOUT, async || {
         Ok(env.number("SELECT count(*) FROM tasks WHERE lease_until IS NOT NULL").await? == 1)
     })
@@ -59,7 +58,7 @@ async fn worker_is_live_again_after_its_blocked_processor_returns() -> anyhow::R
     let env = TestEnv::start().await?;
     let api = Process::start(&env, "api", &[]).await?;
     let worker = Process::start(&env, "worker", &["--task-timeout", "1s"]).await?;
-    api.client("ada").post("/api/v1/events", &json!({"event_name": "block:6000", "event_type": "t"})).await?;
+    api.client("ada").post_event("block:6000").await?;
     let admin = worker.admin();
     let livez = async |status| Ok(admin.get("/livez").await?.status == status);
     eventually("the worker is not live", TIMEOUT, async || livez(503).await).await?;

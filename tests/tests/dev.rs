@@ -77,7 +77,10 @@ async fn dev_prints_a_curl_command_that_works() -> anyhow::Result<()> {
     eventually("the event is processed", TIMEOUT, async || {
         Ok(client.get(&format!("/{}", accepted["event_id"])).await?.json["processed"] == true)
     })
-    .await
+    .await?;
+    send_signal(child.id(), Signal::TERM)?;
+    assert!(child.wait().await?.success());
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +94,10 @@ async fn dev_servers_end_after_sigterm_sigint_and_sigkill() -> anyhow::Result<()
         let status = child.wait().await?;
         assert!(signal == Signal::KILL || status.success(), "{signal:?}: {status}");
         eventually("no server is left", TIMEOUT, async || Ok(!servers_are_running(folder))).await?;
-        assert!(signal == Signal::KILL || !folder.exists(), "the temporary data is removed");
+        if signal == Signal::KILL {
+            std::fs::remove_dir_all(folder)?;
+        }
+        assert!(!folder.exists(), "the temporary data is removed");
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use pulse_tests::{Process, TestEnv, eventually};
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -17,7 +16,7 @@ async fn worker_drains_in_time_without_postgresql() -> anyhow::Result<()> {
     let client = api.client("ada");
     // One attempt ends before the drain timeout and cannot be settled; the other does not end.
     for name in ["sleep:1500", "sleep:600000"] {
-        client.post("/api/v1/events", &json!({"event_name": name, "event_type": "t"})).await?;
+        client.post_event(name).await?;
     }
     eventually("both tasks run", TIMEOUT, async || {
         Ok(env.number("SELECT count(*) FROM tasks WHERE lease_until IS NOT NULL").await? == 2)

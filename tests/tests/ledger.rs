@@ -33,8 +33,7 @@ async fn killed_worker_task_runs_again_within_45_seconds() -> anyhow::Result<()>
     let _scheduler = Process::start(&env, "scheduler", &[]).await?;
     let killed_worker = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
-    let accepted = client.post("/api/v1/events", &json!({"event_name": "sleep:3000", "event_type": "t"})).await?;
-    let path = format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default());
+    let path = format!("/api/v1/tasks/{}", client.post_event("sleep:3000").await?);
     eventually("the task runs", TIMEOUT, async || Ok(client.get(&path).await?.json["state"] == "running")).await?;
     killed_worker.kill().await?;
     let killed_at = Instant::now();
@@ -55,8 +54,7 @@ async fn paused_worker_cannot_settle_after_its_lease_expired() -> anyhow::Result
     let _scheduler = Process::start(&env, "scheduler", &[]).await?;
     let paused = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
-    let accepted = client.post("/api/v1/events", &json!({"event_name": "sleep:2000", "event_type": "t"})).await?;
-    let path = format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default());
+    let path = format!("/api/v1/tasks/{}", client.post_event("sleep:2000").await?);
     eventually("the task runs", TIMEOUT, async || Ok(client.get(&path).await?.json["state"] == "running")).await?;
     paused.signal(Signal::STOP)?;
     let _other = Process::start(&env, "worker", &[]).await?;
@@ -252,8 +250,7 @@ async fn poison_tasks_do_not_affect_other_tasks() -> anyhow::Result<()> {
         ("fail", "error", 3),
         ("invalid", "invalid_payload", 1),
     ] {
-        let accepted = client.post("/api/v1/events", &json!({"event_name": name, "event_type": "t"})).await?;
-        poison.push((accepted.json["task_id"].as_str().unwrap_or_default().to_owned(), reason, attempts));
+        poison.push((client.post_event(name).await?, reason, attempts));
     }
     let mut events = vec![json!({"event_name": "good", "event_type": "t"}); 99];
     events.insert(50, json!({"event_name": "fail", "event_type": "t"}));
@@ -330,8 +327,7 @@ async fn graceful_stop_under_load_fails_no_request_and_uses_no_attempt() -> anyh
     let mut worker = Process::start(&env, "worker", &["--drain-timeout", "1s"]).await?;
     let _scheduler = Process::start(&env, "scheduler", &[]).await?;
     let client = api.client("ada");
-    let slow = client.post("/api/v1/events", &json!({"event_name": "sleep:8000", "event_type": "t"})).await?;
-    let path = format!("/api/v1/tasks/{}", slow.json["task_id"].as_str().unwrap_or_default());
+    let path = format!("/api/v1/tasks/{}", client.post_event("sleep:8000").await?);
     eventually("the slow task runs", TIMEOUT, async || Ok(client.get(&path).await?.json["state"] == "running")).await?;
     // The load ends during the drain delay, in which the API still accepts, because load balancers need time to react.
     let posting = load(&env, &api, 300, 4)?;

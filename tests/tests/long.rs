@@ -85,8 +85,7 @@ async fn worker_paused_for_one_minute_cannot_settle() -> anyhow::Result<()> {
     let _scheduler = Process::start(&env, "scheduler", &[]).await?;
     let paused = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
-    let accepted = client.post("/api/v1/events", &json!({"event_name": "sleep:2000", "event_type": "t"})).await?;
-    let path = format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default());
+    let path = format!("/api/v1/tasks/{}", client.post_event("sleep:2000").await?);
     eventually("the task runs", TIMEOUT, async || Ok(client.get(&path).await?.json["state"] == "running")).await?;
     paused.signal(Signal::STOP)?;
     let stopped_at = Instant::now();

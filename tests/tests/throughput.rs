@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use pulse_tests::{Process, TestEnv, eventually};
-use serde_json::json;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -20,7 +19,7 @@ async fn busy_time_of_fast_tasks_is_published() -> anyhow::Result<()> {
     let _worker = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
     for _ in 0..20 {
-        client.post("/api/v1/events", &json!({"event_name": "a", "event_type": "t"})).await?;
+        client.post_event("a").await?;
     }
     env.wait_until_settled(TIMEOUT).await?;
     let busy_us = env.number("SELECT sum(busy_us)::bigint FROM throughput").await?;
@@ -39,7 +38,7 @@ async fn busy_time_is_weighted_by_used_concurrency() -> anyhow::Result<()> {
     let mut events = vec!["sleep:500"; 7];
     events.push("invalid");
     for name in events {
-        client.post("/api/v1/events", &json!({"event_name": name, "event_type": "t"})).await?;
+        client.post_event(name).await?;
     }
     // Concurrency 4: 3.5 s of processing are at least 0.875 s of a full worker. Then one task alone: 0.5 s of a quarter
     // of the worker.
@@ -47,7 +46,7 @@ async fn busy_time_is_weighted_by_used_concurrency() -> anyhow::Result<()> {
     env.wait_until_settled(TIMEOUT).await?;
     let full = env.number("SELECT sum(busy_us)::bigint FROM throughput").await?;
     assert!((875_000..2_500_000).contains(&full), "{full} µs");
-    client.post("/api/v1/events", &json!({"event_name": "sleep:500", "event_type": "t"})).await?;
+    client.post_event("sleep:500").await?;
     eventually("the task is counted", TIMEOUT, async || {
         Ok(env.number("SELECT sum(settled)::bigint FROM throughput").await? == 9)
     })
