@@ -216,7 +216,7 @@ fn plan(applied: &[Applied], instance: Option<String>, binary: &str) -> Result<M
         .map(|known| PendingMigration {
             version: known.version,
             name: known.description.replace(' ', "_"),
-            additive: known.sql.as_str().starts_with("-- additive: yes\n"),
+            additive: is_additive(known.sql.as_str()),
             checksum: hex(&known.checksum),
         })
         .collect();
@@ -227,6 +227,11 @@ fn plan(applied: &[Applied], instance: Option<String>, binary: &str) -> Result<M
     }
     let hash = hex(&hash.finalize());
     Ok(MigrationPlan { current, pending, hash, ahead, instance })
+}
+
+/// Whether the first line says so. A checkout may have changed line ends to CRLF.
+fn is_additive(sql: &str) -> bool {
+    sql.lines().next() == Some("-- additive: yes")
 }
 
 async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -> Result<MigrationPlan, MigrateError> {
@@ -302,5 +307,20 @@ impl Store {
             }
             tokio::time::sleep(SCHEMA_POLL).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migration_is_additive_only_if_its_first_line_says_so() {
+        assert!(is_additive("-- additive: yes\nCREATE TABLE a ();\n"));
+        assert!(is_additive("-- additive: yes\r\nCREATE TABLE a ();\r\n"));
+        assert!(!is_additive("-- additive: no\nDROP TABLE a;\n"));
+        assert!(!is_additive("-- additive: yes, and more\n"));
+        assert!(!is_additive("\n-- additive: yes\n"));
+        assert!(!is_additive(""));
     }
 }
