@@ -323,7 +323,7 @@ impl Applier<'_> {
     }
 
     fn api<K: Kind>(&self) -> Api<K> {
-        Api::namespaced(self.client.clone(), &self.cr.namespace().unwrap_or_default())
+        Api::namespaced(self.client.clone(), &names::namespace(self.cr))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::crd::PulseIngest;
 type Objects<K> = HashMap<ObjectRef<PulseIngest>, BTreeMap<String, Arc<K>>>;
 
 /// The objects of one kind. Cheap to clone.
-pub struct Cache<K>(Arc<Shared<K>>);
+pub(crate) struct Cache<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
     objects: RwLock<Objects<K>>,
@@ -28,13 +28,13 @@ impl<K> Clone for Cache<K> {
 
 impl<K: Resource<DynamicType = ()>> Cache<K> {
     /// The objects with the labels of `cr`, by name. The caller checks whether `cr` owns them.
-    pub fn of(&self, cr: &PulseIngest) -> BTreeMap<String, Arc<K>> {
+    pub(crate) fn of(&self, cr: &PulseIngest) -> BTreeMap<String, Arc<K>> {
         let objects = self.0.objects.read().unwrap_or_else(PoisonError::into_inner);
         objects.get(&ObjectRef::from_obj(cr)).cloned().unwrap_or_default()
     }
 
     /// Returns after the first complete list.
-    pub async fn wait_until_ready(&self) {
+    pub(crate) async fn wait_until_ready(&self) {
         // An error means that the watch has ended, which happens only at shutdown.
         let _ = self.0.is_ready.subscribe().wait_for(|ready| *ready).await;
     }

@@ -56,7 +56,7 @@ pub(crate) struct Context {
 pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
     let started = Instant::now();
     if cr.metadata.deletion_timestamp.is_some() {
-        context.forget(&cr.namespace().unwrap_or_default(), &cr.name_any());
+        context.forget(&names::namespace(&cr), &cr.name_any());
         return Ok(Action::await_change());
     }
     let memory = context.memory(key(&cr));
@@ -165,7 +165,7 @@ async fn reconcile_object(
     let mut changes = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
     changes.extend(events::drift(&applied.drifted));
     context.metrics.record(
-        &cr.namespace().unwrap_or_default(),
+        &names::namespace(&cr),
         &cr.name_any(),
         status.workers.desired,
         status.workers.ready,
@@ -189,7 +189,7 @@ fn time_until_wake(wake: Timestamp, now: Timestamp) -> Option<Duration> {
 }
 
 fn key(cr: &PulseIngest) -> Key {
-    Key { namespace: cr.namespace().unwrap_or_default(), name: cr.name_any(), uid: cr.uid().unwrap_or_default() }
+    Key { namespace: names::namespace(cr), name: cr.name_any(), uid: cr.uid().unwrap_or_default() }
 }
 
 /// Registers the queue for sampling once its URL is known. While the Secret cannot be read, the last URL stays.
@@ -282,7 +282,7 @@ async fn write_status(
     if cr.status.as_ref() == Some(&status) {
         return Ok(());
     }
-    let api: Api<PulseIngest> = Api::namespaced(context.client.clone(), &cr.namespace().unwrap_or_default());
+    let api: Api<PulseIngest> = Api::namespaced(context.client.clone(), &names::namespace(cr));
     let patch = json!({
         "apiVersion": PulseIngest::api_version(&()),
         "kind": PulseIngest::kind(&()),

@@ -1,10 +1,12 @@
 //! Derives Kubernetes Events from the difference between two statuses, one per transition. Pure, except for publishing.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 
+use crate::condition::ConditionStatus::{False, True};
+use crate::condition::{ConditionStatus, find};
 use crate::crd::{MigrationState, PulseIngest, PulseIngestStatus};
-use crate::status::find;
 
 /// Returns the Events for the change from `old` to `new`.
 pub(crate) fn transitions(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
@@ -42,8 +44,8 @@ pub(crate) async fn publish(recorder: &Recorder, cr: &PulseIngest, events: Vec<E
 
 fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec<Event>) {
     let pair = |name| (find(&old.conditions, name), find(&new.conditions, name));
-    let status = |condition: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>| {
-        condition.map_or("", |condition| condition.status.as_str()).to_owned()
+    let is = |condition: Option<&Condition>, status: ConditionStatus| {
+        condition.is_some_and(|condition| condition.status == status)
     };
     let (before, after) = pair("Stalled");
     if let Some(stalled) = after
@@ -53,7 +55,7 @@ fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
         events.push(warning(reason, "Reconcile", stalled.message.clone()));
     }
     let (before, after) = pair("Ready");
-    if let Some(ready) = after.filter(|_| status(before) != "True" && status(after) == "True") {
+    if let Some(ready) = after.filter(|_| !is(before, True) && is(after, True)) {
         events.push(normal("Ready", "Reconcile", ready.message.clone()));
     }
     let (before, after) = pair("Reconciling");
@@ -68,20 +70,15 @@ fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
     {
         events.push(warning("ScalingHeld", "Hold", active.message.clone()));
     }
-    if before.is_some_and(|condition| condition.reason == "MetricsUnavailable")
-        && after.is_some_and(|condition| condition.status == "True")
-    {
+    if before.is_some_and(|condition| condition.reason == "MetricsUnavailable") && is(after, True) {
         events.push(normal("ScalingResumed", "Scale", "the backlog is known again: scaling continues".into()));
     }
     let (before, after) = pair("BacklogWithinTarget");
-    match (status(before).as_str(), after) {
-        ("True" | "Unknown" | "", Some(after)) if after.status == "False" => {
-            events.push(warning("BacklogTargetMissed", "Observe", after.message.clone()));
-        }
-        ("False", Some(after)) if after.status == "True" => {
-            events.push(normal("BacklogTargetMet", "Observe", after.message.clone()));
-        }
-        _ => {}
+    if let Some(missed) = after.filter(|_| !is(before, False) && is(after, False)) {
+        events.push(warning("BacklogTargetMissed", "Observe", missed.message.clone()));
+    }
+    if let Some(met) = after.filter(|_| is(before, False) && is(after, True)) {
+        events.push(normal("BacklogTargetMet", "Observe", met.message.clone()));
     }
 }
 

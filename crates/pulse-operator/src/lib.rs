@@ -7,9 +7,10 @@
 //! finalizers, so a deletion never waits for it.
 
 mod apply;
-pub mod cache;
+mod cache;
 mod client;
 mod compare;
+mod condition;
 mod controller;
 pub mod crd;
 pub mod desired;
@@ -20,11 +21,11 @@ mod intervals;
 mod lease;
 mod memory;
 mod metrics;
-pub mod migration;
+mod migration;
 pub mod names;
-pub mod observe;
+mod observe;
 mod operator;
-pub mod plan;
+mod plan;
 pub mod plugin;
 mod pods;
 mod preflight;
@@ -32,8 +33,8 @@ mod progress;
 pub mod rbac;
 pub mod revision;
 pub mod scaling;
-pub mod secrets;
-pub mod status;
+mod secrets;
+mod status;
 mod watches;
 mod workers;
 pub mod yaml;

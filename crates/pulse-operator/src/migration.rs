@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use serde::Deserialize;
 
+use crate::condition::ConditionStatus;
 use crate::crd::{
     MigrationPolicy, MigrationState, MigrationsSpec, MigrationsStatus, PlanSummary, PulseIngest, Revision,
 };
@@ -28,28 +29,28 @@ const RERUN_SECONDS: i32 = 60;
 
 /// State of the schema, and the Jobs to create and to expire.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Migration {
+pub(crate) struct Migration {
     /// `status.migrations`.
-    pub status: MigrationsStatus,
+    pub(crate) status: MigrationsStatus,
     /// True if the schema fits the desired revision.
-    pub done: bool,
+    pub(crate) done: bool,
     /// Job to create.
-    pub create: Option<JobRequest>,
+    pub(crate) create: Option<JobRequest>,
     /// Jobs whose results are known, with the time after which they are removed, in seconds.
-    pub expire: Vec<(String, i32)>,
+    pub(crate) expire: Vec<(String, i32)>,
     /// The reason why the schema does not fit the desired revision yet.
-    pub waiting: Option<MigrationWait>,
+    pub(crate) waiting: Option<MigrationWait>,
 }
 
 /// The reason why the schema does not fit the desired revision yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MigrationWait {
+pub(crate) struct MigrationWait {
     /// Reason of the condition.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// Message of the condition.
-    pub message: String,
+    pub(crate) message: String,
     /// True if waiting does not help, because the user has to act.
-    pub needs_action: bool,
+    pub(crate) needs_action: bool,
 }
 
 /// Result that `pulse migrate` writes as its termination message.
@@ -78,7 +79,7 @@ enum JobOutcome {
 
 /// Plans the migration to the `desired` revision. `url_digest` is the digest of the database's URL; `None` if the URL
 /// or the CA cannot be read.
-pub fn plan_migration(
+pub(crate) fn plan_migration(
     cr: &PulseIngest,
     desired: &Revision,
     url_digest: Option<&str>,
@@ -310,7 +311,7 @@ fn is_running(job: &Job) -> bool {
 fn ended(job: &Job) -> Option<(&str, String)> {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut ended = conditions.filter(|condition| {
-        condition.status == "True" && (condition.type_ == "Complete" || condition.type_ == "Failed")
+        condition.status == ConditionStatus::True && (condition.type_ == "Complete" || condition.type_ == "Failed")
     });
     ended.next().map(|condition| (condition.type_.as_str(), condition.message.clone().unwrap_or_default()))
 }

@@ -119,7 +119,12 @@ pub fn is_owned_by_predecessor(metadata: &ObjectMeta, cr: &PulseIngest) -> bool 
 
 /// Returns `<namespace>/<name>`, the instance that the database and the Redis keys belong to.
 pub fn instance_id(cr: &PulseIngest) -> String {
-    format!("{}/{}", cr.namespace().unwrap_or_default(), cr.name_any())
+    format!("{}/{}", namespace(cr), cr.name_any())
+}
+
+/// Returns the namespace of an object. Every `PulseIngest` that the API server returns has one.
+pub fn namespace(cr: &PulseIngest) -> String {
+    cr.namespace().expect("PulseIngest is namespaced")
 }
 
 /// Returns the first 10 hex digits of a SHA-256 over `parts`. The length of each part is hashed too, so that parts

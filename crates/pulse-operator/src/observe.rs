@@ -18,62 +18,61 @@ use crate::secrets::{SecretRead, SecretValue};
 
 /// Caches of the objects that the operator manages, by label.
 #[derive(Clone)]
-pub struct Caches {
+pub(crate) struct Caches {
     /// `PulseIngest` objects.
-    pub objects: Store<PulseIngest>,
+    pub(crate) objects: Store<PulseIngest>,
     /// Deployments.
-    pub deployments: Cache<Deployment>,
+    pub(crate) deployments: Cache<Deployment>,
     /// Jobs.
-    pub jobs: Cache<Job>,
+    pub(crate) jobs: Cache<Job>,
     /// Pods.
-    pub pods: Cache<Pod>,
+    pub(crate) pods: Cache<Pod>,
     /// Services.
-    pub services: Cache<Service>,
+    pub(crate) services: Cache<Service>,
     /// ServiceAccounts.
-    pub service_accounts: Cache<ServiceAccount>,
+    pub(crate) service_accounts: Cache<ServiceAccount>,
     /// PodDisruptionBudgets.
-    pub disruption_budgets: Cache<PodDisruptionBudget>,
+    pub(crate) disruption_budgets: Cache<PodDisruptionBudget>,
 }
 
 /// Objects of one kind, by name.
-pub type ByName<K> = BTreeMap<String, Arc<K>>;
+pub(crate) type ByName<K> = BTreeMap<String, Arc<K>>;
 
 /// Objects that carry the labels of an instance, whether or not it owns them.
 #[derive(Debug, Clone, Default)]
-#[expect(missing_docs, reason = "the kinds")]
-pub struct Labelled {
-    pub deployments: ByName<Deployment>,
-    pub jobs: ByName<Job>,
-    pub pods: ByName<Pod>,
-    pub services: ByName<Service>,
-    pub service_accounts: ByName<ServiceAccount>,
-    pub disruption_budgets: ByName<PodDisruptionBudget>,
+pub(crate) struct Labelled {
+    pub(crate) deployments: ByName<Deployment>,
+    pub(crate) jobs: ByName<Job>,
+    pub(crate) pods: ByName<Pod>,
+    pub(crate) services: ByName<Service>,
+    pub(crate) service_accounts: ByName<ServiceAccount>,
+    pub(crate) disruption_budgets: ByName<PodDisruptionBudget>,
 }
 
 /// The observed state of an instance.
 #[derive(Debug, Clone, Default)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// Deployments, by role.
-    pub deployments: BTreeMap<Role, Arc<Deployment>>,
+    pub(crate) deployments: BTreeMap<Role, Arc<Deployment>>,
     /// Services, by name.
-    pub services: ByName<Service>,
+    pub(crate) services: ByName<Service>,
     /// ServiceAccounts, by name.
-    pub service_accounts: ByName<ServiceAccount>,
+    pub(crate) service_accounts: ByName<ServiceAccount>,
     /// PodDisruptionBudgets, by name.
-    pub disruption_budgets: ByName<PodDisruptionBudget>,
+    pub(crate) disruption_budgets: ByName<PodDisruptionBudget>,
     /// Migration Jobs.
-    pub jobs: Vec<Arc<Job>>,
+    pub(crate) jobs: Vec<Arc<Job>>,
     /// Pods of migration Jobs.
-    pub job_pods: Vec<Arc<Pod>>,
+    pub(crate) job_pods: Vec<Arc<Pod>>,
     /// Pods, by role.
-    pub pods: BTreeMap<Role, Vec<Arc<Pod>>>,
+    pub(crate) pods: BTreeMap<Role, Vec<Arc<Pod>>>,
     /// Results of reading the referenced Secrets.
-    pub secrets: BTreeMap<SecretKey, SecretRead>,
+    pub(crate) secrets: BTreeMap<SecretKey, SecretRead>,
 }
 
 impl Caches {
     /// Returns the cached objects with the labels of `cr`. Needs no client.
-    pub fn labelled(&self, cr: &PulseIngest) -> Labelled {
+    pub(crate) fn labelled(&self, cr: &PulseIngest) -> Labelled {
         Labelled {
             deployments: self.deployments.of(cr),
             jobs: self.jobs.of(cr),
@@ -87,7 +86,7 @@ impl Caches {
 
 /// Keeps the objects that `cr` owns, and groups them by role. Pods are kept by label, because their ReplicaSet or Job
 /// owns them.
-pub fn children(labelled: Labelled, cr: &PulseIngest) -> Observed {
+pub(crate) fn children(labelled: Labelled, cr: &PulseIngest) -> Observed {
     let mut observed = Observed {
         services: owned(labelled.services, cr),
         service_accounts: owned(labelled.service_accounts, cr),
@@ -116,7 +115,7 @@ fn owned<K: Resource<DynamicType = ()>>(mut objects: ByName<K>, cr: &PulseIngest
 }
 
 /// Returns all Secret keys that the roles need, for the active and for the desired revision.
-pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
+pub(crate) fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
     let spec = &cr.spec;
     let active = cr.status.as_ref().and_then(|status| status.active_revision.as_ref());
     let mut keys = vec![spec.database.url_secret_ref.clone(), spec.redis.url_secret_ref.clone()];
@@ -132,8 +131,8 @@ pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
 
 /// Reads the referenced Secrets. A Secret is only missing if the API server answers "not found"; any other error makes
 /// it unreadable.
-pub async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, SecretRead> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &cr.namespace().unwrap_or_default());
+pub(crate) async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, SecretRead> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &names::namespace(cr));
     let mut read: BTreeMap<String, Result<Option<Secret>, kube::Error>> = BTreeMap::new();
     let mut results = BTreeMap::new();
     for key in referenced(cr) {

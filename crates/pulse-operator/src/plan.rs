@@ -13,23 +13,23 @@ use crate::secrets::{DigestKey, SecretRead};
 
 /// The plan of a reconcile.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReconcilePlan {
+pub(crate) struct ReconcilePlan {
     /// Revision that the spec asks for.
-    pub desired: Revision,
+    pub(crate) desired: Revision,
     /// Revision that runs from now on; `None` before the first migration is done.
-    pub active: Option<Revision>,
+    pub(crate) active: Option<Revision>,
     /// The migration to the desired revision.
-    pub migration: Migration,
+    pub(crate) migration: Migration,
     /// Digests of the Secrets that each role uses. The pods of a role without a digest keep the one that they have.
-    pub secrets: BTreeMap<Role, String>,
+    pub(crate) secrets: BTreeMap<Role, String>,
     /// References that do not exist, one sentence each.
-    pub missing: Vec<String>,
+    pub(crate) missing: Vec<String>,
     /// References that cannot be read, one sentence each.
-    pub unreadable: Vec<String>,
+    pub(crate) unreadable: Vec<String>,
 }
 
 /// Plans the migration, the active revision and the Secret digests of `cr`.
-pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timestamp) -> ReconcilePlan {
+pub(crate) fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timestamp) -> ReconcilePlan {
     let desired = revision::desired(&cr.spec);
     let found = |key: &SecretKey| observed.secrets.get(key).and_then(SecretRead::found);
     // Without the CA, the pod of a Job cannot start, and the next Job would have to wait for its deadline.

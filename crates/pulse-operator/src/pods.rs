@@ -2,8 +2,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::condition::ConditionStatus;
+
 pub(crate) fn is_ready(pod: &Pod) -> bool {
-    has_condition(pod, "Ready", "True")
+    has_condition(pod, "Ready", ConditionStatus::True)
 }
 
 pub(crate) fn is_terminating(pod: &Pod) -> bool {
@@ -42,14 +44,14 @@ fn unschedulable(pod: &Pod) -> Option<String> {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let mut conditions = conditions.filter(|condition| {
         condition.type_ == "PodScheduled"
-            && condition.status == "False"
+            && condition.status == ConditionStatus::False
             && condition.reason.as_deref() == Some("Unschedulable")
     });
     let message = conditions.next()?.message.clone().unwrap_or_default();
     Some(format!("Unschedulable: {message}"))
 }
 
-fn has_condition(pod: &Pod, name: &str, value: &str) -> bool {
+fn has_condition(pod: &Pod, name: &str, status: ConditionStatus) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == name && condition.status == value)
+    conditions.into_iter().any(|condition| condition.type_ == name && condition.status == status)
 }

@@ -8,16 +8,16 @@ use sha2::Sha256;
 
 /// Value of a key of a Secret. Its `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretValue(Vec<u8>);
+pub(crate) struct SecretValue(Vec<u8>);
 
 impl SecretValue {
     /// Wraps a value.
-    pub fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
     /// Returns the value, to connect with it or to compute a digest.
-    pub fn reveal(&self) -> &[u8] {
+    pub(crate) fn reveal(&self) -> &[u8] {
         &self.0
     }
 }
@@ -30,7 +30,7 @@ impl fmt::Debug for SecretValue {
 
 /// Result of reading a key of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretRead {
+pub(crate) enum SecretRead {
     /// The value.
     Found(SecretValue),
     /// The API server answered that the Secret or the key does not exist; with a sentence for the status.
@@ -41,7 +41,7 @@ pub enum SecretRead {
 
 impl SecretRead {
     /// Returns the value if it was read.
-    pub fn found(&self) -> Option<&SecretValue> {
+    pub(crate) fn found(&self) -> Option<&SecretValue> {
         match self {
             Self::Found(value) => Some(value),
             Self::Missing(_) | Self::Unreadable(_) => None,
@@ -51,21 +51,21 @@ impl SecretRead {
 
 /// HMAC key for digests of Secrets. With a plain hash, a weak password could be guessed from its digest.
 #[derive(Clone)]
-pub struct DigestKey {
+pub(crate) struct DigestKey {
     id: String,
     key: SecretValue,
 }
 
 impl DigestKey {
     /// Creates a key of any length. Its id is the start of its digest.
-    pub fn new(key: Vec<u8>) -> Self {
+    pub(crate) fn new(key: Vec<u8>) -> Self {
         let mut named = Self { id: String::new(), key: SecretValue(key) };
         named.id = named.mac(&[b"pulse key id"])[..6].to_owned();
         named
     }
 
     /// Returns `<key id>:<digest>` of the values in their order.
-    pub fn digest(&self, values: &[&[u8]]) -> String {
+    pub(crate) fn digest(&self, values: &[&[u8]]) -> String {
         format!("{}:{}", self.id, &self.mac(values)[..24])
     }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
+use crate::condition::ConditionStatus::{False, True};
+use crate::condition::{ConditionState, condition};
 use crate::crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus, RoleStatus, WorkersStatus};
 use crate::desired;
 use crate::migration::MigrationWait;
@@ -19,44 +20,20 @@ use crate::plan::ReconcilePlan;
 use crate::pods;
 
 /// Time after which a missing reference is reported as `Stalled`, because the user has to act.
-pub const MISSING_REFERENCE_DEADLINE: Duration = Duration::from_secs(600);
-
-/// A condition without its times.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConditionState {
-    /// `True`, `False` or `Unknown`.
-    pub status: &'static str,
-    /// Reason, in CamelCase.
-    pub reason: String,
-    /// Message, as one sentence.
-    pub message: String,
-}
-
-impl ConditionState {
-    /// Creates a state.
-    pub fn new(status: &'static str, reason: &str, message: impl Into<String>) -> Self {
-        Self { status, reason: reason.to_owned(), message: message.into() }
-    }
-
-    /// Returns the state of an existing condition.
-    pub fn of(condition: &Condition) -> Self {
-        let known = ["True", "False"].into_iter().find(|status| *status == condition.status);
-        Self::new(known.unwrap_or("Unknown"), &condition.reason, &condition.message)
-    }
-}
+pub(crate) const MISSING_REFERENCE_DEADLINE: Duration = Duration::from_secs(600);
 
 /// The scaler's part of the status.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct ScalingReport {
+pub(crate) struct ScalingReport {
     /// `status.autoscaling`.
-    pub status: Option<AutoscalingStatus>,
+    pub(crate) status: Option<AutoscalingStatus>,
     /// The conditions `QueueReachable`, `ScalingActive`, `ScalingLimited` and `BacklogWithinTarget`.
-    pub conditions: Vec<(&'static str, ConditionState)>,
+    pub(crate) conditions: Vec<(&'static str, ConditionState)>,
 }
 
 /// An error that kept the reconcile from applying everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReconcileError {
+pub(crate) enum ReconcileError {
     /// An object with the name of a child exists and has another owner. It does not resolve by retrying.
     NameConflict(String),
     /// Any other error. The reconcile is retried.
@@ -64,23 +41,23 @@ pub enum ReconcileError {
 }
 
 /// Inputs of [`status`].
-pub struct StatusInputs<'a> {
+pub(crate) struct StatusInputs<'a> {
     /// The object, with its previous status.
-    pub cr: &'a PulseIngest,
+    pub(crate) cr: &'a PulseIngest,
     /// The observed state of the cluster.
-    pub observed: &'a Observed,
+    pub(crate) observed: &'a Observed,
     /// The plan of this reconcile.
-    pub plan: &'a ReconcilePlan,
+    pub(crate) plan: &'a ReconcilePlan,
     /// The scaler's part of the status.
-    pub scaling: ScalingReport,
+    pub(crate) scaling: ScalingReport,
     /// The error of this reconcile, or of the backoff that it is in.
-    pub failure: Option<ReconcileError>,
+    pub(crate) failure: Option<ReconcileError>,
     /// Time for which a reference has been missing.
-    pub missing_duration: Option<Duration>,
+    pub(crate) missing_duration: Option<Duration>,
     /// Changes that were not made because reconciliation is paused.
-    pub pending: Vec<PendingChange>,
+    pub(crate) pending: Vec<PendingChange>,
     /// The current time.
-    pub now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 /// Progress of a Deployment's rollout.
@@ -92,7 +69,7 @@ enum Rollout {
 }
 
 /// Returns the new status.
-pub fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
+pub(crate) fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
     let StatusInputs { cr, observed, plan, scaling, failure, missing_duration, pending, now } = inputs;
     let old = cr.status.clone().unwrap_or_default();
     let mut states = core_states(cr, observed, plan, failure.as_ref(), missing_duration, &pending);
@@ -130,47 +107,47 @@ fn core_states(
     // The reason why the object is not ready, and whether it is stalled: time alone will not help.
     let problem: Option<(ConditionState, bool)> = first([
         failure.map(|failure| match failure {
-            ReconcileError::NameConflict(message) => (ConditionState::new("False", "NameConflict", message), true),
-            ReconcileError::Error(message) => (ConditionState::new("False", "ReconcileFailed", message), false),
+            ReconcileError::NameConflict(message) => (ConditionState::new(False, "NameConflict", message), true),
+            ReconcileError::Error(message) => (ConditionState::new(False, "ReconcileFailed", message), false),
         }),
         (!plan.missing.is_empty()).then(|| {
             let overdue = missing_duration.is_some_and(|time| time >= MISSING_REFERENCE_DEADLINE);
             let reason = if overdue { "ReferenceMissing" } else { "WaitingForReference" };
             let message = format!("{}: create what is missing or correct the reference", plan.missing.join("; "));
-            (ConditionState::new("False", reason, message), overdue)
+            (ConditionState::new(False, reason, message), overdue)
         }),
         plan.migration.waiting.as_ref().map(|waiting| {
-            (ConditionState::new("False", waiting.reason, waiting_message(plan, waiting)), waiting.needs_action)
+            (ConditionState::new(False, waiting.reason, waiting_message(plan, waiting)), waiting.needs_action)
         }),
         (cr.spec.paused && !pending.is_empty()).then(|| {
             let message = format!(
                 "reconciliation is paused, pending changes: {}; set paused to false to apply them",
                 pending.len()
             );
-            (ConditionState::new("False", "Paused", message), false)
+            (ConditionState::new(False, "Paused", message), false)
         }),
         match rollout {
             Rollout::Done => None,
-            Rollout::InProgress(message) => Some((ConditionState::new("False", "RolloutInProgress", message), false)),
-            Rollout::Stuck(message) => Some((ConditionState::new("False", "RolloutStuck", message), true)),
+            Rollout::InProgress(message) => Some((ConditionState::new(False, "RolloutInProgress", message), false)),
+            Rollout::Stuck(message) => Some((ConditionState::new(False, "RolloutStuck", message), true)),
         },
     ]);
     let ready = match &problem {
         Some((state, _)) => state.clone(),
         None if cr.spec.paused => {
-            ConditionState::new("True", "Paused", "reconciliation is paused, and no changes are pending")
+            ConditionState::new(True, "Paused", "reconciliation is paused, and no changes are pending")
         }
         None if cr.spec.stopped => {
-            ConditionState::new("True", "Stopped", "every role is scaled to zero, because stopped is true")
+            ConditionState::new(True, "Stopped", "every role is scaled to zero, because stopped is true")
         }
-        None => ConditionState::new("True", "AsExpected", format!("version {} is running", plan.desired.version)),
+        None => ConditionState::new(True, "AsExpected", format!("version {} is running", plan.desired.version)),
     };
     let mut states = vec![("Ready", ready), ("Available", available), ("Migrated", migrated)];
     match problem {
-        Some((state, true)) => states.push(("Stalled", ConditionState { status: "True", ..state })),
+        Some((state, true)) => states.push(("Stalled", ConditionState { status: True, ..state })),
         // A paused object makes no progress.
         Some((state, false)) if !cr.spec.paused => {
-            states.push(("Reconciling", ConditionState { status: "True", ..state }))
+            states.push(("Reconciling", ConditionState { status: True, ..state }))
         }
         _ => {}
     }
@@ -184,24 +161,24 @@ fn first<T, const N: usize>(options: [Option<T>; N]) -> Option<T> {
 fn available(cr: &PulseIngest, observed: &Observed) -> ConditionState {
     let ready = role_status(observed, Role::Api).ready;
     if ready > 0 {
-        return ConditionState::new("True", "MinimumAvailable", "at least one API pod is ready");
+        return ConditionState::new(True, "MinimumAvailable", "at least one API pod is ready");
     }
     let reason = if cr.spec.stopped { "Stopped" } else { "NoApiPods" };
     let failure = observed.pods.get(&Role::Api).into_iter().flatten().find_map(|pod| pods::startup_failure(pod));
-    ConditionState::new("False", reason, failure.unwrap_or_else(|| "no API pod is ready".into()))
+    ConditionState::new(False, reason, failure.unwrap_or_else(|| "no API pod is ready".into()))
 }
 
 fn migrated(plan: &ReconcilePlan) -> ConditionState {
     match &plan.migration.waiting {
-        Some(waiting) => ConditionState::new("False", waiting.reason, waiting_message(plan, waiting)),
+        Some(waiting) => ConditionState::new(False, waiting.reason, waiting_message(plan, waiting)),
         None => match plan.migration.status.ahead {
             Some(ahead) => ConditionState::new(
-                "True",
+                True,
                 "SchemaAheadCompatible",
                 format!("the schema is ahead by {ahead} additive migrations, with which this version can run"),
             ),
             None => ConditionState::new(
-                "True",
+                True,
                 "UpToDate",
                 format!("the schema is up to date for version {}", plan.desired.version),
             ),
@@ -279,7 +256,7 @@ fn deployment_rollout(role: Role, deployment: &Deployment) -> Rollout {
 }
 
 /// Reports whether the pods of a role are being replaced.
-pub fn is_rolling(observed: &Observed, role: Role) -> bool {
+pub(crate) fn is_rolling(observed: &Observed, role: Role) -> bool {
     observed.deployments.get(&role).is_some_and(|deployment| deployment_rollout(role, deployment) != Rollout::Done)
 }
 
@@ -307,35 +284,6 @@ fn workers_status(cr: &PulseIngest, observed: &Observed) -> WorkersStatus {
         summary,
         selector: names::selector_text(&cr.name_any(), Role::Worker.component()),
     }
-}
-
-/// Keeps the transition time of the previous condition if `status` has not changed.
-fn condition(
-    name: &str,
-    state: ConditionState,
-    old: &[Condition],
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Condition {
-    let ConditionState { status, reason, message } = state;
-    let before = old.iter().find(|condition| condition.type_ == name && condition.status == status);
-    Condition {
-        type_: name.to_owned(),
-        status: status.to_owned(),
-        reason,
-        message: message.chars().take(4000).collect(),
-        last_transition_time: before.map_or_else(
-            // The API server stores whole seconds.
-            || Time(Timestamp::from_second(now.as_second()).unwrap_or(now)),
-            |condition| condition.last_transition_time.clone(),
-        ),
-        observed_generation: generation,
-    }
-}
-
-/// Returns the condition of a type.
-pub fn find<'a>(conditions: &'a [Condition], name: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == name)
 }
 
 #[cfg(test)]

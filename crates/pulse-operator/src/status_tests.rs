@@ -75,5 +75,5 @@ fn migrated_condition_reports_why_a_secret_is_unreadable() {
     let observed =
         Observed { secrets: [(cr.spec.database.url_secret_ref.clone(), unreadable)].into(), ..Observed::default() };
     let plan = crate::plan::plan(&cr, &observed, &key, Timestamp::UNIX_EPOCH);
-    assert_eq!(migrated(&plan), ConditionState::new("False", "WaitingForReference", "forbidden"));
+    assert_eq!(migrated(&plan), ConditionState::new(False, "WaitingForReference", "forbidden"));
 }

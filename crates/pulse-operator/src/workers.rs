@@ -9,6 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use crate::apply::{Applier, ApplyError, ApplyReport};
+use crate::condition::ConditionStatus::{False, True, Unknown};
+use crate::condition::{ConditionState, find};
 use crate::crd::{AutoscalingMode, AutoscalingPause, AutoscalingStatus, LastDecision, PendingChange, PulseIngest};
 use crate::metrics::OperatorMetrics;
 use crate::names::{DELETION_COST, Role};
@@ -17,7 +19,7 @@ use crate::pods;
 use crate::scaling::{
     Decision, History, Limit, Policy, Sample, ScalingReason, WorkerPod, Workers, choose_victims, plan_workers,
 };
-use crate::status::{ConditionState, ScalingReport, find, is_rolling};
+use crate::status::{ScalingReport, is_rolling};
 
 /// Minimum and maximum age of the measurements in the status. Each refresh is a write.
 const REFRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -182,7 +184,7 @@ pub(crate) fn report(
     };
     let scaled_at = memory.scaled.as_ref().map(|scaled| scaled.time.clone());
     let status = AutoscalingStatus {
-        mode: mode(cr).to_owned(),
+        mode: Mode::of(cr).name().to_owned(),
         backlog: if refresh { decision.inputs.backlog.map(two_digits) } else { old.backlog },
         oldest_age_seconds: if refresh {
             decision.inputs.oldest_age_seconds.map(two_digits)
@@ -205,7 +207,7 @@ pub(crate) fn report(
 /// Returns what the status reported before the operator started. Without a sample there is nothing newer.
 fn previous_report(cr: &PulseIngest) -> Option<ScalingReport> {
     let status = cr.status.as_ref()?;
-    let autoscaling = status.autoscaling.clone().filter(|before| before.mode == mode(cr))?;
+    let autoscaling = status.autoscaling.clone().filter(|before| before.mode == Mode::of(cr).name())?;
     let condition = |name| find(&status.conditions, name).map(|before| (name, ConditionState::of(before)));
     Some(ScalingReport {
         status: Some(autoscaling),
@@ -221,11 +223,33 @@ fn newer(scaled: Option<LastDecision>, recorded: Option<LastDecision>) -> Option
     }
 }
 
-fn mode(cr: &PulseIngest) -> &'static str {
-    match &cr.spec.workers.autoscaling {
-        None => "Fixed",
-        Some(scaling) if scaling.mode == AutoscalingMode::External => "External",
-        Some(_) => "Internal",
+/// Who sets the number of workers.
+#[derive(Clone, Copy)]
+enum Mode {
+    /// `workers.replicas`.
+    Fixed,
+    /// This operator.
+    Internal,
+    /// Another autoscaler or a person.
+    External,
+}
+
+impl Mode {
+    fn of(cr: &PulseIngest) -> Self {
+        match cr.spec.workers.autoscaling.as_ref().map(|scaling| scaling.mode) {
+            None => Self::Fixed,
+            Some(AutoscalingMode::Internal) => Self::Internal,
+            Some(AutoscalingMode::External) => Self::External,
+        }
+    }
+
+    /// Name in the status.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "Fixed",
+            Self::Internal => "Internal",
+            Self::External => "External",
+        }
     }
 }
 
@@ -233,31 +257,33 @@ fn reachable(history: &History, sampled: bool) -> ConditionState {
     match history.error() {
         Some(error) => {
             let message = "the queue cannot be read: start Redis, or correct its Secret or CA";
-            ConditionState::new("False", error.reason(), message)
+            ConditionState::new(False, error.reason(), message)
         }
-        None if !sampled => ConditionState::new("Unknown", "NotSampled", "the queue has not been sampled yet"),
-        None => ConditionState::new("True", "SampleOk", "the queue was sampled"),
+        None if !sampled => ConditionState::new(Unknown, "NotSampled", "the queue has not been sampled yet"),
+        None => ConditionState::new(True, "SampleOk", "the queue was sampled"),
     }
 }
 
 fn active(cr: &PulseIngest, policy: &Policy, decision: &Decision) -> ConditionState {
     if cr.spec.stopped {
-        return ConditionState::new("False", "Stopped", "every role is scaled to zero, because stopped is true");
+        return ConditionState::new(False, "Stopped", "every role is scaled to zero, because stopped is true");
     }
-    match mode(cr) {
-        "External" => ConditionState::new("False", "External", "another autoscaler or a person sets workers.replicas"),
-        "Fixed" => {
-            ConditionState::new("False", "Fixed", "autoscaling is not set: workers.replicas is the number of workers")
+    match Mode::of(cr) {
+        Mode::External => {
+            ConditionState::new(False, "External", "another autoscaler or a person sets workers.replicas")
         }
-        _ if decision.reason == ScalingReason::Unknown => ConditionState::new(
-            "False",
+        Mode::Fixed => {
+            ConditionState::new(False, "Fixed", "autoscaling is not set: workers.replicas is the number of workers")
+        }
+        Mode::Internal if decision.reason == ScalingReason::Unknown => ConditionState::new(
+            False,
             "MetricsUnavailable",
             "the backlog is unknown, so workers are not removed: check QueueReachable and the scheduler",
         ),
-        _ if policy.paused == AutoscalingPause::All => {
-            ConditionState::new("False", "Paused", "autoscaling.paused is All: set it to None to resume scaling")
+        Mode::Internal if policy.paused == AutoscalingPause::All => {
+            ConditionState::new(False, "Paused", "autoscaling.paused is All: set it to None to resume scaling")
         }
-        _ => ConditionState::new("True", "ValidMetricFound", "the number of workers follows the backlog"),
+        Mode::Internal => ConditionState::new(True, "ValidMetricFound", "the number of workers follows the backlog"),
     }
 }
 
@@ -277,11 +303,7 @@ fn adjustable_limit(decision: &Decision) -> Option<Limit> {
 
 fn limited(limit: Option<Limit>) -> ConditionState {
     let Some(limit) = limit else {
-        return ConditionState::new(
-            "False",
-            "DesiredWithinRange",
-            "the desired number of workers is within its limits",
-        );
+        return ConditionState::new(False, "DesiredWithinRange", "the desired number of workers is within its limits");
     };
     let message = match limit {
         Limit::TooManyReplicas => {
@@ -296,22 +318,20 @@ fn limited(limit: Option<Limit>) -> ConditionState {
         }
         _ => "no workers are added, because existing ones do not become ready: check their pods",
     };
-    ConditionState::new("True", limit.name(), message)
+    ConditionState::new(True, limit.name(), message)
 }
 
 fn within_target(policy: &Policy, decision: &Decision) -> ConditionState {
     let limit = policy.target.max_age_seconds.unwrap_or(policy.target.drain_seconds);
     match decision.inputs.oldest_age_seconds {
-        None => ConditionState::new("Unknown", "NoData", "the age of the oldest due task is unknown"),
+        None => ConditionState::new(Unknown, "NoData", "the age of the oldest due task is unknown"),
         Some(age) if age > i64::from(limit) => {
             let message = format!(
                 "a due task has waited for more than {limit} s: allow more workers or make the processor faster"
             );
-            ConditionState::new("False", "TooOld", message)
+            ConditionState::new(False, "TooOld", message)
         }
-        Some(_) => {
-            ConditionState::new("True", "WithinTarget", format!("no due task has waited for more than {limit} s"))
-        }
+        Some(_) => ConditionState::new(True, "WithinTarget", format!("no due task has waited for more than {limit} s")),
     }
 }
 

@@ -136,6 +136,17 @@ pub enum PullPolicy {
     Never,
 }
 
+impl PullPolicy {
+    /// Returns Kubernetes' name of the policy.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
 /// Reference to a Secret with the credentials to pull an image.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct PullSecret {

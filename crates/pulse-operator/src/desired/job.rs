@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::pod::{self, Pod, SecretFile};
+use crate::condition::ConditionStatus;
 use crate::crd::{PulseIngest, Revision};
 use crate::names;
 
@@ -97,7 +98,7 @@ fn failure_policy() -> PodFailurePolicy {
             PodFailurePolicyRule {
                 on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
                     type_: "DisruptionTarget".into(),
-                    status: "True".into(),
+                    status: ConditionStatus::True.as_str().into(),
                 }]),
                 ..rule("Ignore")
             },

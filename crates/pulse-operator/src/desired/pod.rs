@@ -146,7 +146,7 @@ impl<'a> Pod<'a> {
         let container = Container {
             name: CONTAINER.into(),
             image: Some(image.to_owned()),
-            image_pull_policy: Some(format!("{:?}", spec.pull_policy)),
+            image_pull_policy: Some(spec.pull_policy.as_str().to_owned()),
             args: Some(args),
             env: Some(env),
             ports: (!ports.is_empty()).then_some(ports),

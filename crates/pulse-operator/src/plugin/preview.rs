@@ -17,16 +17,16 @@ use super::connection::{Plugin, PluginError};
 use super::diff::{self, Field};
 use super::read::{Section, created_for};
 use crate::compare::hash;
+use crate::condition::find;
 use crate::controller::replica_mismatch;
 use crate::crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use crate::desired::{self, DEV_RELOAD, Inputs, JobKind};
-use crate::names::{APPLIED, MANAGER};
+use crate::names::{self, APPLIED, MANAGER};
 use crate::observe::{self, ByName, Labelled, Observed};
 use crate::operator::{DIGEST_SECRET, key_of};
 use crate::plan::{self, ReconcilePlan};
 use crate::scaling::ScalingReason;
 use crate::secrets::{DigestKey, SecretRead};
-use crate::status::find;
 use crate::workers;
 
 /// The changes that a reconcile would make now.
@@ -204,7 +204,7 @@ pub(super) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp
     }
     Preview {
         name: cr.name_any(),
-        namespace: cr.namespace().unwrap_or_default(),
+        namespace: names::namespace(cr),
         paused: cr.spec.paused,
         active: active_image(cr),
         desired: plan.desired.image.clone(),

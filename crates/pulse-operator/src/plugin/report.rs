@@ -10,9 +10,10 @@ use serde::Serialize;
 use super::advice;
 use super::connection::{Plugin, PluginError};
 use super::read::{Section, StatusInput};
+use crate::condition::{ConditionStatus, find};
 use crate::crd::{AutoscalingStatus, MigrationsStatus, PulseIngest, Revision, RoleStatus, WorkersStatus};
+use crate::names;
 use crate::pods;
-use crate::status::find;
 
 /// Reasons of Events about scaling.
 const SCALING_REASONS: [&str; 6] =
@@ -163,7 +164,7 @@ pub(super) fn report(seen: &StatusInput, now: Timestamp) -> StatusReport {
         lines
     });
     StatusReport {
-        namespace: object.namespace().unwrap_or_default(),
+        namespace: names::namespace(object),
         age: age(object, now),
         up_to_date: object.metadata.generation == Some(status.observed_generation),
         paused: object.spec.paused,
@@ -188,9 +189,9 @@ pub(super) fn summary(object: &PulseIngest, now: Timestamp) -> Summary {
     let status = object.status.clone().unwrap_or_default();
     let ready = find(&status.conditions, "Ready");
     Summary {
-        namespace: object.namespace().unwrap_or_default(),
+        namespace: names::namespace(object),
         name: object.name_any(),
-        ready: ready.map_or("Unknown", |ready| &ready.status).to_owned(),
+        ready: ready.map_or(ConditionStatus::Unknown.as_str(), |ready| &ready.status).to_owned(),
         reason: ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
         age: age(object, now),
         next_step: advice::next_step(object, &status),
@@ -204,8 +205,8 @@ pub(super) fn summary(object: &PulseIngest, now: Timestamp) -> Summary {
 /// The failures, without duplicates: several conditions often have the same reason and message.
 fn errors(conditions: &[ConditionLine]) -> Vec<String> {
     let failed = conditions.iter().filter(|condition| match condition.type_.as_str() {
-        "Stalled" => condition.status == "True",
-        "Available" | "QueueReachable" => condition.status == "False" && condition.reason != "Stopped",
+        "Stalled" => condition.status == ConditionStatus::True,
+        "Available" | "QueueReachable" => condition.status == ConditionStatus::False && condition.reason != "Stopped",
         "Migrated" => condition.reason == "MigrationFailed" || condition.reason == "MigrationPodNotStarting",
         "Ready" => condition.reason == "ReconcileFailed",
         "Reconciling" => condition.reason == "WaitingForReference",
