@@ -127,16 +127,7 @@ async fn reconcile_object(
     let applied_cache = memory.applied.clone();
     let applier = Applier { client: &context.client, cr: &cr, memory: &applied_cache, dry_run: cr.spec.paused };
     let mut applied = ApplyReport::default();
-    let active_backoff =
-        memory.backoff.as_ref().filter(|backoff| backoff.is_active(&cr)).map(|backoff| backoff.failure.clone());
-    let mut failure = active_backoff;
-    if failure.is_none() {
-        let result = apply(&applier, resources, &observed, &plan, &mut applied).await;
-        failure = result.err().map(|error| memory.start_backoff(&cr, &context.intervals, &error));
-        if failure.is_none() {
-            memory.backoff = None;
-        }
-    }
+    let mut failure = apply_objects(&applier, resources, &observed, &plan, context, memory, &mut applied).await;
     let mut scaled = None;
     if let Some(decided) = &decided {
         let workers = &mut memory.workers;
@@ -174,12 +165,45 @@ async fn reconcile_object(
     write_status(&cr, context, memory, status).await?;
     // After a failed write of the status, the next reconcile finds the same changes again.
     events::publish(&context.recorder, &cr, changes).await;
+    let wake = decided.and_then(|decided| decided.decision.next_wake);
+    Ok(time_until_next(&plan, memory, wake, context, now))
+}
+
+/// Applies the objects, unless a backoff is active. Returns the error, or that of the backoff.
+async fn apply_objects(
+    applier: &Applier<'_>,
+    resources: desired::ChildObjects,
+    observed: &Observed,
+    plan: &ReconcilePlan,
+    context: &Context,
+    memory: &mut ObjectMemory,
+    applied: &mut ApplyReport,
+) -> Option<ReconcileError> {
+    if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| backoff.is_active(applier.cr)) {
+        return Some(backoff.failure.clone());
+    }
+    match apply(applier, resources, observed, plan, applied).await {
+        Ok(()) => {
+            memory.backoff = None;
+            None
+        }
+        Err(error) => Some(memory.start_backoff(applier.cr, &context.intervals, &error)),
+    }
+}
+
+/// Time until the next reconcile, if nothing triggers one before.
+fn time_until_next(
+    plan: &ReconcilePlan,
+    memory: &ObjectMemory,
+    wake: Option<Timestamp>,
+    context: &Context,
+    now: Timestamp,
+) -> Duration {
     let is_waiting = !plan.missing.is_empty() || !plan.unreadable.is_empty();
     let next = if is_waiting { context.intervals.missing } else { context.intervals.secrets };
     let retry = memory.backoff.as_ref().map(ApplyBackoff::remaining);
-    let next = retry.map_or(next, |retry| retry.min(next));
-    let wake = decided.and_then(|decided| time_until_wake(decided.decision.next_wake?, now));
-    Ok(wake.map_or(next, |wake| wake.min(next)))
+    let wake = wake.and_then(|wake| time_until_wake(wake, now));
+    [retry, wake].into_iter().flatten().fold(next, Duration::min)
 }
 
 /// Time until the next wake-up. `None` for an overdue one: a pause or a limit suppresses it, so reconciling again at

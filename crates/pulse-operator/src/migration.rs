@@ -175,19 +175,7 @@ fn advance(
 ) -> Migration {
     let kind = request.kind;
     let is_current = known.job_name == request.name;
-    let mut status = MigrationsStatus {
-        state: if kind == JobKind::Plan { MigrationState::Planning } else { MigrationState::Running },
-        job_name: request.name.clone(),
-        after,
-        exit_code: None,
-        message: String::new(),
-        finished_at: None,
-        // A plan of other inputs does not apply to these inputs, but migrating keeps the approved plan.
-        plan_hash: if is_current || kind == JobKind::Migrate { known.plan_hash.clone() } else { None },
-        plan: if is_current || kind == JobKind::Migrate { known.plan.clone() } else { None },
-        schema_version: known.schema_version,
-        ahead: None,
-    };
+    let status = started(&request, after, &known);
     let finished_at = known.finished_at.clone().filter(|_| is_current).unwrap_or(Time(now));
     if is_current
         && known.state == MigrationState::Planned
@@ -216,38 +204,55 @@ fn advance(
             waiting(status, "MigrationPodNotStarting", message, false)
         }
         JobOutcome::Failed { exit_code, message } => {
-            status.state = MigrationState::Failed;
-            status.exit_code = exit_code;
-            status.message = message;
-            status.finished_at = Some(finished_at);
-            let is_final = is_final(exit_code);
-            let text = failed_message(&status);
-            let keep = if is_final { KEEP_SECONDS } else { RERUN_SECONDS };
-            Migration { expire: vec![(request.name, keep)], ..waiting(status, "MigrationFailed", text, is_final) }
+            let finished_at = Some(finished_at);
+            failed(MigrationsStatus { state: MigrationState::Failed, exit_code, message, finished_at, ..status })
         }
         JobOutcome::Succeeded(result) => {
-            status.finished_at = Some(finished_at);
-            status.ahead = result.as_ref().map(|result| result.ahead).filter(|ahead| *ahead > 0);
-            status.schema_version = result.as_ref().map(|result| result.newest).or(status.schema_version);
-            if kind == JobKind::Migrate {
-                status.state = MigrationState::Done;
-                return Migration { expire: vec![(request.name, KEEP_SECONDS)], ..finished(status) };
-            }
-            let Some(result) = result else {
-                // The pod was deleted, and the plan with it: plan again.
-                return Migration {
-                    expire: vec![(request.name, 1)],
-                    ..waiting(
-                        status,
-                        "MigrationPlanning",
-                        "the plan was lost with its pod: planning again".into(),
-                        false,
-                    )
-                };
-            };
-            planned(cr, &request.name, status, result)
+            let finished_at = Some(finished_at);
+            succeeded(cr, kind, MigrationsStatus { finished_at, ..status }, result)
         }
     }
+}
+
+/// The status once the Job of `request` exists.
+fn started(request: &JobRequest, after: String, known: &MigrationsStatus) -> MigrationsStatus {
+    // A plan of other inputs does not apply to these inputs, but migrating keeps the approved plan.
+    let keeps_plan = known.job_name == request.name || request.kind == JobKind::Migrate;
+    MigrationsStatus {
+        state: if request.kind == JobKind::Plan { MigrationState::Planning } else { MigrationState::Running },
+        job_name: request.name.clone(),
+        after,
+        exit_code: None,
+        message: String::new(),
+        finished_at: None,
+        plan_hash: known.plan_hash.clone().filter(|_| keeps_plan),
+        plan: known.plan.clone().filter(|_| keeps_plan),
+        schema_version: known.schema_version,
+        ahead: None,
+    }
+}
+
+fn failed(status: MigrationsStatus) -> Migration {
+    let is_final = is_final(status.exit_code);
+    let message = failed_message(&status);
+    let expire = vec![(status.job_name.clone(), if is_final { KEEP_SECONDS } else { RERUN_SECONDS })];
+    Migration { expire, ..waiting(status, "MigrationFailed", message, is_final) }
+}
+
+fn succeeded(cr: &PulseIngest, kind: JobKind, mut status: MigrationsStatus, result: Option<JobResult>) -> Migration {
+    let job = status.job_name.clone();
+    status.ahead = result.as_ref().map(|result| result.ahead).filter(|ahead| *ahead > 0);
+    status.schema_version = result.as_ref().map(|result| result.newest).or(status.schema_version);
+    if kind == JobKind::Migrate {
+        status.state = MigrationState::Done;
+        return Migration { expire: vec![(job, KEEP_SECONDS)], ..finished(status) };
+    }
+    let Some(result) = result else {
+        // The pod was deleted, and the plan with it: plan again.
+        let message = "the plan was lost with its pod: planning again".into();
+        return Migration { expire: vec![(job, 1)], ..waiting(status, "MigrationPlanning", message, false) };
+    };
+    planned(cr, &job, status, result)
 }
 
 fn planned(cr: &PulseIngest, job: &str, mut status: MigrationsStatus, result: JobResult) -> Migration {

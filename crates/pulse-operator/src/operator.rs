@@ -16,7 +16,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Config};
 use tokio_util::sync::CancellationToken;
 
-use crate::client;
+use crate::client::{self, WriteGuard};
 use crate::controller::{Context, reconcile};
 use crate::crd::PulseIngest;
 use crate::intervals::Intervals;
@@ -27,7 +27,7 @@ use crate::observe::Caches;
 use crate::progress::WatchProgress;
 use crate::scaling::{Key, Samplers};
 use crate::secrets::DigestKey;
-use crate::watches::Watches;
+use crate::watches::{Trigger, Watches};
 
 /// Maximum number of concurrent reconciles, each of another object.
 const CONCURRENCY: u16 = 16;
@@ -151,28 +151,15 @@ impl Operator {
     /// # Errors
     /// [`OperatorError`]: end the process then, and start a new one.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), OperatorError> {
-        let Self { config, kubernetes, metrics, health } = self;
-        let leadership = Leadership::new(&config.lease);
-        let make_client =
-            |may_write| client::client(kubernetes.0.clone(), may_write, health.progress.clone(), metrics.clone());
-        let client = make_client(client::always()).map_err(OperatorError::Client)?;
+        let leadership = Leadership::new(&self.config.lease);
+        let client = self.client(client::always())?;
         let held = leadership.clone();
-        let guarded = make_client(Arc::new(move || held.remaining())).map_err(OperatorError::Client)?;
+        let guarded = self.client(Arc::new(move || held.remaining()))?;
         let (trigger, mut triggered) = tokio::sync::mpsc::unbounded_channel();
-        let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
-        tokio::spawn(reconcile_on_sample(samples, trigger.clone()));
-        let watches = Watches {
-            client: client.clone(),
-            namespace: config.namespace.clone(),
-            timeout_seconds: config.watch_timeout_seconds,
-            progress: health.progress.clone(),
-            trigger,
-            shutdown: shutdown.clone(),
-        };
-        let caches = watches.start();
-        let mut elector = Elector::new(config.lease.clone(), client.clone(), leadership.clone());
+        let caches = self.watch(client.clone(), trigger.clone(), shutdown.clone());
+        let mut elector = Elector::new(self.config.lease.clone(), client, leadership);
         tokio::select! {
-            () = synced(&caches) => health.synced.store(true, Ordering::Relaxed),
+            () = synced(&caches) => self.health.synced.store(true, Ordering::Relaxed),
             () = shutdown.cancelled() => return Ok(()),
         }
         tokio::select! {
@@ -185,7 +172,8 @@ impl Operator {
             elector.release().await;
             return Ok(());
         }
-        metrics.leader.set(1);
+        self.metrics.leader.set(1);
+        let metrics = self.metrics.clone();
         // A separate task renews the Lease, so that a long call does not cost the leadership. It runs until the last
         // reconcile has ended.
         let released = CancellationToken::new();
@@ -196,20 +184,7 @@ impl Operator {
                 elector
             }
         });
-        let digest_key = digest_key(&guarded, &config.lease.namespace).await?;
-        let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.lease.identity.clone()) };
-        let context = Arc::new(Context {
-            recorder: Recorder::new(guarded.clone(), reporter),
-            client: guarded,
-            caches: caches.clone(),
-            digest_key,
-            samplers: Samplers::new(config.intervals.poll, sampled),
-            intervals: config.intervals,
-            pull_secrets: config.pull_secrets,
-            dev_reload: config.dev_reload,
-            metrics: metrics.clone(),
-            objects: Mutex::new(HashMap::new()),
-        });
+        let context = self.context(guarded, caches.clone(), trigger).await?;
         let ended = CancellationToken::new();
         let mut reconciles = tokio::spawn(reconciles(caches, triggered, context, ended.clone()));
         let lost = tokio::select! {
@@ -232,6 +207,45 @@ impl Operator {
             elector.release().await;
         }
         Ok(())
+    }
+
+    fn client(&self, write_guard: WriteGuard) -> Result<Client, OperatorError> {
+        let (config, progress) = (self.kubernetes.0.clone(), self.health.progress.clone());
+        client::client(config, write_guard, progress, self.metrics.clone()).map_err(OperatorError::Client)
+    }
+
+    /// Starts the watches, which trigger reconciles until `shutdown`.
+    fn watch(&self, client: Client, trigger: Trigger, shutdown: CancellationToken) -> Caches {
+        let watches = Watches {
+            client,
+            namespace: self.config.namespace.clone(),
+            timeout_seconds: self.config.watch_timeout_seconds,
+            progress: self.health.progress.clone(),
+            trigger,
+            shutdown,
+        };
+        watches.start()
+    }
+
+    /// Prepares the reconciles of a leader.
+    async fn context(self, client: Client, caches: Caches, trigger: Trigger) -> Result<Arc<Context>, OperatorError> {
+        let Self { config, metrics, .. } = self;
+        let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
+        tokio::spawn(reconcile_on_sample(samples, trigger));
+        let digest_key = digest_key(&client, &config.lease.namespace).await?;
+        let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.lease.identity) };
+        Ok(Arc::new(Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            caches,
+            digest_key,
+            samplers: Samplers::new(config.intervals.poll, sampled),
+            intervals: config.intervals,
+            pull_secrets: config.pull_secrets,
+            dev_reload: config.dev_reload,
+            metrics,
+            objects: Mutex::new(HashMap::new()),
+        }))
     }
 }
 
@@ -272,7 +286,7 @@ async fn discard<T>(triggered: &mut tokio::sync::mpsc::UnboundedReceiver<T>) {
     std::future::pending().await
 }
 
-async fn reconcile_on_sample(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: crate::watches::Trigger) {
+async fn reconcile_on_sample(mut samples: tokio::sync::mpsc::Receiver<Key>, trigger: Trigger) {
     while let Some(Key { namespace, name, uid: _ }) = samples.recv().await {
         // Fails only at shutdown, when the receiver is dropped.
         let _ = trigger.send(ObjectRef::new(&name).within(&namespace));

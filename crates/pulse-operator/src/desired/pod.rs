@@ -114,52 +114,15 @@ impl<'a> Pod<'a> {
     }
 
     pub(super) fn spec(self) -> PodSpec {
-        let Self {
-            cr,
-            component,
-            image,
-            args,
-            mut env,
-            template,
-            resources,
-            ports,
-            probes,
-            grace_seconds,
-            files,
-            dev_reload,
-            is_job,
-        } = self;
-        let spec = &cr.spec.image;
-        env.extend(dev_reload.map(|file| value(DEV_RELOAD, file.display().to_string())));
-        let managed: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
-        let additional = template
-            .into_iter()
-            .flat_map(|template| &template.env)
-            .filter(|variable| !managed.contains(&variable.name));
-        env.extend(additional.map(|variable| value(&variable.name, &variable.value)));
-        let (liveness, readiness) = probes.unzip();
-        let builds = dev_reload.and_then(Path::parent).map(build_volume);
-        let volumes = files.iter().map(|file| (file.volume(), file.mount())).chain(builds);
+        let builds = self.dev_reload.and_then(Path::parent).map(build_volume);
+        let volumes = self.files.iter().map(|file| (file.volume(), file.mount())).chain(builds);
         let (volumes, mounts): (Vec<Volume>, Vec<VolumeMount>) = volumes.unzip();
+        let Self { cr, component, template, grace_seconds, is_job, .. } = self;
+        let pull_secrets = cr.spec.image.pull_secrets.iter();
         let pull_secrets: Vec<LocalObjectReference> =
-            spec.pull_secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
-        let container = Container {
-            name: CONTAINER.into(),
-            image: Some(image.to_owned()),
-            image_pull_policy: Some(spec.pull_policy.as_str().to_owned()),
-            args: Some(args),
-            env: Some(env),
-            ports: (!ports.is_empty()).then_some(ports),
-            resources: resources.map(requirements),
-            liveness_probe: liveness,
-            readiness_probe: readiness,
-            security_context: Some(restricted_container()),
-            termination_message_policy: Some("FallbackToLogsOnError".into()),
-            volume_mounts: (!mounts.is_empty()).then_some(mounts),
-            ..Container::default()
-        };
+            pull_secrets.map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
         PodSpec {
-            containers: vec![container],
+            containers: vec![self.container(mounts)],
             service_account_name: Some(names::child(cr, component)),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -177,6 +140,36 @@ impl<'a> Pod<'a> {
             ..PodSpec::default()
         }
     }
+
+    fn container(self, mounts: Vec<VolumeMount>) -> Container {
+        let Self { cr, image, args, env, template, resources, ports, probes, dev_reload, .. } = self;
+        let (liveness, readiness) = probes.unzip();
+        Container {
+            name: CONTAINER.into(),
+            image: Some(image.to_owned()),
+            image_pull_policy: Some(cr.spec.image.pull_policy.as_str().to_owned()),
+            args: Some(args),
+            env: Some(with_additional(env, dev_reload, template)),
+            ports: (!ports.is_empty()).then_some(ports),
+            resources: resources.map(requirements),
+            liveness_probe: liveness,
+            readiness_probe: readiness,
+            security_context: Some(restricted_container()),
+            termination_message_policy: Some("FallbackToLogsOnError".into()),
+            volume_mounts: (!mounts.is_empty()).then_some(mounts),
+            ..Container::default()
+        }
+    }
+}
+
+/// Adds the variables of the template that the operator does not set itself.
+fn with_additional(mut env: Vec<EnvVar>, dev_reload: Option<&Path>, template: Option<&PodTemplate>) -> Vec<EnvVar> {
+    env.extend(dev_reload.map(|file| value(DEV_RELOAD, file.display().to_string())));
+    let managed: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
+    let additional = template.into_iter().flat_map(|template| &template.env);
+    let additional = additional.filter(|variable| !managed.contains(&variable.name));
+    env.extend(additional.map(|variable| value(&variable.name, &variable.value)));
+    env
 }
 
 /// Returns a variable with a literal value.

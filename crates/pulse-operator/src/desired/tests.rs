@@ -51,65 +51,95 @@ fn container<'a>(objects: &'a BTreeMap<String, Value>, object: &str) -> &'a Valu
     &objects[object]["spec"]["template"]["spec"]["containers"][0]
 }
 
+/// Pointer to the spec of the pods.
+const POD: &str = "/spec/template/spec";
+
+/// A change of the spec, and an object with a pointer and the expected value there.
+type Effect = (Value, &'static str, String, Value);
+
+fn assert_effects(effects: Vec<Effect>) {
+    let before = made(json!({}));
+    for (changes, object, pointer, expected) in effects {
+        assert_eq!(made(changes.clone())[object].pointer(&pointer), Some(&expected), "{changes}");
+        assert_ne!(before[object].pointer(&pointer), Some(&expected), "{changes} has an effect");
+    }
+}
+
 #[test]
-fn spec_fields_have_an_effect_only_when_set() {
-    // Changes of the spec, object, pointer, and expected value.
-    let pod = "/spec/template/spec";
-    let table: Vec<(Value, &str, String, Value)> = vec![
+fn image_settings_apply_to_every_pod() {
+    assert_effects(vec![
         (
             json!({"image": {"digest": format!("sha256:{}", "a".repeat(64))}}),
             "Deployment/main-api",
-            format!("{pod}/containers/0/image"),
+            format!("{POD}/containers/0/image"),
             json!(format!("example.com/pulse@sha256:{}", "a".repeat(64))),
         ),
         (
             json!({"image": {"tag": "2"}}),
             "Job/main-migrate-0123456789",
-            format!("{pod}/containers/0/image"),
+            format!("{POD}/containers/0/image"),
             json!("example.com/pulse:2"),
         ),
         (
             json!({"image": {"pullPolicy": "Always"}}),
             "Deployment/main-worker",
-            format!("{pod}/containers/0/imagePullPolicy"),
+            format!("{POD}/containers/0/imagePullPolicy"),
             json!("Always"),
         ),
         (
             json!({"image": {"pullSecrets": [{"name": "pull"}]}}),
             "Deployment/main-scheduler",
-            format!("{pod}/imagePullSecrets/0/name"),
+            format!("{POD}/imagePullSecrets/0/name"),
             json!("pull"),
         ),
         (
             json!({"image": {"pullSecrets": [{"name": "pull"}]}}),
             "Job/main-migrate-0123456789",
-            format!("{pod}/imagePullSecrets/0/name"),
+            format!("{POD}/imagePullSecrets/0/name"),
             json!("pull"),
         ),
+    ]);
+}
+
+#[test]
+fn resources_and_deadlines_apply_to_their_role() {
+    assert_effects(vec![
         (
             json!({"api": {"resources": {"limits": {"memory": "1Gi"}}}}),
             "Deployment/main-api",
-            format!("{pod}/containers/0/resources/limits/memory"),
+            format!("{POD}/containers/0/resources/limits/memory"),
             json!("1Gi"),
         ),
         (
             json!({"workers": {"resources": {"requests": {"cpu": 2}}}}),
             "Deployment/main-worker",
-            format!("{pod}/containers/0/resources/requests/cpu"),
+            format!("{POD}/containers/0/resources/requests/cpu"),
             json!("2"),
         ),
         (
             json!({"scheduler": {"resources": {"limits": {"cpu": "1"}}}}),
             "Deployment/main-scheduler",
-            format!("{pod}/containers/0/resources/limits/cpu"),
+            format!("{POD}/containers/0/resources/limits/cpu"),
             json!("1"),
         ),
         (
             json!({"workers": {"drainTimeoutSeconds": 100}}),
             "Deployment/main-worker",
-            format!("{pod}/terminationGracePeriodSeconds"),
+            format!("{POD}/terminationGracePeriodSeconds"),
             json!(115),
         ),
+        (
+            json!({"migrations": {"activeDeadlineSeconds": 900}}),
+            "Job/main-migrate-0123456789",
+            "/spec/activeDeadlineSeconds".into(),
+            json!(900),
+        ),
+    ]);
+}
+
+#[test]
+fn pod_template_settings_apply_to_their_role() {
+    assert_effects(vec![
         (
             json!({"api": {"podTemplate": {"labels": {"team": "a"}}}}),
             "Deployment/main-api",
@@ -125,63 +155,58 @@ fn spec_fields_have_an_effect_only_when_set() {
         (
             json!({"workers": {"podTemplate": {"nodeSelector": {"disk": "fast"}}}}),
             "Deployment/main-worker",
-            format!("{pod}/nodeSelector/disk"),
+            format!("{POD}/nodeSelector/disk"),
             json!("fast"),
         ),
         (
             json!({"workers": {"podTemplate": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}}}),
             "Deployment/main-worker",
-            format!("{pod}/tolerations/0/key"),
+            format!("{POD}/tolerations/0/key"),
             json!("gpu"),
         ),
         (
             json!({"scheduler": {"podTemplate": {"priorityClassName": "high"}}}),
             "Deployment/main-scheduler",
-            format!("{pod}/priorityClassName"),
+            format!("{POD}/priorityClassName"),
             json!("high"),
         ),
         (
             json!({"scheduler": {"podTemplate": {"topologySpread": [{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}}}),
             "Deployment/main-scheduler",
-            format!("{pod}/topologySpreadConstraints/0/maxSkew"),
+            format!("{POD}/topologySpreadConstraints/0/maxSkew"),
             json!(2),
         ),
-        (
-            json!({"migrations": {"activeDeadlineSeconds": 900}}),
-            "Job/main-migrate-0123456789",
-            "/spec/activeDeadlineSeconds".into(),
-            json!(900),
-        ),
+    ]);
+}
+
+#[test]
+fn secrets_are_mounted_only_when_referenced() {
+    assert_effects(vec![
         (
             json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "keys", "key": "a.pem"}}}),
             "Deployment/main-api",
-            format!("{pod}/volumes/0/secret/secretName"),
+            format!("{POD}/volumes/0/secret/secretName"),
             json!("keys"),
         ),
         (
             json!({"database": {"caSecretRef": {"name": "db-ca"}}}),
             "Job/main-migrate-0123456789",
-            format!("{pod}/volumes"),
+            format!("{POD}/volumes"),
             json!([{"name": "database-ca", "secret": {"secretName": "db-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]),
         ),
         (
             json!({"database": {"caSecretRef": {"name": "db-ca", "key": "root.pem"}}}),
             "Deployment/main-worker",
-            format!("{pod}/volumes"),
+            format!("{POD}/volumes"),
             json!([{"name": "database-ca", "secret": {"secretName": "db-ca", "items": [{"key": "root.pem", "path": "ca.crt"}]}}]),
         ),
         (
             json!({"redis": {"caSecretRef": {"name": "redis-ca"}}}),
             "Deployment/main-scheduler",
-            format!("{pod}/containers/0/volumeMounts"),
+            format!("{POD}/containers/0/volumeMounts"),
             json!([{"name": "redis-ca", "mountPath": "/etc/pulse/redis-ca", "readOnly": true}]),
         ),
-    ];
-    let before = made(json!({}));
-    for (changes, object, pointer, expected) in table {
-        assert_eq!(made(changes.clone())[object].pointer(&pointer), Some(&expected), "{changes}");
-        assert_ne!(before[object].pointer(&pointer), Some(&expected), "{changes} has an effect");
-    }
+    ]);
 }
 
 #[test]
