@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures_util::future::BoxFuture;
-use prometheus_client::registry::Registry;
+use pulse_metrics::Registry;
 use serde::Serialize;
 
 /// Time-out of a probe.
@@ -79,9 +79,6 @@ async fn probe(probe: ProbeCheck) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let mut text = String::new();
-    if prometheus_client::encoding::text::encode(&mut text, &admin.registry).is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    }
+    let Ok(text) = admin.registry.encode() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }

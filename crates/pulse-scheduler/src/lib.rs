@@ -17,7 +17,7 @@ use pulse_queue::Queue;
 use pulse_store::{LeaderLease, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-pub use metrics::{SchedulerMetrics, TaskCounters};
+pub use metrics::SchedulerMetrics;
 
 use crate::jobs::{JOBS, Job, Jobs};
 

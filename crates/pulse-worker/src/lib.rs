@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 pub use health::WorkerHealth;
-pub use metrics::{TaskCounters, WorkerMetrics};
+pub use metrics::WorkerMetrics;
 pub use processor::{Normalize, ProcessError, Processor};
 
 use crate::busy::BusyTime;

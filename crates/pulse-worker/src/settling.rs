@@ -303,11 +303,9 @@ mod tests {
             drain_timeout: Duration::from_secs(1),
             link_trace: |_, _| {},
         };
-        let metrics = WorkerMetrics::register(
-            &mut prometheus_client::registry::Registry::default(),
-            <_>::default(),
-            <_>::default(),
-        );
+        let mut registry = pulse_metrics::Registry::default();
+        let tasks = pulse_metrics::TaskMetrics::register(&mut registry);
+        let metrics = WorkerMetrics::register(&mut registry, tasks);
         let store = Store::connect_lazy(&store).expect("a valid URL");
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
         let settle_loop = SettleLoop::new(&config, &store, &queue, InFlight::default(), metrics, BusyTime::new(1));

@@ -11,6 +11,7 @@ mod commands;
 #[cfg(feature = "dev-servers")]
 pub mod datastores;
 pub mod load;
+mod metrics;
 mod output;
 mod reload;
 mod roles;

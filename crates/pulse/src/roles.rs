@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::BoxFuture;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, Status};
+use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::Queue;
 use pulse_scheduler::{Scheduler, SchedulerConfig, SchedulerMetrics};
 use pulse_store::Store;
-use pulse_worker::{Processor, TaskCounters, Worker, WorkerConfig, WorkerMetrics};
+use pulse_worker::{Processor, Worker, WorkerConfig, WorkerMetrics};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,42 +29,13 @@ pub(crate) fn process_name() -> String {
     format!("{}.{}", if host.is_empty() { "pulse" } else { &host }, &random[..12])
 }
 
-/// A metrics registry with `pulse_build_info` for this role.
-pub(crate) fn registry(role: &'static str) -> Registry {
-    let mut registry = Registry::default();
-    let build_info = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
-    build_info.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION")), ("role", role)]).set(1);
-    registry.register("pulse_build_info", "Version and role of the process; always 1", build_info);
-    registry
-}
-
-/// Counters that worker and scheduler share. In `pulse dev` both run in one process and register them once.
-#[derive(Clone, Default)]
-pub(crate) struct TaskMetrics {
-    settled: TaskCounters,
-    retries: TaskCounters,
-}
-
-impl TaskMetrics {
-    pub(crate) fn register(registry: &mut Registry) -> Self {
-        let Self { settled, retries } = Self::default();
-        registry.register("pulse_tasks_settled", "Number of settled tasks, by outcome", settled.clone());
-        registry.register(
-            "pulse_task_retries",
-            "Number of failed attempts that are retried, by reason",
-            retries.clone(),
-        );
-        Self { settled, retries }
-    }
-}
-
 pub(crate) fn worker(
     args: &ProcessingArgs,
     store: Store,
     queue: Queue,
     processor: Arc<dyn Processor>,
     registry: &mut Registry,
-    TaskMetrics { settled, retries }: TaskMetrics,
+    tasks: TaskMetrics,
 ) -> Worker {
     let config = WorkerConfig {
         name: process_name(),
@@ -77,18 +46,13 @@ pub(crate) fn worker(
         drain_timeout: args.drain_timeout,
         link_trace: telemetry::link_to,
     };
-    Worker::new(config, store, queue, processor, WorkerMetrics::register(registry, settled, retries))
+    Worker::new(config, store, queue, processor, WorkerMetrics::register(registry, tasks))
 }
 
-pub(crate) fn scheduler(
-    store: Store,
-    queue: Queue,
-    registry: &mut Registry,
-    TaskMetrics { settled, retries }: TaskMetrics,
-) -> Scheduler {
+pub(crate) fn scheduler(store: Store, queue: Queue, registry: &mut Registry, tasks: TaskMetrics) -> Scheduler {
     let config =
         SchedulerConfig { name: process_name(), lease: Duration::from_secs(10), lost_after: Duration::from_secs(10) };
-    Scheduler::new(config, store, queue, SchedulerMetrics::register(registry, settled, retries))
+    Scheduler::new(config, store, queue, SchedulerMetrics::register(registry, tasks))
 }
 
 /// Returns why a role is not live, or `None` if it is.

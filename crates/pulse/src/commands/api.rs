@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use axum::middleware::from_fn_with_state;
 use clap::Args;
-use prometheus_client::registry::Registry;
-use pulse_api::{ApiConfig, ApiMetrics, AppState};
+use pulse_api::{ApiConfig, AppState};
 use pulse_core::defaults;
-use pulse_http::{HttpMetrics, Verifier};
+use pulse_http::Verifier;
+use pulse_metrics::Registry;
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{AcceptConfig, Acceptor, Store};
 use tokio::net::TcpListener;
@@ -18,7 +18,7 @@ use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, InstanceArgs, 
 use crate::reload::ReloadArgs;
 use crate::roles::{self, LivenessCheck, RoleProcess};
 use crate::schema_gate::SchemaGate;
-use crate::telemetry;
+use crate::{metrics, telemetry};
 
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     } = args;
     let store = database.connect("api")?;
     let queue = redis.connect(&instance.instance)?;
-    let mut registry = roles::registry("api");
+    let mut registry = metrics::registry("api");
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let listener = roles::listen(listen, "--listen").await?;
     let schema_gate = api.schema_gate.clone();
@@ -95,18 +95,17 @@ impl Api {
         };
         let accept = AcceptConfig { connections: 2, group_events: 128, queue: 4096, writer: roles::process_name() };
         let acceptor = Acceptor::start(&store, accept);
-        let metrics = ApiMetrics::register(registry);
+        let (http_metrics, metrics) = metrics::api(registry);
         let dropped = metrics.dropped.clone();
         let publisher = Publisher::start(&queue, 100_000, move |entries| {
             dropped.inc_by(entries);
         });
         let state = AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, metrics);
-        let metrics = HttpMetrics::register(registry);
         let config = server.server();
         let schema_gate = SchemaGate::default();
         let routes = pulse_api::router(state).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));
         Ok(Self {
-            router: pulse_http::layered(routes, metrics, &config, telemetry::continue_trace),
+            router: pulse_http::layered(routes, http_metrics, &config, telemetry::continue_trace),
             config,
             schema_gate,
         })

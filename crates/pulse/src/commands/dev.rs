@@ -26,7 +26,7 @@ use crate::commands::api::Api;
 use crate::commands::{migrate, token};
 use crate::datastores::DataDir;
 use crate::output::print_json;
-use crate::roles;
+use crate::{metrics, roles};
 
 const INSTANCE: &str = "dev";
 /// How long the printed tokens are valid.
@@ -119,7 +119,7 @@ pub(crate) async fn run(
     let (applied, schema) = migrate::bring_up_to_date(&store, INSTANCE).await.context("cannot migrate the database")?;
     banner.line("Migrations", &format!("{applied} applied, schema {schema}"), started);
 
-    let mut registry = roles::registry("dev");
+    let mut registry = metrics::registry("dev");
     let auth = auth(jwt_secret.clone());
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let shared = Shared { store: store.clone(), queue, registry };

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use clap::Args;
+use pulse_metrics::TaskMetrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs};
+use crate::metrics;
 use crate::reload::ReloadArgs;
-use crate::roles::{self, RoleProcess, TaskMetrics};
+use crate::roles::{self, RoleProcess};
 use crate::schema_gate::SchemaGate;
 
 #[derive(Debug, Args)]
@@ -28,7 +30,7 @@ pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> any
     let SchedulerArgs { instance, database, redis, admin: AdminArgs { admin_listen }, reload: _ } = args;
     let store = database.connect("scheduler")?;
     let queue = redis.connect(&instance.instance)?;
-    let mut registry = roles::registry("scheduler");
+    let mut registry = metrics::registry("scheduler");
     let tasks = TaskMetrics::register(&mut registry);
     let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
     let health = scheduler.health();

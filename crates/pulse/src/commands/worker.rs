@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use clap::Args;
+use pulse_metrics::TaskMetrics;
 use pulse_worker::Processor;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, ProcessingArgs, RedisArgs};
+use crate::metrics;
 use crate::reload::ReloadArgs;
-use crate::roles::{self, RoleProcess, TaskMetrics};
+use crate::roles::{self, RoleProcess};
 use crate::schema_gate::SchemaGate;
 
 #[derive(Debug, Args)]
@@ -35,7 +37,7 @@ pub(crate) async fn run(
     let WorkerArgs { instance, database, redis, processing, admin: AdminArgs { admin_listen }, reload: _ } = args;
     let store = database.connect("worker")?;
     let queue = redis.connect(&instance.instance)?;
-    let mut registry = roles::registry("worker");
+    let mut registry = metrics::registry("worker");
     let tasks = TaskMetrics::register(&mut registry);
     let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry, tasks);
     let health = worker.health();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use prometheus_client::registry::Registry;
+use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::Queue;
 use pulse_store::Store;
 use pulse_worker::Processor;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::ProcessingArgs;
 use crate::commands::api::Api;
-use crate::roles::{self, TaskMetrics};
+use crate::roles;
 
 /// What the roles share.
 pub(crate) struct Shared {

@@ -11,6 +11,7 @@ use pulse_operator::{Intervals, Kubernetes, LeaseConfig, Operator, OperatorConfi
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, duration};
+use crate::metrics;
 use crate::reload::ReloadArgs;
 use crate::roles::{self, AdminServer};
 
@@ -96,7 +97,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         pull_secrets,
         dev_reload,
     };
-    let mut registry = roles::registry("operator");
+    let mut registry = metrics::registry("operator");
     let operator = Operator::new(config, kubernetes, OperatorMetrics::register(&mut registry));
     let health = operator.health();
     let live = roles::live_probe(vec![("operator", liveness(health.clone()))]);
