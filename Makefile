@@ -31,7 +31,7 @@ lint: ## The linters of CI
 	scripts/deny
 	scripts/words
 
-generate: setup ## Generated files: .sqlx, flags and problem codes, charts and manifests
+generate: setup ## Generated files: .sqlx, tables in OPERATIONS.md, charts and manifests
 	scripts/prepare-queries
 	scripts/reference
 	scripts/manifests

@@ -123,7 +123,7 @@ async fn dev_data_dir_keeps_events_and_secret() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dev_exposes_each_metric_once() -> anyhow::Result<()> {
+async fn dev_exposes_each_metric_once_and_all_are_documented() -> anyhow::Result<()> {
     let mut child = dev(&["--json"]).spawn()?;
     let ready = read_ready_json(&mut child).await?;
     let text = Client::new(text(&ready, "admin"), "").get("/metrics").await?.text;
@@ -135,6 +135,13 @@ async fn dev_exposes_each_metric_once() -> anyhow::Result<()> {
     assert!(
         types.contains(&"# TYPE pulse_tasks_settled counter") && types.contains(&"# TYPE pulse_task_retries counter")
     );
+    let operations = std::fs::read_to_string(pulse_tests::repository().join("OPERATIONS.md"))?;
+    for line in types {
+        let words: Vec<&str> = line.split(' ').collect();
+        let total = if words[3] == "counter" { "_total" } else { "" };
+        let row = format!("| `{}{total}` | {} |", words[2], words[3]);
+        assert!(operations.contains(&row), "OPERATIONS.md has no row {row}");
+    }
     send_signal(child.id(), Signal::TERM)?;
     assert!(child.wait().await?.success());
     Ok(())

@@ -55,10 +55,10 @@ pub(crate) enum Command {
     Load(load::LoadArgs),
     /// Post one event and one batch, and wait until they are processed
     Demo(demo::DemoArgs),
-    /// Print a part of OPERATIONS.md as Markdown
+    /// Print a table of OPERATIONS.md as Markdown
     #[cfg(feature = "kubernetes")]
-    #[command(hide = true)]
-    Reference(crate::commands::reference::ReferenceArgs),
+    #[command(subcommand, hide = true)]
+    Reference(crate::commands::reference::ReferenceCommand),
 }
 
 #[cfg(test)]

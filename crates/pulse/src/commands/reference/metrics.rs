@@ -1,0 +1,71 @@
+//! Every metric, with the roles that export it.
+
+use pulse_metrics::{Metric, Registry, TaskMetrics};
+use pulse_operator::OperatorMetrics;
+use pulse_scheduler::SchedulerMetrics;
+use pulse_worker::WorkerMetrics;
+
+use crate::metrics;
+use crate::output::print_line;
+
+pub(super) fn print() -> anyhow::Result<()> {
+    print_line(&table(&registries()))
+}
+
+/// The registry of each role, filled as in its process.
+fn registries() -> [(&'static str, Registry); 4] {
+    let role = |name, register: fn(&mut Registry)| {
+        let mut registry = metrics::registry(name);
+        register(&mut registry);
+        (name, registry)
+    };
+    [
+        role("api", |registry| drop(metrics::api(registry))),
+        role("worker", |registry| {
+            let tasks = TaskMetrics::register(registry);
+            drop(WorkerMetrics::register(registry, tasks));
+        }),
+        role("scheduler", |registry| {
+            let tasks = TaskMetrics::register(registry);
+            drop(SchedulerMetrics::register(registry, tasks));
+        }),
+        role("operator", |registry| drop(OperatorMetrics::register(registry))),
+    ]
+}
+
+fn table(registries: &[(&str, Registry)]) -> String {
+    let mut rows: Vec<(&Metric, Vec<&str>)> = Vec::new();
+    for (role, registry) in registries {
+        for metric in registry.metrics() {
+            match rows.iter_mut().find(|(known, _)| *known == metric) {
+                Some((_, roles)) => roles.push(role),
+                None => rows.push((metric, vec![role])),
+            }
+        }
+    }
+    let mut lines = vec!["| metric | type | role | labels | description |\n|---|---|---|---|---|".to_owned()];
+    for (Metric { name, kind, labels, help }, roles) in rows {
+        let roles = if roles.len() == registries.len() { "all".to_owned() } else { roles.join(", ") };
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        lines.push(format!("| `{name}` | {kind} | {roles} | {} | {help} |", labels.join(", ")));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_has_one_row_per_metric_with_its_roles() {
+        let table = table(&registries());
+        for row in [
+            "| `pulse_build_info` | gauge | all | `version`, `role` | ",
+            "| `pulse_tasks_settled_total` | counter | worker, scheduler | `outcome` | ",
+            "| `pulse_worker_in_flight_tasks` | gauge | worker |  | ",
+        ] {
+            assert_eq!(table.matches(row).count(), 1, "{row}");
+        }
+    }
+}
