@@ -68,4 +68,19 @@ mod tests {
             assert_eq!(table.matches(row).count(), 1, "{row}");
         }
     }
+
+    #[test]
+    fn manual_names_declared_metrics_only() {
+        let registries = registries();
+        let is_declared = |name: &str| {
+            let mut metrics = registries.iter().flat_map(|(_, registry)| registry.metrics());
+            metrics.any(|metric| matches!(name.strip_prefix(&metric.name), Some("" | "_bucket" | "_count" | "_sum")))
+        };
+        for quoted in include_str!("../../../../../OPERATIONS.md").split('`') {
+            let name = quoted.split('{').next().unwrap_or_default();
+            if name.starts_with("pulse_") || name.starts_with("http_server_") {
+                assert!(is_declared(name), "no role exports {name}");
+            }
+        }
+    }
 }
