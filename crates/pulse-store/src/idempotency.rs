@@ -5,33 +5,10 @@ use std::collections::HashMap;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::accept::{AcceptError, Acceptance, NewTask, insert};
+use crate::accept::insert;
+use crate::acceptance::{AcceptError, Acceptance, KeyConflict, NewKey, NewTask};
 use crate::connection::Store;
 use crate::error::StoreError;
-
-/// A key that a client sent, with the answer to store.
-#[derive(Debug, Clone)]
-pub struct NewKey {
-    /// Route of the request.
-    pub route: &'static str,
-    /// The key, 1 to 255 visible ASCII characters.
-    pub key: String,
-    /// SHA-256 of the body and of the `Prefer: handling` that applies.
-    pub fingerprint: [u8; 32],
-    /// Parts of the answer to repeat, besides the ids.
-    pub replay: serde_json::Value,
-}
-
-/// A key that cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyConflict {
-    /// The key was used with another body.
-    #[error("the Idempotency-Key was used with another body")]
-    OtherBody,
-    /// The first request with this key is still running.
-    #[error("the first request with this Idempotency-Key is still running")]
-    InProgress,
-}
 
 /// A stored answer.
 struct Stored {

@@ -11,11 +11,14 @@
 //! The crate does not depend on Redis or HTTP, and migrates only when [`Store::migrate`] is called.
 
 mod accept;
+mod acceptance;
 mod claim;
 mod connection;
+mod encryption;
 mod error;
 mod events;
 mod gauges;
+mod group_commit;
 mod idempotency;
 mod migrate;
 mod requeue;
@@ -26,13 +29,13 @@ mod tasks;
 mod tls;
 mod users;
 
-pub use accept::{AcceptConfig, AcceptError, Acceptance, Acceptor, NewTask};
+pub use acceptance::{AcceptError, Acceptance, KeyConflict, NewKey, NewTask};
 pub use claim::Claimer;
 pub use connection::{Store, StoreConfig};
 pub use error::{ConfigError, EVENTS_USER_FK, StoreError};
 pub use events::{EventFilter, PageStart, StoredEvent, UnprocessedEvents};
 pub use gauges::Backlog;
-pub use idempotency::{KeyConflict, NewKey};
+pub use group_commit::{AcceptConfig, Acceptor};
 pub use migrate::{MigrateConfig, MigrateError, MigrationPlan, PendingMigration};
 pub use requeue::RequeuedTask;
 pub use schedule::{JobRecord, LeaderLease};

@@ -5,11 +5,10 @@
 
 use std::path::Path;
 
-use pulse_tls::{CaBundle, Encryption};
+use pulse_tls::CaBundle;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use crate::connection::Store;
-use crate::error::{ConfigError, StoreError};
+use crate::error::ConfigError;
 
 /// Applies the TLS settings of `url` and the CA to `options`.
 pub(crate) fn secure(
@@ -58,28 +57,6 @@ fn parameter(url: &str, names: &[&str]) -> Option<String> {
     let query = url.split_once('?')?.1;
     let found = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| names.contains(&name.as_ref()));
     found.last().map(|(_, value)| value.into_owned())
-}
-
-impl Store {
-    /// Opens a connection and reports its encryption.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn encryption(&self) -> Result<Encryption, StoreError> {
-        let options = self.options();
-        if options.get_socket().is_some() {
-            return Ok(Encryption::UnixSocket);
-        }
-        let encrypted = sqlx::query_scalar!(r#"SELECT ssl AS "ssl!" FROM pg_stat_ssl WHERE pid = pg_backend_pid()"#)
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(match options.get_ssl_mode() {
-            _ if !encrypted => Encryption::plain(options.get_host()),
-            PgSslMode::VerifyFull => Encryption::Verified,
-            PgSslMode::VerifyCa => Encryption::VerifiedCa,
-            _ => Encryption::Unverified,
-        })
-    }
 }
 
 #[cfg(test)]
