@@ -15,43 +15,66 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-const READING_HEAD: u8 = 0;
-const IN_REQUEST: u8 = 1;
-const IDLE: u8 = 2;
-
 /// Time for which data of the client is read and discarded after a response to a request that was not read completely.
 /// Closing at once would reset the connection, and the client would never see the response.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of bytes that are discarded.
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
-/// The phase of a connection, shared by its stream and its service.
+/// The phase of a connection, shared by its stream and its service. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Phase {
-    current: Arc<AtomicU8>,
+pub(crate) struct Phase(Arc<SharedPhase>);
+
+#[derive(Default)]
+struct SharedPhase {
+    /// A [`Step`]; 0 is its first.
+    step: AtomicU8,
     /// Linger before the connection is closed.
-    lingers: Arc<AtomicBool>,
+    lingers: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Step {
+    /// The connection is new, or the client has begun to send a request.
+    ReadingHead,
+    /// The head was read and the service is called.
+    InRequest,
+    /// The service has returned a response.
+    Idle,
 }
 
 impl Phase {
     /// The head was read and the service is called.
     pub(crate) fn request_began(&self) {
-        self.current.store(IN_REQUEST, Ordering::Relaxed);
+        self.set(Step::InRequest);
     }
 
     /// The service has returned a response.
     pub(crate) fn request_ended(&self) {
-        self.current.store(IDLE, Ordering::Relaxed);
+        self.set(Step::Idle);
     }
 
     /// Whether the connection is new, or the client has begun to send a request.
     pub(crate) fn is_reading_head(&self) -> bool {
-        self.current.load(Ordering::Relaxed) == READING_HEAD
+        self.is(Step::ReadingHead)
     }
 
     /// Makes the connection linger when it is closed, because the rest of the request is not read.
     pub(crate) fn linger(&self) {
-        self.lingers.store(true, Ordering::Relaxed);
+        self.0.lingers.store(true, Ordering::Relaxed);
+    }
+
+    fn lingers(&self) -> bool {
+        self.0.lingers.load(Ordering::Relaxed)
+    }
+
+    fn is(&self, step: Step) -> bool {
+        self.0.step.load(Ordering::Relaxed) == step as u8
+    }
+
+    fn set(&self, step: Step) {
+        self.0.step.store(step as u8, Ordering::Relaxed);
     }
 }
 
@@ -76,15 +99,15 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let phase = self.phase.current.load(Ordering::Relaxed);
-        if phase == READING_HEAD && self.head_deadline.as_mut().poll(cx).is_ready() {
+        let was_idle = self.phase.is(Step::Idle);
+        if self.phase.is_reading_head() && self.head_deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if phase == IDLE {
+        if was_idle {
             let deadline = Instant::now() + self.head_timeout;
             self.head_deadline.as_mut().reset(deadline);
-            self.phase.current.store(READING_HEAD, Ordering::Relaxed);
+            self.phase.set(Step::ReadingHead);
         }
         Poll::Ready(Ok(()))
     }
@@ -115,7 +138,7 @@ impl AsyncWrite for Connection {
         let this = &mut *self;
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.phase.lingers.load(Ordering::Relaxed) {
+            if !this.phase.lingers() {
                 return Poll::Ready(Ok(()));
             }
         }
