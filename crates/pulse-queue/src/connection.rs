@@ -57,9 +57,7 @@ impl Queue {
     pub async fn ping(&self) -> Result<(), QueueError> {
         self.connection().query::<String>(&redis::cmd("PING"), ANSWER_TIMEOUT).await.map(drop)
     }
-}
 
-impl Queue {
     /// Encryption of the connections, as the URL asks for it.
     pub fn encryption(&self) -> Encryption {
         match self.client.get_connection_info().addr() {
