@@ -48,7 +48,10 @@ pub(crate) fn bad_cursor(error: CursorError) -> Problem {
 /// Problem of a failed store operation.
 pub(crate) fn store_failed(error: StoreError) -> Problem {
     match &error {
-        StoreError::Unavailable(_) | StoreError::Locked(_) | StoreError::StatementLimit(_) => Problem::unavailable(
+        StoreError::Unavailable(_)
+        | StoreError::TimedOut(_)
+        | StoreError::Locked(_)
+        | StoreError::StatementLimit(_) => Problem::unavailable(
             "the database is unavailable: send the request again, with an Idempotency-Key if it posts events",
         ),
         StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => {

@@ -144,6 +144,6 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError>
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result,
-        Err(_) => Err(StoreError::Unavailable(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+        Err(_) => Err(StoreError::TimedOut(limit)),
     }
 }

@@ -1,20 +1,26 @@
 //! Errors, classified by what the caller can do.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use sqlx::Error as SqlxError;
 use sqlx::error::DatabaseError;
 
-/// A failed operation.
-#[derive(Debug, thiserror::Error)]
+/// A failed operation. Cheap to clone, because all members of a group get the same error.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// PostgreSQL is unreachable, restarting, overloaded or read-only, or the outcome is unknown: try again later.
     #[error("PostgreSQL is unavailable{}", about_tls(.0))]
-    Unavailable(#[source] SqlxError),
+    Unavailable(#[source] Arc<SqlxError>),
+    /// PostgreSQL did not answer in time, and the outcome is unknown: try again later.
+    #[error("PostgreSQL is unavailable: it did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
     /// Another transaction held a row lock for longer than `lock_timeout`: try again later.
     #[error("a row is locked by another transaction")]
-    Locked(#[source] SqlxError),
+    Locked(#[source] Arc<SqlxError>),
     /// The statement hit a limit of time, memory or size and was rolled back: split it and try again.
     #[error("the statement exceeded a limit of PostgreSQL")]
-    StatementLimit(#[source] SqlxError),
+    StatementLimit(#[source] Arc<SqlxError>),
     /// A constraint or a data type refused the values: the same values will fail again.
     #[error("PostgreSQL refused the values{}", constraint.as_ref().map(|name| format!(" (constraint {name})")).unwrap_or_default())]
     Refused {
@@ -22,11 +28,11 @@ pub enum StoreError {
         constraint: Option<String>,
         /// The error of PostgreSQL.
         #[source]
-        source: SqlxError,
+        source: Arc<SqlxError>,
     },
     /// A bug: a statement or a type does not fit the schema.
     #[error("unexpected answer from PostgreSQL")]
-    Unexpected(#[source] SqlxError),
+    Unexpected(#[source] Arc<SqlxError>),
 }
 
 /// An unusable URL or CA bundle. The text contains no password.
@@ -41,7 +47,7 @@ impl StoreError {
     /// Whether the connection has to be closed, because its state is unknown.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Unexpected(_) => true,
+            Self::Unavailable(_) | Self::TimedOut(_) | Self::Unexpected(_) => true,
             Self::Locked(_) | Self::StatementLimit(_) | Self::Refused { .. } => false,
         }
     }
@@ -56,7 +62,7 @@ impl From<SqlxError> for StoreError {
     fn from(error: SqlxError) -> Self {
         match error.as_database_error() {
             Some(database) => {
-                classify(database.code().unwrap_or_default().into_owned(), constraint_of(database), error)
+                classify(database.code().unwrap_or_default().into_owned(), constraint_of(database), error.into())
             }
             None => match error {
                 SqlxError::Io(_)
@@ -64,8 +70,8 @@ impl From<SqlxError> for StoreError {
                 | SqlxError::Protocol(_)
                 | SqlxError::PoolTimedOut
                 | SqlxError::PoolClosed
-                | SqlxError::WorkerCrashed => Self::Unavailable(error),
-                other => Self::Unexpected(other),
+                | SqlxError::WorkerCrashed => Self::Unavailable(error.into()),
+                other => Self::Unexpected(other.into()),
             },
         }
     }
@@ -88,7 +94,7 @@ fn constraint_of(error: &dyn DatabaseError) -> Option<String> {
 }
 
 /// SQLSTATE classes: appendix A of the PostgreSQL manual.
-fn classify(code: String, constraint: Option<String>, source: SqlxError) -> StoreError {
+fn classify(code: String, constraint: Option<String>, source: Arc<SqlxError>) -> StoreError {
     match (code.get(..2).unwrap_or_default(), code.as_str()) {
         // After a deadlock or a lock time-out, the transaction is rolled back.
         (_, "40P01" | "55P03") => StoreError::Locked(source),

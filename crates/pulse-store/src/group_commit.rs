@@ -1,7 +1,7 @@
 //! Group commit: while a commit is in flight, the next requests wait in a channel and then go into one statement. There
 //! is no timer, so an idle server adds no latency. A caller gets its answer after the COMMIT. If PostgreSQL refuses a
 //! group, its members are committed one by one, so that a bad row affects only its sender. If the connection is lost, the
-//! outcome is unknown: the caller gets [`StoreError::Unavailable`], and no statement is sent twice.
+//! outcome is unknown: the caller gets [`StoreError::Unavailable`] or [`StoreError::TimedOut`], and no statement is sent twice.
 
 use std::sync::Arc;
 
@@ -52,7 +52,8 @@ impl Acceptor {
     /// Commits the task and its events, and returns after the COMMIT. Dropping the future does not stop the commit.
     ///
     /// # Errors
-    /// [`AcceptError`]. After [`StoreError::Unavailable`] the outcome is unknown: the task may be committed.
+    /// [`AcceptError`]. After [`StoreError::Unavailable`] and [`StoreError::TimedOut`] the outcome is unknown: the task may
+    /// be committed.
     pub async fn accept(&self, task: NewTask) -> Result<Acceptance, AcceptError> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request { task, reply }).map_err(|_| AcceptError::Overloaded)?;
@@ -111,13 +112,7 @@ async fn commit_group(
             }
             results
         }
-        Err(error) => {
-            let shared = error.to_string();
-            let mut results: Vec<_> =
-                tasks[1..].iter().map(|_| Err(AcceptError::Store(group_error(&shared)))).collect();
-            results.insert(0, Err(refusal(&tasks[0], error)));
-            results
-        }
+        Err(error) => tasks.iter().map(|task| Err(refusal(task, error.clone()))).collect(),
     }
 }
 
@@ -127,11 +122,6 @@ fn refusal(task: &NewTask, error: StoreError) -> AcceptError {
         StoreError::Locked(_) if task.key.is_some() => KeyConflict::InProgress.into(),
         other => other.into(),
     }
-}
-
-/// The error of a group, copied for each member.
-fn group_error(message: &str) -> StoreError {
-    StoreError::Unavailable(sqlx::Error::Protocol(message.to_owned()))
 }
 
 /// Commits all of `tasks` in one transaction, which is a single statement unless there are idempotency keys.

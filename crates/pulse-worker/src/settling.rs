@@ -142,9 +142,10 @@ impl SettleLoop {
                 self.count_stale(&part, deadline);
                 return Ok(());
             };
-            deadline.outcome_unknown |= matches!(error, StoreError::Unavailable(_) | StoreError::Unexpected(_));
+            deadline.outcome_unknown |=
+                matches!(error, StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Unexpected(_));
             let is_temporary = match error {
-                StoreError::Unavailable(_) | StoreError::Locked(_) => true,
+                StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_) => true,
                 StoreError::StatementLimit(_) => part.len() == 1,
                 StoreError::Refused { .. } | StoreError::Unexpected(_) => false,
             };
@@ -254,7 +255,7 @@ fn groups(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
 fn may_succeed_in_parts(error: &StoreError) -> bool {
     match error {
         StoreError::Refused { .. } | StoreError::Unexpected(_) | StoreError::StatementLimit(_) => true,
-        StoreError::Unavailable(_) | StoreError::Locked(_) => false,
+        StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_) => false,
     }
 }
 
