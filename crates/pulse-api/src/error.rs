@@ -51,9 +51,7 @@ pub(crate) fn store_failed(error: StoreError) -> Problem {
         StoreError::Unavailable(_)
         | StoreError::TimedOut(_)
         | StoreError::Locked(_)
-        | StoreError::StatementLimit(_) => Problem::unavailable(
-            "the database is unavailable: send the request again, with an Idempotency-Key if it posts events",
-        ),
+        | StoreError::StatementLimit(_) => unavailable(),
         StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => {
             Problem::new(ProblemCode::UserGone, "the user of this token was deleted: use the token of another user")
         }
@@ -66,10 +64,18 @@ pub(crate) fn store_failed(error: StoreError) -> Problem {
     .caused_by(error)
 }
 
+/// 503 for an unavailable database and for an unknown outcome.
+fn unavailable() -> Problem {
+    Problem::unavailable(
+        "the database is unavailable: send the request again, with an Idempotency-Key if it posts events",
+    )
+}
+
 /// Problem of events that were not accepted.
 pub(crate) fn accept_failed(error: AcceptError) -> Problem {
     match error {
         AcceptError::Store(error) => store_failed(error),
+        AcceptError::Interrupted => unavailable().caused_by(error),
         AcceptError::Overloaded => Problem::new(
             ProblemCode::Overloaded,
             "too many requests are waiting for the database: send the request again later",
@@ -106,6 +112,7 @@ mod tests {
             (bad_body(BodyError::Invalid(vec![field()])), 422, ProblemCode::ValidationError),
             (bad_cursor(CursorError::Invalid), 422, ProblemCode::InvalidCursor),
             (accept_failed(AcceptError::Overloaded), 503, ProblemCode::Overloaded),
+            (accept_failed(AcceptError::Interrupted), 503, ProblemCode::Unavailable),
             (accept_failed(KeyConflict::OtherBody.into()), 422, ProblemCode::IdempotencyKeyReused),
             (accept_failed(KeyConflict::InProgress.into()), 409, ProblemCode::IdempotencyKeyInProgress),
             (not_found(ProblemCode::EventNotFound, "event"), 404, ProblemCode::EventNotFound),

@@ -75,9 +75,12 @@ pub enum AcceptError {
     /// See [`KeyConflict`].
     #[error(transparent)]
     Key(#[from] KeyConflict),
-    /// The queue is full ([`AcceptConfig::queue`]).
+    /// The queue is full: nothing was committed.
     #[error("too many requests are waiting for PostgreSQL")]
     Overloaded,
+    /// The commit panicked, or the process shuts down: the outcome is unknown.
+    #[error("the commit was interrupted: its outcome is unknown")]
+    Interrupted,
     /// See [`StoreError`].
     #[error(transparent)]
     Store(#[from] StoreError),

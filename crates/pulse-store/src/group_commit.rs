@@ -1,10 +1,12 @@
 //! Group commit: while a commit is in flight, the next requests wait in a channel and then go into one statement. There
 //! is no timer, so an idle server adds no latency. A caller gets its answer after the COMMIT. If PostgreSQL refuses a
 //! group, its members are committed one by one, so that a bad row affects only its sender. If the connection is lost, the
-//! outcome is unknown: the caller gets [`StoreError::Unavailable`] or [`StoreError::TimedOut`], and no statement is sent twice.
+//! outcome is unknown: the caller gets [`StoreError::Unavailable`] or [`StoreError::TimedOut`], and no statement is sent twice. A committer that panics
+//! is restarted with a new connection; the outcome of its group is unknown too.
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::accept::insert;
@@ -12,24 +14,32 @@ use crate::acceptance::{AcceptError, Acceptance, KeyConflict, NewTask};
 use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
 use crate::idempotency;
+use crate::supervisor::{TaskHealth, supervise};
 
-/// Settings of the group commit.
-#[derive(Debug, Clone)]
-pub struct AcceptConfig {
-    /// Number of dedicated connections that commit in parallel.
-    pub connections: usize,
-    /// A group is complete once it has this many events.
-    pub group_events: usize,
-    /// Maximum number of waiting requests; further ones fail with [`AcceptError::Overloaded`].
-    pub queue: usize,
-    /// Name of this process in the running totals. Must be unique.
-    pub writer: String,
-}
+/// Number of dedicated connections that commit in parallel.
+const CONNECTIONS: usize = 2;
+/// Number of events from which a group is complete.
+const GROUP_EVENTS: usize = 128;
+/// Maximum number of waiting requests; further ones fail with [`AcceptError::Overloaded`].
+const QUEUE: usize = 4096;
 
 /// Accepts tasks. Cheap to clone; its connections close when the last clone is dropped.
 #[derive(Clone)]
 pub struct Acceptor {
     requests: mpsc::Sender<Request>,
+    health: AcceptorHealth,
+}
+
+/// Health of an acceptor, for the probes. Cheap to clone.
+#[derive(Clone)]
+pub struct AcceptorHealth(Arc<[TaskHealth]>);
+
+impl AcceptorHealth {
+    /// Returns why the acceptor is not live, or `None` if it is.
+    pub fn problem(&self) -> Option<String> {
+        let failing = self.0.iter().filter(|committer| !committer.is_live()).count();
+        (failing > 0).then(|| format!("{failing} committers panic again and again: restart the process"))
+    }
 }
 
 struct Request {
@@ -38,55 +48,83 @@ struct Request {
 }
 
 impl Acceptor {
-    /// Starts one committer per dedicated connection on the current tokio runtime.
-    pub fn start(store: &Store, config: AcceptConfig) -> Self {
-        let (requests, receiver) = mpsc::channel(config.queue);
+    /// Starts one committer per dedicated connection on the current tokio runtime. `writer` is the name of this process in
+    /// the running totals, and must be unique.
+    pub fn start(store: &Store, writer: &str) -> Self {
+        let (requests, receiver) = mpsc::channel(QUEUE);
         let receiver = Arc::new(Mutex::new(receiver));
-        for number in 0..config.connections {
-            let writer = format!("{}/accept-{number}", config.writer);
-            tokio::spawn(run_committer(store.dedicated_connection(), receiver.clone(), config.group_events, writer));
-        }
-        Self { requests }
+        let start = |number| {
+            let (name, health) = (format!("{writer}/accept-{number}"), TaskHealth::default());
+            let committer = Committer {
+                store: store.clone(),
+                requests: receiver.clone(),
+                writer: name.clone(),
+                health: health.clone(),
+            };
+            let supervised = health.clone();
+            tokio::spawn(async move { supervise(&name, supervised, || committer.clone().run()).await });
+            health
+        };
+        Self { requests, health: AcceptorHealth((0..CONNECTIONS).map(start).collect()) }
+    }
+
+    /// Returns the health of the acceptor, for the probes.
+    pub fn health(&self) -> AcceptorHealth {
+        self.health.clone()
     }
 
     /// Commits the task and its events, and returns after the COMMIT. Dropping the future does not stop the commit.
     ///
     /// # Errors
-    /// [`AcceptError`]. After [`StoreError::Unavailable`] and [`StoreError::TimedOut`] the outcome is unknown: the task may
-    /// be committed.
+    /// [`AcceptError`]. After [`StoreError::Unavailable`], [`StoreError::TimedOut`] and [`AcceptError::Interrupted`] the
+    /// outcome is unknown: the task may be committed.
     pub async fn accept(&self, task: NewTask) -> Result<Acceptance, AcceptError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.try_send(Request { task, reply }).map_err(|_| AcceptError::Overloaded)?;
-        answer.await.unwrap_or(Err(AcceptError::Overloaded))
+        self.requests.try_send(Request { task, reply }).map_err(|error| match error {
+            TrySendError::Full(_) => AcceptError::Overloaded,
+            TrySendError::Closed(_) => AcceptError::Interrupted,
+        })?;
+        answer.await.unwrap_or(Err(AcceptError::Interrupted))
     }
 }
 
-async fn run_committer(
-    mut connection: DedicatedConnection,
+/// Commits groups of requests on one dedicated connection.
+#[derive(Clone)]
+struct Committer {
+    store: Store,
     requests: Arc<Mutex<mpsc::Receiver<Request>>>,
-    group_events: usize,
     writer: String,
-) {
-    loop {
-        // One committer gathers at a time; the others commit meanwhile.
-        let group = gather(&mut *requests.lock().await, group_events).await;
-        if group.is_empty() {
-            return;
-        }
-        let (tasks, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|request| (request.task, request.reply)).unzip();
-        for (reply, result) in replies.into_iter().zip(commit_group(&mut connection, &tasks, &writer).await) {
-            // A failed send means that the client hung up. The commit stays.
-            let _ = reply.send(result);
+    health: TaskHealth,
+}
+
+impl Committer {
+    /// Runs until all senders are dropped. A panic drops the replies of the current group, so that each sender gets an error.
+    async fn run(self) {
+        let mut connection = self.store.dedicated_connection();
+        loop {
+            // One committer gathers at a time; the others commit meanwhile.
+            let group = gather(&mut *self.requests.lock().await).await;
+            if group.is_empty() {
+                return;
+            }
+            let (tasks, replies): (Vec<_>, Vec<_>) =
+                group.into_iter().map(|request| (request.task, request.reply)).unzip();
+            let results = commit_group(&mut connection, &tasks, &self.writer).await;
+            for (reply, result) in replies.into_iter().zip(results) {
+                // A failed send means that the client hung up. The commit stays.
+                let _ = reply.send(result);
+            }
+            self.health.record_progress();
         }
     }
 }
 
 /// Waits for one request, then takes those that wait already. Empty when all senders are dropped.
-async fn gather(requests: &mut mpsc::Receiver<Request>, group_events: usize) -> Vec<Request> {
+async fn gather(requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
     let Some(first) = requests.recv().await else { return Vec::new() };
     let mut events = first.task.events.len();
     let mut group = vec![first];
-    while events < group_events
+    while events < GROUP_EVENTS
         && let Ok(request) = requests.try_recv()
     {
         events += request.task.events.len();

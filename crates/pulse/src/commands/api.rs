@@ -10,7 +10,7 @@ use pulse_core::defaults;
 use pulse_http::Verifier;
 use pulse_metrics::Registry;
 use pulse_queue::{Publisher, Queue};
-use pulse_store::{AcceptConfig, Acceptor, Store};
+use pulse_store::{Acceptor, AcceptorHealth, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -60,8 +60,8 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let mut registry = metrics::registry("api");
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let listener = roles::listen(listen, "--listen").await?;
-    let schema_gate = api.schema_gate.clone();
-    let liveness: LivenessCheck = Arc::new(|| None);
+    let (health, schema_gate) = (api.health.clone(), api.schema_gate.clone());
+    let liveness: LivenessCheck = Arc::new(move || health.problem());
     let role = RoleProcess { name: "api", store, queue, registry, admin_listen, liveness, schema_gate };
     let serving = tokio::spawn(api.serve(listener, shutdown.clone()));
     role.run(shutdown, async move {
@@ -75,6 +75,7 @@ pub(crate) struct Api {
     router: axum::Router,
     config: pulse_http::ServerConfig,
     pub(crate) schema_gate: SchemaGate,
+    pub(crate) health: AcceptorHealth,
 }
 
 impl Api {
@@ -93,8 +94,8 @@ impl Api {
             max_attempts: attempts.max_attempts,
             auto_provision,
         };
-        let accept = AcceptConfig { connections: 2, group_events: 128, queue: 4096, writer: roles::process_name() };
-        let acceptor = Acceptor::start(&store, accept);
+        let acceptor = Acceptor::start(&store, &roles::process_name());
+        let health = acceptor.health();
         let (http_metrics, metrics) = metrics::api(registry);
         let dropped = metrics.dropped.clone();
         let publisher = Publisher::start(&queue, 100_000, move |entries| {
@@ -108,6 +109,7 @@ impl Api {
             router: pulse_http::layered(routes, http_metrics, &config, telemetry::continue_trace),
             config,
             schema_gate,
+            health,
         })
     }
 

@@ -46,8 +46,9 @@ impl Roles {
         let tasks = TaskMetrics::register(&mut registry);
         let worker = roles::worker(processing, store.clone(), queue.clone(), processor, &mut registry, tasks.clone());
         let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
-        let (worker_health, scheduler_health) = (worker.health(), scheduler.health());
+        let (api_health, worker_health, scheduler_health) = (api.health.clone(), worker.health(), scheduler.health());
         let live = roles::live_probe(vec![
+            ("api", Arc::new(move || api_health.problem())),
             ("worker", Arc::new(move || worker_health.problem())),
             ("scheduler", Arc::new(move || scheduler_health.problem())),
         ]);
