@@ -72,6 +72,26 @@ pub struct DeadTaskFilter {
     pub reason: Option<String>,
 }
 
+/// A statement that deletes the oldest matching dead tasks, and inserts the `chosen` rows elsewhere.
+macro_rules! move_dead_tasks {
+    ($insert:literal, $filter:expr, $limit:expr $(,)?) => {
+        sqlx::query!(
+            "WITH chosen AS (
+                 DELETE FROM dead_tasks WHERE id = ANY (ARRAY(
+                     SELECT id FROM dead_tasks
+                     WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
+                     ORDER BY dead_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
+                 RETURNING *
+             )
+             "
+                + $insert,
+            $filter.ids.as_deref(),
+            $filter.reason.as_deref(),
+            $limit,
+        )
+    };
+}
+
 impl Store {
     /// Returns a task of the user; `None` if the task does not exist or has another owner.
     ///
@@ -132,20 +152,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn retry_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
-        let retried = sqlx::query!(
-            "WITH chosen AS (
-                 DELETE FROM dead_tasks WHERE id = ANY (ARRAY(
-                     SELECT id FROM dead_tasks
-                     WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
-                     ORDER BY dead_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
-                 RETURNING *
-             )
-             INSERT INTO tasks (id, kind, user_id, event_ids, created_at, max_attempts, enqueued_at, fencing_token, errors,
+        let retried = move_dead_tasks!(
+            "INSERT INTO tasks (id, kind, user_id, event_ids, created_at, max_attempts, enqueued_at, fencing_token, errors,
                                 traceparent, request_id)
              SELECT id, kind, user_id, event_ids, created_at, max_attempts, NULL, fencing_token, errors, traceparent, request_id
              FROM chosen",
-            filter.ids.as_deref(),
-            filter.reason.as_deref(),
+            filter,
             limit,
         )
         .execute(&self.pool)
@@ -158,21 +170,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn cancel_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
-        let cancelled = sqlx::query!(
-            "WITH chosen AS (
-                 DELETE FROM dead_tasks WHERE id = ANY (ARRAY(
-                     SELECT id FROM dead_tasks
-                     WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
-                     ORDER BY dead_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
-                 RETURNING *
-             )
-             INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, started_at,
+        let cancelled = move_dead_tasks!(
+            "INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, started_at,
                                        worker, traceparent, request_id)
              SELECT id, kind, user_id, event_ids, 'cancelled', attempts, errors, created_at, started_at,
                     worker, traceparent, request_id
              FROM chosen",
-            filter.ids.as_deref(),
-            filter.reason.as_deref(),
+            filter,
             limit,
         )
         .execute(&self.pool)
