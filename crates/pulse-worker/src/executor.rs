@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pulse_core::ClaimedTask;
-use pulse_store::{Outcome, Settlement};
+use pulse_store::Outcome;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 use tracing::field::Empty;
 
+use crate::attempt;
 use crate::busy::BusyTime;
-use crate::in_flight::InFlight;
+use crate::config::WorkerConfig;
+use crate::health::WorkerHealth;
+use crate::in_flight::{EndedAttempt, InFlight};
+use crate::leased_task::LeasedTask;
 use crate::metrics::WorkerMetrics;
 use crate::prefetch::PrefetchLimit;
 use crate::processor::Processor;
-use crate::{WorkerConfig, WorkerHealth, attempt};
 
 pub(crate) struct Executor {
     /// The runtime of the processor threads.
@@ -23,7 +26,7 @@ pub(crate) struct Executor {
     /// One permit for each attempt that may run concurrently.
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) processor: Arc<dyn Processor>,
-    pub(crate) settlements: mpsc::UnboundedSender<Settlement>,
+    pub(crate) ended_attempts: mpsc::UnboundedSender<EndedAttempt>,
     pub(crate) in_flight: InFlight,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) prefetch: PrefetchLimit,
@@ -33,14 +36,12 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// Starts an attempt, which waits for a free slot. The task must be in flight already.
-    pub(crate) fn start(&self, task: ClaimedTask) {
-        let (id, fencing_token) = (task.id, task.fencing_token);
-        let abort = self.runtime.spawn(self.attempt(task)).abort_handle();
-        self.in_flight.set_abort(id, fencing_token, abort);
+    /// Starts an attempt, which waits for a free slot.
+    pub(crate) fn start(&self, task: ClaimedTask, leased: &Arc<LeasedTask>) {
+        leased.set_abort(self.runtime.spawn(self.attempt(task, leased.clone())).abort_handle());
     }
 
-    fn attempt(&self, task: ClaimedTask) -> impl Future<Output = ()> + use<> {
+    fn attempt(&self, task: ClaimedTask, leased: Arc<LeasedTask>) -> impl Future<Output = ()> + use<> {
         let span = tracing::info_span!(
             "process_task",
             task_id = %task.id,
@@ -51,7 +52,8 @@ impl Executor {
         if let Some(traceparent) = &task.traceparent {
             (self.config.link_trace)(&span, traceparent);
         }
-        let (slots, processor, settlements) = (self.slots.clone(), self.processor.clone(), self.settlements.clone());
+        let (slots, processor, ended_attempts) =
+            (self.slots.clone(), self.processor.clone(), self.ended_attempts.clone());
         let (in_flight, metrics, prefetch, busy, config) = (
             self.in_flight.clone(),
             self.metrics.clone(),
@@ -62,7 +64,7 @@ impl Executor {
         let health = self.health.clone();
         async move {
             let Ok(_slot) = slots.acquire().await else { return };
-            if !in_flight.begin(task.id, task.fencing_token) {
+            if !leased.begin() {
                 return;
             }
             // Dropped however the attempt ends: a stuck processor that returns is not stuck any more.
@@ -84,8 +86,8 @@ impl Executor {
             let duration = started.elapsed();
             metrics.processing_seconds.observe(duration.as_secs_f64());
             prefetch.record(duration);
-            if in_flight.end(task.id, task.fencing_token) {
-                let _ = settlements.send(Settlement { task_id: task.id, fencing_token: task.fencing_token, outcome });
+            if let Some(ended) = in_flight.end(&leased, outcome) {
+                let _ = ended_attempts.send(ended);
             }
         }
         .instrument(span)

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::busy::BusyTime;
+use crate::config::{MAX_CLAIM_EVENTS, MAX_IN_FLIGHT_EVENTS, MAX_IN_FLIGHT_TASKS};
 use crate::executor::Executor;
+use crate::health::WorkerHealth;
 use crate::in_flight::{Capacity, InFlight};
 use crate::metrics::WorkerMetrics;
 use crate::prefetch::PrefetchLimit;
-use crate::{MAX_CLAIM_EVENTS, MAX_IN_FLIGHT_EVENTS, MAX_IN_FLIGHT_TASKS, WorkerHealth};
 
 /// Time for which one read waits for deliveries.
 const READ_BLOCK: Duration = Duration::from_secs(2);
@@ -164,8 +165,8 @@ impl Fetcher {
         if task.crashed {
             self.metrics.count_retry(FailureReason::Crash);
         }
-        self.in_flight.add(&task, entry);
-        executor.start(task);
+        let leased = self.in_flight.add(&task, entry);
+        executor.start(task, &leased);
     }
 
     /// Waits after a failed claim, because PostgreSQL may be unavailable, and halves the next claim, because its size

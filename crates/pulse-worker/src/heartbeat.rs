@@ -1,14 +1,18 @@
 //! The heartbeat: extends leases, resets the idle time of deliveries in Redis, and fails stuck attempts.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulse_queue::Acknowledger;
-use pulse_store::{Claimer, Settlement};
+use pulse_store::Claimer;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::in_flight::{InFlight, InFlightTask};
-use crate::{WorkerConfig, WorkerHealth, attempt};
+use crate::attempt;
+use crate::config::WorkerConfig;
+use crate::health::WorkerHealth;
+use crate::in_flight::{EndedAttempt, InFlight};
+use crate::leased_task::LeasedTask;
 
 /// Time for which a processor may exceed the task time-out before it counts as stuck.
 const STUCK_GRACE: Duration = Duration::from_secs(1);
@@ -17,7 +21,7 @@ pub(crate) struct Heartbeat {
     pub(crate) claimer: Claimer,
     pub(crate) acknowledger: Acknowledger,
     pub(crate) in_flight: InFlight,
-    pub(crate) settlements: mpsc::UnboundedSender<Settlement>,
+    pub(crate) ended_attempts: mpsc::UnboundedSender<EndedAttempt>,
     pub(crate) health: WorkerHealth,
     pub(crate) config: WorkerConfig,
 }
@@ -40,12 +44,12 @@ impl Heartbeat {
 
     async fn extend(&mut self, interval: Duration) {
         // A new lease needs no extension yet; most tasks are settled before their first heartbeat.
-        let due: Vec<(Uuid, InFlightTask)> =
-            self.in_flight.all().into_iter().filter(|(_, task)| task.claimed.elapsed() > interval / 2).collect();
+        let mut due: Vec<Arc<LeasedTask>> = self.in_flight.all();
+        due.retain(|task| task.claimed.elapsed() > interval / 2);
         if due.is_empty() {
             return;
         }
-        let leases: Vec<(Uuid, i64)> = due.iter().map(|(id, task)| (*id, task.fencing_token)).collect();
+        let leases: Vec<(Uuid, i64)> = due.iter().map(|task| (task.id, task.fencing_token)).collect();
         match self.claimer.extend(&leases).await {
             Ok(extended) if extended.len() < leases.len() => {
                 // Settled in the meantime, or lost: the settle loop finds out which.
@@ -57,7 +61,7 @@ impl Heartbeat {
                 "cannot extend leases: trying again at the next heartbeat"
             ),
         }
-        let entries: Vec<String> = due.into_iter().filter_map(|(_, task)| task.entry_id).collect();
+        let entries: Vec<String> = due.iter().filter_map(|task| task.entry_id.clone()).collect();
         if let Err(error) = self.acknowledger.touch(&entries).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot reset the idle time of deliveries");
         }
@@ -66,21 +70,23 @@ impl Heartbeat {
     /// Fails the attempts whose processor still runs after the time-out. Such a processor does not yield and cannot be
     /// stopped: the task is retried or dead-lettered, and the liveness probe fails until the processor returns.
     fn fail_stuck(&self) {
-        for (task_id, task) in self.in_flight.overdue(self.config.timeout + STUCK_GRACE) {
-            self.health.set_stuck(task_id, task.fencing_token, true);
-            if !self.in_flight.end(task_id, task.fencing_token) {
-                self.health.set_stuck(task_id, task.fencing_token, false);
-                continue;
-            }
-            tracing::error!(
-                %task_id,
-                attempt = task.attempt,
-                "attempt failed: the processor does not yield after the task time-out; restart the worker to stop it"
-            );
+        let mut overdue = self.in_flight.all();
+        overdue.retain(|task| task.is_overdue(self.config.timeout + STUCK_GRACE));
+        for task in overdue {
             let error = attempt::timed_out(self.config.timeout);
             let (now, random) = (chrono::Utc::now(), rand::random());
             let outcome = attempt::failed(task.attempt, task.max_attempts, error, &self.config.retry, now, random);
-            let _ = self.settlements.send(Settlement { task_id, fencing_token: task.fencing_token, outcome });
+            self.health.set_stuck(task.id, task.fencing_token, true);
+            let Some(ended) = self.in_flight.end(&task, outcome) else {
+                self.health.set_stuck(task.id, task.fencing_token, false);
+                continue;
+            };
+            tracing::error!(
+                task_id = %task.id,
+                attempt = task.attempt,
+                "attempt failed: the processor does not yield after the task time-out; restart the worker to stop it"
+            );
+            let _ = self.ended_attempts.send(ended);
         }
     }
 }

@@ -2,40 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pulse_core::ClaimedTask;
+use pulse_store::{Outcome, Settlement};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-/// An in-flight task.
-#[derive(Debug, Clone)]
-pub(crate) struct InFlightTask {
-    pub(crate) fencing_token: i64,
-    pub(crate) attempt: u32,
-    pub(crate) events: usize,
-    pub(crate) max_attempts: u32,
-    pub(crate) created_at: chrono::DateTime<chrono::Utc>,
-    /// Stream entry to acknowledge; `None` if the task was claimed without Redis.
-    pub(crate) entry_id: Option<String>,
-    /// When the task was claimed.
-    pub(crate) claimed: Instant,
-    pub(crate) progress: Progress,
-    /// Aborts the attempt.
-    pub(crate) abort: Option<AbortHandle>,
-}
-
-/// Progress of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// Waits for a slot.
-    Waiting,
-    /// The processor is running since this time.
-    Running(Instant),
-    /// Has an outcome, which is not settled yet.
-    Ended,
-}
+use crate::leased_task::LeasedTask;
 
 /// How much more can be claimed; neither number is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,85 +24,70 @@ pub(crate) struct InFlight(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    tasks: Mutex<HashMap<Uuid, InFlightTask>>,
+    tasks: Mutex<HashMap<Uuid, Arc<LeasedTask>>>,
     changed: Notify,
 }
 
+/// An attempt with its outcome. Its task stays in flight until this is dropped.
+pub(crate) struct EndedAttempt {
+    pub(crate) task: Arc<LeasedTask>,
+    pub(crate) settlement: Settlement,
+    in_flight: InFlight,
+}
+
+impl Drop for EndedAttempt {
+    fn drop(&mut self) {
+        self.in_flight.remove_tasks([&self.task]);
+    }
+}
+
 impl InFlight {
-    fn tasks(&self) -> MutexGuard<'_, HashMap<Uuid, InFlightTask>> {
+    fn tasks(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<LeasedTask>>> {
         // No code panics while it holds the lock, so the state is consistent.
         self.0.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn add(&self, task: &ClaimedTask, entry_id: Option<String>) {
-        let in_flight = InFlightTask {
-            fencing_token: task.fencing_token,
-            attempt: task.attempt,
-            events: task.events.len(),
-            max_attempts: task.max_attempts,
-            created_at: task.created_at,
-            entry_id,
-            claimed: Instant::now(),
-            progress: Progress::Waiting,
-            abort: None,
-        };
-        self.tasks().insert(task.id, in_flight);
-    }
-
-    pub(crate) fn set_abort(&self, id: Uuid, fencing_token: i64, abort: AbortHandle) {
-        if let Some(task) = self.tasks().get_mut(&id).filter(|task| task.fencing_token == fencing_token) {
-            task.abort = Some(abort);
+    /// Adds a claimed task. An older claim of the same task is superseded: its lease was lost.
+    pub(crate) fn add(&self, task: &ClaimedTask, entry_id: Option<String>) -> Arc<LeasedTask> {
+        let leased = Arc::new(LeasedTask::new(task, entry_id));
+        if let Some(older) = self.tasks().insert(task.id, leased.clone()) {
+            older.supersede();
         }
+        leased
     }
 
-    /// Marks the attempt as running. Returns false if it was released or lost its lease, and must not run.
-    pub(crate) fn begin(&self, id: Uuid, fencing_token: i64) -> bool {
-        let mut tasks = self.tasks();
-        let waiting =
-            |task: &&mut InFlightTask| task.fencing_token == fencing_token && task.progress == Progress::Waiting;
-        let Some(task) = tasks.get_mut(&id).filter(waiting) else { return false };
-        task.progress = Progress::Running(Instant::now());
-        true
+    /// Ends the attempt with this outcome. Returns `None` if it already has one, or was superseded.
+    pub(crate) fn end(&self, task: &Arc<LeasedTask>, outcome: Outcome) -> Option<EndedAttempt> {
+        let settlement = Settlement { task_id: task.id, fencing_token: task.fencing_token, outcome };
+        task.end().then(|| EndedAttempt { task: task.clone(), settlement, in_flight: self.clone() })
     }
 
-    /// Marks the attempt as ended, so that it cannot be overdue. Returns false if it already has an outcome.
-    pub(crate) fn end(&self, id: Uuid, fencing_token: i64) -> bool {
-        let mut tasks = self.tasks();
-        let open = |task: &&mut InFlightTask| task.fencing_token == fencing_token && task.progress != Progress::Ended;
-        let Some(task) = tasks.get_mut(&id).filter(open) else { return false };
-        task.progress = Progress::Ended;
-        true
+    /// Removes the tasks of these attempts together, so that the fetcher claims as many again with one statement.
+    pub(crate) fn remove(&self, attempts: Vec<EndedAttempt>) {
+        self.remove_tasks(attempts.iter().map(|attempt| &attempt.task));
     }
 
-    /// Removes tasks that are settled or lost. The same task with a newer fencing token stays.
-    pub(crate) fn remove(&self, leases: impl IntoIterator<Item = (Uuid, i64)>) {
+    fn remove_tasks<'a>(&self, leased: impl IntoIterator<Item = &'a Arc<LeasedTask>>) {
         let mut tasks = self.tasks();
-        for (id, fencing_token) in leases {
-            if tasks.get(&id).is_some_and(|task| task.fencing_token == fencing_token) {
-                tasks.remove(&id);
+        let before = tasks.len();
+        for task in leased {
+            if tasks.get(&task.id).is_some_and(|current| Arc::ptr_eq(current, task)) {
+                tasks.remove(&task.id);
             }
         }
+        let is_changed = tasks.len() < before;
         drop(tasks);
-        self.0.changed.notify_waiters();
+        if is_changed {
+            self.0.changed.notify_waiters();
+        }
     }
 
-    pub(crate) fn get(&self, id: Uuid, fencing_token: i64) -> Option<InFlightTask> {
-        self.tasks().get(&id).filter(|task| task.fencing_token == fencing_token).cloned()
-    }
-
-    pub(crate) fn all(&self) -> Vec<(Uuid, InFlightTask)> {
-        self.tasks().iter().map(|(id, task)| (*id, task.clone())).collect()
+    pub(crate) fn all(&self) -> Vec<Arc<LeasedTask>> {
+        self.tasks().values().cloned().collect()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.tasks().len()
-    }
-
-    /// Returns the tasks whose processor started longer than `limit` ago.
-    pub(crate) fn overdue(&self, limit: Duration) -> Vec<(Uuid, InFlightTask)> {
-        let overdue =
-            |task: &InFlightTask| matches!(task.progress, Progress::Running(since) if since.elapsed() > limit);
-        self.tasks().iter().filter(|(_, task)| overdue(task)).map(|(id, task)| (*id, task.clone())).collect()
     }
 
     /// Returns the capacity below these limits, if there is any.
@@ -175,44 +134,82 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use pulse_core::Event;
+
     use super::*;
 
-    fn claimed(fencing_token: i64) -> ClaimedTask {
+    fn claimed(fencing_token: i64, events: i64) -> ClaimedTask {
+        let time = chrono::DateTime::UNIX_EPOCH;
+        let event = |id| Event {
+            id,
+            task_id: Uuid::nil(),
+            user_id: 1,
+            event_name: "e".into(),
+            event_type: "t".into(),
+            source: None,
+            session_id: None,
+            payload: "{}".into(),
+            ip_address: None,
+            user_agent: None,
+            event_timestamp: time,
+            created_at: time,
+        };
         ClaimedTask {
             id: Uuid::nil(),
             event_count: 0,
-            events: Vec::new(),
+            events: (0..events).map(event).collect(),
             attempt: 1,
             max_attempts: 3,
             fencing_token,
             crashed: false,
-            created_at: chrono::DateTime::UNIX_EPOCH,
+            created_at: time,
             traceparent: None,
             request_id: None,
         }
     }
 
     #[test]
-    fn older_fencing_token_neither_changes_nor_removes_a_newer_lease() {
+    fn older_claim_neither_runs_nor_removes_a_newer_one() {
         let in_flight = InFlight::default();
-        in_flight.add(&claimed(2), None);
-        assert!(!in_flight.begin(Uuid::nil(), 1));
-        assert!(!in_flight.end(Uuid::nil(), 1));
-        in_flight.remove([(Uuid::nil(), 1)]);
+        let waiting = in_flight.add(&claimed(1, 1), None);
+        let running = in_flight.add(&claimed(2, 1), None);
+        assert!(running.begin());
+        let ended = in_flight.add(&claimed(3, 1), None);
+        let attempt = in_flight.end(&ended, Outcome::Release).expect("the attempt is open");
+        assert!(!attempt.task.is_superseded());
+        let newest = in_flight.add(&claimed(4, 1), None);
+        assert!(attempt.task.is_superseded());
+        assert!(!waiting.begin());
+        assert!(in_flight.end(&waiting, Outcome::Release).is_none());
+        assert!(!running.is_overdue(Duration::ZERO));
+        assert!(in_flight.end(&running, Outcome::Release).is_none());
+        drop(attempt);
         assert_eq!(in_flight.len(), 1);
-        in_flight.remove([(Uuid::nil(), 2)]);
+        drop(in_flight.end(&newest, Outcome::Release));
         assert_eq!(in_flight.len(), 0);
     }
 
     #[test]
     fn attempt_has_one_outcome_and_is_not_overdue_after_it() {
         let in_flight = InFlight::default();
-        in_flight.add(&claimed(1), None);
-        assert!(in_flight.begin(Uuid::nil(), 1));
-        assert_eq!(in_flight.overdue(Duration::ZERO).len(), 1);
-        assert!(in_flight.end(Uuid::nil(), 1));
-        assert!(in_flight.overdue(Duration::ZERO).is_empty());
-        assert!(!in_flight.end(Uuid::nil(), 1));
+        let task = in_flight.add(&claimed(1, 1), None);
+        assert!(task.begin());
+        assert!(task.is_overdue(Duration::ZERO));
+        let attempt = in_flight.end(&task, Outcome::Orphaned);
+        assert!(attempt.is_some());
+        assert!(!task.is_overdue(Duration::ZERO));
+        assert!(in_flight.end(&task, Outcome::Release).is_none());
+    }
+
+    #[test]
+    fn task_is_in_flight_until_its_ended_attempt_is_dropped() {
+        let in_flight = InFlight::default();
+        let task = in_flight.add(&claimed(1, 1), None);
+        let attempt = in_flight.end(&task, Outcome::Release);
+        assert!(!task.begin());
+        assert_eq!(in_flight.len(), 1);
+        drop(attempt);
+        assert_eq!(in_flight.len(), 0);
     }
 
     #[tokio::test]
@@ -220,19 +217,12 @@ mod tests {
         let in_flight = InFlight::default();
         let capacity = async |tasks, events| in_flight.capacity(tasks, events, Duration::ZERO).await;
         assert_eq!(capacity(1, 1).await, Some(Capacity { tasks: 1, events: 1 }));
-        in_flight.add(&claimed(1), None);
-        in_flight.tasks().values_mut().for_each(|task| task.events = 100);
+        let task = in_flight.add(&claimed(1, 100), None);
         assert_eq!(capacity(3, 150).await, Some(Capacity { tasks: 2, events: 50 }));
         assert_eq!(capacity(1, 150).await, None);
         assert_eq!(capacity(3, 100).await, None);
         assert_eq!(capacity(3, 99).await, None);
-    }
-
-    #[test]
-    fn released_attempt_does_not_begin() {
-        let in_flight = InFlight::default();
-        in_flight.add(&claimed(1), None);
-        assert!(in_flight.end(Uuid::nil(), 1));
-        assert!(!in_flight.begin(Uuid::nil(), 1));
+        in_flight.remove(in_flight.end(&task, Outcome::Release).into_iter().collect());
+        assert_eq!(capacity(1, 1).await, Some(Capacity { tasks: 1, events: 1 }));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{MAX_IN_FLIGHT_TASKS, PREFETCH_HORIZON};
+use crate::config::{MAX_IN_FLIGHT_TASKS, PREFETCH_HORIZON};
 
 /// Maximum number of in-flight tasks: as many as the slots finish within [`PREFETCH_HORIZON`]. Cheap to clone.
 #[derive(Clone)]

@@ -1,21 +1,23 @@
 //! The settle loop: settles outcomes in batches. Outcomes that arrive during one statement go into the next.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use pulse_core::{AttemptOutcome, FailureReason, RetryPolicy};
 use pulse_queue::{Acknowledger, Queue};
-use pulse_store::{Outcome, Settlement, Settler, Store, StoreError};
+use pulse_store::{Outcome, Settler, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::attempt;
 use crate::busy::BusyTime;
-use crate::in_flight::{InFlight, InFlightTask};
+use crate::config::{MAX_IN_FLIGHT_TASKS, WorkerConfig};
+use crate::in_flight::{EndedAttempt, InFlight};
+use crate::leased_task::LeasedTask;
 use crate::metrics::WorkerMetrics;
 use crate::processor::ProcessError;
-use crate::{MAX_IN_FLIGHT_TASKS, WorkerConfig, attempt};
 
 /// Delay between two attempts to settle while PostgreSQL is unavailable.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -54,11 +56,11 @@ impl SettleLoop {
     }
 
     /// Settles until all senders are dropped or `stop` is cancelled. Settles what was sent before.
-    pub(crate) async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<Settlement>, stop: CancellationToken) {
-        let mut settlements = Vec::new();
+    pub(crate) async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<EndedAttempt>, stop: CancellationToken) {
+        let mut attempts = Vec::new();
         loop {
             let received = tokio::select! {
-                received = receiver.recv_many(&mut settlements, MAX_IN_FLIGHT_TASKS) => received,
+                received = receiver.recv_many(&mut attempts, MAX_IN_FLIGHT_TASKS) => received,
                 () = stop.cancelled(), if !receiver.is_closed() => {
                     receiver.close();
                     continue;
@@ -67,20 +69,16 @@ impl SettleLoop {
             if received == 0 {
                 return;
             }
-            self.settle_received(std::mem::take(&mut settlements)).await;
+            self.settle_received(std::mem::take(&mut attempts)).await;
         }
     }
 
-    async fn settle_received(&mut self, mut settlements: Vec<Settlement>) {
-        // A task that is not in flight was removed, or was claimed again with a newer fencing token.
-        let mut in_flight: HashMap<Uuid, InFlightTask> = HashMap::with_capacity(settlements.len());
-        settlements.retain(|settlement| {
-            let Some(task) = self.in_flight.get(settlement.task_id, settlement.fencing_token) else { return false };
-            in_flight.insert(settlement.task_id, task).is_none()
-        });
-        self.settle(settlements, &in_flight).await;
+    async fn settle_received(&mut self, mut attempts: Vec<EndedAttempt>) {
+        // Its lease was lost: this worker has claimed the task again.
+        attempts.retain(|attempt| !attempt.task.is_superseded());
+        let finished = self.settle(attempts).await;
         // Includes stale and failed settlements: another worker has the task, or the scheduler requeues it.
-        let entries: Vec<String> = in_flight.values().filter_map(|task| task.entry_id.clone()).collect();
+        let entries: Vec<String> = finished.iter().filter_map(|attempt| attempt.task.entry_id.clone()).collect();
         let acknowledging = self.busy.statement();
         if let Err(error) = self.acknowledger.acknowledge(&entries).await {
             tracing::debug!(
@@ -89,67 +87,75 @@ impl SettleLoop {
             );
         }
         drop(acknowledging);
-        self.in_flight.remove(in_flight.into_iter().map(|(id, task)| (id, task.fencing_token)));
+        self.in_flight.remove(finished);
     }
 
-    /// Settles all, in groups. A group that PostgreSQL rejects is split in halves, down to the settlement it rejects.
+    /// Settles all, in groups, and returns them. A group that PostgreSQL rejects is split in halves, down to the settlement
+    /// it rejects.
     ///
     /// Only that attempt fails. If PostgreSQL is unavailable, no attempt fails: the lease expires, and the task runs
     /// again.
-    async fn settle(&mut self, settlements: Vec<Settlement>, in_flight: &HashMap<Uuid, InFlightTask>) {
-        let mut deadline = SettleDeadline { at: Instant::now() + self.retry_for, outcome_unknown: false };
-        let mut parts = groups(settlements);
+    async fn settle(&mut self, attempts: Vec<EndedAttempt>) -> Vec<EndedAttempt> {
+        let mut batch = Batch {
+            deadline: Instant::now() + self.retry_for,
+            outcome_unknown: false,
+            finished: Vec::with_capacity(attempts.len()),
+        };
+        let mut parts = groups(attempts);
         while let Some(part) = parts.pop() {
-            match self.settle_part(part, in_flight, &mut deadline).await {
+            match self.settle_part(part, &mut batch).await {
                 Ok(()) => {}
                 Err((mut first, error)) if first.len() > 1 && may_succeed_in_parts(&error) => {
                     let second = first.split_off(first.len() / 2);
                     parts.extend([second, first]);
                 }
-                Err((unsettled, error @ (StoreError::Refused { .. } | StoreError::Unexpected(_)))) => {
-                    let failed =
-                        unsettled.iter().map(|settlement| self.rejected(settlement, in_flight, &error)).collect();
-                    if let Err((unsettled, error)) = self.settle_part(failed, in_flight, &mut deadline).await {
-                        log_unsettled(&unsettled, &error);
+                Err((mut unsettled, error @ (StoreError::Refused { .. } | StoreError::Unexpected(_)))) => {
+                    for attempt in &mut unsettled {
+                        attempt.settlement.outcome = self.rejected(&attempt.task, &error);
+                    }
+                    if let Err((unsettled, error)) = self.settle_part(unsettled, &mut batch).await {
+                        batch.give_up(unsettled, &error);
                     }
                 }
-                Err((unsettled, error)) => log_unsettled(&unsettled, &error),
+                Err((unsettled, error)) => batch.give_up(unsettled, &error),
             }
         }
+        batch.finished
     }
 
     /// Settles one group, and retries until the deadline if PostgreSQL is unavailable. Settling a settled task again
     /// changes nothing.
     ///
     /// # Errors
-    /// The settlements that are not settled, with the cause.
+    /// The attempts that are not settled, with the cause.
     async fn settle_part(
         &mut self,
-        mut part: Vec<Settlement>,
-        in_flight: &HashMap<Uuid, InFlightTask>,
-        deadline: &mut SettleDeadline,
-    ) -> Result<(), (Vec<Settlement>, StoreError)> {
+        mut part: Vec<EndedAttempt>,
+        batch: &mut Batch,
+    ) -> Result<(), (Vec<EndedAttempt>, StoreError)> {
         let mut is_first = true;
         loop {
             let settling = self.busy.statement();
-            let (settled, result) = self.settler.settle(&part, self.busy.take()).await;
+            let settlements = part.iter().map(|attempt| &attempt.settlement);
+            let (settled, result) = self.settler.settle(settlements, self.busy.take()).await;
             drop(settling);
             let settled: HashSet<Uuid> = settled.into_iter().collect();
-            for settlement in part.extract_if(.., |settlement| settled.contains(&settlement.task_id)) {
-                self.count_settled(&settlement, in_flight);
+            for attempt in part.extract_if(.., |attempt| settled.contains(&attempt.task.id)) {
+                self.count_settled(&attempt);
+                batch.finished.push(attempt);
             }
             let Err(error) = result else {
-                self.count_stale(&part, deadline);
+                self.count_stale(&part, batch);
+                batch.finished.append(&mut part);
                 return Ok(());
             };
-            deadline.outcome_unknown |=
-                matches!(error, StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Unexpected(_));
+            batch.outcome_unknown |= is_outcome_unknown(&error);
             let is_temporary = match error {
                 StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_) => true,
                 StoreError::StatementLimit(_) => part.len() == 1,
                 StoreError::Refused { .. } | StoreError::Unexpected(_) => false,
             };
-            if !is_temporary || Instant::now() >= deadline.at {
+            if !is_temporary || Instant::now() >= batch.deadline {
                 return Err((part, error));
             }
             if std::mem::take(&mut is_first) {
@@ -159,38 +165,29 @@ impl SettleLoop {
         }
     }
 
-    fn rejected(
-        &self,
-        settlement: &Settlement,
-        in_flight: &HashMap<Uuid, InFlightTask>,
-        error: &StoreError,
-    ) -> Settlement {
-        let (attempt, max_attempts) =
-            in_flight.get(&settlement.task_id).map_or((1, 1), |task| (task.attempt, task.max_attempts));
+    /// The outcome of an attempt whose effects PostgreSQL rejects.
+    fn rejected(&self, task: &LeasedTask, error: &StoreError) -> Outcome {
         let error = ProcessError { reason: FailureReason::Constraint, message: error.to_string() };
-        let outcome = attempt::failed(attempt, max_attempts, error, &self.retry, chrono::Utc::now(), rand::random());
-        Settlement { outcome, ..settlement.clone() }
+        let (now, random) = (chrono::Utc::now(), rand::random());
+        attempt::failed(task.attempt, task.max_attempts, error, &self.retry, now, random)
     }
 
-    fn count_stale(&self, part: &[Settlement], deadline: &SettleDeadline) {
-        for Settlement { task_id, fencing_token, .. } in part {
-            // After an unknown outcome, the task may be missing because it was settled by that statement.
-            if !deadline.outcome_unknown {
-                self.metrics.stale_settlements.inc();
-                tracing::warn!(%task_id, fencing_token, "settlement rejected: the lease was lost");
-            }
+    fn count_stale(&self, part: &[EndedAttempt], batch: &Batch) {
+        // After an unknown outcome, a task may be missing because it was settled by that statement.
+        for attempt in part.iter().filter(|_| !batch.outcome_unknown) {
+            let LeasedTask { id, fencing_token, .. } = &*attempt.task;
+            self.metrics.stale_settlements.inc();
+            tracing::warn!(task_id = %id, fencing_token, "settlement rejected: the lease was lost");
         }
     }
 
-    fn count_settled(&self, settlement: &Settlement, in_flight: &HashMap<Uuid, InFlightTask>) {
-        let Settlement { task_id, outcome, .. } = settlement;
-        match outcome {
+    fn count_settled(&self, EndedAttempt { task, settlement, .. }: &EndedAttempt) {
+        let task_id = task.id;
+        match &settlement.outcome {
             Outcome::Completed(_) => {
                 self.metrics.count_settled(AttemptOutcome::Completed);
-                if let Some(task) = in_flight.get(task_id) {
-                    let age = (chrono::Utc::now() - task.created_at).as_seconds_f64().max(0.0);
-                    self.metrics.event_age_seconds.observe(age);
-                }
+                let age = (chrono::Utc::now() - task.created_at).as_seconds_f64().max(0.0);
+                self.metrics.event_age_seconds.observe(age);
             }
             Outcome::Orphaned => self.metrics.count_settled(AttemptOutcome::Orphaned),
             Outcome::Release => self.metrics.count_settled(AttemptOutcome::Released),
@@ -222,33 +219,56 @@ impl SettleLoop {
     }
 }
 
-/// The deadline of all settlements that were received together.
-struct SettleDeadline {
-    at: Instant,
+/// The attempts that were received together.
+struct Batch {
+    /// Until when settling is retried.
+    deadline: Instant,
     /// The connection was lost during a statement, which may have been committed.
     outcome_unknown: bool,
+    /// Settled, rejected as stale, or given up.
+    finished: Vec<EndedAttempt>,
 }
 
-/// Splits settlements into groups with at most [`MAX_STATEMENT_BYTES`] of properties. A larger settlement is a group by
-/// itself.
-fn groups(settlements: Vec<Settlement>) -> Vec<Vec<Settlement>> {
-    let mut groups: Vec<Vec<Settlement>> = Vec::new();
+impl Batch {
+    fn give_up(&mut self, mut unsettled: Vec<EndedAttempt>, error: &StoreError) {
+        for attempt in &unsettled {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                task_id = %attempt.task.id,
+                "cannot settle the task: it runs again when its lease expires"
+            );
+        }
+        self.finished.append(&mut unsettled);
+    }
+}
+
+/// Splits attempts into groups with at most [`MAX_STATEMENT_BYTES`] of properties. A larger one is a group by itself.
+fn groups(attempts: Vec<EndedAttempt>) -> Vec<Vec<EndedAttempt>> {
+    let mut groups: Vec<Vec<EndedAttempt>> = Vec::new();
     let mut bytes = 0;
-    for settlement in settlements {
-        let size = match &settlement.outcome {
+    for attempt in attempts {
+        let size = match &attempt.settlement.outcome {
             Outcome::Completed(effects) => effects.iter().map(|effect| effect.properties.len()).sum(),
             Outcome::Orphaned | Outcome::Retry { .. } | Outcome::DeadLetter(_) | Outcome::Release => 0,
         };
         bytes += size;
         match groups.last_mut() {
-            Some(group) if bytes <= MAX_STATEMENT_BYTES => group.push(settlement),
+            Some(group) if bytes <= MAX_STATEMENT_BYTES => group.push(attempt),
             _ => {
                 bytes = size;
-                groups.push(vec![settlement]);
+                groups.push(vec![attempt]);
             }
         }
     }
     groups
+}
+
+/// Whether the statement may have been committed although it failed.
+fn is_outcome_unknown(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Unexpected(_) => true,
+        StoreError::Locked(_) | StoreError::StatementLimit(_) | StoreError::Refused { .. } => false,
+    }
 }
 
 /// Whether a part of the group may succeed although the group failed.
@@ -259,34 +279,40 @@ fn may_succeed_in_parts(error: &StoreError) -> bool {
     }
 }
 
-fn log_unsettled(settlements: &[Settlement], error: &StoreError) {
-    for Settlement { task_id, .. } in settlements {
-        tracing::error!(
-            error = error as &dyn std::error::Error,
-            %task_id,
-            "cannot settle the task: it runs again when its lease expires"
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use pulse_core::ClaimedTask;
     use pulse_queue::QueueConfig;
     use pulse_store::{Effect, StoreConfig};
 
     use super::*;
 
-    fn settlement(bytes: usize) -> Settlement {
-        let effect = Effect { event_id: 1, created_at: chrono::DateTime::UNIX_EPOCH, properties: "x".repeat(bytes) };
-        let outcome = Outcome::Completed(vec![effect]);
-        Settlement { task_id: Uuid::nil(), fencing_token: 1, outcome }
+    fn ended_attempt(in_flight: &InFlight, bytes: usize) -> EndedAttempt {
+        let created_at = chrono::DateTime::UNIX_EPOCH;
+        let task = ClaimedTask {
+            id: Uuid::nil(),
+            event_count: 1,
+            events: Vec::new(),
+            attempt: 1,
+            max_attempts: 3,
+            fencing_token: 1,
+            crashed: false,
+            created_at,
+            traceparent: None,
+            request_id: None,
+        };
+        let effect = Effect { event_id: 1, created_at, properties: "x".repeat(bytes) };
+        let task = in_flight.add(&task, None);
+        in_flight.end(&task, Outcome::Completed(vec![effect])).expect("the attempt is open")
     }
 
     #[test]
     fn groups_are_limited_by_bytes() {
         let half = MAX_STATEMENT_BYTES / 2;
         let sizes = [half, half, 1, MAX_STATEMENT_BYTES + 1, 1];
-        let lengths: Vec<usize> = groups(sizes.map(settlement).into()).iter().map(Vec::len).collect();
+        let in_flight = InFlight::default();
+        let attempts = sizes.map(|bytes| ended_attempt(&in_flight, bytes));
+        let lengths: Vec<usize> = groups(attempts.into()).iter().map(Vec::len).collect();
         assert_eq!(lengths, [2, 1, 1, 1]);
     }
 
@@ -309,9 +335,10 @@ mod tests {
         let metrics = WorkerMetrics::register(&mut registry, tasks);
         let store = Store::connect_lazy(&store).expect("a valid URL");
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
-        let settle_loop = SettleLoop::new(&config, &store, &queue, InFlight::default(), metrics, BusyTime::new(1));
+        let in_flight = InFlight::default();
+        let settle_loop = SettleLoop::new(&config, &store, &queue, in_flight.clone(), metrics, BusyTime::new(1));
         let (sender, receiver) = mpsc::unbounded_channel();
-        sender.send(settlement(1)).expect("the receiver is open");
+        sender.send(ended_attempt(&in_flight, 1)).expect("the receiver is open");
         let stop = CancellationToken::new();
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(5), settle_loop.run(receiver, stop)).await.expect("ends");

@@ -1,0 +1,34 @@
+//! The configuration of a worker, and its limits.
+
+use std::time::Duration;
+
+use pulse_core::RetryPolicy;
+use tracing::Span;
+
+/// Time within which the processor threads should finish all in-flight tasks.
+pub const PREFETCH_HORIZON: Duration = Duration::from_millis(100);
+/// Maximum number of in-flight tasks, and of tasks in one claim or settlement.
+pub(crate) const MAX_IN_FLIGHT_TASKS: usize = 256;
+/// Number of events in flight from which no task is claimed, to bound the memory of large batches.
+pub(crate) const MAX_IN_FLIGHT_EVENTS: usize = 2 * MAX_CLAIM_EVENTS;
+/// Number of events from which a claim takes no further task, to bound the size of a response of PostgreSQL.
+pub(crate) const MAX_CLAIM_EVENTS: usize = 2000;
+
+/// Configuration of a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Name of the worker in leases and in Redis: `<host>.<boot id>`. A name must never be reused.
+    pub name: String,
+    /// Number of tasks that are processed concurrently.
+    pub concurrency: usize,
+    /// Time-out of an attempt.
+    pub timeout: Duration,
+    /// Delays between attempts.
+    pub retry: RetryPolicy,
+    /// Duration of a lease without a heartbeat.
+    pub lease: Duration,
+    /// Time to wait for running tasks after the start of the shutdown.
+    pub drain_timeout: Duration,
+    /// Links a task's span to the trace of the request that posted it.
+    pub link_trace: fn(&Span, &str),
+}

@@ -1,0 +1,112 @@
+//! A leased task: one claim of a task, shared by its attempt, the heartbeat and the drain.
+
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use pulse_core::ClaimedTask;
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+/// One claim of a task. Its attempt has one outcome, whoever decides it first.
+#[derive(Debug)]
+pub(crate) struct LeasedTask {
+    pub(crate) id: Uuid,
+    pub(crate) fencing_token: i64,
+    pub(crate) attempt: u32,
+    pub(crate) max_attempts: u32,
+    /// Number of events.
+    pub(crate) events: usize,
+    pub(crate) created_at: chrono::DateTime<chrono::Utc>,
+    /// Stream entry to acknowledge; `None` if the task was claimed without Redis.
+    pub(crate) entry_id: Option<String>,
+    /// When the task was claimed.
+    pub(crate) claimed: Instant,
+    progress: Mutex<Progress>,
+    abort: OnceLock<AbortHandle>,
+}
+
+/// Progress of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Waits for a slot.
+    Waiting,
+    /// The processor is running since this time.
+    Running(Instant),
+    /// Has an outcome, which is not settled yet.
+    Ended,
+    /// This worker has claimed the task again, with a newer fencing token.
+    Superseded,
+}
+
+impl LeasedTask {
+    pub(crate) fn new(task: &ClaimedTask, entry_id: Option<String>) -> Self {
+        Self {
+            id: task.id,
+            fencing_token: task.fencing_token,
+            attempt: task.attempt,
+            max_attempts: task.max_attempts,
+            events: task.events.len(),
+            created_at: task.created_at,
+            entry_id,
+            claimed: Instant::now(),
+            progress: Mutex::new(Progress::Waiting),
+            abort: OnceLock::new(),
+        }
+    }
+
+    /// Sets what aborts the attempt.
+    pub(crate) fn set_abort(&self, abort: AbortHandle) {
+        let _ = self.abort.set(abort);
+    }
+
+    /// Aborts the attempt.
+    pub(crate) fn abort(&self) {
+        if let Some(abort) = self.abort.get() {
+            abort.abort();
+        }
+    }
+
+    /// Marks the attempt as running. Returns false if it was released or superseded, and must not run.
+    pub(crate) fn begin(&self) -> bool {
+        let mut progress = self.progress();
+        let waits = *progress == Progress::Waiting;
+        if waits {
+            *progress = Progress::Running(Instant::now());
+        }
+        waits
+    }
+
+    /// Marks the attempt as ended, so that it cannot be overdue. Returns false if it already has an outcome, or was
+    /// superseded.
+    pub(crate) fn end(&self) -> bool {
+        let mut progress = self.progress();
+        let is_open = matches!(*progress, Progress::Waiting | Progress::Running(_));
+        if is_open {
+            *progress = Progress::Ended;
+        }
+        is_open
+    }
+
+    /// Marks the claim as superseded by a newer one: its outcome is not settled.
+    pub(crate) fn supersede(&self) {
+        *self.progress() = Progress::Superseded;
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        *self.progress() == Progress::Waiting
+    }
+
+    pub(crate) fn is_superseded(&self) -> bool {
+        *self.progress() == Progress::Superseded
+    }
+
+    /// Whether the processor started longer than `limit` ago and still runs.
+    pub(crate) fn is_overdue(&self, limit: Duration) -> bool {
+        matches!(*self.progress(), Progress::Running(since) if since.elapsed() > limit)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // No code panics while it holds the lock, so the progress is consistent.
+        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
