@@ -13,6 +13,7 @@ mod json;
 mod parse;
 mod retry;
 mod task;
+mod timing;
 
 pub use diagnostic::{FieldError, Location, Warning};
 pub use event::{Event, Limits, NewEvent};
@@ -21,3 +22,4 @@ pub use json::{JsonError, check_text, repair};
 pub use parse::{is_event_field, parse_event};
 pub use retry::RetryPolicy;
 pub use task::{Attempt, AttemptOutcome, ClaimedTask, FailureReason, TaskKind, processed_properties};
+pub use timing::{READ_BLOCK, SILENT_CONSUMER, STALE_DELIVERY, TASK_LEASE};

@@ -1,11 +1,21 @@
 //! The depth of the stream, read from Redis, and the gauges that the scheduler reads from PostgreSQL and publishes in
 //! Redis. All figures count tasks.
 
+use std::time::Duration;
+
 use redis::streams::StreamInfoGroupsReply;
 
 use crate::connection::{ANSWER_TIMEOUT, Queue};
 use crate::error::QueueError;
 use crate::keys::GROUP;
+
+/// Time between two publications of the gauges.
+pub const GAUGES_PERIOD: Duration = Duration::from_secs(2);
+/// Age from which published gauges are unknown.
+pub const GAUGES_MAX_AGE: Duration = Duration::from_secs(10);
+
+// Some publications may be missed or late before the backlog is unknown.
+const _: () = assert!(GAUGES_MAX_AGE.as_millis() >= 4 * GAUGES_PERIOD.as_millis());
 
 /// Depth of the stream, as Redis reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +41,8 @@ impl Depth {
 /// Figures from PostgreSQL, published by the scheduler and read by the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gauges {
-    /// Time of the reading, in milliseconds since 1970 by PostgreSQL's clock. Gauges older than 10 s are *unknown*,
-    /// never zero.
+    /// Time of the reading, in milliseconds since 1970 by PostgreSQL's clock. Gauges older than [`GAUGES_MAX_AGE`] are
+    /// *unknown*, never zero.
     pub at_ms: i64,
     /// Number of unsettled tasks.
     pub unsettled: i64,

@@ -21,7 +21,7 @@ mod upkeep;
 
 pub use connection::{Queue, QueueConfig};
 pub use consumer::{Acknowledger, Consumer, Delivery};
-pub use depth::{Depth, Gauges};
+pub use depth::{Depth, GAUGES_MAX_AGE, GAUGES_PERIOD, Gauges};
 pub use error::QueueError;
 pub use publisher::{Entry, Publisher};
 pub use snapshot::{Fault, Snapshot, SnapshotReader};

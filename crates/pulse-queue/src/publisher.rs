@@ -11,6 +11,8 @@ use crate::connection::{Connection, Queue};
 use crate::error::QueueError;
 use crate::keys::Keys;
 
+/// Maximum number of entries that wait to be sent, to bound the memory while Redis is slow.
+const MAX_WAITING: usize = 100_000;
 /// Maximum number of entries in one round trip.
 const PIPELINE: usize = 500;
 /// Pause after a failure, during which entries are dropped instead of sent.
@@ -37,10 +39,10 @@ pub struct Publisher {
 type OnDropped = Arc<dyn Fn(u64) + Send + Sync>;
 
 impl Publisher {
-    /// Starts a publisher on the current tokio runtime. At most `capacity` entries wait; those beyond it, and those
-    /// that Redis does not accept, are dropped and reported to `on_dropped`.
-    pub fn start(queue: &Queue, capacity: usize, on_dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        let (entries, receiver) = mpsc::channel(capacity);
+    /// Starts a publisher on the current tokio runtime. Entries beyond those that may wait, and those that Redis does not
+    /// accept, are dropped and reported to `on_dropped`.
+    pub fn start(queue: &Queue, on_dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        let (entries, receiver) = mpsc::channel(MAX_WAITING);
         let on_dropped: OnDropped = Arc::new(on_dropped);
         tokio::spawn(publish_all(queue.connection(), queue.keys.clone(), receiver, on_dropped.clone()));
         Self { entries, on_dropped }

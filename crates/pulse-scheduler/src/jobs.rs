@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use pulse_queue::{Depth, Entry, Gauges, Queue, QueueError};
+use pulse_core::{SILENT_CONSUMER, STALE_DELIVERY};
+use pulse_queue::{Depth, Entry, GAUGES_PERIOD, Gauges, Queue, QueueError};
 use pulse_store::{Store, StoreError};
 use tokio::time::Instant;
 
@@ -28,11 +29,10 @@ enum Kind {
     FoldTotals,
 }
 
-/// All jobs. `requeue` runs each second, so that a retry is at most one second late. `publish_gauges` runs every two
-/// seconds, because readers treat gauges older than 10 s as *unknown*.
+/// All jobs. `requeue` runs each second, so that a retry is at most one second late.
 pub(crate) const JOBS: [Job; 6] = [
     Job { name: "requeue", period: Duration::from_secs(1), kind: Kind::Requeue },
-    Job { name: "publish_gauges", period: Duration::from_secs(2), kind: Kind::Gauges },
+    Job { name: "publish_gauges", period: GAUGES_PERIOD, kind: Kind::Gauges },
     Job { name: "reap_deliveries", period: Duration::from_secs(10), kind: Kind::Reap },
     Job { name: "create_partitions", period: Duration::from_hours(1), kind: Kind::Partitions },
     Job { name: "expire_idempotency_keys", period: Duration::from_mins(1), kind: Kind::ExpireKeys },
@@ -53,19 +53,16 @@ impl Job {
 const REQUEUE_BATCH: i64 = 5000;
 /// Maximum time of one run of the requeue job; the next run continues.
 const REQUEUE_TIME_LIMIT: Duration = Duration::from_secs(2);
+/// Time after which an enqueued task without a lease may count as lost.
+const LOST_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// Maximum difference between the clocks of Redis and PostgreSQL after their offset was measured.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(1);
-/// Idle time after which a delivery is stale: twice a worker's lease.
-const STALE_DELIVERY: Duration = Duration::from_secs(60);
-/// Time without a read after which a consumer is dead: a live one reads every 2 s.
-const SILENT_CONSUMER: Duration = Duration::from_secs(300);
 /// Number of months for which partitions are created in advance.
 const MONTHS_AHEAD: i32 = 12;
 
 pub(crate) struct Jobs {
     store: Store,
     queue: Queue,
-    lost_after: TimeDelta,
     metrics: SchedulerMetrics,
 }
 
@@ -87,8 +84,8 @@ struct LostBounds {
 }
 
 impl Jobs {
-    pub(crate) fn new(store: Store, queue: Queue, lost_after: Duration, metrics: SchedulerMetrics) -> Self {
-        Self { store, queue, lost_after: TimeDelta::from_std(lost_after).unwrap_or(TimeDelta::MAX), metrics }
+    pub(crate) fn new(store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
+        Self { store, queue, metrics }
     }
 
     /// Runs a job. Logs a failure, which the next run tries again, and returns whether it succeeded.
@@ -124,7 +121,7 @@ impl Jobs {
             tracing::error!(tasks = dead, "dead-lettered tasks whose workers died in every attempt");
         }
         let depth = self.queue.depth().await?;
-        let LostBounds { lost_before, delivered_until } = lost_bounds(&depth, self.store.now().await?, self.lost_after);
+        let LostBounds { lost_before, delivered_until } = lost_bounds(&depth, self.store.now().await?);
         let started = Instant::now();
         loop {
             let tasks = self.store.requeue(lost_before, delivered_until, REQUEUE_BATCH).await?;
@@ -186,8 +183,8 @@ impl Jobs {
 /// Computes which tasks count as lost. The stream is first in, first out: every task that was enqueued before the
 /// newest delivery has been delivered, and if the stream has no undelivered entry, every task has. A long backlog alone
 /// is not a loss.
-fn lost_bounds(depth: &Depth, now: DateTime<Utc>, lost_after: TimeDelta) -> LostBounds {
-    let latest = now - lost_after;
+fn lost_bounds(depth: &Depth, now: DateTime<Utc>) -> LostBounds {
+    let latest = now - LOST_AFTER;
     if depth.undelivered() == 0 {
         return LostBounds { lost_before: latest, delivered_until: now };
     }
@@ -202,8 +199,6 @@ fn lost_bounds(depth: &Depth, now: DateTime<Utc>, lost_after: TimeDelta) -> Lost
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LOST_AFTER: TimeDelta = TimeDelta::seconds(10);
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(1_700_000_000 + seconds, 0).expect("valid")
@@ -226,18 +221,18 @@ mod tests {
     #[test]
     fn drained_stream_makes_every_old_task_lost() {
         let expected = LostBounds { lost_before: at(-10), delivered_until: at(0) };
-        assert_eq!(lost_bounds(&depth(0, 0, 99), at(0), LOST_AFTER), expected);
-        assert_eq!(lost_bounds(&depth(5, 5, 99), at(0), LOST_AFTER), expected);
+        assert_eq!(lost_bounds(&depth(0, 0, 99), at(0)), expected);
+        assert_eq!(lost_bounds(&depth(5, 5, 99), at(0)), expected);
     }
 
     #[test]
     fn long_backlog_makes_no_undelivered_task_lost() {
         let expected = LostBounds { lost_before: at(-301), delivered_until: at(-299) };
-        assert_eq!(lost_bounds(&depth(1_000_000, 16, 300), at(0), LOST_AFTER), expected);
+        assert_eq!(lost_bounds(&depth(1_000_000, 16, 300), at(0)), expected);
     }
 
     #[test]
     fn recent_delivery_does_not_shorten_lost_after() {
-        assert_eq!(lost_bounds(&depth(9, 1, 0), at(0), LOST_AFTER).lost_before, at(-10));
+        assert_eq!(lost_bounds(&depth(9, 1, 0), at(0)).lost_before, at(-10));
     }
 }

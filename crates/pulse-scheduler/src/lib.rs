@@ -23,19 +23,10 @@ use crate::jobs::{JOBS, Job, Jobs};
 
 /// Name of the leader lease.
 const LEASE: &str = "scheduler";
+/// Time after which the leader lease expires without a renewal.
+const LEASE_TTL: Duration = Duration::from_secs(10);
 /// Time without a check of the jobs after which a scheduler is not live.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
-
-/// Settings of a scheduler.
-#[derive(Debug, Clone)]
-pub struct SchedulerConfig {
-    /// Holder of the lease; must be unique to this start of the process.
-    pub name: String,
-    /// Time after which the lease expires without a renewal.
-    pub lease: Duration,
-    /// Time after which an enqueued task without a lease may count as lost.
-    pub lost_after: Duration,
-}
 
 /// Liveness of a scheduler, for the probes. Cheap to clone.
 #[derive(Clone)]
@@ -59,7 +50,7 @@ impl SchedulerHealth {
 
 /// A scheduler that has not been started.
 pub struct Scheduler {
-    config: SchedulerConfig,
+    name: String,
     store: Store,
     jobs: Jobs,
     metrics: SchedulerMetrics,
@@ -89,11 +80,12 @@ impl Leader {
 }
 
 impl Scheduler {
-    /// Creates a scheduler; [`Scheduler::run`] starts it.
-    pub fn new(config: SchedulerConfig, store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
+    /// Creates a scheduler; [`Scheduler::run`] starts it. `name` is the holder of the lease, and must be unique to this
+    /// start of the process.
+    pub fn new(name: String, store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
         let health = SchedulerHealth { start: Instant::now(), last_run_ms: Arc::default() };
-        let jobs = Jobs::new(store.clone(), queue, config.lost_after, metrics.clone());
-        Self { config, store, jobs, metrics, health }
+        let jobs = Jobs::new(store.clone(), queue, metrics.clone());
+        Self { name, store, jobs, metrics, health }
     }
 
     /// A handle for the probes.
@@ -136,7 +128,7 @@ impl Scheduler {
         for index in 0..JOBS.len() {
             // Before each job, because the jobs before it may have taken longer than the lease.
             self.renew(leader).await?;
-            let Some(current) = leader else { return Ok(self.config.lease / 4) };
+            let Some(current) = leader else { return Ok(LEASE_TTL / 4) };
             let now = current.now();
             let Some(ScheduledJob { job, last_run_at }) = current.schedule.get_mut(index) else { continue };
             let (due, following) = job.runs_around(now);
@@ -160,11 +152,11 @@ impl Scheduler {
     /// Acquires the lease, or renews it after a third of its duration. Sets `leader` to `None` if another scheduler
     /// leads.
     async fn renew(&self, leader: &mut Option<Leader>) -> Result<(), StoreError> {
-        if leader.as_ref().is_some_and(|leader| leader.renewed.elapsed() <= self.config.lease / 3) {
+        if leader.as_ref().is_some_and(|leader| leader.renewed.elapsed() <= LEASE_TTL / 3) {
             return Ok(());
         }
         let renewed = Instant::now();
-        let Some((lease, now)) = self.store.acquire_lease(LEASE, &self.config.name, self.config.lease).await? else {
+        let Some((lease, now)) = self.store.acquire_lease(LEASE, &self.name, LEASE_TTL).await? else {
             if leader.take().is_some() {
                 tracing::warn!("lost leadership");
             }

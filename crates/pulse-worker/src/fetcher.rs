@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use pulse_core::{ClaimedTask, FailureReason};
+use pulse_core::{ClaimedTask, FailureReason, READ_BLOCK};
 use pulse_queue::{Acknowledger, Consumer, Delivery, Queue};
 use pulse_store::{Claimer, Store, StoreError};
 use tokio::time::Instant;
@@ -18,8 +18,6 @@ use crate::in_flight::{Capacity, InFlight};
 use crate::metrics::WorkerMetrics;
 use crate::prefetch::PrefetchLimit;
 
-/// Time for which one read waits for deliveries.
-const READ_BLOCK: Duration = Duration::from_secs(2);
 /// Interval of polling PostgreSQL while Redis is unavailable.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Delay between two attempts to read from an unavailable Redis.

@@ -134,7 +134,7 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
-    use pulse_core::Event;
+    use pulse_core::{Event, TextFields};
 
     use super::*;
 
@@ -144,13 +144,8 @@ mod tests {
             id,
             task_id: Uuid::nil(),
             user_id: 1,
-            event_name: "e".into(),
-            event_type: "t".into(),
-            source: None,
-            session_id: None,
+            fields: TextFields::default(),
             payload: "{}".into(),
-            ip_address: None,
-            user_agent: None,
             event_timestamp: time,
             created_at: time,
         };

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::BoxFuture;
+use pulse_core::TASK_LEASE;
 use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, Status};
 use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::Queue;
-use pulse_scheduler::{Scheduler, SchedulerConfig, SchedulerMetrics};
+use pulse_scheduler::{Scheduler, SchedulerMetrics};
 use pulse_store::Store;
 use pulse_worker::{Processor, Worker, WorkerConfig, WorkerMetrics};
 use tokio::net::TcpListener;
@@ -18,9 +19,6 @@ use uuid::Uuid;
 use crate::args::ProcessingArgs;
 use crate::schema_gate::SchemaGate;
 use crate::telemetry;
-
-/// How long a worker's lease on a task lasts without a heartbeat.
-const TASK_LEASE: Duration = Duration::from_secs(30);
 
 /// `<host or pod name>.<random id>`: unique to this start of the process.
 pub(crate) fn process_name() -> String {
@@ -50,9 +48,7 @@ pub(crate) fn worker(
 }
 
 pub(crate) fn scheduler(store: Store, queue: Queue, registry: &mut Registry, tasks: TaskMetrics) -> Scheduler {
-    let config =
-        SchedulerConfig { name: process_name(), lease: Duration::from_secs(10), lost_after: Duration::from_secs(10) };
-    Scheduler::new(config, store, queue, SchedulerMetrics::register(registry, tasks))
+    Scheduler::new(process_name(), store, queue, SchedulerMetrics::register(registry, tasks))
 }
 
 /// Returns why a role is not live, or `None` if it is.

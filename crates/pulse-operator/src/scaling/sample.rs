@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use pulse_queue::{Depth, Gauges};
 
 /// Maximum age of the gauges from PostgreSQL. Older ones make the backlog *unknown*, not zero.
-pub const GAUGES_MAX_AGE: SignedDuration = SignedDuration::from_secs(10);
+pub const GAUGES_MAX_AGE: SignedDuration = SignedDuration::from_secs(pulse_queue::GAUGES_MAX_AGE.as_secs() as i64);
 
 /// One sample of the queue of an instance. An absent value is unknown, never zero.
 #[derive(Debug, Clone, PartialEq)]

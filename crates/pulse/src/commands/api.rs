@@ -98,7 +98,7 @@ impl Api {
         let health = acceptor.health();
         let (http_metrics, metrics) = metrics::api(registry);
         let dropped = metrics.dropped.clone();
-        let publisher = Publisher::start(&queue, 100_000, move |entries| {
+        let publisher = Publisher::start(&queue, move |entries| {
             dropped.inc_by(entries);
         });
         let state = AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, metrics);
