@@ -28,7 +28,7 @@ pub use async_trait::async_trait;
 #[cfg(feature = "kubernetes")]
 use clap::CommandFactory;
 use clap::Parser;
-pub use pulse_core::Event;
+pub use pulse_core::{Event, TextFields};
 pub use pulse_worker::{ProcessError, Processor};
 
 use crate::cli::{Cli, Command};

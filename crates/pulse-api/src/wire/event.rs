@@ -34,7 +34,7 @@ pub(crate) struct EventDocument;
 impl PartialSchema for EventDocument {
     fn schema() -> RefOr<Schema> {
         let mut example: Value =
-            TEXT_FIELDS.iter().map(|field| (field.name.to_owned(), Value::from(field.example))).collect();
+            TEXT_FIELDS.iter().map(|field| (field.name.to_owned(), json!(field.example))).collect();
         example["payload"] = json!({"page": "/dashboard", "duration": 45, "scroll_depth": 75});
         edit_object(PostedEvent::schema(), |object| {
             for field in TEXT_FIELDS {
