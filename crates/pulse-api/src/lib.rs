@@ -23,6 +23,5 @@ mod users;
 mod wire;
 
 pub use metrics::ApiMetrics;
-pub use openapi::openapi;
-pub use routes::router;
+pub use routes::{openapi, router};
 pub use state::{Api, ApiConfig, AppState};

@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document. The routes and types have their own descriptions; this file adds the shared parts.
+//! The parts of the OpenAPI 3.1 document that routes share. Routes and types have their own descriptions.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Object, ObjectBuilder, OpenApi as OpenApiDocument, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
-use crate::routes::documented;
 use crate::wire::{BatchAccepted, ErrorDocument, EventAccepted, ItemResult, ProblemDocument, Status, WarningDocument};
-
-/// Builds the OpenAPI document of all routes.
-pub fn openapi() -> OpenApiDocument {
-    documented().into_openapi()
-}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -218,56 +212,4 @@ fn problem(status: StatusCode, codes: &[ProblemCode]) -> Response {
 fn text_header(description: &str) -> utoipa::openapi::Header {
     let schema: Object = ObjectBuilder::new().schema_type(Type::String).build();
     HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::Value;
-
-    use super::*;
-
-    fn document() -> Value {
-        serde_json::to_value(openapi()).expect("serialises")
-    }
-
-    #[test]
-    fn document_has_every_route_with_its_responses() {
-        let document = document();
-        assert_eq!(document["openapi"], "3.1.0");
-        for (path, method) in [
-            ("/api/v1/events", "post"),
-            ("/api/v1/events", "get"),
-            ("/api/v1/events/batch", "post"),
-            ("/api/v1/events/{id}", "get"),
-            ("/api/v1/events/status/unprocessed", "get"),
-            ("/api/v1/tasks/{task_id}", "get"),
-        ] {
-            let responses = &document["paths"][path][method]["responses"];
-            assert!(responses["503"].is_object(), "{method} {path}");
-            assert!(responses["500"].is_null(), "{method} {path}");
-        }
-    }
-
-    #[test]
-    fn document_references_resolve() {
-        let document = document();
-        let mut references = Vec::new();
-        collect_references(&document, &mut references);
-        assert!(references.contains(&"#/components/schemas/Problem".to_owned()));
-        for reference in references {
-            let pointer = reference.trim_start_matches('#');
-            assert!(document.pointer(pointer).is_some(), "{reference}");
-        }
-    }
-
-    fn collect_references(value: &Value, into: &mut Vec<String>) {
-        match value {
-            Value::Object(fields) => {
-                into.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
-                fields.values().for_each(|field| collect_references(field, into));
-            }
-            Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
-            _ => {}
-        }
-    }
 }

@@ -13,6 +13,7 @@ mod unprocessed;
 
 use axum::Router;
 use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as OpenApiDocument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,16 +22,83 @@ use crate::state::AppState;
 
 /// Builds the router of the API, with the OpenAPI document and its documentation page.
 pub fn router(state: AppState) -> Router {
-    let (routes, _) = documented().split_for_parts();
-    routes.with_state(state).merge(docs::router())
+    let (routes, document) = documented().split_for_parts();
+    routes.with_state(state).merge(docs::router(&document))
+}
+
+/// Builds the OpenAPI document of all routes.
+pub fn openapi() -> OpenApiDocument {
+    documented().into_openapi()
 }
 
 /// Builds the routes of the OpenAPI document.
-pub(crate) fn documented() -> OpenApiRouter<AppState> {
+fn documented() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(list::list_events, submit::submit_event))
         .routes(routes!(batch::submit_batch))
         .routes(routes!(unprocessed::count_unprocessed))
         .routes(routes!(event::get_event))
         .routes(routes!(task::get_task))
+}
+
+#[cfg(test)]
+mod tests {
+    use pulse_http::ProblemCode;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::to_value(openapi()).expect("serialises")
+    }
+
+    #[test]
+    fn document_has_every_route_with_its_responses() {
+        let document = document();
+        assert_eq!(document["openapi"], "3.1.0");
+        for (path, method) in [
+            ("/api/v1/events", "post"),
+            ("/api/v1/events", "get"),
+            ("/api/v1/events/batch", "post"),
+            ("/api/v1/events/{id}", "get"),
+            ("/api/v1/events/status/unprocessed", "get"),
+            ("/api/v1/tasks/{task_id}", "get"),
+        ] {
+            let responses = &document["paths"][path][method]["responses"];
+            assert!(responses["503"].is_object(), "{method} {path}");
+            assert!(responses["500"].is_null(), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn document_has_every_code_that_a_client_can_handle() {
+        let text = document().to_string();
+        let outside = [ProblemCode::NotFound, ProblemCode::MethodNotAllowed, ProblemCode::Internal];
+        for code in ProblemCode::all().filter(|code| !outside.contains(code)) {
+            assert!(text.contains(&format!("* `{}`: ", code.as_str())), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn document_references_resolve() {
+        let document = document();
+        let mut references = Vec::new();
+        collect_references(&document, &mut references);
+        assert!(references.contains(&"#/components/schemas/Problem".to_owned()));
+        for reference in references {
+            let pointer = reference.trim_start_matches('#');
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    fn collect_references(value: &Value, into: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                into.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|field| collect_references(field, into));
+            }
+            Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
+            _ => {}
+        }
+    }
 }
