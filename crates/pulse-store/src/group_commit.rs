@@ -1,8 +1,8 @@
 //! Group commit: while a commit is in flight, the next requests wait in a channel and then go into one statement. There
 //! is no timer, so an idle server adds no latency. A caller gets its answer after the COMMIT. If PostgreSQL refuses a
 //! group, its members are committed one by one, so that a bad row affects only its sender. If the connection is lost, the
-//! outcome is unknown: the caller gets [`StoreError::Unavailable`] or [`StoreError::TimedOut`], and no statement is sent twice. A committer that panics
-//! is restarted with a new connection; the outcome of its group is unknown too.
+//! outcome is unknown: the caller gets [`StoreError::Unavailable`] or [`StoreError::TimedOut`], and no statement is sent
+//! twice. A committer that panics is restarted with a new connection; the outcome of its group is unknown too.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use pulse_core::ClaimedTask;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-/// One claim of a task. Its attempt has one outcome, whoever decides it first.
+/// One claim of a task. Its attempt has one outcome: the first that the executor, the heartbeat or the drain decides.
 #[derive(Debug)]
 pub(crate) struct LeasedTask {
     pub(crate) id: Uuid,
