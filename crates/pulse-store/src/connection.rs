@@ -14,11 +14,19 @@ use crate::tls;
 
 /// Time limit for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit for a row lock, kept by the server.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit for a statement, kept by the server.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for an answer, kept by the client because a frozen or unreachable server sends no error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A connection that was idle for longer is pinged before use: the server may have restarted, and a statement that fails
-/// must not be sent again.
+// The most precise error comes first: the connection survives it, and the outcome is known.
+const _: () = assert!(LOCK_TIMEOUT.as_millis() < STATEMENT_TIMEOUT.as_millis());
+const _: () = assert!(STATEMENT_TIMEOUT.as_millis() < ANSWER_TIMEOUT.as_millis());
+
+/// A connection that was idle for longer is pinged before use: the server may have restarted, and a statement that
+/// fails must not be sent again.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Connection settings.
@@ -54,11 +62,10 @@ impl Store {
             .application_name(&config.application_name)
             .disable_statement_logging()
             .options([
-                ("statement_timeout", "5s"),
-                ("lock_timeout", "2s"),
-                ("idle_in_transaction_session_timeout", "10s"),
-                ("jit", "off"),
-            ]);
+                ("statement_timeout", milliseconds(STATEMENT_TIMEOUT)),
+                ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
+            ])
+            .options([("idle_in_transaction_session_timeout", "10s"), ("jit", "off")]);
         // List filters are optional parameters: only a custom plan can use the index and prune partitions.
         let reads = options.clone().options([("plan_cache_mode", "force_custom_plan")]);
         let pool = PgPoolOptions::new()
@@ -101,6 +108,11 @@ impl Store {
     }
 }
 
+/// A time limit as a setting of PostgreSQL.
+fn milliseconds(limit: Duration) -> String {
+    format!("{}ms", limit.as_millis())
+}
+
 /// One long-lived connection, used by one owner.
 pub(crate) struct DedicatedConnection {
     options: PgConnectOptions,
@@ -109,8 +121,8 @@ pub(crate) struct DedicatedConnection {
 }
 
 impl DedicatedConnection {
-    /// Runs `work` on the connection, and connects first if necessary. Drops the connection if it may be broken, so that
-    /// PostgreSQL rolls its transaction back.
+    /// Runs `work` on the connection, and connects first if necessary. Drops the connection if it may be broken, so
+    /// that PostgreSQL rolls its transaction back.
     pub(crate) async fn run<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
