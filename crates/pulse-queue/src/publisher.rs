@@ -39,8 +39,8 @@ pub struct Publisher {
 type OnDropped = Arc<dyn Fn(u64) + Send + Sync>;
 
 impl Publisher {
-    /// Starts a publisher on the current tokio runtime. Entries beyond those that may wait, and those that Redis does not
-    /// accept, are dropped and reported to `on_dropped`.
+    /// Starts a publisher on the current tokio runtime. Entries beyond those that may wait, and those that Redis does
+    /// not accept, are dropped and reported to `on_dropped`.
     pub fn start(queue: &Queue, on_dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
         let (entries, receiver) = mpsc::channel(MAX_WAITING);
         let on_dropped: OnDropped = Arc::new(on_dropped);

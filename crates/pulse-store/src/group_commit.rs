@@ -1,8 +1,8 @@
 //! Group commit: while a commit is in flight, the next requests wait in a channel and then go into one statement. There
 //! is no timer, so an idle server adds no latency. A caller gets its answer after the COMMIT. If PostgreSQL refuses a
-//! group, its members are committed one by one, so that a bad row affects only its sender. If the connection is lost, the
-//! outcome is unknown: the caller gets [`StoreError::Unavailable`] or [`StoreError::TimedOut`], and no statement is sent
-//! twice. A committer that panics is restarted with a new connection; the outcome of its group is unknown too.
+//! group, its members are committed one by one, so that a bad row affects only its sender. If the connection is lost,
+//! the outcome is unknown: the caller gets [`StoreError::Unavailable`] or [`StoreError::TimedOut`], and no statement is
+//! sent twice. A committer that panics is restarted with a new connection; the outcome of its group is unknown too.
 
 use std::sync::Arc;
 
@@ -48,8 +48,8 @@ struct Request {
 }
 
 impl Acceptor {
-    /// Starts one committer per dedicated connection on the current tokio runtime. `writer` is the name of this process in
-    /// the running totals, and must be unique.
+    /// Starts one committer per dedicated connection on the current tokio runtime. `writer` is the name of this process
+    /// in the running totals, and must be unique.
     pub fn start(store: &Store, writer: &str) -> Self {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -76,8 +76,8 @@ impl Acceptor {
     /// Commits the task and its events, and returns after the COMMIT. Dropping the future does not stop the commit.
     ///
     /// # Errors
-    /// [`AcceptError`]. After [`StoreError::Unavailable`], [`StoreError::TimedOut`] and [`AcceptError::Interrupted`] the
-    /// outcome is unknown: the task may be committed.
+    /// [`AcceptError`]. After [`StoreError::Unavailable`], [`StoreError::TimedOut`] and [`AcceptError::Interrupted`]
+    /// the outcome is unknown: the task may be committed.
     pub async fn accept(&self, task: NewTask) -> Result<Acceptance, AcceptError> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request { task, reply }).map_err(|error| match error {
@@ -98,7 +98,8 @@ struct Committer {
 }
 
 impl Committer {
-    /// Runs until all senders are dropped. A panic drops the replies of the current group, so that each sender gets an error.
+    /// Runs until all senders are dropped. A panic drops the replies of the current group, so each sender gets an
+    /// error.
     async fn run(self) {
         let mut connection = self.store.dedicated_connection();
         loop {
@@ -174,4 +175,39 @@ async fn commit(
         return Ok(ids.into_iter().map(|event_ids| Ok(Acceptance::Accepted { event_ids })).collect());
     }
     connection.run(async |connection| idempotency::commit_with_keys(connection, tasks, writer).await).await
+}
+
+#[cfg(test)]
+mod tests {
+    use pulse_core::TaskKind;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn task() -> NewTask {
+        NewTask {
+            id: Uuid::nil(),
+            user_id: 1,
+            kind: TaskKind::ProcessEvent,
+            events: Vec::new(),
+            max_attempts: 3,
+            traceparent: None,
+            request_id: None,
+            key: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn request_is_interrupted_if_its_reply_is_dropped_and_overloaded_if_the_queue_is_full() {
+        let (requests, mut receiver) = mpsc::channel(1);
+        let acceptor = Acceptor { requests, health: AcceptorHealth(Arc::new([])) };
+        let (first, second, ()) = tokio::join!(acceptor.accept(task()), acceptor.accept(task()), async {
+            drop(receiver.recv().await);
+        });
+        assert!(matches!(first, Err(AcceptError::Interrupted)), "{first:?}");
+        assert!(matches!(second, Err(AcceptError::Overloaded)), "{second:?}");
+        drop(receiver);
+        let closed = acceptor.accept(task()).await;
+        assert!(matches!(closed, Err(AcceptError::Interrupted)), "{closed:?}");
+    }
 }

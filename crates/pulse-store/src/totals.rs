@@ -13,8 +13,8 @@ pub(crate) struct Totals {
 
 /// A statement that settles tasks and adds to the running totals: `WITH $settled … $returning`.
 ///
-/// `$count` is the number of completed or dead-lettered tasks. The parameters `$1` and `$2` are the totals, so the first
-/// of the statement's arguments is `$3`.
+/// `$count` is the number of completed or dead-lettered tasks. The parameters `$1` and `$2` are the totals, so the
+/// first of the statement's arguments is `$3`.
 macro_rules! settle_query {
     ($settled:literal, $count:literal, $returning:literal, $totals:expr, $($argument:expr),+ $(,)?) => {
         sqlx::query_scalar!(

@@ -7,7 +7,7 @@ use pulse_core::ClaimedTask;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-/// One claim of a task. Its attempt has one outcome: the first that the executor, the heartbeat or the drain decides.
+/// One claim of a task. Its attempt has one outcome: the first one that is decided.
 #[derive(Debug)]
 pub(crate) struct LeasedTask {
     pub(crate) id: Uuid,

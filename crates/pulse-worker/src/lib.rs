@@ -54,6 +54,7 @@ use crate::settling::SettleLoop;
 
 /// Time to release unfinished tasks after the drain time-out.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A worker. [`Worker::run`] starts it.
 pub struct Worker {
     config: WorkerConfig,

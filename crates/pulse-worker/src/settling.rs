@@ -90,8 +90,8 @@ impl SettleLoop {
         self.in_flight.remove(finished);
     }
 
-    /// Settles all, in groups, and returns them. A group that PostgreSQL rejects is split in halves, down to the settlement
-    /// it rejects.
+    /// Settles all, in groups, and returns them. A group that PostgreSQL rejects is split in halves, down to the
+    /// settlement it rejects.
     ///
     /// Only that attempt fails. If PostgreSQL is unavailable, no attempt fails: the lease expires, and the task runs
     /// again.
