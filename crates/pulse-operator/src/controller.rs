@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::apply::{Applier, ApplyError, ApplyReport};
 use crate::client::api_message;
-use crate::crd::{API_REPLICAS, PulseIngest, PulseIngestStatus, RedisSpec};
+use crate::crd::{API_REPLICAS, PulseIngest, PulseIngestStatus, RedisSpec, WorkersStatus};
 use crate::desired::{self, Inputs};
 use crate::events;
 use crate::intervals::Intervals;
@@ -94,13 +94,7 @@ async fn reconcile_object(
     context: &Context,
     memory: &mut ObjectMemory,
 ) -> Result<Duration, ReconcileAborted> {
-    let mut cr = cr.clone();
-    cr.spec.image.add_pull_secrets(&context.pull_secrets);
-    if let Some((version, status)) = &memory.written
-        && version_of(&cr) < *version
-    {
-        cr.status = Some(status.clone());
-    }
+    let cr = with_newest_status(cr, context, memory);
     let now = Timestamp::now();
 
     // observe: the caches, and the API server for Secrets.
@@ -155,18 +149,32 @@ async fn reconcile_object(
     let status = status::status(status_inputs);
     let mut changes = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
     changes.extend(events::drift(&applied.drifted));
-    context.metrics.record(
-        &names::namespace(&cr),
-        &cr.name_any(),
-        status.workers.desired,
-        status.workers.ready,
-        status.autoscaling.as_ref().and_then(|scaling| scaling.backlog),
-    );
+    record(&cr, context, &status);
     write_status(&cr, context, memory, status).await?;
     // After a failed write of the status, the next reconcile finds the same changes again.
     events::publish(&context.recorder, &cr, changes).await;
     let wake = decided.and_then(|decided| decided.decision.next_wake);
     Ok(time_until_next(&plan, memory, wake, context, now))
+}
+
+/// Returns the object with the operator's pull Secrets, and with the status that was written last if the cache does not
+/// have it yet.
+fn with_newest_status(cr: &PulseIngest, context: &Context, memory: &ObjectMemory) -> PulseIngest {
+    let mut cr = cr.clone();
+    cr.spec.image.add_pull_secrets(&context.pull_secrets);
+    if let Some((version, status)) = &memory.written
+        && version_of(&cr) < *version
+    {
+        cr.status = Some(status.clone());
+    }
+    cr
+}
+
+/// Sets the metrics of the object.
+fn record(cr: &PulseIngest, context: &Context, status: &PulseIngestStatus) {
+    let backlog = status.autoscaling.as_ref().and_then(|scaling| scaling.backlog);
+    let WorkersStatus { desired, ready, .. } = status.workers;
+    context.metrics.record(&names::namespace(cr), &cr.name_any(), desired, ready, backlog);
 }
 
 /// Applies the objects, unless a backoff is active. Returns the error, or that of the backoff.

@@ -36,6 +36,7 @@ pub(crate) enum Command {
     /// Migrate the database schema to this version
     Migrate(migrate::MigrateArgs),
     /// Run API, worker and scheduler in one process, with a private PostgreSQL and Redis
+    #[cfg_attr(not(feature = "dev-servers"), command(hide = true))]
     Dev(Box<dev::DevArgs>),
     /// Check PostgreSQL and Redis for settings that can lose events, or a cluster before an installation (--pre)
     Check(check::CheckArgs),

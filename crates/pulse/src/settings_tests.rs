@@ -44,7 +44,11 @@ fn pods(cr: &PulseIngest) -> Vec<(String, Value)> {
 
 fn flag<'a>(cli: &'a Command, command: &str, variable: &str) -> Option<&'a Arg> {
     let command = cli.find_subcommand(command).expect("a subcommand of pulse");
-    command.get_arguments().find(|argument| argument.get_env().is_some_and(|name| name == variable))
+    // The flags of logging are global.
+    command
+        .get_arguments()
+        .chain(cli.get_arguments())
+        .find(|argument| argument.get_env().is_some_and(|name| name == variable))
 }
 
 /// Equal for `60s`, `1m` and `60`.

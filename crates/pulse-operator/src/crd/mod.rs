@@ -87,7 +87,8 @@ mod tests {
                 Some(JSON(value)) if !value.is_object() && !value.is_array() => format!("Defaults to {value}."),
                 _ => continue,
             };
-            if !field.description.iter().any(|description| description.ends_with(&stated)) {
+            let description = field.description.as_deref().unwrap_or_default().replace('\n', " ");
+            if !description.ends_with(&stated) {
                 wrong.push(format!("{path} must end with: {stated}"));
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use pulse_store::{MigrateConfig, MigrateError, MigrationPlan, Store};
+use pulse_store::{MigrateConfig, MigrateError, MigrationPlan};
 use serde::Serialize;
 
 use crate::args::{DatabaseArgs, InstanceArgs, duration};
@@ -106,7 +106,7 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
 
 /// Applies all pending migrations, for `pulse dev`. Returns how many were applied and the schema version.
 #[cfg(feature = "dev-servers")]
-pub(crate) async fn bring_up_to_date(store: &Store, instance: &str) -> anyhow::Result<(usize, i64)> {
+pub(crate) async fn bring_up_to_date(store: &pulse_store::Store, instance: &str) -> anyhow::Result<(usize, i64)> {
     let config = MigrateConfig {
         instance: instance.to_owned(),
         binary: binary().to_owned(),
