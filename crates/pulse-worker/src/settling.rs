@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn settle_loop_ends_on_stop_while_senders_exist() {
+    async fn settle_loop_skips_superseded_attempts_and_ends_on_stop_while_senders_exist() {
         let url = "postgres://user@127.0.0.1:1/none".to_owned();
         let store = StoreConfig { url, ca: None, max_connections: 1, application_name: "test".into() };
         let queue = QueueConfig { url: "redis://127.0.0.1:1".into(), ca: None, instance: "test".into() };
@@ -338,7 +338,9 @@ mod tests {
         let in_flight = InFlight::default();
         let settle_loop = SettleLoop::new(&config, &store, &queue, in_flight.clone(), metrics, BusyTime::new(1));
         let (sender, receiver) = mpsc::unbounded_channel();
-        sender.send(ended_attempt(&in_flight, 1)).expect("the receiver is open");
+        let superseded = ended_attempt(&in_flight, 1);
+        drop(ended_attempt(&in_flight, 1));
+        sender.send(superseded).expect("the receiver is open");
         let stop = CancellationToken::new();
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(5), settle_loop.run(receiver, stop)).await.expect("ends");
