@@ -106,16 +106,16 @@ impl Telemetry {
 /// Makes the client's trace context, if any, the parent of the request's span. Returns the `traceparent` that is stored
 /// with the task: the one of the span if traces are exported, otherwise the client's.
 pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<String> {
-    let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-    let caller_span = caller.span().span_context().clone();
-    if caller_span.is_valid() {
+    let propagator = TraceContextPropagator::new();
+    let caller = headers.contains_key(TRACEPARENT).then(|| propagator.extract(&HeaderExtractor(headers)));
+    if let Some(caller) = caller.clone().filter(|caller| caller.span().span_context().is_valid()) {
         // An error means that no traces are exported, or that this span is disabled.
-        let _ = span.set_parent(caller.clone());
+        let _ = span.set_parent(caller);
     }
-    let context = span.context();
-    let stored = if context.span().span_context().is_valid() { &context } else { &caller };
+    let own = span.context();
+    let stored = if own.span().span_context().is_valid() { own } else { caller? };
     let mut carrier = HashMap::new();
-    TraceContextPropagator::new().inject_context(stored, &mut carrier);
+    propagator.inject_context(&stored, &mut carrier);
     let traceparent = carrier.remove(TRACEPARENT)?;
     span.record("trace_id", tracing::field::display(stored.span().span_context().trace_id()));
     Some(traceparent)
