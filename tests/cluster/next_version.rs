@@ -26,8 +26,9 @@ async fn build(tag: &str, migrations: &[(&str, &str)]) -> anyhow::Result<PathBuf
     let source = folder.join("source");
     let mut copy = Command::new("bash");
     // Modification times are kept, so that a second run rebuilds nothing.
-    let script = r#"mkdir -p "$1/migrations" && rm -f "$1"/migrations/2099* && git ls-files -z Cargo.* .cargo .sqlx crates migrations tests rust-toolchain.toml |
-        xargs -0 cp --parents --preserve=timestamps -t "$1""#;
+    let script = r#"mkdir -p "$1" && rm -rf "$1"/{.sqlx,crates,migrations,tests}
+        git ls-files -z Cargo.* .cargo .sqlx crates migrations tests rust-toolchain.toml |
+            xargs -0 cp --parents --preserve=timestamps -t "$1""#;
     run(copy.args(["-euo", "pipefail", "-c", script, "copy"]).arg(&source).current_dir(repository())).await?;
     for (name, statement) in migrations {
         write_if_changed(&source.join(format!("migrations/{name}.sql")), &format!("-- additive: yes\n{statement}\n"))?;
