@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use pulse_core::panic_message;
+
 /// Number of panics without progress in between from which a task is not live.
 const MAX_PANICS: u32 = 3;
 /// Pause before a restart, so that a task that panics at once does not use up the processor.
@@ -39,8 +41,7 @@ where
         && let Ok(panic) = error.try_into_panic()
     {
         health.record_panic();
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        tracing::error!(task = name, panic = text.unwrap_or("no message"), "a background task panicked: restarting it");
+        tracing::error!(task = name, panic = panic_message(&*panic), "a background task panicked: restarting it");
         tokio::time::sleep(RESTART_DELAY).await;
     }
 }

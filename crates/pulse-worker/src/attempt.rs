@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use pulse_core::{Attempt, ClaimedTask, FailureReason, RetryPolicy};
+use pulse_core::{Attempt, ClaimedTask, FailureReason, RetryPolicy, panic_message};
 use pulse_store::{Effect, Outcome};
 
 use crate::processor::{ProcessError, Processor};
@@ -37,7 +37,10 @@ pub(crate) async fn run(
     };
     match tokio::time::timeout(timeout, AssertUnwindSafe(processing).catch_unwind()).await {
         Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(ProcessError { reason: FailureReason::Panic, message: panic_message(&*panic) }),
+        Ok(Err(panic)) => {
+            let message = format!("processing panicked: {}", panic_message(&*panic));
+            Err(ProcessError { reason: FailureReason::Panic, message })
+        }
         Err(_) => Err(timed_out(timeout)),
     }
 }
@@ -45,11 +48,6 @@ pub(crate) async fn run(
 pub(crate) fn timed_out(timeout: Duration) -> ProcessError {
     let message = format!("processing took longer than {} s", timeout.as_secs_f64());
     ProcessError { reason: FailureReason::Timeout, message }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("processing panicked: {}", text.unwrap_or("no message"))
 }
 
 /// Returns the outcome of a failed attempt: a retry if the reason is retryable and attempts are left, else dead.
