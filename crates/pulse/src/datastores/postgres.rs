@@ -86,7 +86,14 @@ impl Postgres {
         // SIGQUIT ends all PostgreSQL processes at once. The next start recovers from the write-ahead log.
         let mut postgres = process::command(&programs.join("postgres"), "QUIT");
         postgres.arg("-D").arg(&data).arg("-k").arg(&sockets);
-        let defaults = ["listen_addresses=", "max_connections=200", "shared_buffers=256MB", "max_wal_size=4GB"];
+        let defaults = [
+            "listen_addresses=",
+            "max_connections=200",
+            "shared_buffers=256MB",
+            "max_wal_size=4GB",
+            // Segments are files of the data directory, not of /dev/shm, where a killed server would leave them.
+            "dynamic_shared_memory_type=mmap",
+        ];
         for setting in defaults.into_iter().chain(settings.iter().map(String::as_str)) {
             postgres.arg("-c").arg(setting);
         }
