@@ -8,6 +8,7 @@ CREATE TABLE tasks (
     kind          text        NOT NULL CHECK (kind IN ('process_event', 'process_events_batch')),
     user_id       bigint      NOT NULL,
     event_ids     bigint[]    NOT NULL,
+    bytes         bigint      NOT NULL,               -- of the events in a worker's memory; bounds a claim
     created_at    timestamptz NOT NULL DEFAULT now(), -- equals `created_at` of the task's events, and so finds their partition
     attempts      int         NOT NULL DEFAULT 0,     -- started
     max_attempts  int         NOT NULL CHECK (max_attempts >= 1),
@@ -59,6 +60,7 @@ CREATE TABLE dead_tasks (
     max_attempts  int         NOT NULL,
     started_at    timestamptz,
     fencing_token bigint      NOT NULL,
+    bytes         bigint      NOT NULL,
     worker        text,
     reason        text        NOT NULL,
     errors        jsonb       NOT NULL,
@@ -77,7 +79,7 @@ CREATE TABLE idempotency_keys (
     key         text        NOT NULL,
     fingerprint bytea       NOT NULL, -- SHA-256 of the body and of the `Prefer: handling` that applies
     task_id     uuid        NOT NULL,
-    event_ids   bigint[],
+    event_ids   bigint[]    NOT NULL,
     replay      jsonb       NOT NULL, -- the rest of the answer; pulse-store does not interpret it
     created_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (user_id, route, key)

@@ -24,8 +24,8 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
          SELECT 1 + n % 100, 'name ' || n % 50, 'type ' || n % 5, 'web', 'session ' || n % 10000, gen_random_uuid(),
                 now() - n * interval '1 millisecond', true
          FROM generate_series(1, 1000000) AS n;
-         INSERT INTO tasks (id, kind, user_id, event_ids, max_attempts)
-         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 3 FROM generate_series(1, 100000) AS n;
+         INSERT INTO tasks (id, kind, user_id, event_ids, bytes, max_attempts)
+         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 600, 3 FROM generate_series(1, 100000) AS n;
          INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at)
          SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 'completed', 1, '[]', now()
          FROM generate_series(1, 100000) AS n;

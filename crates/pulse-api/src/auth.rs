@@ -7,7 +7,7 @@ use pulse_http::{Problem, Scope};
 
 use crate::state::AppState;
 
-/// A client with the scope `events:write`.
+/// A client with the scope `events:write`. Its user may be disabled: the statement that accepts events rejects it.
 pub(crate) struct Writer {
     pub user_id: i64,
     /// `sub` of the token.
@@ -19,19 +19,19 @@ pub(crate) struct Reader {
     pub user_id: i64,
 }
 
-async fn authenticate(parts: &Parts, state: &AppState, scope: Scope) -> Result<(i64, String), Problem> {
+/// Returns the `sub` of a valid token with this scope.
+fn authorize(parts: &Parts, state: &AppState, scope: Scope) -> Result<String, Problem> {
     let claims = state.verifier.verify(parts.headers.get(AUTHORIZATION))?;
     claims.require(scope)?;
-    let user_id = state.users.id_of(&claims.subject).await?;
-    Ok((user_id, claims.subject))
+    Ok(claims.subject)
 }
 
 impl FromRequestParts<AppState> for Writer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let (user_id, subject) = authenticate(parts, state, Scope::EventsWrite).await?;
-        Ok(Self { user_id, subject })
+        let subject = authorize(parts, state, Scope::EventsWrite)?;
+        Ok(Self { user_id: state.users.id_of(&subject).await?, subject })
     }
 }
 
@@ -39,7 +39,7 @@ impl FromRequestParts<AppState> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let (user_id, _) = authenticate(parts, state, Scope::EventsRead).await?;
-        Ok(Self { user_id })
+        let subject = authorize(parts, state, Scope::EventsRead)?;
+        Ok(Self { user_id: state.users.id_of_enabled(&subject).await? })
     }
 }

@@ -4,7 +4,7 @@
 
 use pulse_core::FieldError;
 use pulse_http::{Problem, ProblemCode};
-use pulse_store::{AcceptError, EVENTS_USER_FK, KeyConflict, StoreError};
+use pulse_store::{AcceptError, KeyConflict, OwnerProblem, StoreError};
 
 use crate::body::BodyError;
 use crate::cursor::CursorError;
@@ -52,9 +52,6 @@ pub(crate) fn store_failed(error: StoreError) -> Problem {
         | StoreError::TimedOut(_)
         | StoreError::Locked(_)
         | StoreError::StatementLimit(_) => unavailable(),
-        StoreError::Refused { constraint: Some(constraint), .. } if constraint == EVENTS_USER_FK => {
-            Problem::new(ProblemCode::UserGone, "the user of this token was deleted: use the token of another user")
-        }
         StoreError::Refused { .. } => Problem::new(
             ProblemCode::Refused,
             "the database rejected one of the values: change the value before you send the request again",
@@ -81,6 +78,15 @@ pub(crate) fn accept_failed(error: AcceptError) -> Problem {
             "too many requests are waiting for the database: send the request again later",
         )
         .retry_after(1),
+        AcceptError::Owner(OwnerProblem::Deleted) => {
+            Problem::new(ProblemCode::UserGone, "the user of this token was deleted: use the token of another user")
+        }
+        AcceptError::Owner(OwnerProblem::Disabled) => user_disabled(),
+        AcceptError::Owner(OwnerProblem::Locked) => Problem::new(
+            ProblemCode::UserLocked,
+            "the user of this token is being changed or deleted: send the request again later",
+        )
+        .retry_after(1),
         AcceptError::Key(KeyConflict::OtherBody) => Problem::new(
             ProblemCode::IdempotencyKeyReused,
             "the Idempotency-Key was used with another body or Prefer handling: use a new key for a new request",
@@ -91,6 +97,11 @@ pub(crate) fn accept_failed(error: AcceptError) -> Problem {
         )
         .retry_after(1),
     }
+}
+
+/// 403 for a disabled user.
+pub(crate) fn user_disabled() -> Problem {
+    Problem::new(ProblemCode::UserDisabled, "the user of this token is disabled: ask an administrator to enable it")
 }
 
 /// 404 for an unknown id.

@@ -33,6 +33,7 @@ pub enum ProblemCode {
     Internal,
     Unavailable,
     Overloaded,
+    UserLocked,
     RequestTimeout,
 }
 
@@ -106,6 +107,8 @@ const TABLE: &[Row] = &[
         "PostgreSQL is unavailable, or the outcome is unknown: send the request again"),
     row(ProblemCode::Overloaded, "overloaded", StatusCode::SERVICE_UNAVAILABLE,
         "too many requests at once: send the request again later"),
+    row(ProblemCode::UserLocked, "user_locked", StatusCode::SERVICE_UNAVAILABLE,
+        "another transaction has locked the user, for example to delete it: send the request again later"),
     row(ProblemCode::RequestTimeout, "request_timeout", StatusCode::SERVICE_UNAVAILABLE,
         "the request took longer than `--request-timeout`, and its outcome is unknown: send it again"),
 ];

@@ -1,4 +1,6 @@
-//! Accept: inserts events and their task with one statement.
+//! Accept: inserts events, their tasks and Idempotency-Keys with one statement, `accept.sql`.
+
+use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use pulse_core::{NewEvent, TextFields};
@@ -7,48 +9,30 @@ use uuid::Uuid;
 
 use crate::acceptance::NewTask;
 use crate::error::StoreError;
+use crate::idempotency::{KeyColumns, KeyRow};
 
-/// Inserts events, tasks and the running total; returns the event ids of each task, in order.
+/// Accepts the tasks whose user is enabled and not locked, and whose Idempotency-Key is new; returns their event ids in the
+/// order of the request, and `None` for the other tasks.
 pub(crate) async fn insert(
     connection: &mut PgConnection,
-    tasks: &[&NewTask],
+    tasks: &[NewTask],
     writer: &str,
-) -> Result<Vec<Vec<i64>>, StoreError> {
+) -> Result<Vec<Option<Vec<i64>>>, StoreError> {
     let mut events = EventColumns::default();
     let mut new_tasks = TaskColumns::default();
+    let mut new_keys = Vec::new();
     for task in tasks {
-        new_tasks.push(task);
+        let first_event = position(events.task_id.len() + 1);
         for event in &task.events {
             events.push(task, event);
         }
+        let last_event = position(events.task_id.len());
+        new_tasks.push(task, first_event, last_event);
+        new_keys.extend(task.key.as_ref().map(|key| KeyRow { task, key, first_event, last_event }));
     }
-    let rows = sqlx::query!(
-        r#"
-        WITH new_events AS (
-            INSERT INTO events (user_id, task_id, event_name, event_type, source, session_id, payload,
-                                ip_address, user_agent, event_timestamp, created_at)
-            SELECT user_id, task_id, event_name, event_type, source, session_id, payload::jsonb,
-                   ip_address, user_agent, coalesce(event_timestamp, now()), now()
-            FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                        $8::text[], $9::text[], $10::timestamptz[])
-                 AS posted (user_id, task_id, event_name, event_type, source, session_id, payload,
-                            ip_address, user_agent, event_timestamp)
-            RETURNING id, task_id
-        ), grouped AS (
-            SELECT task_id, array_agg(id ORDER BY id) AS event_ids FROM new_events GROUP BY task_id
-        ), new_tasks AS (
-            INSERT INTO tasks (id, kind, user_id, max_attempts, traceparent, request_id, event_ids)
-            SELECT id, kind, user_id, max_attempts, traceparent, request_id, grouped.event_ids
-            FROM unnest($11::uuid[], $12::text[], $13::bigint[], $14::int[], $15::text[], $16::text[])
-                 AS posted (id, kind, user_id, max_attempts, traceparent, request_id)
-            JOIN grouped ON grouped.task_id = posted.id
-        ), counted AS (
-            INSERT INTO throughput (writer, accepted) VALUES ($17, cardinality($11::uuid[]))
-            ON CONFLICT (writer) DO UPDATE
-            SET accepted = throughput.accepted + excluded.accepted, updated_at = now()
-        )
-        SELECT task_id AS "task_id!", event_ids AS "event_ids!" FROM grouped
-        "#,
+    let keys = KeyColumns::of(new_keys);
+    let row = sqlx::query_file!(
+        "src/accept.sql",
         &events.user_id,
         &events.task_id,
         &events.event_name as &[&str],
@@ -60,18 +44,36 @@ pub(crate) async fn insert(
         &events.user_agent as &[Option<&str>],
         &events.event_timestamp as &[Option<DateTime<Utc>>],
         &new_tasks.id,
-        &new_tasks.kind as &[&str],
         &new_tasks.user_id,
+        &new_tasks.kind as &[&str],
         &new_tasks.max_attempts,
         &new_tasks.traceparent as &[Option<&str>],
         &new_tasks.request_id as &[Option<&str>],
+        &new_tasks.bytes,
+        &new_tasks.has_key,
         writer,
+        &keys.user_id,
+        &keys.route as &[&str],
+        &keys.key as &[&str],
+        &keys.fingerprint as &[&[u8]],
+        &keys.task_id,
+        &keys.replay as &[&serde_json::Value],
+        &keys.first_event,
+        &keys.last_event,
+        &new_tasks.first_event,
+        &new_tasks.last_event,
     )
-    .fetch_all(connection)
+    .fetch_one(connection)
     .await?;
-    let mut by_task: std::collections::HashMap<Uuid, Vec<i64>> =
-        rows.into_iter().map(|row| (row.task_id, row.event_ids)).collect();
-    Ok(tasks.iter().map(|task| by_task.remove(&task.id).expect("each task was inserted with its events")).collect())
+    let accepted: HashSet<Uuid> = row.accepted.into_iter().collect();
+    let mut ids = row.ids.into_iter();
+    Ok(tasks
+        .iter()
+        .map(|task| {
+            let event_ids = ids.by_ref().take(task.events.len()).collect();
+            accepted.contains(&task.id).then_some(event_ids)
+        })
+        .collect())
 }
 
 /// Columns of the events of a group. Identity ids follow this order.
@@ -110,20 +112,34 @@ impl<'a> EventColumns<'a> {
 #[derive(Default)]
 struct TaskColumns<'a> {
     id: Vec<Uuid>,
-    kind: Vec<&'a str>,
     user_id: Vec<i64>,
+    kind: Vec<&'a str>,
     max_attempts: Vec<i32>,
     traceparent: Vec<Option<&'a str>>,
     request_id: Vec<Option<&'a str>>,
+    bytes: Vec<i64>,
+    has_key: Vec<bool>,
+    /// First and last of the task's events among all events of the group, from 1.
+    first_event: Vec<i32>,
+    last_event: Vec<i32>,
 }
 
 impl<'a> TaskColumns<'a> {
-    fn push(&mut self, task: &'a NewTask) {
+    fn push(&mut self, task: &'a NewTask, first_event: i32, last_event: i32) {
         self.id.push(task.id);
-        self.kind.push(task.kind.as_str());
         self.user_id.push(task.user_id);
+        self.kind.push(task.kind.as_str());
         self.max_attempts.push(task.max_attempts);
         self.traceparent.push(task.traceparent.as_deref());
         self.request_id.push(task.request_id.as_deref());
+        self.bytes.push(task.bytes());
+        self.has_key.push(task.key.is_some());
+        self.first_event.push(first_event);
+        self.last_event.push(last_event);
     }
+}
+
+/// A position in an array of PostgreSQL. A group has far fewer events than an `int` counts.
+fn position(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }

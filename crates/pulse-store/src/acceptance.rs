@@ -5,6 +5,9 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 
+/// What an event takes in a worker in addition to its texts, in bytes.
+const EVENT_OVERHEAD_BYTES: usize = 512;
+
 /// A task to accept, with its events.
 #[derive(Debug)]
 pub struct NewTask {
@@ -24,6 +27,14 @@ pub struct NewTask {
     pub request_id: Option<String>,
     /// The client's Idempotency-Key.
     pub key: Option<NewKey>,
+}
+
+impl NewTask {
+    /// Size of the task's events for the limits of a claim, in bytes.
+    pub(crate) fn bytes(&self) -> i64 {
+        let texts = |event: &NewEvent| event.payload.len() + EVENT_OVERHEAD_BYTES;
+        i64::try_from(self.events.iter().map(texts).sum::<usize>()).unwrap_or(i64::MAX)
+    }
 }
 
 /// A key that a client sent, with the answer to store.
@@ -48,6 +59,20 @@ pub enum KeyConflict {
     /// The first request with this key is still running.
     #[error("the first request with this Idempotency-Key is still running")]
     InProgress,
+}
+
+/// Why nothing can be accepted for a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OwnerProblem {
+    /// The user was deleted.
+    #[error("the user was deleted")]
+    Deleted,
+    /// The user is disabled.
+    #[error("the user is disabled")]
+    Disabled,
+    /// Another transaction has locked the user, for example to delete it.
+    #[error("the user is locked by another transaction")]
+    Locked,
 }
 
 /// A committed request.
@@ -75,6 +100,9 @@ pub enum AcceptError {
     /// See [`KeyConflict`].
     #[error(transparent)]
     Key(#[from] KeyConflict),
+    /// See [`OwnerProblem`]. Nothing was committed.
+    #[error(transparent)]
+    Owner(#[from] OwnerProblem),
     /// The queue is full: nothing was committed.
     #[error("too many requests are waiting for PostgreSQL")]
     Overloaded,

@@ -32,9 +32,9 @@ pub(crate) async fn dead_letter(
          )",
         "(SELECT count(*) FROM dead)",
         "INSERT INTO dead_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
-                                 fencing_token, worker, reason, errors, traceparent, request_id)
+                                 fencing_token, bytes, worker, reason, errors, traceparent, request_id)
          SELECT id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
-                fencing_token, worker, reason, errors || attempt, traceparent, request_id
+                fencing_token, bytes, worker, reason, errors || attempt, traceparent, request_id
          FROM dead
          RETURNING id",
         totals,

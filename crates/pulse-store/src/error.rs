@@ -40,9 +40,6 @@ pub enum StoreError {
 #[error("the database URL cannot be used: {0}")]
 pub struct ConfigError(pub(crate) String);
 
-/// Name of the foreign key from `events` to `users`.
-pub const EVENTS_USER_FK: &str = "events_user_id_fkey";
-
 impl StoreError {
     /// Whether the connection has to be closed, because its state is unknown.
     pub(crate) fn breaks_connection(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::accept::insert;
 use crate::acceptance::{AcceptError, Acceptance, KeyConflict, NewTask};
 use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
-use crate::idempotency;
+use crate::refusal;
 use crate::supervisor::{TaskHealth, supervise};
 
 /// Number of dedicated connections that commit in parallel.
@@ -163,18 +163,29 @@ fn refusal(task: &NewTask, error: StoreError) -> AcceptError {
     }
 }
 
-/// Commits all of `tasks` in one transaction, which is a single statement unless there are idempotency keys.
+/// Commits `tasks` with one statement. Those that it does not accept are answered by a second one.
 async fn commit(
     connection: &mut DedicatedConnection,
     tasks: &[NewTask],
     writer: &str,
 ) -> Result<Vec<Result<Acceptance, AcceptError>>, StoreError> {
-    if tasks.iter().all(|task| task.key.is_none()) {
-        let all: Vec<&NewTask> = tasks.iter().collect();
-        let ids = connection.run(async |connection| insert(connection, &all, writer).await).await?;
-        return Ok(ids.into_iter().map(|event_ids| Ok(Acceptance::Accepted { event_ids })).collect());
-    }
-    connection.run(async |connection| idempotency::commit_with_keys(connection, tasks, writer).await).await
+    connection
+        .run(async |connection| {
+            let accepted = insert(connection, tasks, writer).await?;
+            let not_accepted = tasks.iter().zip(&accepted).filter_map(|(task, ids)| ids.is_none().then_some(task));
+            let not_accepted: Vec<&NewTask> = not_accepted.collect();
+            let mut answers = match not_accepted.as_slice() {
+                [] => Vec::new(),
+                not_accepted => refusal::answers(connection, not_accepted).await?,
+            }
+            .into_iter();
+            let result = |event_ids| match event_ids {
+                Some(event_ids) => Ok(Acceptance::Accepted { event_ids }),
+                None => answers.next().expect("each task that is not accepted has an answer"),
+            };
+            Ok(accepted.into_iter().map(result).collect())
+        })
+        .await
 }
 
 #[cfg(test)]

@@ -2,24 +2,24 @@
 
 use std::collections::HashMap;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::accept::insert;
 use crate::acceptance::{AcceptError, Acceptance, KeyConflict, NewKey, NewTask};
 use crate::connection::Store;
 use crate::error::StoreError;
 
 /// A stored answer.
-struct Stored {
+pub(crate) struct StoredKey {
     fingerprint: Vec<u8>,
     task_id: Uuid,
     event_ids: Vec<i64>,
     replay: serde_json::Value,
 }
 
-impl Stored {
-    fn answer(&self, key: &NewKey) -> Result<Acceptance, AcceptError> {
+impl StoredKey {
+    /// The answer to a request with the same key.
+    pub(crate) fn answer(&self, key: &NewKey) -> Result<Acceptance, AcceptError> {
         if self.fingerprint != key.fingerprint {
             return Err(KeyConflict::OtherBody.into());
         }
@@ -31,127 +31,77 @@ impl Stored {
     }
 }
 
-type KeyName<'a> = (i64, &'a str, &'a str);
-
-fn name(task: &NewTask) -> Option<KeyName<'_>> {
-    task.key.as_ref().map(|key| (task.user_id, key.route, key.key.as_str()))
+/// A key to insert with the events of its task.
+pub(crate) struct KeyRow<'a> {
+    pub(crate) task: &'a NewTask,
+    pub(crate) key: &'a NewKey,
+    pub(crate) first_event: i32,
+    pub(crate) last_event: i32,
 }
 
-/// Accepts the tasks whose key is new, or that have none, and replays the others, in one transaction.
-///
-/// Of two requests with the same key in one group, one is inserted and one is replayed. If another transaction inserts the
-/// same key, this one waits for its end, at most `lock_timeout`.
-pub(crate) async fn commit_with_keys(
-    connection: &mut PgConnection,
-    tasks: &[NewTask],
-    writer: &str,
-) -> Result<Vec<Result<Acceptance, AcceptError>>, StoreError> {
-    let mut transaction = connection.begin().await?;
-    let won = reserve(&mut transaction, tasks).await?;
-    let fresh: Vec<&NewTask> = tasks.iter().filter(|task| task.key.is_none() || won.contains(&task.id)).collect();
-    let mut inserted: HashMap<Uuid, Vec<i64>> = HashMap::new();
-    if !fresh.is_empty() {
-        let ids = insert(&mut transaction, &fresh, writer).await?;
-        inserted.extend(fresh.iter().map(|task| task.id).zip(ids));
-        store_event_ids(&mut transaction, tasks, &won, &inserted).await?;
+impl<'a> KeyRow<'a> {
+    fn name(&self) -> (i64, &'a str, &'a str) {
+        (self.task.user_id, self.key.route, self.key.key.as_str())
     }
-    let stored = find(&mut transaction, tasks).await?;
-    transaction.commit().await?;
-
-    Ok(tasks
-        .iter()
-        .map(|task| match (inserted.remove(&task.id), &task.key) {
-            (Some(event_ids), _) => Ok(Acceptance::Accepted { event_ids }),
-            (None, Some(key)) => {
-                let known = name(task).and_then(|name| stored.get(&(name.0, name.1.to_owned(), name.2.to_owned())));
-                known.map_or(Err(KeyConflict::InProgress.into()), |stored| stored.answer(key))
-            }
-            (None, None) => unreachable!("a task without a key is always inserted"),
-        })
-        .collect())
 }
 
-/// Inserts the keys that were not used within 24 hours; returns the tasks whose key was inserted.
-async fn reserve(connection: &mut PgConnection, tasks: &[NewTask]) -> Result<Vec<Uuid>, StoreError> {
-    let mut keyed: Vec<(KeyName<'_>, &NewTask, &NewKey)> =
-        tasks.iter().filter_map(|task| Some((name(task)?, task, task.key.as_ref()?))).collect();
-    // Sorted, so that two groups cannot deadlock. Of two requests with the same key, the first one is kept.
-    keyed.sort_by_key(|(name, ..)| *name);
-    keyed.dedup_by_key(|(name, ..)| *name);
-    let users: Vec<i64> = keyed.iter().map(|(_, task, _)| task.user_id).collect();
-    let routes: Vec<&str> = keyed.iter().map(|(_, _, key)| key.route).collect();
-    let keys: Vec<&str> = keyed.iter().map(|(_, _, key)| key.key.as_str()).collect();
-    let fingerprints: Vec<&[u8]> = keyed.iter().map(|(_, _, key)| key.fingerprint.as_slice()).collect();
-    let task_ids: Vec<Uuid> = keyed.iter().map(|(_, task, _)| task.id).collect();
-    let replays: Vec<&serde_json::Value> = keyed.iter().map(|(_, _, key)| &key.replay).collect();
-    let won = sqlx::query_scalar!(
-        r#"
-        INSERT INTO idempotency_keys AS stored (user_id, route, key, fingerprint, task_id, replay)
-        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::uuid[], $6::jsonb[])
-        ON CONFLICT (user_id, route, key) DO UPDATE
-        SET fingerprint = excluded.fingerprint, task_id = excluded.task_id, replay = excluded.replay,
-            event_ids = NULL, created_at = now()
-        WHERE stored.created_at < now() - interval '24 hours'
-        RETURNING task_id
-        "#,
-        &users,
-        &routes as &[&str],
-        &keys as &[&str],
-        &fingerprints as &[&[u8]],
-        &task_ids,
-        &replays as &[&serde_json::Value],
-    )
-    .fetch_all(connection)
-    .await?;
-    Ok(won)
+/// Columns of the keys of a group.
+#[derive(Default)]
+pub(crate) struct KeyColumns<'a> {
+    pub(crate) user_id: Vec<i64>,
+    pub(crate) route: Vec<&'a str>,
+    pub(crate) key: Vec<&'a str>,
+    pub(crate) fingerprint: Vec<&'a [u8]>,
+    pub(crate) task_id: Vec<Uuid>,
+    pub(crate) replay: Vec<&'a serde_json::Value>,
+    pub(crate) first_event: Vec<i32>,
+    pub(crate) last_event: Vec<i32>,
 }
 
-/// Stores the event ids with the inserted keys.
-async fn store_event_ids(
-    connection: &mut PgConnection,
-    tasks: &[NewTask],
-    won: &[Uuid],
-    inserted: &HashMap<Uuid, Vec<i64>>,
-) -> Result<(), StoreError> {
-    for task in tasks.iter().filter(|task| won.contains(&task.id)) {
-        let Some((user_id, route, key)) = name(task) else { continue };
-        sqlx::query!(
-            "UPDATE idempotency_keys SET event_ids = $4 WHERE user_id = $1 AND route = $2 AND key = $3",
-            user_id,
-            route,
-            key,
-            inserted.get(&task.id).map(Vec::as_slice),
-        )
-        .execute(&mut *connection)
-        .await?;
+impl<'a> KeyColumns<'a> {
+    /// Sorts the keys, so that two groups cannot deadlock. Of two requests with the same key, the first one is kept.
+    pub(crate) fn of(mut rows: Vec<KeyRow<'a>>) -> Self {
+        rows.sort_by_key(KeyRow::name);
+        rows.dedup_by_key(|row| row.name());
+        let mut columns = Self::default();
+        for KeyRow { task, key, first_event, last_event } in rows {
+            columns.user_id.push(task.user_id);
+            columns.route.push(key.route);
+            columns.key.push(&key.key);
+            columns.fingerprint.push(&key.fingerprint);
+            columns.task_id.push(task.id);
+            columns.replay.push(&key.replay);
+            columns.first_event.push(first_event);
+            columns.last_event.push(last_event);
+        }
+        columns
     }
-    Ok(())
 }
 
-async fn find(
+/// Finds the stored answers to these keys, by user, route and key.
+pub(crate) async fn find_keys(
     connection: &mut PgConnection,
-    tasks: &[NewTask],
-) -> Result<HashMap<(i64, String, String), Stored>, StoreError> {
-    let names: Vec<KeyName<'_>> = tasks.iter().filter_map(name).collect();
-    let users: Vec<i64> = names.iter().map(|(user, ..)| *user).collect();
-    let routes: Vec<&str> = names.iter().map(|(_, route, _)| *route).collect();
-    let keys: Vec<&str> = names.iter().map(|(_, _, key)| *key).collect();
+    keys: &[(i64, &NewKey)],
+) -> Result<HashMap<(i64, String, String), StoredKey>, StoreError> {
+    let users: Vec<i64> = keys.iter().map(|(user, _)| *user).collect();
+    let routes: Vec<&str> = keys.iter().map(|(_, key)| key.route).collect();
+    let names: Vec<&str> = keys.iter().map(|(_, key)| key.key.as_str()).collect();
     let rows = sqlx::query!(
         r#"
-        SELECT stored.user_id, stored.route, stored.key, fingerprint, task_id, event_ids AS "event_ids!", replay
+        SELECT stored.user_id, stored.route, stored.key, fingerprint, task_id, event_ids, replay
         FROM unnest($1::bigint[], $2::text[], $3::text[]) AS asked (user_id, route, key)
         JOIN idempotency_keys stored USING (user_id, route, key)
         "#,
         &users,
         &routes as &[&str],
-        &keys as &[&str],
+        &names as &[&str],
     )
     .fetch_all(connection)
     .await?;
     Ok(rows
         .into_iter()
         .map(|row| {
-            let stored = Stored {
+            let stored = StoredKey {
                 fingerprint: row.fingerprint,
                 task_id: row.task_id,
                 event_ids: row.event_ids,

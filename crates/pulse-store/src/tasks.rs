@@ -153,9 +153,10 @@ impl Store {
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn retry_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
         let retried = move_dead_tasks!(
-            "INSERT INTO tasks (id, kind, user_id, event_ids, created_at, max_attempts, enqueued_at, fencing_token, errors,
-                                traceparent, request_id)
-             SELECT id, kind, user_id, event_ids, created_at, max_attempts, NULL, fencing_token, errors, traceparent, request_id
+            "INSERT INTO tasks (id, kind, user_id, event_ids, created_at, max_attempts, enqueued_at, fencing_token, bytes,
+                                errors, traceparent, request_id)
+             SELECT id, kind, user_id, event_ids, created_at, max_attempts, NULL, fencing_token, bytes, errors, traceparent,
+                    request_id
              FROM chosen",
             filter,
             limit,
