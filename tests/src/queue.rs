@@ -129,7 +129,7 @@ impl TestQueue {
         Ok(command.query_async(&mut connection).await?)
     }
 
-    /// Waits until the operator has sampled the queue this many times more. A sample is counted by its `XLEN`.
+    /// Waits until the operator has sampled the queue this many times more. A sample is counted by its `HGETALL`.
     ///
     /// # Errors
     /// If the samples are not taken within one minute.
@@ -141,7 +141,7 @@ impl TestQueue {
 
     async fn samples(&self) -> anyhow::Result<u64> {
         let text: String = self.command(&["INFO", "commandstats"]).await?;
-        let calls = text.lines().find_map(|line| line.strip_prefix("cmdstat_xlen:calls="));
+        let calls = text.lines().find_map(|line| line.strip_prefix("cmdstat_hgetall:calls="));
         Ok(calls.and_then(|calls| calls.split(',').next()?.parse().ok()).unwrap_or(0))
     }
 

@@ -116,6 +116,19 @@ impl Connection {
         self.run(ANSWER_TIMEOUT, async |connection| pipeline.query_async(connection).await).await
     }
 
+    /// Runs a script, and loads it before if Redis does not have it.
+    pub(crate) async fn run_script<T: FromRedisValue>(
+        &mut self,
+        script: &redis::ScriptInvocation<'_>,
+    ) -> Result<T, QueueError> {
+        self.run(ANSWER_TIMEOUT, async |connection| script.invoke_async(connection).await).await
+    }
+
+    /// Closes the connection; the next command opens another.
+    pub(crate) fn close(&mut self) {
+        self.connection = None;
+    }
+
     async fn run<T>(
         &mut self,
         timeout: Duration,

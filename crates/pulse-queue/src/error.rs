@@ -35,6 +35,8 @@ impl From<RedisError> for QueueError {
     fn from(error: RedisError) -> Self {
         match error.code() {
             Some("NOGROUP") => Self::NoGroup,
+            // Redis 6.2 puts the error of a command in a script into the text.
+            _ if error.detail().is_some_and(|text| text.contains("NOGROUP")) => Self::NoGroup,
             _ => Self::Unavailable(error),
         }
     }

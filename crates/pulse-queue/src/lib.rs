@@ -4,11 +4,16 @@
 //!
 //! Redis Streams in brief: `XADD` appends an entry; a *consumer group* delivers each entry to one of its consumers
 //! (`XREADGROUP`) and keeps it *pending* until it is acknowledged (`XACK`). We acknowledge and delete (`XDEL`)
-//! together, so the stream's length is exact: undelivered = `XLEN` − pending, in flight = pending.
+//! together, so a stream's length is exact: undelivered = `XLEN` − pending, in flight = pending.
 //!
-//! An entry holds only a task id and a trace context: it is small and has no personal data. Only commands of Redis 6.2
-//! are used, which Valkey supports too. The stream is never trimmed. An entry may be delivered twice or never: the
-//! claim in PostgreSQL rejects the duplicate, and the scheduler's requeue job enqueues the lost task again.
+//! Fairness between users: Redis counts the entries of each user. A user with more than a thousand is *deep*, and its
+//! further tasks go to the *bulk stream*, of which a worker reads little while the other stream has entries. Scripts
+//! (`scripts/*.lua`) add and remove entries together with their count, so the counts are exact.
+//!
+//! An entry holds only a task id, the number of its user and a trace context: it is small and has no personal data.
+//! Only commands of Redis 6.2 are used, which Valkey supports too. The streams are never trimmed. An entry may be
+//! delivered twice or never: the claim in PostgreSQL rejects the duplicate, and the scheduler's requeue job enqueues the
+//! lost task again.
 
 mod connection;
 mod consumer;
@@ -16,12 +21,13 @@ mod depth;
 mod error;
 mod keys;
 mod publisher;
+mod scripts;
 mod snapshot;
 mod upkeep;
 
 pub use connection::{Queue, QueueConfig};
-pub use consumer::{Acknowledger, Consumer, Delivery};
-pub use depth::{Depth, GAUGES_MAX_AGE, GAUGES_PERIOD, Gauges};
+pub use consumer::{Acknowledger, Consumer, Delivery, EntryId};
+pub use depth::{Delivered, Depth, GAUGES_MAX_AGE, GAUGES_PERIOD, Gauges, StreamDepth};
 pub use error::QueueError;
 pub use publisher::{Entry, Publisher};
 pub use snapshot::{Fault, Snapshot, SnapshotReader};

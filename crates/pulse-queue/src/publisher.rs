@@ -1,28 +1,32 @@
-//! Enqueues tasks: adds their ids to the stream.
+//! Enqueues tasks: adds their ids to the streams.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::connection::{Connection, Queue};
 use crate::error::QueueError;
 use crate::keys::Keys;
+use crate::scripts;
 
 /// Maximum number of entries that wait to be sent, to bound the memory while Redis is slow.
 const MAX_WAITING: usize = 100_000;
-/// Maximum number of entries in one round trip.
-const PIPELINE: usize = 500;
+/// Maximum number of entries in one round trip, to bound the time for which a script blocks Redis.
+const ENTRIES: usize = 500;
 /// Pause after a failure, during which entries are dropped instead of sent.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// An entry of the stream.
+/// An entry of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The task to process.
     pub task_id: Uuid,
+    /// Owner of the task's events. The number of its entries decides about the stream.
+    pub user_id: i64,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
 }
@@ -40,12 +44,13 @@ type OnDropped = Arc<dyn Fn(u64) + Send + Sync>;
 
 impl Publisher {
     /// Starts a publisher on the current tokio runtime. Entries beyond those that may wait, and those that Redis does
-    /// not accept, are dropped and reported to `on_dropped`.
-    pub fn start(queue: &Queue, on_dropped: impl Fn(u64) + Send + Sync + 'static) -> Self {
+    /// not accept, are dropped and reported to `on_dropped`. The task sends what waits, and ends when the last clone of
+    /// the publisher is dropped.
+    pub fn start(queue: &Queue, on_dropped: impl Fn(u64) + Send + Sync + 'static) -> (Self, JoinHandle<()>) {
         let (entries, receiver) = mpsc::channel(MAX_WAITING);
         let on_dropped: OnDropped = Arc::new(on_dropped);
-        tokio::spawn(publish_all(queue.connection(), queue.keys.clone(), receiver, on_dropped.clone()));
-        Self { entries, on_dropped }
+        let sending = tokio::spawn(publish_all(queue.connection(), queue.keys.clone(), receiver, on_dropped.clone()));
+        (Self { entries, on_dropped }, sending)
     }
 
     /// Queues an entry to be sent. Never blocks: drops the entry if the channel is full.
@@ -62,9 +67,9 @@ async fn publish_all(
     mut receiver: mpsc::Receiver<Entry>,
     on_dropped: OnDropped,
 ) {
-    let mut entries = Vec::with_capacity(PIPELINE);
+    let mut entries = Vec::with_capacity(ENTRIES);
     let mut paused_until: Option<Instant> = None;
-    while receiver.recv_many(&mut entries, PIPELINE).await > 0 {
+    while receiver.recv_many(&mut entries, ENTRIES).await > 0 {
         if paused_until.is_none_or(|until| until <= Instant::now()) {
             let was_open = !connection.is_fresh();
             let published = match publish(&mut connection, &keys, &entries).await {
@@ -100,27 +105,23 @@ async fn publish_all(
 }
 
 async fn publish(connection: &mut Connection, keys: &Keys, entries: &[Entry]) -> Result<(), QueueError> {
-    let mut pipeline = redis::pipe();
-    for Entry { task_id, traceparent } in entries {
+    let mut script = scripts::enqueue(keys);
+    for Entry { task_id, user_id, traceparent } in entries {
         let mut buffer = Uuid::encode_buffer();
         let task_id: &str = task_id.simple().encode_lower(&mut buffer);
-        let command = pipeline.cmd("XADD").arg(&keys.tasks).arg("*").arg("task_id").arg(task_id);
-        if let Some(traceparent) = traceparent {
-            command.arg("traceparent").arg(traceparent);
-        }
-        command.ignore();
+        script.arg(task_id).arg(user_id).arg(traceparent.as_deref().unwrap_or_default());
     }
-    connection.query_pipeline::<()>(&pipeline).await
+    connection.run_script(&script).await
 }
 
 impl Queue {
-    /// Adds `entries` to the stream, and waits for the answer of Redis.
+    /// Adds `entries` to the streams, and waits for the answer of Redis.
     ///
     /// # Errors
     /// [`QueueError`] if Redis fails; some of the entries may have been added.
     pub async fn publish(&self, entries: &[Entry]) -> Result<(), QueueError> {
         let mut connection = self.connection();
-        for chunk in entries.chunks(PIPELINE) {
+        for chunk in entries.chunks(ENTRIES) {
             publish(&mut connection, &self.keys, chunk).await?;
         }
         Ok(())

@@ -11,24 +11,25 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use crate::connection::{self, Connection};
 use crate::depth::{Depth, Gauges, milliseconds};
 use crate::error::QueueError;
-use crate::keys::{GROUP, Keys};
+use crate::keys::{GROUP, Keys, STREAMS};
 
 /// Maximum number of instances in one round trip.
 const CHUNK: usize = 100;
+/// Number of commands for each stream.
+const STREAM_COMMANDS: usize = 4;
 /// Number of commands for each instance.
-const COMMANDS: usize = 5;
+const COMMANDS: usize = STREAMS.len() * STREAM_COMMANDS + 1;
 
 /// State of the queue of one instance. Figures count tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Depth of the stream.
+    /// Depth of the queue, the sum of both streams.
     pub depth: Result<Depth, Fault>,
-    /// Time at which the oldest entry of the stream was added, in milliseconds since 1970 by Redis' clock; `None` if
-    /// the stream is empty.
+    /// Time at which the oldest entry was added, in milliseconds since 1970 by Redis' clock; `None` if there is none.
     pub oldest_entry_ms: Option<i64>,
     /// Gauges published by the scheduler, of any age; `None` if it never published any.
     pub gauges: Result<Option<Gauges>, Fault>,
-    /// Name of each consumer, and the number of its tasks in flight.
+    /// Name of each consumer, and the number of its tasks in flight, once for each stream.
     pub consumers: Vec<(String, u64)>,
 }
 
@@ -99,12 +100,14 @@ impl SnapshotReader {
             let mut pipeline = redis::pipe();
             pipeline.ignore_errors();
             pipeline.cmd("TIME");
-            for Keys { tasks, gauges } in chunk.iter().map(|instance| Keys::new(instance)) {
-                pipeline.cmd("XLEN").arg(&tasks);
-                pipeline.cmd("XINFO").arg("GROUPS").arg(&tasks);
-                pipeline.cmd("XINFO").arg("CONSUMERS").arg(&tasks).arg(GROUP);
-                pipeline.cmd("XRANGE").arg(&tasks).arg("-").arg("+").arg("COUNT").arg(1);
-                pipeline.cmd("HGETALL").arg(&gauges);
+            for keys in chunk.iter().map(|instance| Keys::new(instance)) {
+                for stream in STREAMS.map(|stream| keys.stream(stream)) {
+                    pipeline.cmd("XLEN").arg(stream);
+                    pipeline.cmd("XINFO").arg("GROUPS").arg(stream);
+                    pipeline.cmd("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP);
+                    pipeline.cmd("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
+                }
+                pipeline.cmd("HGETALL").arg(&keys.gauges);
             }
             let answers: Vec<RedisResult<Value>> = self.connection.query_pipeline(&pipeline).await?;
             let mut answers = answers.into_iter();
@@ -122,23 +125,59 @@ impl SnapshotReader {
     }
 }
 
-fn snapshot(
-    [length, groups, consumers, oldest, gauges]: [RedisResult<Value>; COMMANDS],
-    redis_now_ms: i64,
-) -> Snapshot {
-    let stream = || -> Result<_, Fault> {
-        let length = count(checked(length)?)?;
-        let consumers = rows(consumers)?.into_iter().map(consumer).collect::<Result<Vec<_>, _>>()?;
-        let (in_flight, delivered_until_ms) = group(rows(groups)?)?;
-        let oldest: Vec<(String, Value)> = parse(checked(oldest)?)?;
-        let oldest_entry_ms = oldest.first().map(|(id, _)| milliseconds(id));
-        Ok((Depth { length, in_flight, delivered_until_ms, redis_now_ms }, oldest_entry_ms, consumers))
+fn snapshot(answers: [RedisResult<Value>; COMMANDS], redis_now_ms: i64) -> Snapshot {
+    let mut answers = answers.into_iter();
+    let mut snapshot = Snapshot {
+        depth: Ok(Depth { length: 0, in_flight: 0, redis_now_ms }),
+        oldest_entry_ms: None,
+        gauges: Ok(None),
+        consumers: Vec::new(),
     };
-    let gauges = checked(gauges).and_then(parse).and_then(parse_gauges);
-    match stream() {
-        Ok((depth, oldest_entry_ms, consumers)) => Snapshot { depth: Ok(depth), oldest_entry_ms, gauges, consumers },
-        Err(fault) => Snapshot { depth: Err(fault), oldest_entry_ms: None, gauges, consumers: Vec::new() },
+    for _ in STREAMS {
+        let stream: [_; STREAM_COMMANDS] = std::array::from_fn(|_| answers.next().unwrap_or(Ok(Value::Nil)));
+        snapshot.add(stream_snapshot(stream));
     }
+    snapshot.gauges = checked(answers.next().unwrap_or(Ok(Value::Nil))).and_then(parse).and_then(parse_gauges);
+    snapshot
+}
+
+/// State of one stream.
+struct StreamSnapshot {
+    length: u64,
+    in_flight: u64,
+    oldest_entry_ms: Option<i64>,
+    consumers: Vec<(String, u64)>,
+}
+
+impl Snapshot {
+    /// Adds a stream. If one of the streams cannot be read, nothing is known of the queue.
+    fn add(&mut self, stream: Result<StreamSnapshot, Fault>) {
+        match (&mut self.depth, stream) {
+            (Ok(depth), Ok(stream)) => {
+                depth.length += stream.length;
+                depth.in_flight += stream.in_flight;
+                self.oldest_entry_ms = self.oldest_entry_ms.into_iter().chain(stream.oldest_entry_ms).min();
+                self.consumers.extend(stream.consumers);
+            }
+            (Ok(_), Err(fault)) => {
+                (self.depth, self.oldest_entry_ms) = (Err(fault), None);
+                self.consumers.clear();
+            }
+            (Err(_), _) => {}
+        }
+    }
+}
+
+fn stream_snapshot(
+    [length, groups, consumers, oldest]: [RedisResult<Value>; STREAM_COMMANDS],
+) -> Result<StreamSnapshot, Fault> {
+    let oldest: Vec<(String, Value)> = parse(checked(oldest)?)?;
+    Ok(StreamSnapshot {
+        length: count(checked(length)?)?,
+        in_flight: pending(rows(groups)?)?,
+        oldest_entry_ms: oldest.first().map(|(id, _)| milliseconds(id)),
+        consumers: rows(consumers)?.into_iter().map(consumer).collect::<Result<_, _>>()?,
+    })
 }
 
 type Fields = HashMap<String, Value>;
@@ -172,15 +211,14 @@ fn consumer(mut fields: Fields) -> Result<(String, u64), Fault> {
     Ok((field(&mut fields, "name")?, count(field(&mut fields, "pending")?)?))
 }
 
-/// Number of pending entries of the workers' group, and the time of the newest entry that was delivered.
-fn group(groups: Vec<Fields>) -> Result<(u64, i64), Fault> {
+/// Number of pending entries of the workers' group.
+fn pending(groups: Vec<Fields>) -> Result<u64, Fault> {
     for mut fields in groups {
         if field::<String>(&mut fields, "name")? == GROUP {
-            let pending = count(field(&mut fields, "pending")?)?;
-            return Ok((pending, milliseconds(&field::<String>(&mut fields, "last-delivered-id")?)));
+            return count(field(&mut fields, "pending")?);
         }
     }
-    Ok((0, 0))
+    Ok(0)
 }
 
 /// Parses the gauges, of which either all fields or none are there.

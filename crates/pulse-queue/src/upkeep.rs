@@ -6,9 +6,10 @@ use std::time::Duration;
 use redis::streams::StreamInfoConsumersReply;
 
 use crate::connection::{ANSWER_TIMEOUT, Connection, Queue};
-use crate::consumer::create_group;
+use crate::consumer::create_groups;
 use crate::error::QueueError;
-use crate::keys::GROUP;
+use crate::keys::{GROUP, Keys, STREAMS, Stream};
+use crate::scripts;
 
 /// Maximum number of entries checked by one command.
 const PAGE: usize = 1000;
@@ -29,7 +30,7 @@ pub struct Reaped {
 pub struct RedisSettings {
     /// Version, such as `7.0.15`.
     pub version: String,
-    /// Eviction policy. Any policy but `noeviction` may delete the stream when memory is full.
+    /// Eviction policy. Any policy but `noeviction` may delete a stream when memory is full.
     pub maxmemory_policy: String,
 }
 
@@ -42,12 +43,12 @@ impl RedisSettings {
 }
 
 impl Queue {
-    /// Creates the stream and its consumer group if they do not exist.
+    /// Creates the streams and their consumer groups if they do not exist.
     ///
     /// # Errors
     /// [`QueueError`] if Redis fails.
-    pub async fn ensure_group(&self) -> Result<(), QueueError> {
-        create_group(&mut self.connection(), &self.keys).await
+    pub async fn ensure_groups(&self) -> Result<(), QueueError> {
+        create_groups(&mut self.connection(), &self.keys).await
     }
 
     /// Removes pending entries that have been idle for `idle`, and consumers without pending entries that have not read
@@ -61,40 +62,49 @@ impl Queue {
     pub async fn reap(&self, idle: Duration, silent: Duration) -> Result<Reaped, QueueError> {
         let mut connection = self.connection();
         let mut entries = 0;
-        let mut start = FIRST.to_owned();
-        loop {
-            let (removed, next) = self.reap_entries(&mut connection, idle, &start).await?;
-            entries += removed;
-            if next == FIRST {
-                break;
+        // By consumer: its number of pending entries, and the time since its last read, in milliseconds.
+        let mut consumers: HashMap<String, (usize, usize)> = HashMap::new();
+        for stream in STREAMS {
+            let mut start = FIRST.to_owned();
+            loop {
+                let (removed, next) = self.reap_entries(&mut connection, stream, idle, &start).await?;
+                entries += removed;
+                if next == FIRST {
+                    break;
+                }
+                start = next;
             }
-            start = next;
+            let mut command = redis::cmd("XINFO");
+            command.arg("CONSUMERS").arg(self.keys.stream(stream)).arg(GROUP);
+            let reply: StreamInfoConsumersReply = connection.query(&command, ANSWER_TIMEOUT).await?;
+            for consumer in reply.consumers {
+                let (pending, idle) = consumers.entry(consumer.name).or_insert((0, usize::MAX));
+                (*pending, *idle) = (*pending + consumer.pending, consumer.idle.min(*idle));
+            }
         }
-        let mut command = redis::cmd("XINFO");
-        command.arg("CONSUMERS").arg(&self.keys.tasks).arg(GROUP);
-        let reply: StreamInfoConsumersReply = connection.query(&command, ANSWER_TIMEOUT).await?;
-        let mut consumers = 0;
-        for consumer in reply.consumers {
-            if consumer.pending == 0 && consumer.idle as u128 > silent.as_millis() {
+        // A consumer may be silent on one of the streams only.
+        consumers.retain(|_, (pending, idle)| *pending == 0 && *idle as u128 > silent.as_millis());
+        for name in consumers.keys() {
+            for stream in STREAMS {
                 let mut command = redis::cmd("XGROUP");
-                command.arg("DELCONSUMER").arg(&self.keys.tasks).arg(GROUP).arg(&consumer.name);
+                command.arg("DELCONSUMER").arg(self.keys.stream(stream)).arg(GROUP).arg(name);
                 connection.query::<u64>(&command, ANSWER_TIMEOUT).await?;
-                consumers += 1;
             }
         }
-        Ok(Reaped { entries, consumers })
+        Ok(Reaped { entries, consumers: consumers.len() })
     }
 
-    /// Removes up to [`PAGE`] stale entries from `start` on. Returns their number and the start of the next page, which
+    /// Removes up to [`PAGE`] stale entries of a stream from `start` on. Returns their number and the start of the next page, which
     /// is [`FIRST`] after the last page.
     async fn reap_entries(
         &self,
         connection: &mut Connection,
+        stream: Stream,
         idle: Duration,
         start: &str,
     ) -> Result<(usize, String), QueueError> {
         let mut command = redis::cmd("XAUTOCLAIM");
-        command.arg(&self.keys.tasks).arg(GROUP).arg("reaper").arg(millis(idle)).arg(start);
+        command.arg(self.keys.stream(stream)).arg(GROUP).arg("reaper").arg(millis(idle)).arg(start);
         command.arg("COUNT").arg(PAGE).arg("JUSTID");
         let reply: Vec<redis::Value> = connection.query(&command, ANSWER_TIMEOUT).await?;
         let mut reply = reply.into_iter();
@@ -103,11 +113,12 @@ impl Queue {
         let next: String = redis::from_redis_value(next).map_err(invalid)?;
         let stale: Vec<String> = redis::from_redis_value(ids).map_err(invalid)?;
         if !stale.is_empty() {
-            let mut pipeline = redis::pipe();
-            pipeline.atomic();
-            pipeline.cmd("XACK").arg(&self.keys.tasks).arg(GROUP).arg(&stale).ignore();
-            pipeline.cmd("XDEL").arg(&self.keys.tasks).arg(&stale).ignore();
-            connection.query_pipeline::<()>(&pipeline).await?;
+            let ids: Vec<&str> = stale.iter().map(String::as_str).collect();
+            let (tasks, bulk): (&[&str], &[&str]) = match stream {
+                Stream::Tasks => (&ids, &[]),
+                Stream::Bulk => (&[], &ids),
+            };
+            connection.run_script::<()>(&scripts::remove(&self.keys, tasks, bulk)).await?;
         }
         Ok((stale.len(), next))
     }
@@ -129,7 +140,10 @@ impl Queue {
     /// # Errors
     /// [`QueueError`] if Redis fails.
     pub async fn purge(&self) -> Result<u64, QueueError> {
-        self.connection().query(redis::cmd("DEL").arg(&self.keys.tasks).arg(&self.keys.gauges), ANSWER_TIMEOUT).await
+        let Keys { tasks, bulk, backlog, deep, gauges } = &self.keys;
+        let mut command = redis::cmd("DEL");
+        command.arg(tasks).arg(bulk).arg(backlog).arg(deep).arg(gauges);
+        self.connection().query(&command, ANSWER_TIMEOUT).await
     }
 }
 

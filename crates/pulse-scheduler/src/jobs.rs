@@ -1,11 +1,12 @@
 //! The periodic jobs and their schedules.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pulse_core::{SILENT_CONSUMER, STALE_DELIVERY};
-use pulse_queue::{Depth, Entry, GAUGES_PERIOD, Gauges, Queue, QueueError};
-use pulse_store::{Store, StoreError};
+use pulse_queue::{Delivered, Entry, GAUGES_PERIOD, Gauges, Queue, QueueError, StreamDepth};
+use pulse_store::{LostBounds, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::metrics::SchedulerMetrics;
@@ -57,6 +58,9 @@ const REQUEUE_TIME_LIMIT: Duration = Duration::from_secs(2);
 const LOST_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// Maximum difference between the clocks of Redis and PostgreSQL after their offset was measured.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(1);
+/// While users are deep, one of this many runs of the requeue job also reads the tasks after those that the bulk stream
+/// has delivered: nearly all of them are its backlog, and reading it each second would cost in proportion to it.
+const WHOLE_SEARCH: u32 = 10;
 /// Number of months for which partitions are created in advance.
 const MONTHS_AHEAD: i32 = 12;
 
@@ -64,6 +68,8 @@ pub(crate) struct Jobs {
     store: Store,
     queue: Queue,
     metrics: SchedulerMetrics,
+    /// Number of runs of the requeue job so far.
+    requeue_runs: AtomicU32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,18 +80,9 @@ enum JobError {
     Queue(#[from] QueueError),
 }
 
-/// Bounds of the search for lost tasks, by PostgreSQL's clock.
-#[derive(Debug, PartialEq, Eq)]
-struct LostBounds {
-    /// A task without a lease that was enqueued before this time is lost.
-    lost_before: DateTime<Utc>,
-    /// All stream entries that were added before this time have been delivered.
-    delivered_until: DateTime<Utc>,
-}
-
 impl Jobs {
     pub(crate) fn new(store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
-        Self { store, queue, metrics }
+        Self { store, queue, metrics, requeue_runs: AtomicU32::new(0) }
     }
 
     /// Runs a job. Logs a failure, which the next run tries again, and returns whether it succeeded.
@@ -120,19 +117,22 @@ impl Jobs {
         if dead > 0 {
             tracing::error!(tasks = dead, "dead-lettered tasks whose workers died in every attempt");
         }
-        let depth = self.queue.depth().await?;
-        let LostBounds { lost_before, delivered_until } = lost_bounds(&depth, self.store.now().await?);
+        let delivered = self.queue.delivered().await?;
+        let is_whole = self.requeue_runs.fetch_add(1, Ordering::Relaxed).is_multiple_of(WHOLE_SEARCH);
+        let bounds = lost_bounds(delivered, self.store.now().await?, is_whole);
         let started = Instant::now();
         loop {
-            let tasks = self.store.requeue(lost_before, delivered_until, REQUEUE_BATCH).await?;
+            let tasks = self.store.requeue(&bounds, REQUEUE_BATCH).await?;
             if tasks.is_empty() {
                 return Ok(());
             }
             self.metrics.count_crashed(tasks.iter().filter(|task| task.crashed).count() as u64, 0);
             let full = tasks.len() as i64 >= REQUEUE_BATCH;
             let ids: Vec<_> = tasks.iter().map(|task| task.task_id).collect();
-            let entries: Vec<Entry> =
-                tasks.into_iter().map(|task| Entry { task_id: task.task_id, traceparent: task.traceparent }).collect();
+            let entries: Vec<Entry> = tasks
+                .into_iter()
+                .map(|task| Entry { task_id: task.task_id, user_id: task.user_id, traceparent: task.traceparent })
+                .collect();
             if let Err(error) = self.queue.publish(&entries).await {
                 self.store.unmark_enqueued(&ids).await?;
                 return Err(error.into());
@@ -167,7 +167,7 @@ impl Jobs {
     }
 
     async fn reap(&self) -> Result<(), JobError> {
-        self.queue.ensure_group().await?;
+        self.queue.ensure_groups().await?;
         let reaped = self.queue.reap(STALE_DELIVERY, SILENT_CONSUMER).await?;
         if reaped.entries > 0 || reaped.consumers > 0 {
             tracing::info!(
@@ -180,20 +180,32 @@ impl Jobs {
     }
 }
 
-/// Computes which tasks count as lost. The stream is first in, first out: every task that was enqueued before the
-/// newest delivery has been delivered, and if the stream has no undelivered entry, every task has. A long backlog alone
-/// is not a loss.
-fn lost_bounds(depth: &Depth, now: DateTime<Utc>) -> LostBounds {
+/// Computes which tasks count as lost. A stream is first in, first out: every task that was enqueued before its newest
+/// delivery has been delivered, and if it has no undelivered entry, every task has. A long backlog alone is not a loss.
+///
+/// A deep user's task may be on either stream, so it is lost if neither can deliver it.
+fn lost_bounds(delivered: Delivered, now: DateTime<Utc>, is_whole: bool) -> LostBounds {
+    let Delivered { tasks, bulk, deep_users, redis_now_ms } = delivered;
+    let (lost_before, tasks_until) = stream_bounds(&tasks, redis_now_ms, now);
+    let (bulk_lost_before, bulk_until) = stream_bounds(&bulk, redis_now_ms, now);
+    let delivered_until = match (deep_users.is_empty(), is_whole) {
+        (true, _) => tasks_until,
+        (false, true) => tasks_until.max(bulk_until),
+        (false, false) => tasks_until.min(bulk_until),
+    };
+    LostBounds { lost_before, deep_lost_before: lost_before.min(bulk_lost_before), deep_users, delivered_until }
+}
+
+/// The time before which an enqueued task of a stream is lost, and the time before which all of its entries were
+/// delivered.
+fn stream_bounds(stream: &StreamDepth, redis_now_ms: i64, now: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
     let latest = now - LOST_AFTER;
-    if depth.undelivered() == 0 {
-        return LostBounds { lost_before: latest, delivered_until: now };
+    if stream.undelivered() == 0 {
+        return (latest, now);
     }
     // The time of the newest delivered entry, by PostgreSQL's clock.
-    let delivered_until = now - TimeDelta::milliseconds(depth.redis_now_ms - depth.delivered_until_ms);
-    LostBounds {
-        lost_before: latest.min(delivered_until - CLOCK_MARGIN),
-        delivered_until: delivered_until + CLOCK_MARGIN,
-    }
+    let delivered_until = now - TimeDelta::milliseconds(redis_now_ms - stream.delivered_until_ms);
+    (latest.min(delivered_until - CLOCK_MARGIN), delivered_until + CLOCK_MARGIN)
 }
 
 #[cfg(test)]
@@ -204,10 +216,19 @@ mod tests {
         DateTime::from_timestamp(1_700_000_000 + seconds, 0).expect("valid")
     }
 
-    /// A depth read while Redis' clock is an hour behind; the newest delivered entry was added `ago` seconds before.
-    fn depth(length: u64, in_flight: u64, ago: i64) -> Depth {
+    /// What was delivered, read while Redis' clock is an hour behind. A stream is its length, the number in flight, and
+    /// for how long its newest delivered entry had been there, in seconds.
+    fn delivered(tasks: (u64, u64, i64), bulk: (u64, u64, i64), deep_users: &[i64]) -> Delivered {
         let redis_now_ms = at(-3600).timestamp_millis();
-        Depth { length, in_flight, delivered_until_ms: redis_now_ms - ago * 1000, redis_now_ms }
+        let stream =
+            |(length, in_flight, ago)| StreamDepth { length, in_flight, delivered_until_ms: redis_now_ms - ago * 1000 };
+        Delivered { tasks: stream(tasks), bulk: stream(bulk), deep_users: deep_users.into(), redis_now_ms }
+    }
+
+    /// Bounds of the tasks of users who are not deep.
+    fn bounds(tasks: (u64, u64, i64)) -> (DateTime<Utc>, DateTime<Utc>) {
+        let bounds = lost_bounds(delivered(tasks, (0, 0, 0), &[]), at(0), true);
+        (bounds.lost_before, bounds.delivered_until)
     }
 
     #[test]
@@ -220,19 +241,32 @@ mod tests {
 
     #[test]
     fn drained_stream_makes_every_old_task_lost() {
-        let expected = LostBounds { lost_before: at(-10), delivered_until: at(0) };
-        assert_eq!(lost_bounds(&depth(0, 0, 99), at(0)), expected);
-        assert_eq!(lost_bounds(&depth(5, 5, 99), at(0)), expected);
+        assert_eq!(bounds((0, 0, 99)), (at(-10), at(0)));
+        assert_eq!(bounds((5, 5, 99)), (at(-10), at(0)));
     }
 
     #[test]
     fn long_backlog_makes_no_undelivered_task_lost() {
-        let expected = LostBounds { lost_before: at(-301), delivered_until: at(-299) };
-        assert_eq!(lost_bounds(&depth(1_000_000, 16, 300), at(0)), expected);
+        assert_eq!(bounds((1_000_000, 16, 300)), (at(-301), at(-299)));
     }
 
     #[test]
     fn recent_delivery_does_not_shorten_lost_after() {
-        assert_eq!(lost_bounds(&depth(9, 1, 0), at(0)).lost_before, at(-10));
+        assert_eq!(bounds((9, 1, 0)).0, at(-10));
+    }
+
+    #[test]
+    fn backlog_of_deep_users_delays_only_the_search_for_their_lost_tasks() {
+        let delivered = delivered((5, 5, 1), (300_000, 16, 600), &[7]);
+        let bounds = lost_bounds(delivered.clone(), at(0), false);
+        assert_eq!((bounds.lost_before, bounds.deep_lost_before), (at(-10), at(-601)));
+        assert_eq!((bounds.deep_users, bounds.delivered_until), (vec![7], at(-599)), "the backlog is not read");
+        assert_eq!(lost_bounds(delivered, at(0), true).delivered_until, at(0));
+    }
+
+    #[test]
+    fn task_of_a_deep_user_is_lost_only_if_neither_stream_can_deliver_it() {
+        let bounds = lost_bounds(delivered((9000, 16, 300), (5, 5, 1), &[7]), at(0), false);
+        assert_eq!((bounds.lost_before, bounds.deep_lost_before), (at(-301), at(-301)));
     }
 }

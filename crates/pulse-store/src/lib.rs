@@ -42,7 +42,7 @@ pub use events::{EventFilter, PageStart, StoredEvent, UnprocessedEvents};
 pub use gauges::Backlog;
 pub use group_commit::{Acceptor, AcceptorHealth};
 pub use migrate::{MigrateConfig, MigrateError, MigrationPlan, PendingMigration};
-pub use requeue::RequeuedTask;
+pub use requeue::{LostBounds, RequeuedTask};
 pub use schedule::{JobRecord, LeaderLease};
 pub use settings::Setting;
 pub use settle::Settler;

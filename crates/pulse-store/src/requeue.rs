@@ -11,10 +11,25 @@ use crate::error::StoreError;
 pub struct RequeuedTask {
     /// Id of the task.
     pub task_id: Uuid,
+    /// Owner of its events.
+    pub user_id: i64,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
     /// Its lease expired: the worker died during an attempt.
     pub crashed: bool,
+}
+
+/// Bounds of the search for lost tasks, by PostgreSQL's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostBounds {
+    /// A task without a lease that was enqueued before this time is lost.
+    pub lost_before: DateTime<Utc>,
+    /// The same for the tasks of deep users, which wait on another stream.
+    pub deep_lost_before: DateTime<Utc>,
+    /// The deep users.
+    pub deep_users: Vec<i64>,
+    /// The search ends with the tasks that were due at this time.
+    pub delivered_until: DateTime<Utc>,
 }
 
 impl Store {
@@ -30,19 +45,15 @@ impl Store {
     ///
     /// * due retries, which are not on the stream;
     /// * tasks with an expired lease;
-    /// * lost tasks: not leased, and enqueued before `lost_before`, the time up to which the stream was delivered.
+    /// * lost tasks: not leased, and enqueued before the time up to which their stream was delivered.
     ///
-    /// Retries have their own partial index. The others were delivered once, and the stream is first in, first out, so all
-    /// of them are older than `delivered_until`: the backlog after that time is not read.
+    /// Retries have their own partial index. The others were delivered once, and a stream is first in, first out, so the
+    /// backlog after `delivered_until` is not read.
     ///
     /// # Errors
     /// [`StoreError`]. No task is marked.
-    pub async fn requeue(
-        &self,
-        lost_before: DateTime<Utc>,
-        delivered_until: DateTime<Utc>,
-        limit: i64,
-    ) -> Result<Vec<RequeuedTask>, StoreError> {
+    pub async fn requeue(&self, bounds: &LostBounds, limit: i64) -> Result<Vec<RequeuedTask>, StoreError> {
+        let LostBounds { lost_before, deep_lost_before, deep_users, delivered_until } = bounds;
         let requeued = sqlx::query_as!(
             RequeuedTask,
             r#"
@@ -54,18 +65,21 @@ impl Store {
             ), lost AS (
                 SELECT id, lease_until IS NOT NULL AS crashed FROM tasks
                 WHERE enqueued_at IS NOT NULL AND run_at <= LEAST($2, now()) AND attempts < max_attempts
-                      AND (lease_until < now() OR (lease_until IS NULL AND enqueued_at < $1))
+                      AND (lease_until < now() OR (lease_until IS NULL
+                           AND enqueued_at < CASE WHEN user_id = ANY ($4) THEN $5::timestamptz ELSE $1 END))
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), found AS (
                 SELECT * FROM retries UNION ALL SELECT * FROM lost
             )
             UPDATE tasks SET enqueued_at = now(), lease_until = NULL
             FROM found WHERE tasks.id = found.id
-            RETURNING tasks.id AS task_id, traceparent, found.crashed AS "crashed!"
+            RETURNING tasks.id AS task_id, user_id, traceparent, found.crashed AS "crashed!"
             "#,
             lost_before,
             delivered_until,
             limit,
+            deep_users,
+            deep_lost_before,
         )
         .fetch_all(&self.pool)
         .await?;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use pulse_core::{ClaimedTask, FailureReason, READ_BLOCK};
-use pulse_queue::{Acknowledger, Consumer, Delivery, Queue};
+use pulse_queue::{Acknowledger, Consumer, Delivery, EntryId, Queue};
 use pulse_store::{Claimer, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ pub(crate) struct Fetcher {
     prefetch: PrefetchLimit,
     busy: BusyTime,
     redis_retry_at: Option<Instant>,
+    /// How long the next read waits for deliveries.
+    read_block: Duration,
     /// Deliveries that were read from Redis and not claimed yet.
     delivered: VecDeque<Delivery>,
     /// Maximum number of tasks in the next claim; halved after a failed claim.
@@ -53,6 +55,7 @@ impl Fetcher {
             prefetch: executor.prefetch.clone(),
             busy: executor.busy.clone(),
             redis_retry_at: None,
+            read_block: READ_BLOCK,
             delivered: VecDeque::new(),
             max_claimed: MAX_IN_FLIGHT_TASKS,
         }
@@ -81,16 +84,20 @@ impl Fetcher {
 
     async fn fetch_from_redis(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
         let read = tokio::select! {
-            read = self.consumer.read(capacity.tasks, READ_BLOCK) => read,
+            read = self.consumer.read(capacity.tasks, self.read_block) => read,
             () = shutdown.cancelled() => return,
         };
         match read {
             Ok(deliveries) => {
                 self.set_redis_unavailable(false);
                 if deliveries.is_empty() {
-                    // A Redis that is out of memory answers reads, but new tasks cannot be enqueued in it.
-                    self.claim_due(capacity, executor, shutdown).await;
+                    // A Redis that is full answers reads, but nothing can be enqueued in it. So due tasks that Redis
+                    // does not deliver are searched for at once, then as often as without Redis, then seldom again.
+                    let claimed = self.claim_due(capacity, executor, shutdown).await;
+                    let longer = (self.read_block * 2).clamp(POLL_INTERVAL, READ_BLOCK);
+                    self.read_block = if claimed > 0 { Duration::ZERO } else { longer };
                 } else {
+                    self.read_block = READ_BLOCK;
                     self.delivered.extend(deliveries);
                     self.claim_deliveries(capacity, executor, shutdown).await;
                 }
@@ -119,8 +126,8 @@ impl Fetcher {
     async fn claim_deliveries(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
         let tasks = self.delivered.len().min(capacity.tasks).min(self.max_claimed);
         let events = capacity.events.min(MAX_CLAIM_EVENTS);
-        let mut entries: HashMap<Uuid, String> = HashMap::with_capacity(tasks);
-        let mut unclaimable: Vec<String> = Vec::new();
+        let mut entries: HashMap<Uuid, EntryId> = HashMap::with_capacity(tasks);
+        let mut unclaimable: Vec<EntryId> = Vec::new();
         for Delivery { entry_id, task_id } in self.delivered.drain(..tasks) {
             unclaimable.extend(entries.insert(task_id, entry_id));
         }
@@ -159,7 +166,7 @@ impl Fetcher {
         }
     }
 
-    fn start(&self, task: ClaimedTask, entry: Option<String>, executor: &Executor) {
+    fn start(&self, task: ClaimedTask, entry: Option<EntryId>, executor: &Executor) {
         if task.crashed {
             self.metrics.count_retry(FailureReason::Crash);
         }

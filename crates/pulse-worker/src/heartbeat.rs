@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pulse_queue::Acknowledger;
+use pulse_queue::{Acknowledger, EntryId};
 use pulse_store::Claimer;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -61,7 +61,7 @@ impl Heartbeat {
                 "cannot extend leases: trying again at the next heartbeat"
             ),
         }
-        let entries: Vec<String> = due.iter().filter_map(|task| task.entry_id.clone()).collect();
+        let entries: Vec<EntryId> = due.iter().filter_map(|task| task.entry_id.clone()).collect();
         if let Err(error) = self.acknowledger.touch(&entries).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot reset the idle time of deliveries");
         }

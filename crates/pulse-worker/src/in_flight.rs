@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use pulse_core::ClaimedTask;
+use pulse_queue::EntryId;
 use pulse_store::{Outcome, Settlement};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -48,7 +49,7 @@ impl InFlight {
     }
 
     /// Adds a claimed task. An older claim of the same task is superseded: its lease was lost.
-    pub(crate) fn add(&self, task: &ClaimedTask, entry_id: Option<String>) -> Arc<LeasedTask> {
+    pub(crate) fn add(&self, task: &ClaimedTask, entry_id: Option<EntryId>) -> Arc<LeasedTask> {
         let leased = Arc::new(LeasedTask::new(task, entry_id));
         if let Some(older) = self.tasks().insert(task.id, leased.clone()) {
             older.supersede();

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use pulse_core::ClaimedTask;
+use pulse_queue::EntryId;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ pub(crate) struct LeasedTask {
     pub(crate) events: usize,
     pub(crate) created_at: chrono::DateTime<chrono::Utc>,
     /// Stream entry to acknowledge; `None` if the task was claimed without Redis.
-    pub(crate) entry_id: Option<String>,
+    pub(crate) entry_id: Option<EntryId>,
     /// When the task was claimed.
     pub(crate) claimed: Instant,
     progress: Mutex<Progress>,
@@ -39,7 +40,7 @@ enum Progress {
 }
 
 impl LeasedTask {
-    pub(crate) fn new(task: &ClaimedTask, entry_id: Option<String>) -> Self {
+    pub(crate) fn new(task: &ClaimedTask, entry_id: Option<EntryId>) -> Self {
         Self {
             id: task.id,
             fencing_token: task.fencing_token,

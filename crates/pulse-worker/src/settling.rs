@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use pulse_core::{AttemptOutcome, FailureReason, RetryPolicy};
-use pulse_queue::{Acknowledger, Queue};
+use pulse_queue::{Acknowledger, EntryId, Queue};
 use pulse_store::{Outcome, Settler, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -78,7 +78,7 @@ impl SettleLoop {
         attempts.retain(|attempt| !attempt.task.is_superseded());
         let finished = self.settle(attempts).await;
         // Includes stale and failed settlements: another worker has the task, or the scheduler requeues it.
-        let entries: Vec<String> = finished.iter().filter_map(|attempt| attempt.task.entry_id.clone()).collect();
+        let entries: Vec<EntryId> = finished.iter().filter_map(|attempt| attempt.task.entry_id.clone()).collect();
         let acknowledging = self.busy.statement();
         if let Err(error) = self.acknowledger.acknowledge(&entries).await {
             tracing::debug!(

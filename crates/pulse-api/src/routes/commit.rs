@@ -92,7 +92,7 @@ pub(crate) async fn commit(
 }
 
 async fn accept_and_enqueue(state: AppState, task: NewTask) -> Result<Acceptance, AcceptError> {
-    let entry = Entry { task_id: task.id, traceparent: task.traceparent.clone() };
+    let entry = Entry { task_id: task.id, user_id: task.user_id, traceparent: task.traceparent.clone() };
     let started = Instant::now();
     let result = state.acceptor.accept(task).await;
     state.metrics.accept_seconds.observe(started.elapsed().as_secs_f64());

@@ -71,8 +71,7 @@ impl Queue {
     /// A sample with the depth from Redis alone: the scheduler has published nothing.
     pub(super) fn sample_without_gauges(self, seconds: i64) -> Sample {
         let redis_now_ms = EPOCH_MS + seconds * 1000;
-        let depth =
-            Depth { length: self.length, in_flight: self.in_flight, delivered_until_ms: redis_now_ms, redis_now_ms };
+        let depth = Depth { length: self.length, in_flight: self.in_flight, redis_now_ms };
         Sample {
             at: at(seconds),
             depth: Some(depth),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::middleware::from_fn_with_state;
 use clap::Args;
@@ -12,6 +13,7 @@ use pulse_metrics::Registry;
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{Acceptor, AcceptorHealth, Store};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs, any_address};
@@ -19,6 +21,9 @@ use crate::reload::ReloadArgs;
 use crate::roles::{self, LivenessCheck, RoleProcess};
 use crate::schema_gate::SchemaGate;
 use crate::{metrics, telemetry};
+
+/// Time to enqueue the last accepted tasks when the API ends. The scheduler enqueues what is left after it.
+const ENQUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {
@@ -76,6 +81,8 @@ pub(crate) struct Api {
     config: pulse_http::ServerConfig,
     pub(crate) schema_gate: SchemaGate,
     pub(crate) health: AcceptorHealth,
+    /// Ends when every accepted task is enqueued and nothing can accept another.
+    enqueueing: JoinHandle<()>,
 }
 
 impl Api {
@@ -98,7 +105,7 @@ impl Api {
         let health = acceptor.health();
         let (http_metrics, metrics) = metrics::api(registry);
         let dropped = metrics.dropped.clone();
-        let publisher = Publisher::start(&queue, move |entries| {
+        let (publisher, enqueueing) = Publisher::start(&queue, move |entries| {
             dropped.inc_by(entries);
         });
         let state = AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, metrics);
@@ -110,11 +117,15 @@ impl Api {
             config,
             schema_gate,
             health,
+            enqueueing,
         })
     }
 
     /// Serves until `shutdown`, then drains: see `--drain-delay`.
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         pulse_http::serve(listener, self.router, self.config, shutdown).await;
+        if tokio::time::timeout(ENQUEUE_TIMEOUT, self.enqueueing).await.is_err() {
+            tracing::warn!("some accepted tasks are not enqueued: the scheduler enqueues them");
+        }
     }
 }

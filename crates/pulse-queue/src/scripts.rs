@@ -1,0 +1,38 @@
+//! The scripts that run in Redis. A script is atomic: it changes entries and their counts together.
+
+use std::sync::LazyLock;
+
+use redis::{Script, ScriptInvocation};
+
+use crate::keys::{GROUP, Keys};
+
+/// Number of entries up to which a user's tasks go to the stream of all users. A user with more is *deep*: its further
+/// tasks go to the bulk stream, until it has no entry left.
+pub(crate) const DEEP: usize = 1000;
+
+static ENQUEUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/enqueue.lua")));
+static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/read.lua")));
+static REMOVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/remove.lua")));
+
+/// Adds entries: the caller appends task id, user and traceparent (empty for none) of each. Refused as a whole if Redis
+/// is full.
+pub(crate) fn enqueue(keys: &Keys) -> ScriptInvocation<'static> {
+    let mut script = ENQUEUE.prepare_invoke();
+    script.key(&keys.tasks).key(&keys.bulk).key(&keys.backlog).key(&keys.deep).arg(DEEP);
+    script
+}
+
+/// Delivers up to `count` entries to `consumer`, at most `share` of them from the bulk stream while the other has more.
+pub(crate) fn read(keys: &Keys, consumer: &str, count: usize, share: usize) -> ScriptInvocation<'static> {
+    let mut script = READ.prepare_invoke();
+    script.key(&keys.tasks).key(&keys.bulk).arg(GROUP).arg(consumer).arg(count).arg(share);
+    script
+}
+
+/// Acknowledges and deletes entries of both streams; an entry that does not exist is ignored.
+pub(crate) fn remove(keys: &Keys, tasks: &[&str], bulk: &[&str]) -> ScriptInvocation<'static> {
+    let mut script = REMOVE.prepare_invoke();
+    script.key(&keys.tasks).key(&keys.bulk).key(&keys.backlog).key(&keys.deep);
+    script.arg(GROUP).arg(tasks.len()).arg(tasks).arg(bulk);
+    script
+}
