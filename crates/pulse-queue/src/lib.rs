@@ -30,5 +30,6 @@ pub use consumer::{Acknowledger, Consumer, Delivery, EntryId};
 pub use depth::{Delivered, Depth, GAUGES_MAX_AGE, GAUGES_PERIOD, Gauges, StreamDepth};
 pub use error::QueueError;
 pub use publisher::{Entry, Publisher};
+pub use scripts::DEEP;
 pub use snapshot::{Fault, Snapshot, SnapshotReader};
 pub use upkeep::{Reaped, RedisSettings};

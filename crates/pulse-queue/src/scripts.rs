@@ -8,7 +8,7 @@ use crate::keys::{GROUP, Keys};
 
 /// Number of entries up to which a user's tasks go to the stream of all users. A user with more is *deep*: its further
 /// tasks go to the bulk stream, until it has no entry left.
-pub(crate) const DEEP: usize = 1000;
+pub const DEEP: usize = 1000;
 
 static ENQUEUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/enqueue.lua")));
 static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/read.lua")));

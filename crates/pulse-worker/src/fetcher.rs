@@ -55,7 +55,7 @@ impl Fetcher {
             prefetch: executor.prefetch.clone(),
             busy: executor.busy.clone(),
             redis_retry_at: None,
-            read_block: READ_BLOCK,
+            read_block: Duration::ZERO,
             delivered: VecDeque::new(),
             max_claimed: MAX_IN_FLIGHT_TASKS,
         }
