@@ -10,14 +10,16 @@ CREATE TABLE tasks (
     event_ids     bigint[]    NOT NULL,
     bytes         bigint      NOT NULL,               -- of the events in a worker's memory; bounds a claim
     created_at    timestamptz NOT NULL DEFAULT now(), -- equals `created_at` of the task's events, and so finds their partition
-    attempts      int         NOT NULL DEFAULT 0,     -- started
+    attempts      int         NOT NULL DEFAULT 0,     -- ended; a task that a worker releases uses none
     max_attempts  int         NOT NULL CHECK (max_attempts >= 1),
     run_at        timestamptz NOT NULL DEFAULT now(), -- not claimed before this time
     enqueued_at   timestamptz DEFAULT now(),          -- NULL: not on the Redis stream
-    started_at    timestamptz,                        -- start of the latest attempt
+    started_at    timestamptz,                        -- of the latest claim
     fencing_token bigint      NOT NULL DEFAULT 0,     -- grows with each claim and never falls
     lease_until   timestamptz,                        -- NULL: not claimed
-    worker        text,                               -- of the latest attempt
+    worker        text,                               -- of the latest claim
+    crashed       boolean     NOT NULL DEFAULT false, -- a worker died while it had the task: run it alone
+    parent_id     uuid,                               -- the batch of the event; NULL: not a child
     errors        jsonb       NOT NULL DEFAULT '[]',  -- one {attempt, at, reason, error} per failed attempt
     traceparent   text,
     request_id    text
@@ -26,7 +28,7 @@ CREATE TABLE tasks (
 
 CREATE INDEX tasks_run_at ON tasks (run_at);
 CREATE INDEX tasks_not_enqueued ON tasks (run_at) WHERE enqueued_at IS NULL;
-CREATE INDEX tasks_user ON tasks (user_id, created_at);
+CREATE INDEX tasks_user ON tasks (user_id, run_at);
 
 -- Settled tasks. Append-only.
 CREATE TABLE task_history (
@@ -41,6 +43,8 @@ CREATE TABLE task_history (
     started_at  timestamptz,
     settled_at  timestamptz NOT NULL DEFAULT now(),
     worker      text,
+    parent_id   uuid,
+    children    uuid[],                               -- of a batch: tasks of the events that failed
     traceparent text,
     request_id  text,
     PRIMARY KEY (id, settled_at)
@@ -62,6 +66,7 @@ CREATE TABLE dead_tasks (
     fencing_token bigint      NOT NULL,
     bytes         bigint      NOT NULL,
     worker        text,
+    parent_id     uuid,
     reason        text        NOT NULL,
     errors        jsonb       NOT NULL,
     dead_at       timestamptz NOT NULL DEFAULT now(),

@@ -1,4 +1,5 @@
-//! `pulse` with a processor that is scripted by the name of the event, such as `sleep:500`, `panic`, `spin` or `fail`.
+//! `pulse` with a processor that is scripted by the name of the event, such as `sleep:500`, `panic`, `spin`,
+//! `abort` or `fail`.
 //! Everything else is the product.
 
 use std::process::ExitCode;
@@ -39,13 +40,15 @@ impl Processor for ScriptedProcessor {
             // Blocks the thread: does not yield before it returns.
             ("block", milliseconds) => std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0))),
             ("panic", _) => panic!("as scripted"),
+            ("abort", _) => std::process::abort(),
             ("spin", _) => loop {
                 std::hint::spin_loop();
             },
             ("invalid", _) => return Err(ProcessError::invalid_payload("as scripted")),
             ("fail", _) => return Err(ProcessError::failed("as scripted")),
             // JSON that PostgreSQL refuses: the settlement fails, not the processor.
-            ("constraint", _) => return Ok(r#"{"a":"\u0000"}"#.into()),
+            ("constraint", _) => return Ok(r#"{"a":1e999999}"#.into()),
+            ("nul", _) => return Ok(r#"{"a":"\u0000"}"#.into()),
             ("echo", _) => return Ok(echo(event)?.to_string()),
             _ => {}
         }

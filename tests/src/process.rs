@@ -44,6 +44,24 @@ impl Process {
     }
 
     async fn start_until(env: &TestEnv, role: &str, more: &[&str], probe: &str) -> anyhow::Result<Self> {
+        let process = Self::spawn(env, role, more)?;
+        let client = Client::new(&process.admin, "");
+        let ready =
+            eventually(
+                "the role answers its probe",
+                START_TIMEOUT,
+                async || Ok(client.get(probe).await?.status == 200),
+            )
+            .await;
+        ready.with_context(|| std::fs::read_to_string(&process.log).unwrap_or_default())?;
+        Ok(process)
+    }
+
+    /// Starts a role on free ports, and does not wait for it.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn(env: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
         let (api, admin) = (free_port()?, free_port()?);
         let admin_listen = format!("127.0.0.1:{admin}");
         let api_listen = format!("127.0.0.1:{api}");
@@ -55,17 +73,7 @@ impl Process {
         let log = env.file(&format!("{role}-{admin}.log"));
         let child =
             pulse(env, &args).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?).spawn()?;
-        let process = Self { child, url: format!("http://{api_listen}"), admin: format!("http://{admin_listen}"), log };
-        let client = Client::new(&process.admin, "");
-        let ready =
-            eventually(
-                "the role answers its probe",
-                START_TIMEOUT,
-                async || Ok(client.get(probe).await?.status == 200),
-            )
-            .await;
-        ready.with_context(|| std::fs::read_to_string(&process.log).unwrap_or_default())?;
-        Ok(process)
+        Ok(Self { child, url: format!("http://{api_listen}"), admin: format!("http://{admin_listen}"), log })
     }
 
     /// Client of the API with a token of `user`.
@@ -99,6 +107,14 @@ impl Process {
     /// If the process has ended.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         send_signal(self.child.id(), signal)
+    }
+
+    /// Whether the process has ended.
+    ///
+    /// # Errors
+    /// If the operating system does not say.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Kills the process with SIGKILL and waits for its end.

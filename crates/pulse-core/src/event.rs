@@ -36,6 +36,23 @@ pub struct Event {
     pub created_at: DateTime<Utc>,
 }
 
+/// What an event takes in a worker in addition to its payload, in bytes: the other fields are small.
+const OVERHEAD_BYTES: usize = 1024;
+
+impl NewEvent {
+    /// Size of the event for the limits of a worker, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + OVERHEAD_BYTES
+    }
+}
+
+impl Event {
+    /// Size of the event for the limits of a worker, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.payload.len() + OVERHEAD_BYTES
+    }
+}
+
 /// Limits of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

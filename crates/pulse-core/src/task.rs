@@ -13,7 +13,7 @@ use crate::event::Event;
 pub enum TaskKind {
     /// Processes one event.
     ProcessEvent,
-    /// Processes all events of one batch, or none.
+    /// Processes the events of one batch.
     ProcessEventsBatch,
 }
 
@@ -38,17 +38,17 @@ impl fmt::Display for TaskKind {
 pub struct ClaimedTask {
     /// The task's id.
     pub id: Uuid,
-    /// Number of events that the task was accepted with. Fewer in `events` means that events were deleted.
-    pub event_count: usize,
-    /// The events, in the order of the request.
+    /// The events, in the order of the request, without those that were deleted.
     pub events: Vec<Event>,
+    /// Size of the events for the limits of a worker, in bytes.
+    pub bytes: usize,
     /// Number of this attempt, from 1.
     pub attempt: u32,
     /// Maximum number of attempts.
     pub max_attempts: u32,
     /// Grows with each claim. Only the holder of the newest token can settle the task.
     pub fencing_token: i64,
-    /// The previous lease expired, and this claim is the first to notice: the worker died during that attempt.
+    /// A worker died while it had the task.
     pub crashed: bool,
     /// When the task was accepted.
     pub created_at: DateTime<Utc>,

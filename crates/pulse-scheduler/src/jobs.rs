@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use pulse_core::{SILENT_CONSUMER, STALE_DELIVERY};
 use pulse_queue::{Delivered, Entry, GAUGES_PERIOD, Gauges, Queue, QueueError, StreamDepth};
-use pulse_store::{LostBounds, Store, StoreError};
+use pulse_store::{LostBounds, Recovered, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::metrics::SchedulerMetrics;
@@ -22,6 +22,7 @@ pub(crate) struct Job {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    Recover,
     Requeue,
     Gauges,
     Reap,
@@ -31,7 +32,8 @@ enum Kind {
 }
 
 /// All jobs. `requeue` runs each second, so that a retry is at most one second late.
-pub(crate) const JOBS: [Job; 6] = [
+pub(crate) const JOBS: [Job; 7] = [
+    Job { name: "recover", period: Duration::from_secs(2), kind: Kind::Recover },
     Job { name: "requeue", period: Duration::from_secs(1), kind: Kind::Requeue },
     Job { name: "publish_gauges", period: GAUGES_PERIOD, kind: Kind::Gauges },
     Job { name: "reap_deliveries", period: Duration::from_secs(10), kind: Kind::Reap },
@@ -88,6 +90,7 @@ impl Jobs {
     /// Runs a job. Logs a failure, which the next run tries again, and returns whether it succeeded.
     pub(crate) async fn run(&self, job: Job) -> bool {
         let result = match job.kind {
+            Kind::Recover => self.recover().await,
             Kind::Requeue => self.requeue().await,
             Kind::Gauges => self.publish_gauges().await,
             Kind::Reap => self.reap().await,
@@ -111,12 +114,22 @@ impl Jobs {
         succeeded
     }
 
-    async fn requeue(&self) -> Result<(), JobError> {
-        let dead = self.store.dead_letter_crashed(REQUEUE_BATCH).await?;
-        self.metrics.count_crashed(0, dead);
+    async fn recover(&self) -> Result<(), JobError> {
+        let Recovered { retried, dead } = self.store.recover(REQUEUE_BATCH).await?;
+        self.metrics.count_crashed(retried, dead);
+        if retried > 0 {
+            tracing::warn!(
+                tasks = retried,
+                "the leases of tasks expired: their workers died or could not reach PostgreSQL"
+            );
+        }
         if dead > 0 {
             tracing::error!(tasks = dead, "dead-lettered tasks whose workers died in every attempt");
         }
+        Ok(())
+    }
+
+    async fn requeue(&self) -> Result<(), JobError> {
         let delivered = self.queue.delivered().await?;
         let is_whole = self.requeue_runs.fetch_add(1, Ordering::Relaxed).is_multiple_of(WHOLE_SEARCH);
         let bounds = lost_bounds(delivered, self.store.now().await?, is_whole);
@@ -126,7 +139,6 @@ impl Jobs {
             if tasks.is_empty() {
                 return Ok(());
             }
-            self.metrics.count_crashed(tasks.iter().filter(|task| task.crashed).count() as u64, 0);
             let full = tasks.len() as i64 >= REQUEUE_BATCH;
             let ids: Vec<_> = tasks.iter().map(|task| task.task_id).collect();
             let entries: Vec<Entry> = tasks

@@ -5,9 +5,6 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 
-/// What an event takes in a worker in addition to its texts, in bytes.
-const EVENT_OVERHEAD_BYTES: usize = 512;
-
 /// A task to accept, with its events.
 #[derive(Debug)]
 pub struct NewTask {
@@ -30,10 +27,9 @@ pub struct NewTask {
 }
 
 impl NewTask {
-    /// Size of the task's events for the limits of a claim, in bytes.
+    /// Size of the task's events for the limits of a worker, in bytes.
     pub(crate) fn bytes(&self) -> i64 {
-        let texts = |event: &NewEvent| event.payload.len() + EVENT_OVERHEAD_BYTES;
-        i64::try_from(self.events.iter().map(texts).sum::<usize>()).unwrap_or(i64::MAX)
+        i64::try_from(self.events.iter().map(NewEvent::bytes).sum::<usize>()).unwrap_or(i64::MAX)
     }
 }
 

@@ -2,135 +2,136 @@
 //!
 //! All times are PostgreSQL's. With `SKIP LOCKED`, two workers with the same delivery do not wait for each other.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use pulse_core::{ClaimedTask, Event, TextFields};
+use pulse_core::ClaimedTask;
 use uuid::Uuid;
 
+use crate::claimed::{Leased, Row, read_events};
 use crate::connection::{DedicatedConnection, Store};
 use crate::error::StoreError;
+use crate::settle_statements::release;
+
+/// Maximum number of users in one [`Claimer::claim_due`], as in `claim_due.sql`.
+const OWNERS_PER_CLAIM: usize = 64;
 
 /// Claims tasks on a dedicated connection.
 ///
 /// A dedicated connection keeps its generic plans, which may be made while the statistics say that `tasks` is empty. All
 /// indexes look equally cheap then, and a scan of the whole `tasks_run_at` or `tasks_pkey` takes seconds with a backlog.
 /// Therefore each statement with ids says `id = ANY (…)`, also beside a join, and `run_at + interval '0'` hides the column
-/// from its index (measured on PostgreSQL 15). The events of a task are one short range of either index of one partition,
-/// because they were inserted together with ascending ids. Looked up by id, each of them would be searched among all events
-/// that its user posted in the same commit.
+/// from its index (measured on PostgreSQL 15).
 pub struct Claimer {
     connection: DedicatedConnection,
     worker: String,
     lease: Duration,
+    /// [`Claimer::claim_due`] continues with the users after this one.
+    last_user: i64,
 }
 
-/// A claimed task joined with one of its events. The event's columns are `None` if the event was deleted.
-struct Row {
-    id: Uuid,
-    event_count: i32,
-    attempts: i32,
-    max_attempts: i32,
-    fencing_token: i64,
-    crashed: bool,
-    created_at: DateTime<Utc>,
-    traceparent: Option<String>,
-    request_id: Option<String>,
-    event_id: Option<i64>,
-    user_id: i64,
-    event_name: Option<String>,
-    event_type: Option<String>,
-    source: Option<String>,
-    session_id: Option<String>,
-    payload: Option<String>,
-    ip_address: Option<String>,
-    user_agent: Option<String>,
-    event_timestamp: Option<DateTime<Utc>>,
+/// The result of a claim.
+#[derive(Debug, Default)]
+pub struct Claim {
+    /// The claimed tasks, with their events.
+    pub tasks: Vec<ClaimedTask>,
+    /// Tasks that are due and not claimed, because the claimed ones have enough bytes.
+    pub left: Vec<Uuid>,
+    /// Tasks that are due and not claimed, because a worker died while it had them: claim each with
+    /// [`Claimer::claim_alone`].
+    pub crashed: Vec<Uuid>,
 }
 
 impl Claimer {
     /// `worker` is recorded with each claim; `lease` is the time that a claim lasts without a heartbeat.
     pub fn new(store: &Store, worker: String, lease: Duration) -> Self {
-        Self { connection: store.dedicated_connection(), worker, lease }
+        Self { connection: store.dedicated_connection(), worker, lease, last_user: 0 }
     }
 
-    /// Claims the tasks of `ids` that are due and not leased, by id, until they have `max_events` events together; at least
-    /// one task, whatever its size.
+    /// Claims the tasks of `ids` that are due and not leased, until their events have `max_bytes` bytes together; at least
+    /// one task, whatever its size. Leaves tasks that crashed.
     ///
-    /// If fewer than `max_events` events are returned, each missing task is settled, leased by another worker, or due
-    /// later: acknowledge its delivery.
+    /// A task that is not in the result is settled, leased by another worker, due later, or locked: acknowledge its
+    /// delivery.
     ///
     /// # Errors
     /// [`StoreError`]. The tasks may be leased nevertheless, until the lease expires.
-    pub async fn claim(&mut self, ids: &[Uuid], max_events: usize) -> Result<Vec<ClaimedTask>, StoreError> {
-        let (worker, lease) = (self.worker.as_str(), self.lease.as_secs_f64());
-        let max_events = i64::try_from(max_events.max(1)).unwrap_or(i64::MAX);
-        let rows = self
-            .connection
-            .run(async |connection| {
-                let rows = sqlx::query_as!(
-                    Row,
-                    r#"
-                    WITH due AS (
-                        SELECT id, cardinality(event_ids) AS size, lease_until IS NOT NULL AS crashed FROM tasks
-                        WHERE id = ANY ($1) AND run_at + interval '0' <= now() AND (lease_until IS NULL OR lease_until < now())
-                              AND attempts < max_attempts
-                        FOR UPDATE SKIP LOCKED
-                    ), sized AS (
-                        SELECT id, sum(size) OVER (ORDER BY id) - size AS events_before FROM due
-                    ), claimed AS (
-                        UPDATE tasks SET attempts = attempts + 1, fencing_token = fencing_token + 1, worker = $2,
-                                         started_at = now(), lease_until = now() + make_interval(secs => $3)
-                        WHERE tasks.id = ANY (ARRAY(SELECT id FROM sized WHERE events_before < $4))
-                        RETURNING tasks.*
-                    )
-                    SELECT claimed.id AS "id!", cardinality(event_ids) AS "event_count!", attempts AS "attempts!",
-                           max_attempts AS "max_attempts!", fencing_token AS "fencing_token!",
-                           claimed.id = ANY (ARRAY(SELECT id FROM due WHERE crashed)) AS "crashed!", claimed.created_at AS "created_at!",
-                           traceparent, request_id, claimed.user_id AS "user_id!", events.id AS "event_id?",
-                           event_name AS "event_name?", event_type AS "event_type?", source, session_id,
-                           payload::text AS "payload?", ip_address, user_agent, event_timestamp AS "event_timestamp?"
-                    FROM claimed
-                    LEFT JOIN events ON events.user_id = claimed.user_id AND events.created_at = claimed.created_at
-                                        AND events.id BETWEEN event_ids[1] AND event_ids[cardinality(event_ids)]
-                                        AND events.task_id = claimed.id
-                    ORDER BY claimed.id, events.id
-                    "#,
-                    ids,
-                    worker,
-                    lease,
-                    max_events,
-                )
-                .fetch_all(connection)
-                .await?;
-                Ok(rows)
-            })
-            .await?;
-        Ok(group(rows))
+    pub async fn claim(&mut self, ids: &[Uuid], max_bytes: usize) -> Result<Claim, StoreError> {
+        self.claim_and_read(ids, max_bytes, false).await
     }
 
-    /// Claims the oldest `limit` due tasks without ids from Redis: the fallback while Redis is unavailable.
+    /// Claims one task, also if it crashed.
     ///
     /// # Errors
     /// As [`Claimer::claim`].
-    pub async fn claim_due(&mut self, limit: usize, max_events: usize) -> Result<Vec<ClaimedTask>, StoreError> {
+    pub async fn claim_alone(&mut self, id: Uuid) -> Result<Claim, StoreError> {
+        self.claim_and_read(&[id], 1, true).await
+    }
+
+    /// Claims about `limit` due tasks without ids from Redis: the fallback while Redis is unavailable. Users have equal
+    /// shares, and each user's oldest tasks come first.
+    ///
+    /// # Errors
+    /// As [`Claimer::claim`].
+    pub async fn claim_due(&mut self, limit: usize, max_bytes: usize) -> Result<Claim, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let due = self
+        loop {
+            let after = self.last_user;
+            let due = self
+                .connection
+                .run(async |connection| {
+                    Ok(sqlx::query_file!("src/claim_due.sql", after, limit).fetch_all(connection).await?)
+                })
+                .await?;
+            let last = due.last().map_or(0, |owner| owner.user_id);
+            self.last_user = if due.len() < OWNERS_PER_CLAIM { 0 } else { last };
+            let ids: Vec<Uuid> = due.into_iter().flat_map(|owner| owner.ids).collect();
+            if !ids.is_empty() {
+                return self.claim(&ids, max_bytes).await;
+            }
+            // Users before the first one of this call may have due tasks.
+            if after == 0 {
+                return Ok(Claim::default());
+            }
+        }
+    }
+
+    /// The claim is committed before the events are read: if reading them kills the worker, the tasks count as crashed.
+    async fn claim_and_read(&mut self, ids: &[Uuid], max_bytes: usize, alone: bool) -> Result<Claim, StoreError> {
+        let (worker, lease) = (self.worker.as_str(), self.lease.as_secs_f64());
+        let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        let rows = self
             .connection
             .run(async |connection| {
-                let due = sqlx::query_scalar!(
-                    "SELECT id FROM tasks
-                     WHERE run_at <= now() AND (lease_until IS NULL OR lease_until < now()) AND attempts < max_attempts
-                     ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED",
-                    limit,
-                )
-                .fetch_all(connection)
-                .await?;
-                Ok(due)
+                Ok(sqlx::query_file_as!(Row, "src/claim.sql", ids, worker, lease, max_bytes, alone)
+                    .fetch_all(connection)
+                    .await?)
             })
             .await?;
-        if due.is_empty() { Ok(Vec::new()) } else { self.claim(&due, max_events).await }
+        let mut claim = Claim::default();
+        let mut claimed = Vec::new();
+        for row in rows {
+            let (id, crashed) = (row.id, row.crashed);
+            match row.claimed() {
+                Some(task) => claimed.push(task),
+                None if crashed => claim.crashed.push(id),
+                None => claim.left.push(id),
+            }
+        }
+        if !claimed.is_empty() {
+            claim.tasks = self.read_or_release(claimed).await?;
+        }
+        Ok(claim)
+    }
+
+    async fn read_or_release(&mut self, claimed: Vec<Leased>) -> Result<Vec<ClaimedTask>, StoreError> {
+        let (ids, tokens): (Vec<Uuid>, Vec<i64>) = claimed.iter().map(|task| (task.id, task.fencing_token)).unzip();
+        let delays = vec![0.0; ids.len()];
+        let result = self.connection.run(async |connection| read_events(connection, claimed).await).await;
+        if result.is_err() {
+            // If this fails too, the leases expire.
+            let _ = self.connection.run(async |connection| release(connection, &ids, &tokens, &delays).await).await;
+        }
+        result
     }
 
     /// Extends the leases of `in_flight`, pairs of task id and fencing token; returns the tasks whose lease was extended.
@@ -164,47 +165,4 @@ impl Claimer {
             })
             .await
     }
-}
-
-/// Collects the rows of each task.
-fn group(rows: Vec<Row>) -> Vec<ClaimedTask> {
-    let mut tasks: Vec<ClaimedTask> = Vec::new();
-    let mut positions: HashMap<Uuid, usize> = HashMap::new();
-    for row in rows {
-        let position = *positions.entry(row.id).or_insert_with(|| {
-            tasks.push(ClaimedTask {
-                id: row.id,
-                event_count: usize::try_from(row.event_count).unwrap_or(0),
-                events: Vec::new(),
-                attempt: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-                max_attempts: u32::try_from(row.max_attempts).unwrap_or(u32::MAX),
-                fencing_token: row.fencing_token,
-                crashed: row.crashed,
-                created_at: row.created_at,
-                traceparent: row.traceparent,
-                request_id: row.request_id,
-            });
-            tasks.len() - 1
-        });
-        let event = (row.event_id, row.event_name, row.event_type, row.payload, row.event_timestamp);
-        if let (Some(id), Some(event_name), Some(event_type), Some(payload), Some(event_timestamp)) = event {
-            tasks[position].events.push(Event {
-                id,
-                task_id: row.id,
-                user_id: row.user_id,
-                fields: TextFields {
-                    event_name,
-                    event_type,
-                    source: row.source,
-                    session_id: row.session_id,
-                    ip_address: row.ip_address,
-                    user_agent: row.user_agent,
-                },
-                payload,
-                event_timestamp,
-                created_at: row.created_at,
-            });
-        }
-    }
-    tasks
 }

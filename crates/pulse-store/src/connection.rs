@@ -16,6 +16,8 @@ use crate::tls;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time limit for a row lock, kept by the server.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time limit for a row lock where the others in the statement must not wait for one locked row.
+const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 /// Time limit for a statement, kept by the server.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for an answer, kept by the client because a frozen or unreachable server sends no error.
@@ -91,6 +93,12 @@ impl Store {
     /// A new dedicated connection, not connected yet.
     pub(crate) fn dedicated_connection(&self) -> DedicatedConnection {
         DedicatedConnection { options: self.dedicated_options.clone(), connection: None }
+    }
+
+    /// A dedicated connection whose statements wait for a row lock only for [`SHORT_LOCK_TIMEOUT`].
+    pub(crate) fn impatient_connection(&self) -> DedicatedConnection {
+        let options = self.dedicated_options.clone().options([("lock_timeout", milliseconds(SHORT_LOCK_TIMEOUT))]);
+        DedicatedConnection { options, connection: None }
     }
 
     /// Runs `SELECT 1`.

@@ -15,8 +15,6 @@ pub struct RequeuedTask {
     pub user_id: i64,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
-    /// Its lease expired: the worker died during an attempt.
-    pub crashed: bool,
 }
 
 /// Bounds of the search for lost tasks, by PostgreSQL's clock.
@@ -44,7 +42,6 @@ impl Store {
     /// Marks up to `limit` tasks as enqueued now, and returns them for the stream:
     ///
     /// * due retries, which are not on the stream;
-    /// * tasks with an expired lease;
     /// * lost tasks: not leased, and enqueued before the time up to which their stream was delivered.
     ///
     /// Retries have their own partial index. The others were delivered once, and a stream is first in, first out, so the
@@ -58,22 +55,20 @@ impl Store {
             RequeuedTask,
             r#"
             WITH retries AS (
-                SELECT id, lease_until IS NOT NULL AS crashed FROM tasks
-                WHERE enqueued_at IS NULL AND run_at <= now() AND attempts < max_attempts
-                      AND (lease_until IS NULL OR lease_until < now())
+                SELECT id FROM tasks
+                WHERE enqueued_at IS NULL AND run_at <= now() AND lease_until IS NULL
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), lost AS (
-                SELECT id, lease_until IS NOT NULL AS crashed FROM tasks
-                WHERE enqueued_at IS NOT NULL AND run_at <= LEAST($2, now()) AND attempts < max_attempts
-                      AND (lease_until < now() OR (lease_until IS NULL
-                           AND enqueued_at < CASE WHEN user_id = ANY ($4) THEN $5::timestamptz ELSE $1 END))
+                SELECT id FROM tasks
+                WHERE run_at <= LEAST($2, now()) AND lease_until IS NULL
+                      AND enqueued_at < CASE WHEN user_id = ANY ($4) THEN $5::timestamptz ELSE $1 END
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), found AS (
                 SELECT * FROM retries UNION ALL SELECT * FROM lost
             )
-            UPDATE tasks SET enqueued_at = now(), lease_until = NULL
+            UPDATE tasks SET enqueued_at = now()
             FROM found WHERE tasks.id = found.id
-            RETURNING tasks.id AS task_id, user_id, traceparent, found.crashed AS "crashed!"
+            RETURNING tasks.id AS task_id, user_id, traceparent
             "#,
             lost_before,
             delivered_until,

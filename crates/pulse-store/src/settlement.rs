@@ -1,10 +1,9 @@
-//! The outcome of a claimed task, and the columns of many outcomes.
+//! The outcome of a claimed task.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use pulse_core::Attempt;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 /// The outcome of one claimed task.
@@ -14,6 +13,10 @@ pub struct Settlement {
     pub task_id: Uuid,
     /// Fencing token of the claim.
     pub fencing_token: i64,
+    /// `created_at` of the task and its events, which finds their partition.
+    pub created_at: DateTime<Utc>,
+    /// Ids of the events that the claim returned.
+    pub event_ids: Vec<i64>,
     /// How the attempt ended.
     pub outcome: Outcome,
 }
@@ -23,8 +26,15 @@ pub struct Settlement {
 pub enum Outcome {
     /// Completed, with the effects on all events of the task.
     Completed(Vec<Effect>),
-    /// The events were deleted with their user.
+    /// The events were deleted.
     Orphaned,
+    /// Some events of a batch have no result: the batch completes, and each of these events gets a task of its own.
+    Split {
+        /// The effects on the other events.
+        effects: Vec<Effect>,
+        /// The new tasks.
+        children: Vec<Child>,
+    },
     /// Failed; the task runs again after `delay`.
     Retry {
         /// Time until the next attempt, by PostgreSQL's clock.
@@ -34,8 +44,8 @@ pub enum Outcome {
     },
     /// Failed for the last time; the task moves to `dead_tasks`.
     DeadLetter(Attempt),
-    /// Released by a draining worker. The attempt does not count.
-    Release,
+    /// Returned without an outcome, which uses no attempt: the task runs again after the delay.
+    Release(Duration),
 }
 
 /// The effect of a task on one event.
@@ -43,55 +53,47 @@ pub enum Outcome {
 pub struct Effect {
     /// Id of the event.
     pub event_id: i64,
-    /// `created_at` of the event, which finds its partition.
-    pub created_at: DateTime<Utc>,
     /// Properties of the event, as JSON text.
     pub properties: String,
 }
 
-/// Columns of completed and orphaned tasks, and of the effects on their events.
-#[derive(Default)]
-pub(crate) struct CompletedColumns<'a> {
-    pub(crate) task_id: Vec<Uuid>,
-    pub(crate) fencing_token: Vec<i64>,
-    pub(crate) orphaned: Vec<Uuid>,
-    pub(crate) effect_task_id: Vec<Uuid>,
-    pub(crate) event_id: Vec<i64>,
-    pub(crate) created_at: Vec<DateTime<Utc>>,
-    pub(crate) properties: Vec<&'a str>,
+/// A new task for one event of a batch.
+#[derive(Debug, Clone)]
+pub struct Child {
+    /// Id of the task, a UUIDv7.
+    pub id: Uuid,
+    /// Id of the event.
+    pub event_id: i64,
+    /// Size of the event for the limits of a claim, in bytes.
+    pub bytes: usize,
+    /// What happened to the event.
+    pub state: ChildState,
 }
 
-impl<'a> CompletedColumns<'a> {
-    pub(crate) fn push(&mut self, settlement: &Settlement, effects: &'a [Effect]) {
-        self.task_id.push(settlement.task_id);
-        self.fencing_token.push(settlement.fencing_token);
-        for Effect { event_id, created_at, properties } in effects {
-            self.effect_task_id.push(settlement.task_id);
-            self.event_id.push(*event_id);
-            self.created_at.push(*created_at);
-            self.properties.push(properties);
+/// What happened to an event of a batch that has no result.
+#[derive(Debug, Clone)]
+pub enum ChildState {
+    /// Its processing did not begin: no attempt is used.
+    Pending,
+    /// A worker died while it had the batch, so the event may be the cause: no attempt is used.
+    Crashed,
+    /// Failed; it runs again after `delay`.
+    Retry {
+        /// Time until the next attempt.
+        delay: Duration,
+        /// The failed attempt.
+        attempt: Attempt,
+    },
+    /// Failed for the last time.
+    Dead(Attempt),
+}
+
+impl Settlement {
+    /// Whether settling updates the events. Only then can a lock on an event prevent it.
+    pub(crate) fn updates_events(&self) -> bool {
+        match self.outcome {
+            Outcome::Completed(_) | Outcome::Split { .. } | Outcome::DeadLetter(_) => true,
+            Outcome::Orphaned | Outcome::Retry { .. } | Outcome::Release(_) => false,
         }
-    }
-}
-
-/// Columns of tasks whose attempt had no effect.
-#[derive(Default)]
-pub(crate) struct AttemptColumns<'a> {
-    pub(crate) task_id: Vec<Uuid>,
-    pub(crate) fencing_token: Vec<i64>,
-    pub(crate) delay: Vec<f64>,
-    pub(crate) attempt: Vec<&'a Attempt>,
-}
-
-impl<'a> AttemptColumns<'a> {
-    pub(crate) fn push(&mut self, settlement: &Settlement, delay: Duration, attempt: Option<&'a Attempt>) {
-        self.task_id.push(settlement.task_id);
-        self.fencing_token.push(settlement.fencing_token);
-        self.delay.push(delay.as_secs_f64());
-        self.attempt.extend(attempt);
-    }
-
-    pub(crate) fn attempts(&self) -> Vec<Json<&'a Attempt>> {
-        self.attempt.iter().map(|attempt| Json(*attempt)).collect()
     }
 }

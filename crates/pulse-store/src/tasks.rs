@@ -103,7 +103,7 @@ impl Store {
             r#"
             SELECT id AS "id!", kind AS "kind!",
                    CASE WHEN lease_until IS NOT NULL THEN 'running' WHEN attempts > 0 THEN 'retrying' ELSE 'pending' END AS "state!",
-                   event_ids AS "event_ids!", attempts AS "attempts!", max_attempts,
+                   event_ids AS "event_ids!", attempts + (lease_until IS NOT NULL)::int AS "attempts!", max_attempts,
                    errors AS "errors!: Json<Vec<Attempt>>", created_at AS "created_at!", started_at,
                    NULL::timestamptz AS settled_at,
                    CASE WHEN lease_until IS NULL THEN run_at END AS next_run_at, worker, traceparent, request_id

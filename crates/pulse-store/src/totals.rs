@@ -11,6 +11,11 @@ pub(crate) struct Totals {
     pub(crate) busy_us: i64,
 }
 
+impl Totals {
+    /// Adds nothing.
+    pub(crate) const NONE: Self = Self { writer: None, busy_us: 0 };
+}
+
 /// A statement that settles tasks and adds to the running totals: `WITH $settled … $returning`.
 ///
 /// `$count` is the number of completed or dead-lettered tasks. The parameters `$1` and `$2` are the totals, so the

@@ -9,10 +9,8 @@ use tracing::Span;
 pub const PREFETCH_HORIZON: Duration = Duration::from_millis(100);
 /// Maximum number of in-flight tasks, and of tasks in one claim or settlement.
 pub(crate) const MAX_IN_FLIGHT_TASKS: usize = 256;
-/// Number of events in flight from which no task is claimed, to bound the memory of large batches.
-pub(crate) const MAX_IN_FLIGHT_EVENTS: usize = 2 * MAX_CLAIM_EVENTS;
-/// Number of events from which a claim takes no further task, to bound the size of a response of PostgreSQL.
-pub(crate) const MAX_CLAIM_EVENTS: usize = 2000;
+/// Size of the events from which a claim takes no further task, in bytes, to bound a response of PostgreSQL.
+pub(crate) const MAX_CLAIM_BYTES: usize = 8 * 1024 * 1024;
 
 /// Configuration of a worker.
 #[derive(Debug, Clone)]
@@ -21,6 +19,9 @@ pub struct WorkerConfig {
     pub name: String,
     /// Number of tasks that are processed concurrently.
     pub concurrency: usize,
+    /// Size of the events in flight from which no task is claimed, in bytes. An event is in memory several times: as it was
+    /// read, as payload and result, and in the statement that settles it.
+    pub max_in_flight_bytes: usize,
     /// Time-out of an attempt.
     pub timeout: Duration,
     /// Delays between attempts.

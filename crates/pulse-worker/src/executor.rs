@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pulse_core::ClaimedTask;
-use pulse_store::Outcome;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use crate::attempt;
+use crate::attempt::{self, Verdict};
 use crate::busy::BusyTime;
 use crate::config::WorkerConfig;
 use crate::health::WorkerHealth;
@@ -71,17 +70,8 @@ impl Executor {
             let _stuck_guard = health.stuck_guard(task.id, task.fencing_token);
             let running = busy.processor();
             let started = Instant::now();
-            let outcome = if task.events.len() < task.event_count {
-                Outcome::Orphaned
-            } else {
-                match attempt::run(&task, &*processor, config.timeout).await {
-                    Ok(effects) => Outcome::Completed(effects),
-                    Err(error) => {
-                        let (now, random) = (chrono::Utc::now(), rand::random());
-                        attempt::failed(task.attempt, task.max_attempts, error, &config.retry, now, random)
-                    }
-                }
-            };
+            let results = attempt::run(&task, &*processor, config.timeout).await;
+            let outcome = attempt::outcome(&task, results, &Verdict::now(&config.retry));
             drop(running);
             let duration = started.elapsed();
             metrics.processing_seconds.observe(duration.as_secs_f64());

@@ -3,15 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use pulse_core::{ClaimedTask, FailureReason, READ_BLOCK};
+use pulse_core::{ClaimedTask, READ_BLOCK};
 use pulse_queue::{Acknowledger, Consumer, Delivery, EntryId, Queue};
-use pulse_store::{Claimer, Store, StoreError};
+use pulse_store::{Claim, Claimer, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::busy::BusyTime;
-use crate::config::{MAX_CLAIM_EVENTS, MAX_IN_FLIGHT_EVENTS, MAX_IN_FLIGHT_TASKS};
+use crate::config::{MAX_CLAIM_BYTES, MAX_IN_FLIGHT_TASKS};
 use crate::executor::Executor;
 use crate::health::WorkerHealth;
 use crate::in_flight::{Capacity, InFlight};
@@ -20,6 +20,9 @@ use crate::prefetch::PrefetchLimit;
 
 /// Interval of polling PostgreSQL while Redis is unavailable.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// A task whose worker died runs alone for so long at least: most causes of a crash act at once, and a slow task must not
+/// keep the other slots empty.
+const ALONE: Duration = Duration::from_secs(1);
 /// Delay between two attempts to read from an unavailable Redis.
 const REDIS_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -37,7 +40,11 @@ pub(crate) struct Fetcher {
     read_block: Duration,
     /// Deliveries that were read from Redis and not claimed yet.
     delivered: VecDeque<Delivery>,
-    /// Maximum number of tasks in the next claim; halved after a failed claim.
+    /// Tasks whose worker died, with their stream entries: each is claimed alone.
+    crashed: VecDeque<(Uuid, Option<EntryId>)>,
+    max_in_flight_bytes: usize,
+    /// Maximum number of tasks in the next claim: doubled by each claim, and halved by one that fails. Starts with 1,
+    /// because the tasks may have killed the worker before this one.
     max_claimed: usize,
 }
 
@@ -57,7 +64,9 @@ impl Fetcher {
             redis_retry_at: None,
             read_block: Duration::ZERO,
             delivered: VecDeque::new(),
-            max_claimed: MAX_IN_FLIGHT_TASKS,
+            crashed: VecDeque::new(),
+            max_in_flight_bytes: config.max_in_flight_bytes,
+            max_claimed: 1,
         }
     }
 
@@ -67,10 +76,13 @@ impl Fetcher {
             self.health.set_polled();
             self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
             let capacity = tokio::select! {
-                capacity = self.in_flight.capacity(self.prefetch.limit(), MAX_IN_FLIGHT_EVENTS, READ_BLOCK) => capacity,
+                capacity = self.in_flight.capacity(self.prefetch.limit(), self.max_in_flight_bytes, READ_BLOCK) => capacity,
                 () = shutdown.cancelled() => return,
             };
             let Some(capacity) = capacity else { continue };
+            if let Some((task_id, entry)) = self.crashed.pop_front() {
+                self.run_alone(task_id, entry, executor, shutdown).await;
+            }
             if !self.delivered.is_empty() {
                 // Claim before reading more: unclaimed deliveries are withheld from other workers.
                 self.claim_deliveries(capacity, executor, shutdown).await;
@@ -84,7 +96,7 @@ impl Fetcher {
 
     async fn fetch_from_redis(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
         let read = tokio::select! {
-            read = self.consumer.read(capacity.tasks, self.read_block) => read,
+            read = self.consumer.read(capacity.tasks, self.block()) => read,
             () = shutdown.cancelled() => return,
         };
         match read {
@@ -125,7 +137,6 @@ impl Fetcher {
     /// Entries that are left at the shutdown stay pending in Redis; the scheduler reaps them and requeues their tasks.
     async fn claim_deliveries(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
         let tasks = self.delivered.len().min(capacity.tasks).min(self.max_claimed);
-        let events = capacity.events.min(MAX_CLAIM_EVENTS);
         let mut entries: HashMap<Uuid, EntryId> = HashMap::with_capacity(tasks);
         let mut unclaimable: Vec<EntryId> = Vec::new();
         for Delivery { entry_id, task_id } in self.delivered.drain(..tasks) {
@@ -133,32 +144,34 @@ impl Fetcher {
         }
         let ids: Vec<Uuid> = entries.keys().copied().collect();
         let claiming = self.busy.statement();
-        let result = self.claimer.claim(&ids, events).await;
+        let result = self.claimer.claim(&ids, capacity.bytes.min(MAX_CLAIM_BYTES)).await;
         drop(claiming);
-        let mut claimed_events = 0;
-        match result {
-            Ok(claimed) => {
+        let left = match result {
+            Ok(Claim { tasks, left, crashed }) => {
                 self.max_claimed = (self.max_claimed * 2).min(MAX_IN_FLIGHT_TASKS);
-                for task in claimed {
-                    claimed_events += task.event_count;
+                for task in tasks {
                     let entry = entries.remove(&task.id);
                     self.start(task, entry, executor);
                 }
+                self.crashed.extend(crashed.into_iter().map(|id| (id, entries.remove(&id))));
+                left
             }
             Err(error) => {
                 self.back_off(error, shutdown).await;
-                // No delivery was tried: keep all of them.
-                claimed_events = usize::MAX;
+                ids
             }
+        };
+        for task_id in left {
+            let entry = entries.remove(&task_id);
+            entry.into_iter().for_each(|entry_id| self.delivered.push_front(Delivery { entry_id, task_id }));
         }
-        if claimed_events < events {
-            // A task that could not be claimed is settled, leased to another worker, or not due: drop the delivery.
-            unclaimable.extend(entries.into_values());
-        } else {
-            let remaining = entries.into_iter().map(|(task_id, entry_id)| Delivery { entry_id, task_id });
-            remaining.for_each(|delivery| self.delivered.push_front(delivery));
-        }
-        if let Err(error) = self.acknowledger.acknowledge(&unclaimable).await {
+        // The other tasks are settled, leased by another worker, not due, or locked: drop their deliveries.
+        unclaimable.extend(entries.into_values());
+        self.acknowledge(&unclaimable).await;
+    }
+
+    async fn acknowledge(&mut self, unclaimable: &[EntryId]) {
+        if let Err(error) = self.acknowledger.acknowledge(unclaimable).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "cannot acknowledge deliveries that were not claimed"
@@ -167,9 +180,6 @@ impl Fetcher {
     }
 
     fn start(&self, task: ClaimedTask, entry: Option<EntryId>, executor: &Executor) {
-        if task.crashed {
-            self.metrics.count_retry(FailureReason::Crash);
-        }
         let leased = self.in_flight.add(&task, entry);
         executor.start(task, &leased);
     }
@@ -196,19 +206,53 @@ impl Fetcher {
 
     /// Claims due tasks from PostgreSQL, up to the capacity. Returns the number of claimed tasks.
     async fn claim_due(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) -> usize {
-        let (tasks, events) = (capacity.tasks.min(self.max_claimed), capacity.events.min(MAX_CLAIM_EVENTS));
-        match self.claimer.claim_due(tasks, events).await {
-            Ok(claimed) => {
+        let (tasks, bytes) = (capacity.tasks.min(self.max_claimed), capacity.bytes.min(MAX_CLAIM_BYTES));
+        match self.claimer.claim_due(tasks, bytes).await {
+            Ok(Claim { tasks, crashed, .. }) => {
                 self.max_claimed = (self.max_claimed * 2).min(MAX_IN_FLIGHT_TASKS);
-                let count = claimed.len();
-                for task in claimed {
+                if self.crashed.is_empty() {
+                    // The next search finds the others again.
+                    self.crashed.extend(crashed.first().map(|id| (*id, None)));
+                }
+                let count = tasks.len();
+                for task in tasks {
                     self.start(task, None, executor);
                 }
-                count
+                count + self.crashed.len()
             }
             Err(error) => {
                 self.back_off(error, shutdown).await;
                 0
+            }
+        }
+    }
+
+    /// How long the next read waits for deliveries.
+    fn block(&self) -> Duration {
+        if self.crashed.is_empty() { self.read_block } else { Duration::ZERO }
+    }
+
+    /// Runs a task whose worker died. If it kills this worker too, it takes no other task along: nothing else is in flight
+    /// when it starts, and nothing is claimed while it runs, each for at most [`ALONE`].
+    async fn run_alone(
+        &mut self,
+        task_id: Uuid,
+        entry: Option<EntryId>,
+        executor: &Executor,
+        shutdown: &CancellationToken,
+    ) {
+        self.in_flight.emptied(Instant::now() + ALONE).await;
+        match self.claimer.claim_alone(task_id).await {
+            Ok(Claim { tasks, .. }) if tasks.is_empty() => self.acknowledge(&Vec::from_iter(entry)).await,
+            Ok(Claim { tasks, .. }) => {
+                for task in tasks {
+                    self.start(task, entry.clone(), executor);
+                }
+                self.in_flight.emptied(Instant::now() + ALONE).await;
+            }
+            Err(error) => {
+                self.crashed.push_back((task_id, entry));
+                self.back_off(error, shutdown).await;
             }
         }
     }

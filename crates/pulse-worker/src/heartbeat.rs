@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulse_queue::{Acknowledger, EntryId};
-use pulse_store::Claimer;
+use pulse_store::{Child, ChildState, Claimer, Outcome};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::attempt;
+use crate::attempt::{self, Verdict};
 use crate::config::WorkerConfig;
 use crate::health::WorkerHealth;
 use crate::in_flight::{EndedAttempt, InFlight};
@@ -73,9 +73,7 @@ impl Heartbeat {
         let mut overdue = self.in_flight.all();
         overdue.retain(|task| task.is_overdue(self.config.timeout + STUCK_GRACE));
         for task in overdue {
-            let error = attempt::timed_out(self.config.timeout);
-            let (now, random) = (chrono::Utc::now(), rand::random());
-            let outcome = attempt::failed(task.attempt, task.max_attempts, error, &self.config.retry, now, random);
+            let outcome = self.stuck_outcome(&task);
             self.health.set_stuck(task.id, task.fencing_token, true);
             let Some(ended) = self.in_flight.end(&task, outcome) else {
                 self.health.set_stuck(task.id, task.fencing_token, false);
@@ -88,5 +86,20 @@ impl Heartbeat {
             );
             let _ = self.ended_attempts.send(ended);
         }
+    }
+
+    /// Which event of a batch is the cause is not known, so the batch is split without an attempt for any event.
+    fn stuck_outcome(&self, task: &LeasedTask) -> Outcome {
+        if let [_, _, ..] = *task.events {
+            let child = |(event_id, bytes): &(i64, usize)| Child {
+                id: Uuid::now_v7(),
+                event_id: *event_id,
+                bytes: *bytes,
+                state: ChildState::Pending,
+            };
+            return Outcome::Split { effects: Vec::new(), children: task.events.iter().map(child).collect() };
+        }
+        let error = attempt::timed_out(self.config.timeout);
+        Verdict::now(&self.config.retry).failed(task.attempt, task.max_attempts, error)
     }
 }

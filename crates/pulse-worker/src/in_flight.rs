@@ -16,7 +16,7 @@ use crate::leased_task::LeasedTask;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capacity {
     pub(crate) tasks: usize,
-    pub(crate) events: usize,
+    pub(crate) bytes: usize,
 }
 
 /// All in-flight tasks of a worker. Cheap to clone.
@@ -33,6 +33,8 @@ struct Inner {
 pub(crate) struct EndedAttempt {
     pub(crate) task: Arc<LeasedTask>,
     pub(crate) settlement: Settlement,
+    /// Since when another transaction keeps it from being settled.
+    pub(crate) locked_since: Option<tokio::time::Instant>,
     in_flight: InFlight,
 }
 
@@ -59,8 +61,14 @@ impl InFlight {
 
     /// Ends the attempt with this outcome. Returns `None` if it already has one, or was superseded.
     pub(crate) fn end(&self, task: &Arc<LeasedTask>, outcome: Outcome) -> Option<EndedAttempt> {
-        let settlement = Settlement { task_id: task.id, fencing_token: task.fencing_token, outcome };
-        task.end().then(|| EndedAttempt { task: task.clone(), settlement, in_flight: self.clone() })
+        let settlement = Settlement {
+            task_id: task.id,
+            fencing_token: task.fencing_token,
+            created_at: task.created_at,
+            event_ids: task.events.iter().map(|(id, _)| *id).collect(),
+            outcome,
+        };
+        task.end().then(|| EndedAttempt { task: task.clone(), settlement, locked_since: None, in_flight: self.clone() })
     }
 
     /// Removes the tasks of these attempts together, so that the fetcher claims as many again with one statement.
@@ -92,24 +100,22 @@ impl InFlight {
     }
 
     /// Returns the capacity below these limits, if there is any.
-    fn capacity_now(&self, tasks: usize, events: usize) -> Option<Capacity> {
+    fn capacity_now(&self, tasks: usize, bytes: usize) -> Option<Capacity> {
         let in_flight = self.tasks();
-        let (tasks, events) = (
-            tasks.checked_sub(in_flight.len())?,
-            events.checked_sub(in_flight.values().map(|task| task.events).sum())?,
-        );
-        (tasks > 0 && events > 0).then_some(Capacity { tasks, events })
+        let (tasks, bytes) =
+            (tasks.checked_sub(in_flight.len())?, bytes.checked_sub(in_flight.values().map(|task| task.bytes).sum())?);
+        (tasks > 0 && bytes > 0).then_some(Capacity { tasks, bytes })
     }
 
-    /// Waits until fewer than `tasks` tasks with fewer than `events` events are in flight, at most for `timeout`.
-    /// Returns the capacity below these limits.
-    pub(crate) async fn capacity(&self, tasks: usize, events: usize, timeout: Duration) -> Option<Capacity> {
+    /// Waits until fewer than `tasks` tasks with fewer than `bytes` bytes are in flight, at most for `timeout`. Returns the
+    /// capacity below these limits.
+    pub(crate) async fn capacity(&self, tasks: usize, bytes: usize, timeout: Duration) -> Option<Capacity> {
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let capacity = self.capacity_now(tasks, events);
+            let capacity = self.capacity_now(tasks, bytes);
             if capacity.is_some() || tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return capacity;
             }
@@ -152,8 +158,8 @@ mod tests {
         };
         ClaimedTask {
             id: Uuid::nil(),
-            event_count: 0,
             events: (0..events).map(event).collect(),
+            bytes: usize::try_from(events).expect("small"),
             attempt: 1,
             max_attempts: 3,
             fencing_token,
@@ -171,17 +177,17 @@ mod tests {
         let running = in_flight.add(&claimed(2, 1), None);
         assert!(running.begin());
         let ended = in_flight.add(&claimed(3, 1), None);
-        let attempt = in_flight.end(&ended, Outcome::Release).expect("the attempt is open");
+        let attempt = in_flight.end(&ended, Outcome::Release(Duration::ZERO)).expect("the attempt is open");
         assert!(!attempt.task.is_superseded());
         let newest = in_flight.add(&claimed(4, 1), None);
         assert!(attempt.task.is_superseded());
         assert!(!waiting.begin());
-        assert!(in_flight.end(&waiting, Outcome::Release).is_none());
+        assert!(in_flight.end(&waiting, Outcome::Release(Duration::ZERO)).is_none());
         assert!(!running.is_overdue(Duration::ZERO));
-        assert!(in_flight.end(&running, Outcome::Release).is_none());
+        assert!(in_flight.end(&running, Outcome::Release(Duration::ZERO)).is_none());
         drop(attempt);
         assert_eq!(in_flight.len(), 1);
-        drop(in_flight.end(&newest, Outcome::Release));
+        drop(in_flight.end(&newest, Outcome::Release(Duration::ZERO)));
         assert_eq!(in_flight.len(), 0);
     }
 
@@ -194,14 +200,14 @@ mod tests {
         let attempt = in_flight.end(&task, Outcome::Orphaned);
         assert!(attempt.is_some());
         assert!(!task.is_overdue(Duration::ZERO));
-        assert!(in_flight.end(&task, Outcome::Release).is_none());
+        assert!(in_flight.end(&task, Outcome::Release(Duration::ZERO)).is_none());
     }
 
     #[test]
     fn task_is_in_flight_until_its_ended_attempt_is_dropped() {
         let in_flight = InFlight::default();
         let task = in_flight.add(&claimed(1, 1), None);
-        let attempt = in_flight.end(&task, Outcome::Release);
+        let attempt = in_flight.end(&task, Outcome::Release(Duration::ZERO));
         assert!(!task.begin());
         assert_eq!(in_flight.len(), 1);
         drop(attempt);
@@ -209,16 +215,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn capacity_is_limited_by_tasks_and_by_events() {
+    async fn capacity_is_limited_by_tasks_and_by_bytes() {
         let in_flight = InFlight::default();
-        let capacity = async |tasks, events| in_flight.capacity(tasks, events, Duration::ZERO).await;
-        assert_eq!(capacity(1, 1).await, Some(Capacity { tasks: 1, events: 1 }));
+        let capacity = async |tasks, bytes| in_flight.capacity(tasks, bytes, Duration::ZERO).await;
+        assert_eq!(capacity(1, 1).await, Some(Capacity { tasks: 1, bytes: 1 }));
         let task = in_flight.add(&claimed(1, 100), None);
-        assert_eq!(capacity(3, 150).await, Some(Capacity { tasks: 2, events: 50 }));
+        assert_eq!(capacity(3, 150).await, Some(Capacity { tasks: 2, bytes: 50 }));
         assert_eq!(capacity(1, 150).await, None);
         assert_eq!(capacity(3, 100).await, None);
         assert_eq!(capacity(3, 99).await, None);
-        in_flight.remove(in_flight.end(&task, Outcome::Release).into_iter().collect());
-        assert_eq!(capacity(1, 1).await, Some(Capacity { tasks: 1, events: 1 }));
+        in_flight.remove(in_flight.end(&task, Outcome::Release(Duration::ZERO)).into_iter().collect());
+        assert_eq!(capacity(1, 1).await, Some(Capacity { tasks: 1, bytes: 1 }));
     }
 }

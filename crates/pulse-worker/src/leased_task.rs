@@ -15,8 +15,10 @@ pub(crate) struct LeasedTask {
     pub(crate) fencing_token: i64,
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
-    /// Number of events.
-    pub(crate) events: usize,
+    /// Id and size in bytes of each event.
+    pub(crate) events: Vec<(i64, usize)>,
+    /// Size of the events, in bytes.
+    pub(crate) bytes: usize,
     pub(crate) created_at: chrono::DateTime<chrono::Utc>,
     /// Stream entry to acknowledge; `None` if the task was claimed without Redis.
     pub(crate) entry_id: Option<EntryId>,
@@ -46,7 +48,8 @@ impl LeasedTask {
             fencing_token: task.fencing_token,
             attempt: task.attempt,
             max_attempts: task.max_attempts,
-            events: task.events.len(),
+            events: task.events.iter().map(|event| (event.id, event.bytes())).collect(),
+            bytes: task.bytes,
             created_at: task.created_at,
             entry_id,
             claimed: Instant::now(),

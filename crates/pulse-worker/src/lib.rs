@@ -22,9 +22,11 @@ mod health;
 mod heartbeat;
 mod in_flight;
 mod leased_task;
+mod locked_attempts;
 mod metrics;
 mod prefetch;
 mod processor;
+mod settled;
 mod settling;
 
 use std::sync::Arc;
@@ -181,7 +183,7 @@ fn release(
 ) {
     for task in in_flight.all() {
         if matches(&task)
-            && let Some(ended) = in_flight.end(&task, Outcome::Release)
+            && let Some(ended) = in_flight.end(&task, Outcome::Release(Duration::ZERO))
         {
             task.abort();
             let _ = ended_attempts.send(ended);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use pulse_core::{AttemptOutcome, FailureReason, RetryPolicy};
+use pulse_core::{FailureReason, RetryPolicy};
 use pulse_queue::{Acknowledger, EntryId, Queue};
 use pulse_store::{Outcome, Settler, Store, StoreError};
 use tokio::sync::mpsc;
@@ -11,16 +11,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::attempt;
+use crate::attempt::Verdict;
 use crate::busy::BusyTime;
 use crate::config::{MAX_IN_FLIGHT_TASKS, WorkerConfig};
 use crate::in_flight::{EndedAttempt, InFlight};
 use crate::leased_task::LeasedTask;
+use crate::locked_attempts::LockedAttempts;
 use crate::metrics::WorkerMetrics;
 use crate::processor::ProcessError;
+use crate::settled::record_settled;
 
 /// Delay between two attempts to settle while PostgreSQL is unavailable.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Time after a locked row for which settlements look for locked rows first, instead of waiting for one.
+const CAREFUL_TIME: Duration = Duration::from_secs(1);
 /// Maximum size of the properties in one statement, in bytes: PostgreSQL stores them within the statement time-out.
 const MAX_STATEMENT_BYTES: usize = 8 * 1024 * 1024;
 
@@ -31,6 +35,9 @@ pub(crate) struct SettleLoop {
     metrics: WorkerMetrics,
     busy: BusyTime,
     retry: RetryPolicy,
+    /// Attempts that another transaction keeps from being settled.
+    locked: LockedAttempts,
+    careful_until: Option<Instant>,
     /// Time to retry. After two leases without PostgreSQL, every lease has expired and other workers have the tasks.
     retry_for: Duration,
 }
@@ -51,6 +58,8 @@ impl SettleLoop {
             metrics,
             busy,
             retry: config.retry.clone(),
+            locked: LockedAttempts::default(),
+            careful_until: None,
             retry_for: config.lease * 2,
         }
     }
@@ -61,13 +70,18 @@ impl SettleLoop {
         loop {
             let received = tokio::select! {
                 received = receiver.recv_many(&mut attempts, MAX_IN_FLIGHT_TASKS) => received,
+                () = self.locked.retry_time() => {
+                    self.settle_locked().await;
+                    continue;
+                }
                 () = stop.cancelled(), if !receiver.is_closed() => {
                     receiver.close();
                     continue;
                 }
             };
             if received == 0 {
-                return;
+                self.locked.release_all();
+                return self.settle_locked().await;
             }
             self.settle_received(std::mem::take(&mut attempts)).await;
         }
@@ -77,6 +91,22 @@ impl SettleLoop {
         // Its lease was lost: this worker has claimed the task again.
         attempts.retain(|attempt| !attempt.task.is_superseded());
         let finished = self.settle(attempts).await;
+        self.finish(finished).await;
+    }
+
+    /// Settles the attempts whose rows were locked, as far as they are not locked any more.
+    async fn settle_locked(&mut self) {
+        let attempts = self.locked.take();
+        let mut batch = Batch::new(Instant::now());
+        let result = self.settle_unlocked(attempts, &mut batch).await;
+        if let Err((unsettled, error)) = result {
+            tracing::debug!(error = &error as &dyn std::error::Error, "cannot settle tasks whose rows were locked");
+            self.locked.extend(unsettled);
+        }
+        self.finish(batch.finished).await;
+    }
+
+    async fn finish(&mut self, finished: Vec<EndedAttempt>) {
         // Includes stale and failed settlements: another worker has the task, or the scheduler requeues it.
         let entries: Vec<EntryId> = finished.iter().filter_map(|attempt| attempt.task.entry_id.clone()).collect();
         let acknowledging = self.busy.statement();
@@ -96,11 +126,7 @@ impl SettleLoop {
     /// Only that attempt fails. If PostgreSQL is unavailable, no attempt fails: the lease expires, and the task runs
     /// again.
     async fn settle(&mut self, attempts: Vec<EndedAttempt>) -> Vec<EndedAttempt> {
-        let mut batch = Batch {
-            deadline: Instant::now() + self.retry_for,
-            outcome_unknown: false,
-            finished: Vec::with_capacity(attempts.len()),
-        };
+        let mut batch = Batch::new(Instant::now() + self.retry_for);
         let mut parts = groups(attempts);
         while let Some(part) = parts.pop() {
             match self.settle_part(part, &mut batch).await {
@@ -128,29 +154,20 @@ impl SettleLoop {
     ///
     /// # Errors
     /// The attempts that are not settled, with the cause.
-    async fn settle_part(
-        &mut self,
-        mut part: Vec<EndedAttempt>,
-        batch: &mut Batch,
-    ) -> Result<(), (Vec<EndedAttempt>, StoreError)> {
+    async fn settle_part(&mut self, mut part: Vec<EndedAttempt>, batch: &mut Batch) -> Result<(), Unsettled> {
         let mut is_first = true;
         loop {
-            let settling = self.busy.statement();
-            let settlements = part.iter().map(|attempt| &attempt.settlement);
-            let (settled, result) = self.settler.settle(settlements, self.busy.take()).await;
-            drop(settling);
-            let settled: HashSet<Uuid> = settled.into_iter().collect();
-            for attempt in part.extract_if(.., |attempt| settled.contains(&attempt.task.id)) {
-                self.count_settled(&attempt);
-                batch.finished.push(attempt);
-            }
-            let Err(error) = result else {
-                self.count_stale(&part, batch);
-                batch.finished.append(&mut part);
-                return Ok(());
-            };
+            let is_careful = self.careful_until.is_some_and(|until| Instant::now() < until);
+            let result =
+                if is_careful { self.settle_unlocked(part, batch).await } else { self.settle_all(part, batch).await };
+            let Err((unsettled, error)) = result else { return Ok(()) };
+            part = unsettled;
             batch.outcome_unknown |= is_outcome_unknown(&error);
             let is_temporary = match error {
+                StoreError::Locked(_) if !is_careful => {
+                    self.careful_until = Some(Instant::now() + CAREFUL_TIME);
+                    continue;
+                }
                 StoreError::Unavailable(_) | StoreError::TimedOut(_) | StoreError::Locked(_) => true,
                 StoreError::StatementLimit(_) => part.len() == 1,
                 StoreError::Refused { .. } | StoreError::Unexpected(_) => false,
@@ -165,11 +182,57 @@ impl SettleLoop {
         }
     }
 
+    /// Settles the attempts, and waits a short time for a locked row.
+    async fn settle_all(&mut self, part: Vec<EndedAttempt>, batch: &mut Batch) -> Result<(), Unsettled> {
+        let settling = self.busy.statement();
+        let settlements = part.iter().map(|attempt| &attempt.settlement);
+        let (settled, result) = self.settler.settle(settlements, self.busy.take()).await;
+        drop(settling);
+        let rest = self.count_settled(part, settled, batch);
+        match result {
+            Ok(()) => {
+                self.count_stale(&rest, batch);
+                batch.finished.extend(rest);
+                Ok(())
+            }
+            Err(error) => Err((rest, error)),
+        }
+    }
+
+    /// Settles the attempts whose rows no other transaction has locked, and sets the others aside.
+    async fn settle_unlocked(&mut self, part: Vec<EndedAttempt>, batch: &mut Batch) -> Result<(), Unsettled> {
+        let settling = self.busy.statement();
+        let settlements: Vec<_> = part.iter().map(|attempt| &attempt.settlement).collect();
+        let result = self.settler.settle_unlocked(&settlements, self.busy.take()).await;
+        drop(settling);
+        let (settled, locked) = match result {
+            Ok(result) => result,
+            Err(error) => return Err((part, error)),
+        };
+        if !locked.is_empty() {
+            self.careful_until = Some(Instant::now() + CAREFUL_TIME);
+        }
+        let mut rest = self.count_settled(part, settled, batch);
+        self.locked.extend(rest.extract_if(.., |attempt| locked.contains(&attempt.task.id)));
+        self.count_stale(&rest, batch);
+        batch.finished.extend(rest);
+        Ok(())
+    }
+
+    /// Counts the settled attempts as finished, and returns the others.
+    fn count_settled(&self, mut part: Vec<EndedAttempt>, settled: Vec<Uuid>, batch: &mut Batch) -> Vec<EndedAttempt> {
+        let settled: HashSet<Uuid> = settled.into_iter().collect();
+        for attempt in part.extract_if(.., |attempt| settled.contains(&attempt.task.id)) {
+            record_settled(&self.metrics, &attempt);
+            batch.finished.push(attempt);
+        }
+        part
+    }
+
     /// The outcome of an attempt whose effects PostgreSQL rejects.
     fn rejected(&self, task: &LeasedTask, error: &StoreError) -> Outcome {
         let error = ProcessError { reason: FailureReason::Constraint, message: error.to_string() };
-        let (now, random) = (chrono::Utc::now(), rand::random());
-        attempt::failed(task.attempt, task.max_attempts, error, &self.retry, now, random)
+        Verdict::now(&self.retry).failed(task.attempt, task.max_attempts, error)
     }
 
     fn count_stale(&self, part: &[EndedAttempt], batch: &Batch) {
@@ -180,44 +243,10 @@ impl SettleLoop {
             tracing::warn!(task_id = %id, fencing_token, "settlement rejected: the lease was lost");
         }
     }
-
-    fn count_settled(&self, EndedAttempt { task, settlement, .. }: &EndedAttempt) {
-        let task_id = task.id;
-        match &settlement.outcome {
-            Outcome::Completed(_) => {
-                self.metrics.count_settled(AttemptOutcome::Completed);
-                let age = (chrono::Utc::now() - task.created_at).as_seconds_f64().max(0.0);
-                self.metrics.event_age_seconds.observe(age);
-            }
-            Outcome::Orphaned => self.metrics.count_settled(AttemptOutcome::Orphaned),
-            Outcome::Release => self.metrics.count_settled(AttemptOutcome::Released),
-            Outcome::Retry { delay, attempt } => {
-                self.metrics.count_settled(AttemptOutcome::Retried);
-                self.metrics.count_retry(attempt.reason);
-                let (reason, error) = (attempt.reason.as_str(), &attempt.error);
-                tracing::warn!(
-                    %task_id,
-                    attempt = attempt.attempt,
-                    reason,
-                    error,
-                    ?delay,
-                    "attempt failed: the task is retried"
-                );
-            }
-            Outcome::DeadLetter(attempt) => {
-                self.metrics.count_settled(AttemptOutcome::Dead);
-                let (reason, error) = (attempt.reason.as_str(), &attempt.error);
-                tracing::error!(
-                    %task_id,
-                    attempt = attempt.attempt,
-                    reason,
-                    error,
-                    "task dead-lettered: see `pulse tasks list`, then retry or cancel it"
-                );
-            }
-        }
-    }
 }
+
+/// Attempts that were not settled, with the cause.
+type Unsettled = (Vec<EndedAttempt>, StoreError);
 
 /// The attempts that were received together.
 struct Batch {
@@ -230,6 +259,10 @@ struct Batch {
 }
 
 impl Batch {
+    fn new(deadline: Instant) -> Self {
+        Self { deadline, outcome_unknown: false, finished: Vec::new() }
+    }
+
     fn give_up(&mut self, mut unsettled: Vec<EndedAttempt>, error: &StoreError) {
         for attempt in &unsettled {
             tracing::error!(
@@ -248,8 +281,10 @@ fn groups(attempts: Vec<EndedAttempt>) -> Vec<Vec<EndedAttempt>> {
     let mut bytes = 0;
     for attempt in attempts {
         let size = match &attempt.settlement.outcome {
-            Outcome::Completed(effects) => effects.iter().map(|effect| effect.properties.len()).sum(),
-            Outcome::Orphaned | Outcome::Retry { .. } | Outcome::DeadLetter(_) | Outcome::Release => 0,
+            Outcome::Completed(effects) | Outcome::Split { effects, .. } => {
+                effects.iter().map(|effect| effect.properties.len()).sum()
+            }
+            Outcome::Orphaned | Outcome::Retry { .. } | Outcome::DeadLetter(_) | Outcome::Release(_) => 0,
         };
         bytes += size;
         match groups.last_mut() {
@@ -291,8 +326,8 @@ mod tests {
         let created_at = chrono::DateTime::UNIX_EPOCH;
         let task = ClaimedTask {
             id: Uuid::nil(),
-            event_count: 1,
             events: Vec::new(),
+            bytes: 1,
             attempt: 1,
             max_attempts: 3,
             fencing_token: 1,
@@ -301,7 +336,7 @@ mod tests {
             traceparent: None,
             request_id: None,
         };
-        let effect = Effect { event_id: 1, created_at, properties: "x".repeat(bytes) };
+        let effect = Effect { event_id: 1, properties: "x".repeat(bytes) };
         let task = in_flight.add(&task, None);
         in_flight.end(&task, Outcome::Completed(vec![effect])).expect("the attempt is open")
     }
@@ -324,6 +359,7 @@ mod tests {
         let config = WorkerConfig {
             name: "test".into(),
             concurrency: 1,
+            max_in_flight_bytes: 1,
             timeout: Duration::from_secs(1),
             retry: RetryPolicy { base_seconds: 2.0, cap: Duration::from_secs(60), jitter_percent: 0.0 },
             lease: Duration::from_secs(30),

@@ -20,6 +20,9 @@ use crate::args::ProcessingArgs;
 use crate::schema_gate::SchemaGate;
 use crate::telemetry;
 
+/// Size of the events that a worker has in flight, in bytes.
+const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+
 /// `<host or pod name>.<random id>`: unique to this start of the process.
 pub(crate) fn process_name() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -38,6 +41,7 @@ pub(crate) fn worker(
     let config = WorkerConfig {
         name: process_name(),
         concurrency: usize::from(args.concurrency),
+        max_in_flight_bytes: MAX_IN_FLIGHT_BYTES,
         timeout: args.task_timeout,
         retry: args.retry(),
         lease: TASK_LEASE,

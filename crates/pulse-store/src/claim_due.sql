@@ -1,0 +1,22 @@
+-- The oldest due tasks of at most 64 users with an id above $1, about $2 in all, with the same share for each user.
+-- PostgreSQL has no skip scan, so the recursion finds the next user in the index.
+WITH RECURSIVE owners AS (
+    (SELECT user_id, 1 AS number FROM tasks WHERE user_id > $1 ORDER BY user_id LIMIT 1)
+    UNION ALL
+    SELECT next.user_id, owners.number + 1
+    FROM owners
+    CROSS JOIN LATERAL (
+        SELECT user_id FROM tasks WHERE user_id > owners.user_id ORDER BY user_id LIMIT 1
+    ) AS next
+    WHERE owners.number < 64
+)
+SELECT owners.user_id AS "user_id!", due.ids AS "ids!"
+FROM owners
+CROSS JOIN LATERAL (
+    SELECT ARRAY(
+        SELECT id FROM tasks
+        WHERE user_id = owners.user_id AND run_at <= now() AND lease_until IS NULL
+        ORDER BY run_at
+        LIMIT GREATEST($2 / (SELECT count(*) FROM owners), 1)
+    ) AS ids
+) AS due

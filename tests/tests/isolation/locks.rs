@@ -1,0 +1,94 @@
+//! A transaction that holds rows of one user stops nobody else: neither accept, nor settle, nor requeue.
+
+use std::time::{Duration, Instant};
+
+use pulse_tests::{Client, Process, TestEnv, eventually};
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for which the lock is held.
+const LOCKED_FOR: Duration = Duration::from_secs(12);
+
+/// Posts 20 events per second; returns the sorted latencies. Each has to be accepted.
+async fn post_steadily(client: &Client, time: Duration) -> anyhow::Result<Vec<Duration>> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    let until = Instant::now() + time;
+    let mut latencies = Vec::new();
+    while Instant::now() < until {
+        ticks.tick().await;
+        let begin = Instant::now();
+        client.post_event("page_view").await?;
+        latencies.push(begin.elapsed());
+    }
+    latencies.sort();
+    Ok(latencies)
+}
+
+fn p99(sorted: &[Duration]) -> Duration {
+    sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
+}
+
+/// Holds the rows of `lock` while the victim and another user post, and checks the other user.
+async fn others_are_not_hurt(lock: &str, victim_is_refused: bool) -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let (victim, other) = (api.client("victim"), api.client("other"));
+    victim.post_event("first").await?;
+    let before = p99(&post_steadily(&other, Duration::from_secs(3)).await?);
+    let mut transaction = env.db.begin().await?;
+    sqlx::query(AssertSqlSafe(lock.to_owned())).execute(&mut *transaction).await?;
+    let worker = Process::start(&env, "worker", &[]).await?;
+
+    let begin = Instant::now();
+    let victims = async {
+        let mut statuses = Vec::new();
+        while begin.elapsed() < LOCKED_FOR {
+            let event = json!({"event_name": "more", "event_type": "t"});
+            let answer = victim.post("/api/v1/events", &event).await?;
+            statuses.push((answer.status, answer.json["code"].as_str().unwrap_or_default().to_owned()));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        anyhow::Ok(statuses)
+    };
+    let (statuses, latencies) = tokio::join!(victims, post_steadily(&other, LOCKED_FOR));
+    let expected = if victim_is_refused { (503, "user_locked".to_owned()) } else { (202, String::new()) };
+    let statuses = statuses?;
+    assert!(statuses.iter().all(|status| *status == expected), "{statuses:?}");
+    let during = p99(&latencies?);
+    let limit = (2 * before).max(Duration::from_millis(250));
+    assert!(during <= limit, "p99 of the others: {during:?} with the lock, {before:?} before");
+
+    let unsettled = "SELECT count(*) FROM tasks JOIN users ON users.id = user_id WHERE subject = 'other'";
+    eventually("the tasks of others are settled", TIMEOUT, async || Ok(env.number(unsettled).await? == 0)).await?;
+    let wasted = "SELECT count(*) FROM task_history WHERE attempts <> 1";
+    assert_eq!(env.number(wasted).await?, 0, "each of them in one attempt");
+    let late = "SELECT count(*) FROM jobs
+                WHERE name IN ('recover', 'requeue') AND (last_outcome = 'failed' OR last_run_at < now() - interval '8 s')";
+    assert_eq!(env.number(late).await?, 0, "the jobs run all the while");
+    let used = "SELECT count(*) FROM tasks WHERE attempts > 0 OR crashed";
+    assert_eq!(env.number(used).await?, 0, "the victim's tasks used no attempt");
+
+    transaction.rollback().await?;
+    env.wait_until_settled(TIMEOUT).await?;
+    assert_eq!(env.number("SELECT count(*) FROM dead_tasks").await?, 0);
+    drop(worker);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_deletion_of_a_user_stops_nobody_else() -> anyhow::Result<()> {
+    others_are_not_hurt("DELETE FROM users WHERE subject = 'victim'", true).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lock_on_one_event_stops_nobody_else() -> anyhow::Result<()> {
+    others_are_not_hurt("SELECT FROM events WHERE event_name = 'first' FOR UPDATE", false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lock_on_one_task_stops_nobody_else() -> anyhow::Result<()> {
+    let task = "SELECT FROM tasks JOIN users ON users.id = user_id WHERE subject = 'victim' FOR UPDATE OF tasks";
+    others_are_not_hurt(task, false).await
+}

@@ -1,0 +1,4 @@
+//! What one client does stays its own affair: locked rows, poisonous events, and tasks that kill workers.
+
+mod crashes;
+mod locks;
