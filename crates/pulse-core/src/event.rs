@@ -12,6 +12,9 @@ pub struct NewEvent {
     pub fields: TextFields,
     /// JSON text of an object; `{}` if absent. The text is the one that was sent, after [`crate::repair`].
     pub payload: String,
+    /// Bytes of the text that PostgreSQL returns for the payload and the text fields. Larger by what [`crate::check_text`]
+    /// counts too much.
+    pub stored_bytes: usize,
     /// When the event happened, by the client's clock; the time of acceptance if absent.
     pub event_timestamp: Option<DateTime<Utc>>,
 }
@@ -58,6 +61,14 @@ impl Event {
 pub struct Limits {
     /// Maximum size, in bytes of the JSON text.
     pub event_bytes: usize,
-    /// Maximum nesting depth, including the event object.
+    /// Maximum nesting depth of the payload, including the event object.
     pub depth: usize,
+}
+
+impl Limits {
+    /// Maximum of [`NewEvent::stored_bytes`]. Twice the limit of the text as sent: the spaces that `jsonb` adds need at
+    /// most half of that again, so only numbers with an exponent can exceed it.
+    pub fn stored_bytes(&self) -> usize {
+        self.event_bytes.saturating_mul(2)
+    }
 }

@@ -14,17 +14,14 @@ use crate::diagnostic::Warning;
 /// after the decimal point.
 const MAX_NUMBER_BYTES: usize = 1000;
 /// Maximum absolute value of the exponent in a number literal; the exponent of a double ends at 308.
-const MAX_EXPONENT: i64 = 400;
+const MAX_EXPONENT: usize = 400;
 
 /// Why a JSON text is rejected although its syntax may be valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// Objects and arrays are nested deeper than the limit.
-    #[error("nested deeper than {limit} levels")]
-    TooDeep {
-        /// Maximum nesting depth.
-        limit: usize,
-    },
+    #[error("nested too deep")]
+    TooDeep,
     /// A number overflows a double, or its literal is too long or has a too large exponent for PostgreSQL.
     #[error("number out of range: {literal}; send it as a string")]
     NumberOutOfRange {
@@ -86,20 +83,31 @@ fn unicode_escape(bytes: &[u8], start: usize) -> Option<u16> {
     })
 }
 
-/// Checks the nesting depth and the numbers of a JSON text without parsing it.
+/// Checks the nesting depth and the numbers of a JSON text without parsing it, and returns how many bytes
+/// `jsonb::text` has for it.
+///
+/// `jsonb` writes numbers without an exponent (`1e-400` has 402 characters), no escapes that it does not need, and white
+/// space only after `,` and `:`. The result is exact, except that it counts duplicate keys, which `jsonb` drops, and the
+/// sign of a zero. Call [`repair`] on the text first.
 ///
 /// # Errors
 /// [`JsonError`] for the first value that cannot be stored. Invalid syntax is not an error here.
-pub fn check_text(text: &str, max_depth: usize) -> Result<(), JsonError> {
+pub fn check_text(text: &str, max_depth: usize) -> Result<usize, JsonError> {
     let bytes = text.as_bytes();
     let (mut depth, mut at) = (0usize, 0usize);
+    // The difference between the text and that of `jsonb`, so that most bytes need no counting.
+    let (mut added, mut removed) = (0usize, 0usize);
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'"' => at = end_of_string(bytes, at + 1),
+            b'"' => {
+                let (end, saved) = scan_string(bytes, at + 1);
+                removed += saved;
+                at = end;
+            }
             b'{' | b'[' => {
                 depth += 1;
                 if depth > max_depth {
-                    return Err(JsonError::TooDeep { limit: max_depth });
+                    return Err(JsonError::TooDeep);
                 }
                 at += 1;
             }
@@ -112,36 +120,91 @@ pub fn check_text(text: &str, max_depth: usize) -> Result<(), JsonError> {
                     .iter()
                     .take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
                     .count();
-                check_number(&text[at..at + length])?;
+                added += check_number(&text[at..at + length])?;
+                removed += length;
                 at += length;
+            }
+            b',' | b':' => {
+                added += 1;
+                at += 1;
+            }
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                removed += 1;
+                at += 1;
             }
             _ => at += 1,
         }
     }
-    Ok(())
+    Ok(text.len() + added - removed)
 }
 
-/// Returns the index after the closing quote of the string that starts at `at`.
-fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
+/// Returns the index after the closing quote of the string that starts at `at`, and by how many bytes `jsonb` writes the
+/// string shorter.
+fn scan_string(bytes: &[u8], mut at: usize) -> (usize, usize) {
+    let mut saved = 0;
     while let Some(offset) = memchr::memchr2(b'"', b'\\', &bytes[at.min(bytes.len())..]) {
-        let found = at + offset;
-        if bytes[found] == b'"' {
-            return found + 1;
+        at += offset;
+        if bytes[at] == b'"' {
+            return (at + 1, saved);
         }
-        at = found + 2;
+        // Escapes often follow each other, and to compare is cheaper than to search.
+        while bytes.get(at) == Some(&b'\\') {
+            let (length, written) = escape(bytes, at);
+            saved += length - written;
+            at += length;
+        }
     }
-    bytes.len()
+    (bytes.len(), saved)
 }
 
-fn check_number(literal: &str) -> Result<(), JsonError> {
-    let exponent = literal.find(['e', 'E']).map(|at| literal[at + 1..].parse::<i64>());
-    if exponent.is_none() && literal.len() <= 300 {
-        return Ok(());
+/// Returns the length of the escape at `start`, and of what `jsonb` writes for it.
+fn escape(bytes: &[u8], start: usize) -> (usize, usize) {
+    match bytes.get(start + 1) {
+        Some(b'/') => (2, 1),
+        Some(b'u') => unicode_escape(bytes, start).map_or((2, 2), |unit| (6, written_bytes(unit))),
+        _ => (2, 2),
     }
-    let storable = literal.len() <= MAX_NUMBER_BYTES
-        && exponent.is_none_or(|parsed| parsed.is_ok_and(|value| value.abs() <= MAX_EXPONENT))
-        && literal.parse::<f64>().is_ok_and(f64::is_finite);
-    if storable { Ok(()) } else { Err(JsonError::NumberOutOfRange { literal: literal.chars().take(40).collect() }) }
+}
+
+/// Returns how many bytes `jsonb` writes for the code unit of a `\u` escape.
+fn written_bytes(unit: u16) -> usize {
+    match unit {
+        // `\b`, `\t`, `\n`, `\f`, `\r`, `\"` and `\\`.
+        0x08..=0x0A | 0x0C | 0x0D | 0x22 | 0x5C => 2,
+        0..0x20 => 6,
+        0x20..0x80 => 1,
+        // A surrogate pair is two escapes for one character of four bytes.
+        0x80..0x800 | 0xD800..0xE000 => 2,
+        _ => 3,
+    }
+}
+
+/// Returns how many bytes `numeric` writes for the number.
+fn check_number(literal: &str) -> Result<usize, JsonError> {
+    let parts = literal.split_once(['e', 'E']);
+    if parts.is_none() && literal.len() <= 300 {
+        return Ok(literal.len());
+    }
+    let (mantissa, exponent) = parts.unwrap_or((literal, "0"));
+    exponent
+        .parse::<isize>()
+        .ok()
+        .filter(|exponent| exponent.unsigned_abs() <= MAX_EXPONENT && literal.len() <= MAX_NUMBER_BYTES)
+        .filter(|_| literal.parse::<f64>().is_ok_and(f64::is_finite))
+        .map(|exponent| plain_bytes(mantissa, exponent))
+        .ok_or_else(|| JsonError::NumberOutOfRange { literal: literal.chars().take(40).collect() })
+}
+
+/// Returns the length of a number when it is written without its exponent. `numeric` keeps zeros at the end of decimals.
+fn plain_bytes(mantissa: &str, exponent: isize) -> usize {
+    let digits = mantissa.trim_start_matches('-');
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+    let zeros = digits.bytes().filter(|byte| *byte != b'.').take_while(|byte| *byte == b'0').count();
+    let is_zero = zeros == whole.len() + decimals.len();
+    let shifted = if is_zero { 1 } else { whole.len().saturating_add_signed(exponent).saturating_sub(zeros).max(1) };
+    let decimals = decimals.len().saturating_add_signed(-exponent);
+    let point = usize::from(decimals > 0);
+    (mantissa.len() - digits.len()) + shifted + point + decimals
 }
 
 #[cfg(test)]
@@ -166,25 +229,42 @@ mod tests {
 
     #[test]
     fn depth_ignores_brackets_in_strings() {
-        assert_eq!(check_text(r#"{"a":"[[[[","b":[1]}"#, 2), Ok(()));
-        assert_eq!(check_text("[[[]]]", 2), Err(JsonError::TooDeep { limit: 2 }));
-        assert_eq!(check_text(&"[".repeat(10_000), 32), Err(JsonError::TooDeep { limit: 32 }));
+        assert!(check_text(r#"{"a":"[[[[","b":[1]}"#, 2).is_ok());
+        assert_eq!(check_text("[[[]]]", 2), Err(JsonError::TooDeep));
+        assert_eq!(check_text(&"[".repeat(10_000), 32), Err(JsonError::TooDeep));
     }
 
     #[test]
     fn numbers_outside_postgresql_or_double_range_are_rejected() {
         for good in ["12345678901234567890123", "1e308", "-0.5e-300", "1E+10", r#""1e999""#, "true", "[1,-2]"] {
-            assert_eq!(check_text(good, 9), Ok(()), "{good}");
+            assert!(check_text(good, 9).is_ok(), "{good}");
         }
         for bad in [
             "1e400",
             "[1e999]",
             "1e-400000",
             "1e99999999999999999999",
+            "1e-9223372036854775808",
             &"9".repeat(400),
             &format!("0.{}1", "0".repeat(2000)),
         ] {
             assert!(matches!(check_text(bad, 9), Err(JsonError::NumberOutOfRange { .. })), "{bad}");
+        }
+    }
+
+    /// `tests/tests/stored_bytes.rs` compares with PostgreSQL.
+    #[test]
+    fn bytes_are_those_of_the_text_that_jsonb_writes() {
+        for (sent, written) in [
+            (r#" { "a" : [ 1 ,2, true,null ] ,"b":{} } "#, r#"{"a": [1, 2, true, null], "b": {}}"#),
+            (r#""\/\u0041\u00e9\u20ac\ud83d\ude00\u0001\u000a\u0022\n\\u0041""#, r#""/Aé€😀\u0001\n\"\n\\u0041""#),
+            ("[1e2,-1.50e1,1.5e0,12e-1,1E+3,1.25]", "[100, -15.0, 1.5, 1.2, 1000, 1.25]"),
+            ("[0.01e1,0.01e5,-0.012e2,0e300,0.0e9,0e-2,10e-1]", "[0.1, 1000, -1.2, 0, 0, 0.00, 1.0]"),
+        ] {
+            assert_eq!(check_text(sent, 9), Ok(written.len()), "{sent}");
+        }
+        for (sent, bytes) in [("1e-400", 402), ("1e300", 301), ("-1.5e-400", 404), (r#"{"a":1,"a":2}"#, 16)] {
+            assert_eq!(check_text(sent, 9), Ok(bytes), "{sent}");
         }
     }
 

@@ -26,28 +26,22 @@ pub fn is_event_field(name: &str) -> bool {
 /// Unknown fields are ignored and reported in the warnings, at most 20 of them.
 ///
 /// # Errors
-/// Every invalid field, so that a client can correct all of them at once. A text that is too large, is nested too deep,
-/// has a number out of range, or is not a JSON object gives only that error.
+/// Every invalid field, so that a client can correct all of them at once. A text that is too large or is not a JSON
+/// object gives only that error.
 pub fn parse_event(text: &str, limits: &Limits) -> Result<(NewEvent, Vec<Warning>), Vec<FieldError>> {
     if text.len() > limits.event_bytes {
         let msg =
             format!("the event has {} bytes, the limit is {}: send a smaller event", text.len(), limits.event_bytes);
         return Err(vec![FieldError::new("", "event_too_large", msg)]);
     }
-    check_text(text, limits.depth).map_err(|error| {
-        let kind = match error {
-            JsonError::TooDeep { .. } => "too_deep",
-            JsonError::NumberOutOfRange { .. } => "number_out_of_range",
-        };
-        vec![FieldError::new("", kind, error.to_string())]
-    })?;
     let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text)
         .map_err(|_| vec![FieldError::new("", "object_type", "an event is a JSON object")])?;
 
-    let mut parser = Parser { fields, errors: Vec::new() };
+    let mut parser = Parser { fields, errors: Vec::new(), stored_bytes: 0 };
     let event = NewEvent {
         fields: parser.text_fields(),
-        payload: parser.payload(),
+        payload: parser.payload(limits),
+        stored_bytes: parser.stored_bytes,
         event_timestamp: parser.timestamp("event_timestamp").or_else(|| parser.timestamp("timestamp")),
     };
     let warnings = parser.unknown();
@@ -58,6 +52,8 @@ pub fn parse_event(text: &str, limits: &Limits) -> Result<(NewEvent, Vec<Warning
 struct Parser<'a> {
     fields: BTreeMap<Cow<'a, str>, &'a RawValue>,
     errors: Vec<FieldError>,
+    /// [`NewEvent::stored_bytes`] of the fields that are parsed already.
+    stored_bytes: usize,
 }
 
 impl Parser<'_> {
@@ -80,6 +76,7 @@ impl Parser<'_> {
         let mut fields = TextFields::default();
         for field in TEXT_FIELDS {
             if let Some(text) = self.text(field) {
+                self.stored_bytes += text.len();
                 (field.set)(&mut fields, text);
             }
         }
@@ -109,15 +106,35 @@ impl Parser<'_> {
         Some(text)
     }
 
-    fn payload(&mut self) -> String {
-        match self.fields.get("payload").map(|raw| raw.get()) {
-            None | Some("null") => "{}".to_owned(),
-            Some(text) if text.starts_with('{') => text.to_owned(),
+    /// Returns the payload. Call this after [`Self::text_fields`]: the limit applies to the sum of their bytes.
+    fn payload(&mut self, limits: &Limits) -> String {
+        let text = match self.fields.get("payload").map(|raw| raw.get()) {
+            None | Some("null") => "{}",
+            Some(text) if text.starts_with('{') => text,
             Some(_) => {
                 self.fail("payload", "object_type", "input should be a JSON object");
-                String::new()
+                return String::new();
+            }
+        };
+        match check_text(text, limits.depth.saturating_sub(1)) {
+            Ok(bytes) => self.stored_bytes += bytes,
+            Err(JsonError::TooDeep) => {
+                let msg = format!("the event is nested deeper than {} levels", limits.depth);
+                self.fail("payload", "too_deep", msg);
+            }
+            Err(error @ JsonError::NumberOutOfRange { .. }) => {
+                self.fail("payload", "number_out_of_range", error.to_string());
             }
         }
+        let (bytes, limit) = (self.stored_bytes, limits.stored_bytes());
+        if bytes > limit {
+            let msg = format!(
+                "the event has {bytes} bytes when it is read back, because numbers are stored without an exponent (1e300 \
+                 has 301 digits); the limit is {limit}: send numbers without large exponents, or as strings"
+            );
+            self.fail("payload", "event_too_large", msg);
+        }
+        text.to_owned()
     }
 
     /// Parses an RFC 3339 time. A time without an offset is UTC: existing clients send such times.
@@ -203,9 +220,32 @@ mod tests {
     #[test]
     fn size_depth_and_shape_are_checked_before_fields() {
         assert_eq!(errors(&"x".repeat(2001))[0].1, "event_too_large");
-        assert_eq!(errors("[[[[[[1]]]]]]")[0].1, "too_deep");
-        assert_eq!(errors(r#"{"event_name":1e999}"#)[0].1, "number_out_of_range");
-        assert_eq!(errors("[]")[0].1, "object_type");
+        assert_eq!(errors("[[[[[[1]]]]]]"), [(r#"["body"]"#.to_owned(), "object_type")]);
+    }
+
+    #[test]
+    fn payload_that_postgresql_cannot_store_is_invalid_at_its_path() {
+        for (payload, kind) in [("[[[[1]]]]", "too_deep"), ("1e999", "number_out_of_range")] {
+            let text = format!(r#"{{"event_type":"b","payload":{{"n":{payload}}}}}"#);
+            let expected = [("event_name", "missing"), ("payload", kind)];
+            assert_eq!(errors(&text), expected.map(|(field, kind)| (format!(r#"["body","{field}"]"#), kind)));
+        }
+        parse_event(r#"{"event_name":"a","event_type":"b","x":[[[[[1e999]]]]],"payload":{"n":[[[1]]]}}"#, &LIMITS)
+            .expect("only what is stored is checked");
+    }
+
+    #[test]
+    fn stored_bytes_are_those_of_payload_and_text_fields_and_limited() {
+        let event = |numbers: usize| {
+            let numbers = vec!["1e-400"; numbers].join(",");
+            format!(r#"{{"event_name":"\u00e9","event_type":"b","x":[1e-400],"payload":{{"n":[{numbers}]}}}}"#)
+        };
+        let (parsed, _) = parse_event(&event(9), &LIMITS).expect("parses");
+        assert_eq!(parsed.stored_bytes, "éb".len() + r#"{"n": []}"#.len() + 9 * 402 + 8 * ", ".len());
+        assert!(event(10).len() < LIMITS.event_bytes, "small as sent");
+        let error = parse_event(&event(10), &LIMITS).expect_err("4,050 bytes").remove(0);
+        assert_eq!(error.kind, "event_too_large");
+        assert!(error.msg.starts_with("the event has 4050 bytes when it is read back"), "{}", error.msg);
     }
 
     #[test]

@@ -93,7 +93,7 @@ struct EventColumns<'a> {
 
 impl<'a> EventColumns<'a> {
     fn push(&mut self, task: &NewTask, event: &'a NewEvent) {
-        let NewEvent { fields, payload, event_timestamp } = event;
+        let NewEvent { fields, payload, event_timestamp, .. } = event;
         let TextFields { event_name, event_type, source, session_id, ip_address, user_agent } = fields;
         self.user_id.push(task.user_id);
         self.task_id.push(task.id);
