@@ -11,6 +11,7 @@ mod commands;
 #[cfg(feature = "dev-servers")]
 pub mod datastores;
 pub mod load;
+mod memory_limit;
 mod metrics;
 mod output;
 mod reload;
@@ -33,6 +34,7 @@ pub use pulse_worker::{ProcessError, Processor};
 
 use crate::cli::{Cli, Command};
 use crate::commands::kubernetes;
+pub use crate::memory_limit::memory_limit;
 
 /// Runs the command line of the process. Workers call `processor` for each event.
 ///
