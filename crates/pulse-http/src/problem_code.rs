@@ -86,7 +86,8 @@ const TABLE: &[Row] = &[
     row(ProblemCode::BodyTooLarge, "body_too_large", StatusCode::PAYLOAD_TOO_LARGE,
         "the body is larger than `--max-body-bytes`"),
     row(ProblemCode::EventTooLarge, "event_too_large", StatusCode::PAYLOAD_TOO_LARGE,
-        "a single event is larger than `--max-event-bytes`; in a batch this is a `validation_error`"),
+        "a single event is larger than `--max-event-bytes`, or would be larger than twice that when it is read back, \
+         because numbers are stored without an exponent; in a batch this is a `validation_error`"),
     row(ProblemCode::UnsupportedMediaType, "unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "the body is not `application/json`"),
     row(ProblemCode::UnsupportedEncoding, "unsupported_encoding", StatusCode::UNSUPPORTED_MEDIA_TYPE,

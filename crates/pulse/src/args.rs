@@ -186,7 +186,8 @@ pub(crate) struct ServerArgs {
     /// Maximum size of a request body, in bytes
     #[arg(long, env = "PULSE_MAX_BODY_BYTES", default_value_t = defaults::MAX_BODY_BYTES as usize)]
     pub(crate) max_body_bytes: usize,
-    /// Maximum size of an event, in bytes of JSON
+    /// Maximum size of an event, in bytes of JSON. Twice as many bytes are allowed when its payload and text fields are
+    /// read back
     #[arg(long, env = "PULSE_MAX_EVENT_BYTES", default_value_t = defaults::MAX_EVENT_BYTES as usize)]
     pub(crate) max_event_bytes: usize,
     /// Maximum nesting depth of an event

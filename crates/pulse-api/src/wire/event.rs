@@ -76,7 +76,11 @@ fn edit_object(schema: RefOr<Schema>, edit: impl FnOnce(&mut Object)) -> RefOr<S
 }
 
 fn payload() -> Object {
-    nullable_object("Data of the event, any JSON object; `{}` if absent.")
+    nullable_object(
+        "Data of the event, any JSON object; `{}` if absent. Numbers are stored without an exponent, so `1e300` becomes \
+         301 bytes. When they are read back, the payload and the text fields may have twice as many bytes as the limit \
+         of an event.",
+    )
 }
 
 fn properties() -> Object {

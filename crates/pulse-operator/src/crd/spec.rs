@@ -259,8 +259,8 @@ pub struct ApiLimits {
     /// Maximum size of a request body, in bytes. Larger bodies are answered with 413. Defaults to 1048576.
     #[schemars(range(min = 1024, max = 104_857_600))]
     pub max_body_bytes: u32,
-    /// Maximum size of an event, in bytes of its JSON. Larger events are answered with 413, or with 422 in a batch.
-    /// Defaults to 32768.
+    /// Maximum size of an event, in bytes of its JSON. Twice as many bytes are allowed when its payload and text fields
+    /// are read back. Larger events are answered with 413, or with 422 in a batch. Defaults to 32768.
     #[schemars(range(min = 256, max = 10_485_760))]
     pub max_event_bytes: u32,
     /// Maximum nesting depth of an event. Deeper events are rejected. Defaults to 32.
