@@ -30,6 +30,11 @@ CREATE INDEX tasks_run_at ON tasks (run_at);
 CREATE INDEX tasks_not_enqueued ON tasks (run_at) WHERE enqueued_at IS NULL;
 CREATE INDEX tasks_user ON tasks (user_id, run_at);
 
+-- The state of an unsettled task, from columns of `tasks`.
+CREATE FUNCTION task_state(lease_until timestamptz, attempts int) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN lease_until IS NOT NULL THEN 'running' WHEN attempts > 0 THEN 'retrying' ELSE 'pending' END
+$$;
+
 -- Settled tasks. Append-only.
 CREATE TABLE task_history (
     id          uuid        NOT NULL,
@@ -49,6 +54,10 @@ CREATE TABLE task_history (
     request_id  text,
     PRIMARY KEY (id, settled_at)
 ) PARTITION BY RANGE (settled_at);
+
+-- For counting a user's unprocessed events, which include those of cancelled tasks. It has cancelled tasks only, so that
+-- completing a task costs nothing more.
+CREATE INDEX task_history_cancelled ON task_history (user_id) WHERE outcome = 'cancelled';
 
 CREATE TABLE task_history_default PARTITION OF task_history DEFAULT;
 
@@ -75,7 +84,7 @@ CREATE TABLE dead_tasks (
 );
 
 CREATE INDEX dead_tasks_newest ON dead_tasks (dead_at, id);
-CREATE INDEX dead_tasks_user ON dead_tasks (user_id);
+CREATE INDEX dead_tasks_user ON dead_tasks (user_id, id);
 
 -- Answers to repeat for a repeated Idempotency-Key, kept for 24 hours.
 CREATE TABLE idempotency_keys (

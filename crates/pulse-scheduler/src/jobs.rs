@@ -38,7 +38,7 @@ pub(crate) const JOBS: [Job; 7] = [
     Job { name: "publish_gauges", period: GAUGES_PERIOD, kind: Kind::Gauges },
     Job { name: "reap_deliveries", period: Duration::from_secs(10), kind: Kind::Reap },
     Job { name: "create_partitions", period: Duration::from_hours(1), kind: Kind::Partitions },
-    Job { name: "expire_idempotency_keys", period: Duration::from_mins(1), kind: Kind::ExpireKeys },
+    Job { name: "expire_idempotency_keys", period: Duration::from_secs(10), kind: Kind::ExpireKeys },
     Job { name: "fold_throughput", period: Duration::from_mins(10), kind: Kind::FoldTotals },
 ];
 
@@ -56,6 +56,11 @@ impl Job {
 const REQUEUE_BATCH: i64 = 5000;
 /// Maximum time of one run of the requeue job; the next run continues.
 const REQUEUE_TIME_LIMIT: Duration = Duration::from_secs(2);
+/// Maximum number of idempotency keys that one statement deletes.
+const EXPIRE_BATCH: i64 = 5000;
+/// Maximum time of one run of the job that deletes idempotency keys. Runs are short and frequent, because the other jobs
+/// wait for them: a fifth of the time deletes far more keys than clients can create.
+const EXPIRE_TIME_LIMIT: Duration = Duration::from_secs(2);
 /// Time after which an enqueued task without a lease may count as lost.
 const LOST_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// Maximum difference between the clocks of Redis and PostgreSQL after their offset was measured.
@@ -95,7 +100,7 @@ impl Jobs {
             Kind::Gauges => self.publish_gauges().await,
             Kind::Reap => self.reap().await,
             Kind::Partitions => self.store.ensure_partitions(MONTHS_AHEAD).await.map(drop).map_err(JobError::from),
-            Kind::ExpireKeys => self.store.expire_idempotency_keys(10_000).await.map(drop).map_err(JobError::from),
+            Kind::ExpireKeys => self.expire_keys().await,
             Kind::FoldTotals => self.store.fold_throughput().await.map_err(JobError::from),
         };
         let succeeded = result.is_ok();
@@ -155,6 +160,15 @@ impl Jobs {
                 return Ok(());
             }
         }
+    }
+
+    async fn expire_keys(&self) -> Result<(), JobError> {
+        let started = Instant::now();
+        while self.store.expire_idempotency_keys(EXPIRE_BATCH).await? >= EXPIRE_BATCH.unsigned_abs()
+            && started.elapsed() < EXPIRE_TIME_LIMIT
+        {}
+        self.metrics.oldest_key_age_seconds.set(self.store.oldest_idempotency_key_age().await?);
+        Ok(())
     }
 
     async fn publish_gauges(&self) -> Result<(), JobError> {

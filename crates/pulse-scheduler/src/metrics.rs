@@ -12,6 +12,7 @@ pub struct SchedulerMetrics {
     backlog: Family<Gauge, 1>,
     oldest_age_seconds: FloatGauge,
     default_partition_rows: Gauge,
+    pub(crate) oldest_key_age_seconds: FloatGauge,
     pub(crate) requeued: Counter,
     pub(crate) leader: Gauge,
 }
@@ -26,6 +27,10 @@ impl SchedulerMetrics {
                 .float_gauge("pulse_queue_oldest_age_seconds", "Age of the oldest unsettled task, in seconds"),
             default_partition_rows: registry
                 .gauge("pulse_default_partition_rows", "Number of events outside the monthly partitions; must be 0"),
+            oldest_key_age_seconds: registry.float_gauge(
+                "pulse_idempotency_oldest_key_age_seconds",
+                "Age of the oldest idempotency key, in seconds; above 24 hours if keys are deleted too slowly",
+            ),
             requeued: registry.counter("pulse_tasks_requeued", "Number of tasks that the requeue job enqueued again"),
             leader: registry.gauge("pulse_scheduler_leader", "1 if this scheduler is the leader, otherwise 0"),
         }

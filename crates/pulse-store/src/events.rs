@@ -99,10 +99,12 @@ pub enum PageStart {
 /// A user's unprocessed events. All figures count events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UnprocessedEvents {
-    /// In unsettled or dead tasks.
+    /// In unsettled, dead or cancelled tasks.
     pub unprocessed: i64,
     /// In dead tasks.
     pub failed: i64,
+    /// In cancelled tasks.
+    pub cancelled: i64,
     /// Age of the oldest unsettled task; `None` without one.
     pub oldest_age_seconds: Option<f64>,
     /// In tasks that wait for their next attempt.
@@ -181,32 +183,33 @@ impl Store {
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
-    /// Counts the user's unprocessed events. Reads `tasks` and `dead_tasks`, so the cost grows with the user's backlog and
-    /// not with the user's history.
+    /// Counts the user's unprocessed events: the same ones that the filter `processed = false` lists. Reads the tasks that
+    /// did not complete, so the cost grows with the user's backlog and not with the user's history.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn count_unprocessed(&self, user_id: i64) -> Result<UnprocessedEvents, StoreError> {
-        let unsettled = sqlx::query!(
-            r#"SELECT coalesce(sum(cardinality(event_ids)), 0) AS "events!",
-                      coalesce(sum(cardinality(event_ids)) FILTER (WHERE enqueued_at IS NULL), 0) AS "retrying!",
-                      extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
-               FROM tasks WHERE user_id = $1"#,
-            user_id,
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        let failed = sqlx::query_scalar!(
-            r#"SELECT coalesce(sum(cardinality(event_ids)), 0) AS "failed!" FROM dead_tasks WHERE user_id = $1"#,
+        // One statement, so that a task that moves between the tables meanwhile is counted once.
+        let counts = sqlx::query!(
+            r#"SELECT unsettled.*, dead.failed AS "failed!", history.cancelled AS "cancelled!"
+               FROM (SELECT coalesce(sum(cardinality(event_ids)), 0) AS "events!",
+                            coalesce(sum(cardinality(event_ids)) FILTER (WHERE enqueued_at IS NULL), 0) AS "retrying!",
+                            extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
+                     FROM tasks WHERE user_id = $1) AS unsettled,
+                    (SELECT coalesce(sum(cardinality(event_ids)), 0) AS failed
+                     FROM dead_tasks WHERE user_id = $1) AS dead,
+                    (SELECT coalesce(sum(cardinality(event_ids)), 0) AS cancelled
+                     FROM task_history WHERE user_id = $1 AND outcome = 'cancelled') AS history"#,
             user_id,
         )
         .fetch_one(&self.pool)
         .await?;
         Ok(UnprocessedEvents {
-            unprocessed: unsettled.events + failed,
-            failed,
-            oldest_age_seconds: unsettled.oldest_age_seconds,
-            retrying: unsettled.retrying,
+            unprocessed: counts.events + counts.failed + counts.cancelled,
+            failed: counts.failed,
+            cancelled: counts.cancelled,
+            oldest_age_seconds: counts.oldest_age_seconds,
+            retrying: counts.retrying,
         })
     }
 }

@@ -113,7 +113,8 @@ pub(crate) async fn find_keys(
 }
 
 impl Store {
-    /// Deletes at most `limit` keys that are older than 24 hours; returns the number.
+    /// Deletes at most `limit` keys that are older than 24 hours, oldest first; returns the number. Skips a key that a
+    /// request uses again at this moment.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
@@ -121,11 +122,23 @@ impl Store {
         let deleted = sqlx::query!(
             "DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
                  SELECT ctid FROM idempotency_keys WHERE created_at < now() - interval '24 hours'
-                 ORDER BY created_at LIMIT $1))",
+                 ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED))",
             limit,
         )
         .execute(&self.pool)
         .await?;
         Ok(deleted.rows_affected())
+    }
+
+    /// Returns the age of the oldest key, in seconds; 0 without one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn oldest_idempotency_key_age(&self) -> Result<f64, StoreError> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT coalesce(extract(epoch FROM now() - min(created_at))::float8, 0) AS "age!" FROM idempotency_keys"#,
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 }

@@ -12,10 +12,12 @@
 
 mod accept;
 mod acceptance;
+mod cancel;
 mod claim;
 mod claimed;
 mod connection;
 mod dead_letter;
+mod delete_user;
 mod encryption;
 mod error;
 mod events;
@@ -41,8 +43,10 @@ mod totals;
 mod users;
 
 pub use acceptance::{AcceptError, Acceptance, KeyConflict, NewKey, NewTask, OwnerProblem};
+pub use cancel::MovedTasks;
 pub use claim::{Claim, Claimer};
 pub use connection::{Store, StoreConfig};
+pub use delete_user::DeletedRows;
 pub use error::{ConfigError, StoreError};
 pub use events::{EventFilter, PageStart, StoredEvent, UnprocessedEvents};
 pub use gauges::Backlog;
@@ -54,5 +58,5 @@ pub use schedule::{JobRecord, LeaderLease};
 pub use settings::Setting;
 pub use settle::Settler;
 pub use settlement::{Child, ChildState, Effect, Outcome, Settlement};
-pub use tasks::{DeadTask, DeadTaskFilter, TaskStatus};
+pub use tasks::{ListedTask, TaskFilter, TaskState, TaskStatus};
 pub use users::User;

@@ -1,4 +1,4 @@
-//! Reads of tasks in any state, and administration of dead tasks.
+//! Reads of tasks.
 
 use chrono::{DateTime, Utc};
 use pulse_core::Attempt;
@@ -10,10 +10,12 @@ use crate::connection::Store;
 use crate::error::StoreError;
 
 /// A task: unsettled, settled or dead.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct TaskStatus {
     /// Id of the task.
     pub id: Uuid,
+    /// Owner of its events.
+    pub user_id: i64,
     /// `process_event` or `process_events_batch`.
     pub kind: String,
     /// `pending`, `running`, `retrying`, `completed`, `orphaned`, `cancelled` or `dead`.
@@ -34,58 +36,133 @@ pub struct TaskStatus {
     pub settled_at: Option<DateTime<Utc>>,
     /// Earliest time of the next attempt; `None` while it runs and once it is settled.
     pub next_run_at: Option<DateTime<Utc>>,
+    /// Time at which it was put on the stream; `None` while it waits for the requeue job and once it is settled.
+    pub enqueued_at: Option<DateTime<Utc>>,
+    /// End of its lease; `None` unless it is running.
+    pub lease_until: Option<DateTime<Utc>>,
     /// Worker of the latest attempt.
     pub worker: Option<String>,
+    /// The batch of its event, if the event failed in the batch.
+    pub parent_id: Option<Uuid>,
+    /// For a batch, the tasks of its events that failed.
+    pub children: Option<Vec<Uuid>>,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
     /// The id of the request that posted it.
     pub request_id: Option<String>,
 }
 
-/// A dead task.
+/// A state in which an administrator can list and cancel tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskState {
+    /// Accepted; no attempt has started.
+    Pending,
+    /// A worker holds its lease, or the lease has expired.
+    Running,
+    /// Waits for the next attempt.
+    Retrying,
+    /// Dead-lettered.
+    Dead,
+}
+
+impl TaskState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Retrying, Self::Dead];
+
+    /// The name, as the database and the API write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// Conditions on unsettled and dead tasks, combined with AND.
+#[derive(Debug, Clone)]
+pub struct TaskFilter {
+    /// Ids of tasks; `None` matches all.
+    pub ids: Option<Vec<Uuid>>,
+    /// States.
+    pub states: Vec<TaskState>,
+    /// Owner of the events; `None` matches all.
+    pub user_id: Option<i64>,
+    /// Reason of the last failed attempt; `None` matches all.
+    pub reason: Option<String>,
+}
+
+impl TaskFilter {
+    /// The names of the states.
+    pub(crate) fn state_names(&self) -> Vec<&'static str> {
+        self.states.iter().map(|state| state.as_str()).collect()
+    }
+
+    /// Whether unsettled tasks can match. Otherwise `tasks` must not be read, because it is as large as the backlog.
+    pub(crate) fn has_unsettled(&self) -> bool {
+        self.states.iter().any(|state| *state != TaskState::Dead)
+    }
+
+    /// Whether dead tasks can match.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.states.contains(&TaskState::Dead)
+    }
+}
+
+/// An unsettled or dead task, in a list.
 #[derive(Debug, Clone, Serialize)]
-pub struct DeadTask {
+pub struct ListedTask {
     /// Id of the task.
     pub id: Uuid,
-    /// Owner of its events.
-    pub user_id: i64,
+    /// `pending`, `running`, `retrying` or `dead`.
+    pub state: String,
+    /// The `sub` of its user; `None` if the user was deleted.
+    pub user: Option<String>,
     /// `process_event` or `process_events_batch`.
     pub kind: String,
-    /// Reason of the last failure.
-    pub reason: String,
-    /// Error of the last attempt.
-    pub error: Option<String>,
     /// Ids of its events, in the order of the request.
     pub event_ids: Vec<i64>,
     /// Number of attempts started.
     pub attempts: i32,
+    /// Maximum number of attempts.
+    pub max_attempts: i32,
+    /// Time of acceptance.
+    pub created_at: DateTime<Utc>,
     /// Time at which it was dead-lettered.
-    pub dead_at: DateTime<Utc>,
-}
-
-/// Conditions on dead tasks, combined with AND; without any, all match.
-#[derive(Debug, Clone, Default)]
-pub struct DeadTaskFilter {
-    /// Ids of tasks.
-    pub ids: Option<Vec<Uuid>>,
-    /// Reason of the last failure.
+    pub dead_at: Option<DateTime<Utc>>,
+    /// Reason of the last failed attempt.
     pub reason: Option<String>,
+    /// Error of the last failed attempt.
+    pub error: Option<String>,
 }
 
-/// A statement that deletes the oldest matching dead tasks, and inserts the `chosen` rows elsewhere.
-macro_rules! move_dead_tasks {
-    ($insert:literal, $filter:expr, $limit:expr $(,)?) => {
-        sqlx::query!(
-            "WITH chosen AS (
-                 DELETE FROM dead_tasks WHERE id = ANY (ARRAY(
-                     SELECT id FROM dead_tasks
-                     WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
-                     ORDER BY dead_at, id LIMIT $3 FOR UPDATE SKIP LOCKED))
-                 RETURNING *
-             )
-             "
-                + $insert,
+/// A statement that lists the matching rows of a table.
+macro_rules! list_tasks {
+    ($table:literal, $state:literal, $dead_at:literal, $order:literal, $filter:expr, $limit:expr $(,)?) => {
+        sqlx::query_as!(
+            ListedTask,
+            "SELECT id, "
+                + $state
+                + r#" AS "state!", (SELECT subject FROM users WHERE users.id = user_id) AS user, kind,
+                event_ids, attempts, max_attempts, created_at, "#
+                + $dead_at
+                + r#" AS "dead_at?",
+                errors -> -1 ->> 'reason' AS reason, errors -> -1 ->> 'error' AS error
+             FROM "#
+                + $table
+                + "
+             WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND "
+                + $state
+                + " = ANY ($2::text[])
+                   AND ($3::bigint IS NULL OR user_id = $3)
+                   AND ($4::text IS NULL OR errors -> -1 ->> 'reason' = $4)
+             ORDER BY "
+                + $order
+                + " LIMIT $5",
             $filter.ids.as_deref(),
+            &$filter.state_names() as &[&str],
+            $filter.user_id,
             $filter.reason.as_deref(),
             $limit,
         )
@@ -93,29 +170,35 @@ macro_rules! move_dead_tasks {
 }
 
 impl Store {
-    /// Returns a task of the user; `None` if the task does not exist or has another owner.
+    /// Returns a task of the user, or of any user for `None`; `None` if the task does not exist or has another owner.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn find_task(&self, user_id: i64, id: Uuid) -> Result<Option<TaskStatus>, StoreError> {
+    pub async fn find_task(&self, user_id: Option<i64>, id: Uuid) -> Result<Option<TaskStatus>, StoreError> {
         let task = sqlx::query_as!(
             TaskStatus,
             r#"
-            SELECT id AS "id!", kind AS "kind!",
-                   CASE WHEN lease_until IS NOT NULL THEN 'running' WHEN attempts > 0 THEN 'retrying' ELSE 'pending' END AS "state!",
+            SELECT id AS "id!", user_id AS "user_id!", kind AS "kind!", task_state(lease_until, attempts) AS "state!",
                    event_ids AS "event_ids!", attempts + (lease_until IS NOT NULL)::int AS "attempts!", max_attempts,
                    errors AS "errors!: Json<Vec<Attempt>>", created_at AS "created_at!", started_at,
                    NULL::timestamptz AS settled_at,
-                   CASE WHEN lease_until IS NULL THEN run_at END AS next_run_at, worker, traceparent, request_id
-            FROM tasks WHERE id = $2 AND user_id = $1
+                   CASE WHEN lease_until IS NULL THEN run_at END AS next_run_at, enqueued_at, lease_until, worker,
+                   parent_id, NULL::uuid[] AS children, traceparent, request_id
+            FROM tasks WHERE id = $2 AND ($1::bigint IS NULL OR user_id = $1)
             UNION ALL
-            SELECT id, kind, 'dead', event_ids, attempts, max_attempts, errors, created_at, started_at, dead_at,
-                   NULL, worker, traceparent, request_id
-            FROM dead_tasks WHERE id = $2 AND user_id = $1
+            SELECT id, user_id, kind, 'dead', event_ids, attempts, max_attempts, errors, created_at, started_at, dead_at,
+                   NULL, NULL, NULL, worker, parent_id, NULL, traceparent, request_id
+            FROM dead_tasks WHERE id = $2 AND ($1::bigint IS NULL OR user_id = $1)
             UNION ALL
-            SELECT id, kind, outcome, event_ids, attempts, NULL, errors, created_at, started_at, settled_at,
-                   NULL, worker, traceparent, request_id
-            FROM task_history WHERE id = $2 AND user_id = $1
+            SELECT id, user_id, kind,
+                   CASE WHEN EXISTS (SELECT FROM tasks WHERE tasks.id = ANY (children)) THEN 'retrying'
+                        WHEN EXISTS (SELECT FROM dead_tasks WHERE dead_tasks.id = ANY (children)) THEN 'dead'
+                        WHEN EXISTS (SELECT FROM task_history child
+                                     WHERE child.id = ANY (task_history.children) AND child.outcome = 'cancelled') THEN 'cancelled'
+                        ELSE outcome END,
+                   event_ids, attempts, NULL, errors, created_at, started_at, settled_at,
+                   NULL, NULL, NULL, worker, parent_id, children, traceparent, request_id
+            FROM task_history WHERE id = $2 AND ($1::bigint IS NULL OR user_id = $1)
             LIMIT 1
             "#,
             user_id,
@@ -126,62 +209,43 @@ impl Store {
         Ok(task)
     }
 
-    /// Lists at most `limit` dead tasks, newest first.
+    /// Lists at most `limit` tasks: unsettled ones, newest first, then dead ones, latest dead first.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn list_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<Vec<DeadTask>, StoreError> {
-        let tasks = sqlx::query_as!(
-            DeadTask,
-            r#"SELECT id, user_id, kind, reason, errors -> -1 ->> 'error' AS error, event_ids, attempts, dead_at
-               FROM dead_tasks
-               WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text IS NULL OR reason = $2)
-               ORDER BY dead_at DESC, id DESC LIMIT $3"#,
-            filter.ids.as_deref(),
-            filter.reason.as_deref(),
-            limit,
-        )
-        .fetch_all(&self.pool)
-        .await?;
+    /// [`StoreError::StatementLimit`] if the filter matches too few of many tasks; [`StoreError::Unavailable`] if PostgreSQL
+    /// does not answer.
+    pub async fn list_tasks(&self, filter: &TaskFilter, limit: i64) -> Result<Vec<ListedTask>, StoreError> {
+        let filter = &self.with_children(filter).await?;
+        let mut tasks = Vec::new();
+        if filter.has_unsettled() {
+            // Ids are UUIDv7, so their order is that of acceptance.
+            let unsettled = list_tasks!(
+                "tasks",
+                "task_state(lease_until, attempts)",
+                "NULL::timestamptz",
+                "id DESC",
+                filter,
+                limit
+            );
+            tasks = unsettled.fetch_all(&self.pool).await?;
+        }
+        if filter.has_dead() {
+            let limit = limit.saturating_sub_unsigned(tasks.len() as u64);
+            let dead = list_tasks!("dead_tasks", "'dead'", "dead_at", "dead_at DESC, id DESC", filter, limit);
+            tasks.extend(dead.fetch_all(&self.pool).await?);
+        }
         Ok(tasks)
     }
 
-    /// Makes at most `limit` dead tasks pending again, with all attempts; returns the number. Id, errors and fencing token
-    /// are kept, so that a worker that still runs an old attempt cannot settle the task.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn retry_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
-        let retried = move_dead_tasks!(
-            "INSERT INTO tasks (id, kind, user_id, event_ids, created_at, max_attempts, enqueued_at, fencing_token, bytes,
-                                errors, traceparent, request_id)
-             SELECT id, kind, user_id, event_ids, created_at, max_attempts, NULL, fencing_token, bytes, errors, traceparent,
-                    request_id
-             FROM chosen",
-            filter,
-            limit,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(retried.rows_affected())
-    }
-
-    /// Cancels at most `limit` dead tasks, which moves them to `task_history`; returns the number.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn cancel_dead_tasks(&self, filter: &DeadTaskFilter, limit: i64) -> Result<u64, StoreError> {
-        let cancelled = move_dead_tasks!(
-            "INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, started_at,
-                                       worker, traceparent, request_id)
-             SELECT id, kind, user_id, event_ids, 'cancelled', attempts, errors, created_at, started_at,
-                    worker, traceparent, request_id
-             FROM chosen",
-            filter,
-            limit,
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(cancelled.rows_affected())
+    /// The filter with the ids of the children: what is done with a batch is done with the tasks of its events that failed.
+    pub(crate) async fn with_children(&self, filter: &TaskFilter) -> Result<TaskFilter, StoreError> {
+        let mut filter = filter.clone();
+        if let Some(ids) = &mut filter.ids {
+            let children = sqlx::query_scalar!(r#"SELECT unnest(children) AS "id!" FROM task_history WHERE id = ANY ($1)"#, ids.as_slice())
+                .fetch_all(&self.pool)
+                .await?;
+            ids.extend(children);
+        }
+        Ok(filter)
     }
 }

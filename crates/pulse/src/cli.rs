@@ -43,10 +43,10 @@ pub(crate) enum Command {
     /// Create tokens for the API
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// List, disable and enable users
+    /// List, disable, enable and delete users
     #[command(subcommand)]
     User(user::UserCommand),
-    /// List, retry and cancel dead tasks
+    /// List, inspect, retry and cancel tasks
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
     /// Manage the queue in Redis

@@ -12,6 +12,12 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Prints one line of progress on stderr, for the person who waits.
+#[expect(clippy::print_stderr, reason = "progress is for the person at the terminal, not for a log")]
+pub(crate) fn print_progress(line: &str) {
+    eprintln!("{line}");
+}
+
 /// Prints a value as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print_line(&serde_json::to_string(value)?)

@@ -12,7 +12,7 @@ use crate::wire::UnprocessedAnswer;
 
 /// Count unprocessed events
 ///
-/// Counts the events of unsettled and dead tasks of the token's user.
+/// Counts the events of the token's user that have `processed: false`: those of unsettled, dead and cancelled tasks.
 #[utoipa::path(
     get,
     path = "/api/v1/events/status/unprocessed",

@@ -198,12 +198,15 @@ pub(crate) struct EventPage {
 /// Numbers of unprocessed events of the user.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UnprocessedAnswer {
-    /// Number of events of unsettled and dead tasks.
+    /// Number of events with `processed: false`: those of unsettled, dead and cancelled tasks.
     #[schema(minimum = 0)]
     unprocessed_count: i64,
     /// Number of events of dead tasks.
     #[schema(minimum = 0)]
     failed_count: i64,
+    /// Number of events of cancelled tasks.
+    #[schema(minimum = 0)]
+    cancelled_count: i64,
     /// Number of events whose task waits for a retry.
     #[schema(minimum = 0)]
     retrying_count: i64,
@@ -214,10 +217,11 @@ pub(crate) struct UnprocessedAnswer {
 
 impl From<UnprocessedEvents> for UnprocessedAnswer {
     fn from(counts: UnprocessedEvents) -> Self {
-        let UnprocessedEvents { unprocessed, failed, oldest_age_seconds, retrying } = counts;
+        let UnprocessedEvents { unprocessed, failed, cancelled, oldest_age_seconds, retrying } = counts;
         Self {
             unprocessed_count: unprocessed,
             failed_count: failed,
+            cancelled_count: cancelled,
             retrying_count: retrying,
             oldest_unprocessed_age_seconds: oldest_age_seconds,
         }

@@ -41,6 +41,11 @@ pub(crate) struct TaskAnswer {
     /// Time from the start of the latest attempt to `settled_at`, in milliseconds; null before.
     #[schema(required = true)]
     duration_ms: Option<i64>,
+    /// For a batch, the ids of the tasks of its events that failed; empty without one. Their states decide that of the batch.
+    children: Vec<Uuid>,
+    /// For the task of an event that failed in a batch, the id of the batch's task.
+    #[schema(required = true)]
+    parent_task_id: Option<Uuid>,
     /// Name of the worker that claimed the task last; null before the first claim.
     #[schema(required = true)]
     worker: Option<String>,
@@ -65,10 +70,10 @@ pub(crate) enum TaskKindDocument {
 ///
 /// * `pending`: waits for its first attempt.
 /// * `running`: a worker has claimed the task.
-/// * `retrying`: an attempt failed, and the task waits for the next one.
+/// * `retrying`: an attempt failed, and the task waits for the next one; or a child of the batch is not settled yet.
 /// * `completed`: all events were processed.
 /// * `orphaned`: its events were deleted with their user.
-/// * `cancelled`: an administrator cancelled the dead task.
+/// * `cancelled`: an administrator cancelled the task; its events stay unprocessed.
 /// * `dead`: failed finally; kept for a retry by an administrator.
 #[derive(ToSchema)]
 #[schema(as = TaskState, rename_all = "snake_case")]
@@ -121,6 +126,7 @@ impl From<TaskStatus> for TaskAnswer {
     fn from(task: TaskStatus) -> Self {
         let TaskStatus {
             id,
+            user_id: _,
             kind,
             state,
             event_ids,
@@ -131,7 +137,11 @@ impl From<TaskStatus> for TaskAnswer {
             started_at,
             settled_at,
             next_run_at,
+            enqueued_at: _,
+            lease_until: _,
             worker,
+            parent_id,
+            children,
             traceparent,
             request_id,
         } = task;
@@ -148,6 +158,8 @@ impl From<TaskStatus> for TaskAnswer {
             started_at,
             settled_at,
             next_run_at,
+            children: children.unwrap_or_default(),
+            parent_task_id: parent_id,
             duration_ms: duration.map(|duration| duration.num_milliseconds().max(0)),
             worker,
             trace_id: traceparent.as_deref().and_then(trace_id).map(str::to_owned),

@@ -1,31 +1,49 @@
-//! `pulse tasks`: lists, retries and cancels dead tasks (dead letters).
+//! `pulse tasks`: lists, inspects and cancels tasks that did not complete, and retries dead tasks (dead letters).
 
 use anyhow::{Context, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use pulse_store::{DeadTask, DeadTaskFilter};
+use pulse_store::{ListedTask, MovedTasks, Store, TaskFilter, TaskState, TaskStatus};
 use uuid::Uuid;
 
 use crate::args::DatabaseArgs;
+use crate::commands::user::unknown;
 use crate::output::{print_json, print_line, print_table};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TasksCommand {
-    /// List dead tasks, newest first
+    /// List tasks: unsettled ones, newest first, then dead ones, latest dead first
     List(ListArgs),
+    /// Show a task in any state, with the error of each failed attempt
+    Inspect(InspectArgs),
     /// Retry dead tasks: they are pending again, with their full number of attempts
-    Retry(SelectionArgs),
-    /// Cancel dead tasks: they are not processed any more and move to the history
-    Cancel(SelectionArgs),
+    Retry(RetryArgs),
+    /// Cancel pending, running, retrying or dead tasks: they are not processed any more and move to the history. Their
+    /// events stay unprocessed
+    Cancel(CancelArgs),
+}
+
+/// Conditions, combined with AND.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// Only tasks of this user: the `sub` of the tokens
+    #[arg(long)]
+    user: Option<String>,
+    /// Only tasks whose last attempt failed for this reason, such as timeout
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only tasks with this reason, such as timeout
-    #[arg(long)]
-    reason: Option<String>,
+    /// Only tasks in these states, separated by commas
+    #[arg(long, value_delimiter = ',', default_value = "dead", value_parser = state_parser())]
+    state: Vec<TaskState>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Maximum number of tasks
-    #[arg(long, default_value_t = 100)]
-    limit: i64,
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
     /// Print one line of JSON for each task
     #[arg(long)]
     json: bool,
@@ -34,63 +52,191 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct SelectionArgs {
-    /// Ids of dead tasks
-    ids: Vec<Uuid>,
-    /// Select all dead tasks, or with --reason all of that reason
-    #[arg(long, conflicts_with = "ids")]
-    all: bool,
-    /// Only tasks with this reason, such as timeout
-    #[arg(long, requires = "all")]
-    reason: Option<String>,
-    /// Maximum number of tasks, oldest first
-    #[arg(long, default_value_t = 10_000)]
-    limit: i64,
+pub(crate) struct InspectArgs {
+    /// Id of the task
+    id: Uuid,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     database: DatabaseArgs,
+}
+
+/// Which tasks a command changes.
+#[derive(Debug, Args)]
+pub(crate) struct SelectionArgs {
+    /// Ids of tasks
+    ids: Vec<Uuid>,
+    /// Select all tasks that the other flags match
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Maximum number of tasks, oldest first
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// Only tasks in these states, separated by commas. With --all the default is dead, with ids every state
+    #[arg(long, value_delimiter = ',', value_parser = state_parser())]
+    state: Vec<TaskState>,
+    #[command(flatten)]
+    selection: SelectionArgs,
+}
+
+fn state_parser() -> impl TypedValueParser<Value = TaskState> {
+    PossibleValuesParser::new(TaskState::ALL.map(TaskState::as_str)).map(|name| {
+        let state = TaskState::ALL.into_iter().find(|state| state.as_str() == name);
+        state.expect("the parser allows only names of states")
+    })
 }
 
 pub(crate) async fn run(command: TasksCommand) -> anyhow::Result<()> {
     match command {
         TasksCommand::List(args) => list(args).await,
-        TasksCommand::Retry(args) => {
-            let (filter, limit, database) = selection(args)?;
-            let retried =
-                database.connect("tasks")?.retry_dead_tasks(&filter, limit).await.context("cannot retry the tasks")?;
-            print_line(&format!("{retried} tasks are pending again"))
+        TasksCommand::Inspect(args) => inspect(args).await,
+        TasksCommand::Retry(RetryArgs { selection }) => {
+            let (store, filter, limit) = selection.resolve(vec![TaskState::Dead]).await?;
+            let tasks = store.retry_dead_tasks(&filter, limit).await.context("cannot retry the tasks")?;
+            report(tasks, &filter, "are pending again")
         }
-        TasksCommand::Cancel(args) => {
-            let (filter, limit, database) = selection(args)?;
-            let cancelled = database
-                .connect("tasks")?
-                .cancel_dead_tasks(&filter, limit)
-                .await
-                .context("cannot cancel the tasks")?;
-            print_line(&format!("{cancelled} tasks cancelled"))
+        TasksCommand::Cancel(CancelArgs { state, selection }) => {
+            let states = match (state.is_empty(), selection.all) {
+                (false, _) => state,
+                (true, true) => vec![TaskState::Dead],
+                (true, false) => TaskState::ALL.to_vec(),
+            };
+            let (store, filter, limit) = selection.resolve(states).await?;
+            let tasks = store.cancel_tasks(&filter, limit).await.context("cannot cancel the tasks")?;
+            report(tasks, &filter, "cancelled")
         }
     }
 }
 
-/// The filter, the limit and the database of a command that changes tasks. It refuses to select all tasks by accident.
-fn selection(
-    SelectionArgs { ids, all, reason, limit, database }: SelectionArgs,
-) -> anyhow::Result<(DeadTaskFilter, i64, DatabaseArgs)> {
-    if ids.is_empty() && !all {
-        bail!("no tasks are selected: give task ids, or --all");
+impl FilterArgs {
+    async fn resolve(
+        self,
+        store: &Store,
+        states: Vec<TaskState>,
+        ids: Option<Vec<Uuid>>,
+    ) -> anyhow::Result<TaskFilter> {
+        let user_id = match &self.user {
+            Some(subject) => Some(store.find_user(subject).await?.ok_or_else(|| unknown(subject))?.id),
+            None => None,
+        };
+        Ok(TaskFilter { ids, states, user_id, reason: self.reason })
     }
-    Ok((DeadTaskFilter { ids: (!all).then_some(ids), reason }, limit, database))
 }
 
-async fn list(ListArgs { reason, limit, json, database }: ListArgs) -> anyhow::Result<()> {
-    let tasks = database.connect("tasks")?.list_dead_tasks(&DeadTaskFilter { ids: None, reason }, limit).await?;
+impl SelectionArgs {
+    /// Connects, and returns the filter and the limit. Refuses to select all tasks by accident.
+    async fn resolve(self, states: Vec<TaskState>) -> anyhow::Result<(Store, TaskFilter, i64)> {
+        let Self { ids, all, filter, limit, database } = self;
+        if ids.is_empty() && !all {
+            bail!("no tasks are selected: give task ids, or --all");
+        }
+        let store = database.connect("tasks")?;
+        let filter = filter.resolve(&store, states, (!all).then_some(ids)).await?;
+        Ok((store, filter, limit.into()))
+    }
+}
+
+fn report(MovedTasks { moved, busy }: MovedTasks, filter: &TaskFilter, verb: &str) -> anyhow::Result<()> {
+    print_line(&format!("{moved} tasks {verb}"))?;
+    let asked = filter.ids.as_ref().map_or(0, |ids| ids.len() as u64);
+    let other = asked.saturating_sub(moved + busy);
+    if other > 0 {
+        let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
+        print_line(&format!("{other} tasks do not exist or do not match ({})", states.join(", ")))?;
+    }
+    if busy > 0 {
+        bail!("{busy} tasks are busy, because another transaction uses them: run the command again");
+    }
+    Ok(())
+}
+
+async fn list(ListArgs { state, filter, limit, json, database }: ListArgs) -> anyhow::Result<()> {
+    let store = database.connect("tasks")?;
+    let filter = filter.resolve(&store, state, None).await?;
+    let tasks = store.list_tasks(&filter, limit.into()).await?;
     if json {
         return tasks.iter().try_for_each(print_json);
     }
-    let row = |DeadTask { id, user_id: _, kind, reason, error, event_ids, attempts, dead_at }: DeadTask| {
-        let error = error.unwrap_or_default().chars().take(80).collect();
-        let (events, attempts) = (event_ids.len().to_string(), attempts.to_string());
-        vec![id.to_string(), kind, events, reason, attempts, dead_at.to_rfc3339(), error]
+    let row = |task: ListedTask| {
+        let ListedTask {
+            id, state, user, event_ids, attempts, max_attempts, created_at, dead_at, reason, error, ..
+        } = task;
+        let error: String = error.unwrap_or_default().chars().take(80).collect();
+        vec![
+            id.to_string(),
+            state,
+            user.unwrap_or_else(|| "-".into()),
+            event_ids.len().to_string(),
+            format!("{attempts}/{max_attempts}"),
+            created_at.to_rfc3339(),
+            dead_at.map_or_else(|| "-".into(), |time| time.to_rfc3339()),
+            reason.unwrap_or_else(|| "-".into()),
+            error,
+        ]
     };
     let rows: Vec<Vec<String>> = tasks.into_iter().map(row).collect();
-    print_table(&["TASK", "KIND", "EVENTS", "REASON", "ATTEMPTS", "DEAD SINCE", "ERROR"], &rows)
+    let header = ["TASK", "STATE", "USER", "EVENTS", "ATTEMPTS", "ACCEPTED", "DEAD SINCE", "REASON", "ERROR"];
+    print_table(&header, &rows)
+}
+
+async fn inspect(InspectArgs { id, json, database }: InspectArgs) -> anyhow::Result<()> {
+    let store = database.connect("tasks")?;
+    let Some(task) = store.find_task(None, id).await? else {
+        bail!("there is no task `{id}`");
+    };
+    if json {
+        return print_json(&task);
+    }
+    let attempts = task.max_attempts.map_or(task.attempts.to_string(), |max| format!("{} of {max}", task.attempts));
+    let events: Vec<String> = task.event_ids.iter().map(i64::to_string).collect();
+    let TaskStatus { user_id, kind, state, created_at, worker, traceparent, request_id, .. } = &task;
+    let lines = [
+        ("task", Some(id.to_string())),
+        ("state", Some(state.clone())),
+        ("kind", Some(kind.clone())),
+        ("user id", Some(user_id.to_string())),
+        ("events", Some(events.join(" "))),
+        ("attempts", Some(attempts)),
+        ("accepted", Some(created_at.to_rfc3339())),
+        ("enqueued", task.enqueued_at.map(|time| time.to_rfc3339())),
+        ("started", task.started_at.map(|time| time.to_rfc3339())),
+        ("lease until", task.lease_until.map(|time| time.to_rfc3339())),
+        ("next run", task.next_run_at.map(|time| time.to_rfc3339())),
+        ("settled", task.settled_at.map(|time| time.to_rfc3339())),
+        ("worker", worker.clone()),
+        ("traceparent", traceparent.clone()),
+        ("request id", request_id.clone()),
+    ];
+    lines
+        .iter()
+        .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+        .try_for_each(|(name, value)| print_line(&format!("{name:12} {value}")))?;
+    if task.errors.is_empty() {
+        return Ok(());
+    }
+    print_line("")?;
+    let errors: Vec<Vec<String>> = task
+        .errors
+        .iter()
+        .map(|failed| {
+            let (attempt, at) = (failed.attempt.to_string(), failed.at.to_rfc3339());
+            vec![attempt, at, failed.reason.as_str().into(), failed.error.clone()]
+        })
+        .collect();
+    print_table(&["ATTEMPT", "FAILED", "REASON", "ERROR"], &errors)
 }

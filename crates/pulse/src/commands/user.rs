@@ -1,11 +1,14 @@
-//! `pulse user`: lists users, and disables and enables their tokens.
+//! `pulse user`: lists users, disables and enables their tokens, and deletes them.
 
-use anyhow::bail;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use pulse_store::User;
+use pulse_store::{DeletedRows, User};
+use serde::Serialize;
 
 use crate::args::DatabaseArgs;
-use crate::output::{print_json, print_line, print_table};
+use crate::output::{print_json, print_line, print_progress, print_table};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
@@ -15,6 +18,9 @@ pub(crate) enum UserCommand {
     Disable(UserArgs),
     /// Enable a disabled user. The API accepts the user's tokens again within 10 s
     Enable(UserArgs),
+    /// Disable a user and delete all of the user's events, tasks and idempotency keys, for good. The deletion runs in
+    /// small transactions beside other users' work, and can be run again if it was interrupted
+    Delete(DeleteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -34,11 +40,33 @@ pub(crate) struct UserArgs {
     database: DatabaseArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Name of the user: the `sub` of the tokens
+    user: String,
+    /// Confirm the deletion, which cannot be undone
+    #[arg(long)]
+    yes: bool,
+    /// Print the numbers of deleted rows as one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// What `pulse user delete --json` prints.
+#[derive(Serialize)]
+struct DeletedUser<'a> {
+    user: &'a str,
+    deleted: DeletedRows,
+}
+
 pub(crate) async fn run(command: UserCommand) -> anyhow::Result<()> {
     match command {
         UserCommand::List(args) => list(args).await,
         UserCommand::Disable(args) => set_disabled(args, true).await,
         UserCommand::Enable(args) => set_disabled(args, false).await,
+        UserCommand::Delete(args) => delete(args).await,
     }
 }
 
@@ -66,6 +94,47 @@ async fn list(ListArgs { database, json }: ListArgs) -> anyhow::Result<()> {
 async fn set_disabled(UserArgs { user, database }: UserArgs, disabled: bool) -> anyhow::Result<()> {
     match database.connect("user")?.set_user_disabled(&user, disabled).await? {
         Some(_) => print_line(&format!("{user} {}", if disabled { "disabled" } else { "enabled" })),
-        None => bail!("there is no user `{user}`: `pulse user list` shows all users"),
+        None => Err(unknown(&user)),
     }
 }
+
+/// The error of a command that names a user who does not exist.
+pub(crate) fn unknown(user: &str) -> anyhow::Error {
+    anyhow::anyhow!("there is no user `{user}`: `pulse user list` shows all users")
+}
+
+/// Time between two lines of progress.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
+
+async fn delete(DeleteArgs { user, yes, json, database }: DeleteArgs) -> anyhow::Result<()> {
+    if !yes {
+        bail!("this deletes all events and tasks of `{user}` for good: confirm it with --yes");
+    }
+    let store = database.connect("user")?;
+    let disabled = store.set_user_disabled(&user, true).await?.ok_or_else(|| unknown(&user))?;
+    print_progress(&format!("{user} is disabled: waiting until every API process knows, at most 10 s"));
+    let mut printed = Instant::now();
+    let progress = |rows: &DeletedRows| {
+        if printed.elapsed() >= PROGRESS_PERIOD {
+            printed = Instant::now();
+            let rows = rows.tables().map(|(table, rows)| format!("{table} {rows}"));
+            print_progress(&format!("deleted: {}", rows.join(", ")));
+        }
+    };
+    let deleted = store.delete_user(&disabled, progress).await.context(CONTINUE)?;
+    if json {
+        print_json(&DeletedUser { user: &user, deleted })?;
+    } else {
+        print_table(
+            &["TABLE", "DELETED"],
+            &deleted.tables().map(|(table, rows)| vec![table.into(), rows.to_string()]),
+        )?;
+    }
+    if deleted.users == 0 {
+        bail!("other transactions use rows of `{user}`: {CONTINUE}");
+    }
+    Ok(())
+}
+
+/// What to do after an interruption.
+const CONTINUE: &str = "the user is not deleted completely; run the command again, which continues";
