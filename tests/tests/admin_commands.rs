@@ -28,6 +28,8 @@ async fn dead_tasks_are_listed_retried_and_cancelled() -> anyhow::Result<()> {
     }
     let (code, list) = pulse_output(&env, &["tasks", "list"]).await?;
     assert!(code == 0 && ids.iter().all(|id| list.contains(id.as_str())), "{list}");
+    let (code, task) = pulse_output(&env, &["tasks", "inspect", &ids[0]]).await?;
+    assert!(code == 0 && task.matches("as scripted").count() == 3 && task.contains("3 of 3"), "{task}");
     let (_, list) = pulse_output(&env, &["tasks", "list", "--reason", "invalid_payload", "--json"]).await?;
     let listed: Value = serde_json::from_str(list.lines().next().unwrap_or_default())?;
     assert_eq!(listed["id"], json!(ids[1]));
