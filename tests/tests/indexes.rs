@@ -48,6 +48,7 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
         ("one event", "FROM events WHERE id = $2", "7, 4711".into()),
         ("unprocessed", "FROM tasks WHERE user_id = $1", "7".into()),
         ("failed", "FROM dead_tasks WHERE user_id = $1", "7".into()),
+        ("cancelled", "AND outcome = 'cancelled'", "7".into()),
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
         ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000")),
     ];

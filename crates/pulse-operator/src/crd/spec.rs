@@ -417,3 +417,27 @@ fn jitter_percent() -> u32 {
 fn auto_provision() -> bool {
     defaults::AUTO_PROVISION
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pulse_core::RetryPolicy;
+
+    use super::*;
+
+    #[test]
+    fn retries_of_the_production_sample_span_a_day_at_least() {
+        let sample = include_str!("../../../../manifests/samples/production.yaml");
+        let sample: PulseIngest = crate::yaml::read(sample).expect("the sample is valid");
+        let RetrySpec { max_attempts, base_seconds, cap_seconds, jitter_percent } = sample.spec.tasks.retry;
+        let policy = RetryPolicy {
+            base_seconds: base_seconds.into(),
+            cap: Duration::from_secs(cap_seconds.into()),
+            jitter_percent: jitter_percent.into(),
+        };
+        // The shortest delays that the jitter allows.
+        let span: Duration = (1..max_attempts).map(|attempt| policy.delay(attempt, 0.0)).sum();
+        assert!(span >= Duration::from_hours(24), "{span:?}");
+    }
+}
