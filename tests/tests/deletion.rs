@@ -76,7 +76,7 @@ async fn deleting_a_user_with_50_000_events_does_not_delay_another_user() -> any
     assert_eq!((&deleted["user"], &deleted["deleted"]), (&json!("big"), &expected), "{output}");
     assert_eq!((rows_of(&env, big).await?, rows_of(&env, other).await?), (0, others));
     let beside = report(beside).await?;
-    println!("deleted in {took:?}\nalone:  {alone}\nbeside: {beside}");
+    assert!(took < Duration::from_secs(60), "the deletion took {took:?}");
     assert_eq!((&alone["refused"], &beside["refused"]), (&json!({}), &json!({})));
     let p99 = |report: &Value| report["p99_ms"].as_f64().unwrap_or(f64::MAX);
     assert!(p99(&beside) < 3.0 * p99(&alone) + 200.0, "alone {alone}, beside a deletion {beside}");
@@ -142,11 +142,9 @@ async fn expired_idempotency_keys_60_000_are_deleted_within_a_minute() -> anyhow
                 FROM generate_series(1, 61000) AS n";
     sqlx::query(keys).execute(&env.db).await?;
     let scheduler = Process::start(&env, "scheduler", &[]).await?;
-    let started = Instant::now();
     let expired = "SELECT count(*) FROM idempotency_keys WHERE created_at < now() - interval '24 hours'";
     let all_deleted = async || Ok(env.number(expired).await? == 0);
     eventually("expired keys are deleted", Duration::from_secs(60), all_deleted).await?;
-    println!("deleted in {:?}", started.elapsed());
     assert_eq!(env.number("SELECT count(*) FROM idempotency_keys").await?, 1016);
     let age = async || {
         let age = scheduler.metric("pulse_idempotency_oldest_key_age_seconds").await?;
