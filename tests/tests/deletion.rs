@@ -7,7 +7,7 @@ use pulse_tests::{Process, TestEnv, eventually, load, pulse, pulse_output, repor
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-/// Inserts a user with events in several months, tasks of every state, history and keys.
+/// Inserts a user with events in several months, tasks that are due in an hour, dead tasks, history and keys.
 async fn insert_user(env: &TestEnv, subject: &str, events: u32) -> anyhow::Result<()> {
     let sql = format!(
         "INSERT INTO users (subject) VALUES ('{subject}');
@@ -18,8 +18,8 @@ async fn insert_user(env: &TestEnv, subject: &str, events: u32) -> anyhow::Resul
          INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, settled_at)
          SELECT task_id, 'process_event', user_id, ARRAY[id], 'completed', 1, '[]', created_at, created_at
          FROM events WHERE user_id = currval('users_id_seq');
-         INSERT INTO tasks (id, kind, user_id, event_ids, max_attempts)
-         SELECT gen_random_uuid(), 'process_event', currval('users_id_seq'), ARRAY[n], 3
+         INSERT INTO tasks (id, kind, user_id, event_ids, max_attempts, run_at)
+         SELECT gen_random_uuid(), 'process_event', currval('users_id_seq'), ARRAY[n], 3, now() + interval '1 hour'
          FROM generate_series(1, {events} / 20) AS n;
          INSERT INTO dead_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, fencing_token, reason, errors)
          SELECT gen_random_uuid(), 'process_event', currval('users_id_seq'), ARRAY[n], now(), 3, 3, 3, 'error', '[]'
