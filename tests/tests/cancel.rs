@@ -73,8 +73,8 @@ async fn cancel_all_takes_one_state_of_one_user_in_chunks() -> anyhow::Result<()
     let (ada, bob) = (api.client("ada"), api.client("bob"));
     let kept = bob.post_event("a").await?;
     ada.post_event("a").await?;
-    let many = "INSERT INTO tasks (id, kind, user_id, event_ids, max_attempts)
-                SELECT gen_random_uuid(), 'process_event', (SELECT id FROM users WHERE subject = 'ada'), ARRAY[-n], 3
+    let many = "INSERT INTO tasks (id, kind, user_id, event_ids, bytes, max_attempts)
+                SELECT gen_random_uuid(), 'process_event', (SELECT id FROM users WHERE subject = 'ada'), ARRAY[-n], 600, 3
                 FROM generate_series(1, 2500) AS n";
     sqlx::query(many).execute(&env.db).await?;
     let (_, output) = pulse_output(&env, &["tasks", "cancel", "--all"]).await?;

@@ -18,11 +18,11 @@ async fn insert_user(env: &TestEnv, subject: &str, events: u32) -> anyhow::Resul
          INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, settled_at)
          SELECT task_id, 'process_event', user_id, ARRAY[id], 'completed', 1, '[]', created_at, created_at
          FROM events WHERE user_id = currval('users_id_seq');
-         INSERT INTO tasks (id, kind, user_id, event_ids, max_attempts, run_at)
-         SELECT gen_random_uuid(), 'process_event', currval('users_id_seq'), ARRAY[n], 3, now() + interval '1 hour'
+         INSERT INTO tasks (id, kind, user_id, event_ids, bytes, max_attempts, run_at)
+         SELECT gen_random_uuid(), 'process_event', currval('users_id_seq'), ARRAY[n], 600, 3, now() + interval '1 hour'
          FROM generate_series(1, {events} / 20) AS n;
-         INSERT INTO dead_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, fencing_token, reason, errors)
-         SELECT gen_random_uuid(), 'process_event', currval('users_id_seq'), ARRAY[n], now(), 3, 3, 3, 'error', '[]'
+         INSERT INTO dead_tasks (id, kind, user_id, event_ids, bytes, created_at, attempts, max_attempts, fencing_token, reason, errors)
+         SELECT gen_random_uuid(), 'process_event', currval('users_id_seq'), ARRAY[n], 600, now(), 3, 3, 3, 'error', '[]'
          FROM generate_series(1, {events} / 20) AS n;
          INSERT INTO idempotency_keys (user_id, route, key, fingerprint, task_id, event_ids, replay)
          SELECT currval('users_id_seq'), '/api/v1/events', 'key ' || n, '', gen_random_uuid(), ARRAY[n], '{{}}'
@@ -136,8 +136,8 @@ async fn interrupted_deletion_continues_and_a_locked_row_is_waited_for() -> anyh
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_idempotency_keys_60_000_are_deleted_within_a_minute() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    let keys = "INSERT INTO idempotency_keys (user_id, route, key, fingerprint, task_id, replay, created_at)
-                SELECT n % 10, '/api/v1/events', n::text, '', gen_random_uuid(), '{}',
+    let keys = "INSERT INTO idempotency_keys (user_id, route, key, fingerprint, task_id, event_ids, replay, created_at)
+                SELECT n % 10, '/api/v1/events', n::text, '', gen_random_uuid(), ARRAY[n], '{}',
                        now() - CASE WHEN n % 60 = 0 THEN interval '23 hours' ELSE interval '25 hours' END
                 FROM generate_series(1, 61000) AS n";
     sqlx::query(keys).execute(&env.db).await?;

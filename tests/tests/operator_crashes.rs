@@ -16,7 +16,7 @@ use pulse_tests::snapshot::difference;
 use serde_json::json;
 
 /// Number of crash runs at the same time.
-const CONCURRENCY: usize = 10;
+const CONCURRENCY: usize = 6;
 /// Number of crash points, spread over all writes. The feature `long` tries every write.
 const CRASHES: usize = 20;
 

@@ -1,4 +1,5 @@
 //! What one client does stays its own affair: locked rows, poisonous events, and tasks that kill workers.
 
+mod batches;
 mod crashes;
 mod locks;
