@@ -39,13 +39,13 @@ pub struct Event {
     pub created_at: DateTime<Utc>,
 }
 
-/// What an event takes in a worker in addition to its payload, in bytes: the other fields are small.
+/// What an event takes in a worker in addition to its texts, in bytes.
 const OVERHEAD_BYTES: usize = 1024;
 
 impl NewEvent {
     /// Size of the event for the limits of a worker, in bytes.
     pub fn bytes(&self) -> usize {
-        self.payload.len() + OVERHEAD_BYTES
+        self.stored_bytes + OVERHEAD_BYTES
     }
 }
 

@@ -241,9 +241,12 @@ impl Store {
     pub(crate) async fn with_children(&self, filter: &TaskFilter) -> Result<TaskFilter, StoreError> {
         let mut filter = filter.clone();
         if let Some(ids) = &mut filter.ids {
-            let children = sqlx::query_scalar!(r#"SELECT unnest(children) AS "id!" FROM task_history WHERE id = ANY ($1)"#, ids.as_slice())
-                .fetch_all(&self.pool)
-                .await?;
+            let children = sqlx::query_scalar!(
+                r#"SELECT unnest(children) AS "id!" FROM task_history WHERE id = ANY ($1)"#,
+                ids.as_slice()
+            )
+            .fetch_all(&self.pool)
+            .await?;
             ids.extend(children);
         }
         Ok(filter)

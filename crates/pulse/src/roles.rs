@@ -20,8 +20,16 @@ use crate::args::ProcessingArgs;
 use crate::schema_gate::SchemaGate;
 use crate::telemetry;
 
-/// Size of the events that a worker has in flight, in bytes.
-const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// Maximum size of the events that a worker has in flight, in bytes.
+const MAX_IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
+/// The part of the container's memory for them. An event is in memory about five times: as PostgreSQL sent it, as payload,
+/// as result, and in the statement that settles it.
+const IN_FLIGHT_SHARE: u64 = 16;
+
+fn max_in_flight_bytes() -> usize {
+    let share = crate::memory_limit().map_or(MAX_IN_FLIGHT_BYTES, |limit| limit / IN_FLIGHT_SHARE);
+    usize::try_from(share.min(MAX_IN_FLIGHT_BYTES)).unwrap_or(usize::MAX)
+}
 
 /// `<host or pod name>.<random id>`: unique to this start of the process.
 pub(crate) fn process_name() -> String {
@@ -41,7 +49,7 @@ pub(crate) fn worker(
     let config = WorkerConfig {
         name: process_name(),
         concurrency: usize::from(args.concurrency),
-        max_in_flight_bytes: MAX_IN_FLIGHT_BYTES,
+        max_in_flight_bytes: max_in_flight_bytes(),
         timeout: args.task_timeout,
         retry: args.retry(),
         lease: TASK_LEASE,
