@@ -1,31 +1,59 @@
-//! Connections: a pool for reads, and *dedicated connections* for the statements of the hot path.
+//! Connections: a pool for reads, a small one for probes and users, and *dedicated connections* for the statements of
+//! the hot path.
 //!
 //! A dedicated connection saves the pool's check-in and check-out, a round trip each. It reconnects by itself.
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pulse_tls::CaBundle;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres, Row};
 
 use crate::error::{ConfigError, StoreError};
 use crate::tls;
 
 /// Time limit for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time limit for a row lock, kept by the server.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time limit for a row lock where the others in the statement must not wait for one locked row.
-const SHORT_LOCK_TIMEOUT: Duration = Duration::from_millis(20);
-/// Time limit for a statement, kept by the server.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for a connection for a probe, which itself has 2 s.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time limit for an answer, kept by the client because a frozen or unreachable server sends no error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
-// The most precise error comes first: the connection survives it, and the outcome is known.
-const _: () = assert!(LOCK_TIMEOUT.as_millis() < STATEMENT_TIMEOUT.as_millis());
-const _: () = assert!(STATEMENT_TIMEOUT.as_millis() < ANSWER_TIMEOUT.as_millis());
+/// Maximum number of connections for probes and look-ups of users, in addition to the pool.
+pub const PROBE_CONNECTIONS: u32 = 2;
+
+/// Settings of pooled connections. The server keeps the time limits, in ms: the most precise error comes first, because
+/// the connection survives it and the outcome is known. List filters are optional parameters, so only a custom plan can
+/// use the index and prune partitions.
+const READS: &[(&str, &str)] = &[
+    ("lock_timeout", "2000"),
+    ("statement_timeout", "5000"),
+    ("idle_in_transaction_session_timeout", "10000"),
+    ("jit", "off"),
+    ("plan_cache_mode", "force_custom_plan"),
+];
+/// Settings of dedicated connections. The hot statements find rows by key. Their plan is made once and must not scan,
+/// even if the statistics still say that a table is empty. Measured on PostgreSQL 15.
+const DEDICATED: &[(&str, &str)] = &dedicated("2000");
+/// Settings of dedicated connections on which no statement waits long for one locked row.
+const IMPATIENT: &[(&str, &str)] = &dedicated("20");
+
+const fn dedicated(lock_timeout: &'static str) -> [(&'static str, &'static str); 8] {
+    [
+        ("lock_timeout", lock_timeout),
+        ("statement_timeout", "5000"),
+        ("idle_in_transaction_session_timeout", "10000"),
+        ("jit", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+    ]
+}
 
 /// A connection that was idle for longer is pinged before use: the server may have restarted, and a statement that
 /// fails must not be sent again.
@@ -49,7 +77,11 @@ pub struct StoreConfig {
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: PgPool,
-    dedicated_options: PgConnectOptions,
+    /// For probes and look-ups of users, which must not wait for reads that a client can make slow.
+    probes: PgPool,
+    pub(crate) reads: Session,
+    pub(crate) dedicated: Session,
+    sessions_verified: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -62,68 +94,132 @@ impl Store {
             .map_err(|error| ConfigError(format!("expected postgres://USER@HOST/DATABASE: {error}")))?;
         let options = tls::secure(options, &config.url, config.ca.as_ref())?
             .application_name(&config.application_name)
-            .disable_statement_logging()
-            .options([
-                ("statement_timeout", milliseconds(STATEMENT_TIMEOUT)),
-                ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
-            ])
-            .options([("idle_in_transaction_session_timeout", "10s"), ("jit", "off")]);
-        // List filters are optional parameters: only a custom plan can use the index and prune partitions.
-        let reads = options.clone().options([("plan_cache_mode", "force_custom_plan")]);
-        let pool = PgPoolOptions::new()
-            .max_connections(config.max_connections)
-            .acquire_timeout(CONNECT_TIMEOUT)
-            .test_before_acquire(true)
-            .connect_lazy_with(reads);
-        // The hot statements find rows by key. Their plan is made once and must not scan, even if the statistics still
-        // say that a table is empty. Measured on PostgreSQL 15.
-        let dedicated_options = options.options([
-            ("plan_cache_mode", "force_generic_plan"),
-            ("enable_seqscan", "off"),
-            ("enable_hashjoin", "off"),
-            ("enable_mergejoin", "off"),
-        ]);
-        Ok(Self { pool, dedicated_options })
+            // PgBouncer refuses this startup parameter. PostgreSQL's default is exact.
+            .extra_float_digits(None)
+            .disable_statement_logging();
+        let reads = Session { options: options.clone(), settings: READS };
+        let pool = PgPoolOptions::new().max_connections(config.max_connections).acquire_timeout(CONNECT_TIMEOUT);
+        let probes = PgPoolOptions::new().max_connections(PROBE_CONNECTIONS).acquire_timeout(PROBE_TIMEOUT);
+        Ok(Self {
+            pool: reads.pool(pool),
+            probes: reads.pool(probes),
+            reads,
+            dedicated: Session { options, settings: DEDICATED },
+            sessions_verified: Arc::default(),
+        })
     }
 
     pub(crate) fn options(&self) -> &PgConnectOptions {
-        &self.dedicated_options
+        &self.dedicated.options
     }
 
     /// A new dedicated connection, not connected yet.
     pub(crate) fn dedicated_connection(&self) -> DedicatedConnection {
-        DedicatedConnection { options: self.dedicated_options.clone(), connection: None }
+        DedicatedConnection { session: self.dedicated.clone(), connection: None }
     }
 
-    /// A dedicated connection whose statements wait for a row lock only for [`SHORT_LOCK_TIMEOUT`].
+    /// A dedicated connection on which the others in a statement do not wait for one locked row.
     pub(crate) fn impatient_connection(&self) -> DedicatedConnection {
-        let options = self.dedicated_options.clone().options([("lock_timeout", milliseconds(SHORT_LOCK_TIMEOUT))]);
-        DedicatedConnection { options, connection: None }
+        let session = Session { settings: IMPATIENT, ..self.dedicated.clone() };
+        DedicatedConnection { session, connection: None }
     }
 
-    /// Runs `SELECT 1`.
+    /// A connection for a probe or a look-up of a user.
+    pub(crate) async fn probe_connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        match self.probes.acquire().await {
+            // The pool does not say why it could not connect.
+            Err(sqlx::Error::PoolTimedOut) => {
+                within(PROBE_TIMEOUT / 2, self.reads.open()).await?;
+                Err(sqlx::Error::PoolTimedOut.into())
+            }
+            acquired => Ok(acquired?),
+        }
+    }
+
+    /// Checks once that a connection keeps its session. A pooler in transaction mode gives each transaction a session
+    /// of its own choice: settings, prepared statements and advisory locks would be lost or shared.
+    ///
+    /// Two connections to PostgreSQL never have the same backend, and a connection keeps its backend. A pooler in
+    /// transaction mode lends the backend that became idle last.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query_scalar!(r#"SELECT 1 AS "one!""#).fetch_one(&self.pool).await?;
+    /// [`StoreError::Unavailable`] with the remedy, or if PostgreSQL does not answer.
+    pub(crate) async fn verify_sessions(&self) -> Result<(), StoreError> {
+        if self.sessions_verified.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        within(PROBE_TIMEOUT, async {
+            let mut first = PgConnection::connect_with(self.options()).await?;
+            let mut second = PgConnection::connect_with(self.options()).await?;
+            let before = backend_pid(&mut first).await?;
+            sqlx::raw_sql("BEGIN").execute(&mut second).await?;
+            let other = backend_pid(&mut second).await?;
+            let after = backend_pid(&mut first).await?;
+            // Ends the transaction, too.
+            let _ = tokio::join!(first.close(), second.close());
+            if before == other || before != after {
+                return Err(StoreError::transaction_pooler());
+            }
+            Ok(())
+        })
+        .await?;
+        self.sessions_verified.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Closes the pool and waits for its connections.
+    /// Closes the pools and waits for their connections.
     pub async fn close(&self) {
-        self.pool.close().await;
+        tokio::join!(self.pool.close(), self.probes.close());
     }
 }
 
-/// A time limit as a setting of PostgreSQL.
-fn milliseconds(limit: Duration) -> String {
-    format!("{}ms", limit.as_millis())
+async fn backend_pid(connection: &mut PgConnection) -> Result<i32, StoreError> {
+    Ok(sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)?)
+}
+
+/// How to connect, and what to set then. Settings are statements and not startup parameters, because PgBouncer refuses
+/// unknown parameters, or drops them silently.
+#[derive(Clone)]
+pub(crate) struct Session {
+    options: PgConnectOptions,
+    /// Names and values as in `pg_settings`.
+    pub(crate) settings: &'static [(&'static str, &'static str)],
+}
+
+impl Session {
+    async fn open(&self) -> Result<PgConnection, StoreError> {
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        apply(&mut connection, self.settings).await?;
+        Ok(connection)
+    }
+
+    fn pool(&self, options: PgPoolOptions) -> PgPool {
+        let settings = self.settings;
+        options
+            .after_connect(move |connection, _| Box::pin(apply(connection, settings)))
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > PING_AFTER_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(self.options.clone())
+    }
+}
+
+async fn apply(connection: &mut PgConnection, settings: &[(&str, &str)]) -> Result<(), sqlx::Error> {
+    let statements: String = settings.iter().map(|(name, value)| format!("SET {name} = '{value}';")).collect();
+    // Safe: all names and values are constants.
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await?;
+    Ok(())
 }
 
 /// One long-lived connection, used by one owner.
 pub(crate) struct DedicatedConnection {
-    options: PgConnectOptions,
+    session: Session,
     /// With the time of its last use.
     connection: Option<(PgConnection, Instant)>,
 }
@@ -138,7 +234,7 @@ impl DedicatedConnection {
         // Taken out, so that dropping this future also drops the connection, which may be in a transaction.
         let mut connection = match self.take().await {
             Some(connection) => connection,
-            None => connect(&self.options).await?,
+            None => within(CONNECT_TIMEOUT, self.session.open()).await?,
         };
         let result = within(ANSWER_TIMEOUT, work(&mut connection)).await;
         if !result.as_ref().is_err_and(StoreError::breaks_connection) {
@@ -155,10 +251,6 @@ impl DedicatedConnection {
         }
         Some(connection)
     }
-}
-
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
-    within(CONNECT_TIMEOUT, async { Ok(PgConnection::connect_with(options).await?) }).await
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

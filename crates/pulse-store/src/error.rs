@@ -10,10 +10,10 @@ use sqlx::error::DatabaseError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// PostgreSQL is unreachable, restarting, overloaded or read-only, or the outcome is unknown: try again later.
-    #[error("PostgreSQL is unavailable{}", about_tls(.0))]
-    Unavailable(#[source] Arc<SqlxError>),
+    #[error("PostgreSQL is unavailable: {}", cause(.0))]
+    Unavailable(Arc<SqlxError>),
     /// PostgreSQL did not answer in time, and the outcome is unknown: try again later.
-    #[error("PostgreSQL is unavailable: it did not answer within {} s", .0.as_secs())]
+    #[error("PostgreSQL is unavailable: it did not answer within {} s", .0.as_secs_f64())]
     TimedOut(Duration),
     /// Another transaction held a row lock for longer than `lock_timeout`: try again later.
     #[error("a row is locked by another transaction")]
@@ -49,6 +49,11 @@ impl StoreError {
         }
     }
 
+    /// The error of a pooler that does not keep sessions.
+    pub(crate) fn transaction_pooler() -> Self {
+        Self::Unavailable(SqlxError::Configuration(TRANSACTION_POOLER.into()).into())
+    }
+
     /// Whether the transaction was rolled back because of its content, so that a part of it may succeed.
     pub(crate) fn may_be_split(&self) -> bool {
         matches!(self, Self::Locked(_) | Self::Refused { .. })
@@ -74,16 +79,35 @@ impl From<SqlxError> for StoreError {
     }
 }
 
-/// Explains a TLS failure, because waiting does not solve it.
-fn about_tls(error: &SqlxError) -> String {
-    match (error, pulse_tls::explain(error)) {
-        (_, Some(explanation)) => format!(": {explanation}"),
-        (SqlxError::Tls(why), None) if why.to_string().contains("does not support TLS") => {
-            ": the server does not support TLS, but sslmode in the URL or the CA requires it: set ssl = on in PostgreSQL".into()
-        }
-        (SqlxError::Tls(why), None) => format!(": TLS failed: {why}"),
-        (_, None) => String::new(),
+/// What to do about a pooler whose sessions do not last.
+const TRANSACTION_POOLER: &str = "a pooler such as PgBouncer runs in transaction mode, in which settings and prepared \
+    statements are lost: set pool_mode = session for this database, or connect to PostgreSQL directly";
+
+/// What is wrong and, if waiting does not solve it, what to do. Has no password.
+fn cause(error: &SqlxError) -> String {
+    if let Some(explanation) = pulse_tls::explain(error) {
+        return explanation;
     }
+    match error {
+        SqlxError::Tls(why) if why.to_string().contains("does not support TLS") => {
+            "the server does not support TLS, but sslmode in the URL or the CA requires it: set ssl = on in PostgreSQL"
+                .into()
+        }
+        SqlxError::Tls(why) => format!("TLS failed: {why}"),
+        SqlxError::Io(why) => why.to_string(),
+        SqlxError::Configuration(why) => why.to_string(),
+        SqlxError::PoolTimedOut => "all connections of the pool are in use, or none could be opened in time".into(),
+        SqlxError::Database(refusal) => match refusal.code().as_deref() {
+            Some(code) if is_lost_session(code) => format!("{TRANSACTION_POOLER} ({})", refusal.message()),
+            _ => refusal.message().to_owned(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// Duplicate or unknown prepared statement: two sessions share a backend.
+fn is_lost_session(code: &str) -> bool {
+    matches!(code, "42P05" | "26000")
 }
 
 fn constraint_of(error: &dyn DatabaseError) -> Option<String> {
@@ -97,8 +121,11 @@ fn classify(code: String, constraint: Option<String>, source: Arc<SqlxError>) ->
         (_, "40P01" | "55P03") => StoreError::Locked(source),
         // 57014: statement_timeout. 53200: out of memory. 54: program limit exceeded.
         (_, "57014" | "53200") | ("54", _) => StoreError::StatementLimit(source),
-        // 42P01: no schema yet. 25006: a standby, during a failover.
-        (_, "42P01" | "25006") | ("08" | "3D" | "40" | "53" | "57" | "58", _) => StoreError::Unavailable(source),
+        // 42P01: no schema yet. 25006: a standby, during a failover. 42501: a missing grant. 28: user or password.
+        (_, "42P01" | "25006" | "42501") | ("08" | "28" | "3D" | "40" | "53" | "57" | "58", _) => {
+            StoreError::Unavailable(source)
+        }
+        (_, code) if is_lost_session(code) => StoreError::Unavailable(source),
         // P0: raised by a trigger, and as final as a constraint.
         ("22" | "23" | "P0", _) => StoreError::Refused { constraint, source },
         _ => StoreError::Unexpected(source),

@@ -154,6 +154,8 @@ impl Store {
     /// # Errors
     /// [`MigrateError`].
     pub async fn migrate(&self, config: &MigrateConfig) -> Result<MigrationPlan, MigrateError> {
+        // The advisory lock needs a session.
+        self.verify_sessions().await?;
         // Migrations may take longer than a request, and the connection keeps its settings, so it is not pooled.
         let mut connection = self.pool.acquire().await?.detach();
         // No lock time-out at first: another migration is at work, and it will end.
@@ -173,7 +175,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn schema_problem(&self) -> Result<Option<String>, StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        self.verify_sessions().await?;
+        let mut connection = self.probe_connection().await?;
         let (applied, instance) = read_ledger(&mut connection).await?;
         Ok(match plan(&applied, instance, "") {
             Ok(plan) if plan.pending.is_empty() => None,

@@ -154,4 +154,18 @@ impl Store {
         .await?;
         Ok(())
     }
+    /// Time at which the last run of the job `publish_gauges` was due; `None` if the last run failed, or none was due in
+    /// the last 10 s.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn gauges_published_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let at = sqlx::query_scalar!(
+            "SELECT last_run_at FROM jobs WHERE name = 'publish_gauges' AND last_outcome = 'succeeded'
+                                             AND last_run_at > clock_timestamp() - interval '10 s'"
+        )
+        .fetch_optional(&mut *self.probe_connection().await?)
+        .await?;
+        Ok(at)
+    }
 }

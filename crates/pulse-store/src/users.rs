@@ -27,7 +27,7 @@ impl Store {
     pub async fn find_user(&self, subject: &str) -> Result<Option<User>, StoreError> {
         let user =
             sqlx::query_as!(User, "SELECT id, subject, created_at, disabled_at FROM users WHERE subject = $1", subject)
-                .fetch_optional(&self.pool)
+                .fetch_optional(&mut *self.probe_connection().await?)
                 .await?;
         Ok(user)
     }
@@ -48,7 +48,7 @@ impl Store {
              RETURNING id, subject, created_at, disabled_at",
             subject,
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *self.probe_connection().await?)
         .await?;
         Ok(user)
     }
