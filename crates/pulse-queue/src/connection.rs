@@ -11,7 +11,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, TlsCertificates};
 
 use crate::error::QueueError;
+use crate::health::{RedisHealth, name};
 use crate::keys::Keys;
+use crate::scripts::NamedScript;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time-out of a command that does not block in the server.
@@ -32,7 +34,9 @@ pub struct QueueConfig {
 #[derive(Clone)]
 pub struct Queue {
     client: Client,
+    instance: String,
     pub(crate) keys: Keys,
+    health: RedisHealth,
 }
 
 impl Queue {
@@ -43,19 +47,31 @@ impl Queue {
     /// an error here.
     pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
         let client = open_client(&config.url, config.ca.as_ref())?;
-        Ok(Self { client, keys: Keys::new(&config.instance) })
+        let instance = config.instance.clone();
+        Ok(Self { client, keys: Keys::new(&instance), instance, health: RedisHealth::default() })
     }
 
+    /// A connection for the work of a role. The health is that of its commands.
     pub(crate) fn connection(&self) -> Connection {
+        Connection { health: self.health.clone(), ..self.probe_connection() }
+    }
+
+    /// A connection whose commands do not count for the health.
+    pub(crate) fn probe_connection(&self) -> Connection {
         Connection::new(self.client.clone())
     }
 
-    /// Sends `PING` on a new connection.
-    ///
-    /// # Errors
-    /// [`QueueError`] if Redis cannot be reached, or does not answer in time.
-    pub async fn ping(&self) -> Result<(), QueueError> {
-        self.connection().query::<String>(&redis::cmd("PING"), ANSWER_TIMEOUT).await.map(drop)
+    /// The same Redis, with the keys and the health of a rehearsal. No role uses the keys, which have the hash tag and the
+    /// pattern of the instance.
+    pub(crate) fn rehearsal(&self, name: &str) -> Self {
+        // The first tag counts; the second, empty one comes from the form of all keys.
+        let keys = Keys::new(&format!("{}}}:{name}:{{", self.instance));
+        Self { keys, health: RedisHealth::default(), ..self.clone() }
+    }
+
+    /// The health of the commands of all clones of this client.
+    pub fn health(&self) -> RedisHealth {
+        self.health.clone()
     }
 
     /// Encryption of the connections, as the URL asks for it.
@@ -89,11 +105,12 @@ pub(crate) fn open_client(url: &str, ca: Option<&CaBundle>) -> Result<Client, Qu
 pub(crate) struct Connection {
     client: Client,
     connection: Option<MultiplexedConnection>,
+    health: RedisHealth,
 }
 
 impl Connection {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, connection: None }
+        Self { client, connection: None, health: RedisHealth::default() }
     }
 
     /// Returns true if the next command has to connect first.
@@ -106,22 +123,28 @@ impl Connection {
         command: &redis::Cmd,
         timeout: Duration,
     ) -> Result<T, QueueError> {
-        self.run(timeout, async |connection| command.query_async(connection).await).await
+        let result = self.run(timeout, async |connection| command.query_async(connection).await).await;
+        self.health.record(&name(command), &result);
+        result
     }
 
     pub(crate) async fn query_pipeline<T: FromRedisValue>(
         &mut self,
         pipeline: &redis::Pipeline,
     ) -> Result<T, QueueError> {
-        self.run(ANSWER_TIMEOUT, async |connection| pipeline.query_async(connection).await).await
+        let result = self.run(ANSWER_TIMEOUT, async |connection| pipeline.query_async(connection).await).await;
+        if let Some(command) = pipeline.cmd_iter().next() {
+            self.health.record(&name(command), &result);
+        }
+        result
     }
 
     /// Runs a script, and loads it before if Redis does not have it.
-    pub(crate) async fn run_script<T: FromRedisValue>(
-        &mut self,
-        script: &redis::ScriptInvocation<'_>,
-    ) -> Result<T, QueueError> {
-        self.run(ANSWER_TIMEOUT, async |connection| script.invoke_async(connection).await).await
+    pub(crate) async fn run_script<T: FromRedisValue>(&mut self, script: &NamedScript) -> Result<T, QueueError> {
+        let result =
+            self.run(ANSWER_TIMEOUT, async |connection| script.invocation.invoke_async(connection).await).await;
+        self.health.record(script.name, &result);
+        result
     }
 
     /// Closes the connection; the next command opens another.

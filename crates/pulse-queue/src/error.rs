@@ -1,6 +1,6 @@
 //! The error of a failed command, by what the caller can do about it.
 
-use redis::RedisError;
+use redis::{ErrorKind, RedisError};
 
 /// Error of a command, by what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -12,8 +12,8 @@ pub enum QueueError {
     #[error("the Redis URL cannot be used: {0}")]
     Tls(&'static str),
     /// Redis is unreachable, out of memory, loading or read-only: continue without it, and try again later.
-    #[error("Redis is unavailable{}", about_tls(.0))]
-    Unavailable(#[source] RedisError),
+    #[error("{}", explain(.0))]
+    Unavailable(RedisError),
     /// Redis did not answer within the command's time-out: continue without it, and try again later.
     #[error("Redis did not answer in time")]
     TimedOut,
@@ -26,9 +26,66 @@ pub enum QueueError {
     NoGroup,
 }
 
-/// A suffix that says what to do, if the TLS handshake failed.
-fn about_tls(error: &RedisError) -> String {
-    pulse_tls::explain(error).map(|advice| format!(": {advice}")).unwrap_or_default()
+/// Why Redis refused a command, although it can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, with the words of Redis if they say more.
+    pub reason: String,
+    /// What to do.
+    pub fix: &'static str,
+}
+
+const CLUSTER: (&str, &str) =
+    ("Redis is a node of a Redis Cluster, which is not supported yet", "use a Redis without Cluster mode");
+
+impl QueueError {
+    /// The refusal in this error; `None` if Redis could not be reached, or the error is a part of normal operation.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Unavailable(error) => refusal(error),
+            _ => None,
+        }
+    }
+
+    /// Whether Redis refused user or password, and not one command.
+    pub(crate) fn is_login_refused(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if is_login(error))
+    }
+}
+
+fn is_login(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
+fn refusal(error: &RedisError) -> Option<Refusal> {
+    // The errors of a pipeline have no code of their own.
+    let first = error.clone().into_server_errors().and_then(|errors| errors.first().map(|(_, error)| error.clone()));
+    let code = first.as_ref().map(|error| error.code()).or(error.code());
+    let (reason, fix) = match code {
+        _ if is_login(error) => ("Redis refuses the user or the password", "correct them in the Redis URL"),
+        Some("READONLY" | "MASTERDOWN") => ("Redis is a read-only replica", "point the Redis URL at the primary"),
+        Some("OOM") => ("Redis is full", "raise maxmemory, or remove other data"),
+        Some("NOPERM") => {
+            let detail = first.as_ref().and_then(|error| error.details()).unwrap_or("no permission");
+            let reason = format!("the Redis user may not do this: {detail}");
+            return Some(Refusal { reason, fix: "give it the ACL that OPERATIONS.md lists" });
+        }
+        Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN") => CLUSTER,
+        Some("MISCONF") => ("Redis cannot save its data", "free or add disk space for Redis"),
+        Some("LOADING") => ("Redis is loading its data", "wait"),
+        Some("WRONGTYPE") => ("a key of the instance has another type", "delete it with `pulse queue purge`"),
+        _ => return None,
+    };
+    Some(Refusal { reason: reason.into(), fix })
+}
+
+/// What is wrong and what to do.
+fn explain(error: &RedisError) -> String {
+    match (refusal(error), pulse_tls::explain(error)) {
+        (Some(Refusal { reason, fix }), _) => format!("{reason}: {fix}"),
+        (None, Some(advice)) => format!("Redis is unavailable: {advice}"),
+        (None, None) => format!("Redis is unavailable: {error}"),
+    }
 }
 
 impl From<RedisError> for QueueError {

@@ -109,7 +109,7 @@ async fn publish(connection: &mut Connection, keys: &Keys, entries: &[Entry]) ->
     for Entry { task_id, user_id, traceparent } in entries {
         let mut buffer = Uuid::encode_buffer();
         let task_id: &str = task_id.simple().encode_lower(&mut buffer);
-        script.arg(task_id).arg(user_id).arg(traceparent.as_deref().unwrap_or_default());
+        script.invocation.arg(task_id).arg(user_id).arg(traceparent.as_deref().unwrap_or_default());
     }
     connection.run_script(&script).await
 }

@@ -10,29 +10,36 @@ use crate::keys::{GROUP, Keys};
 /// tasks go to the bulk stream, until it has no entry left.
 pub const DEEP: usize = 1000;
 
+/// A script with its arguments.
+pub(crate) struct NamedScript {
+    /// The name in messages.
+    pub(crate) name: &'static str,
+    pub(crate) invocation: ScriptInvocation<'static>,
+}
+
 static ENQUEUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/enqueue.lua")));
 static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/read.lua")));
 static REMOVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/remove.lua")));
 
 /// Adds entries: the caller appends task id, user and traceparent (empty for none) of each. Refused as a whole if Redis
 /// is full.
-pub(crate) fn enqueue(keys: &Keys) -> ScriptInvocation<'static> {
+pub(crate) fn enqueue(keys: &Keys) -> NamedScript {
     let mut script = ENQUEUE.prepare_invoke();
     script.key(&keys.tasks).key(&keys.bulk).key(&keys.backlog).key(&keys.deep).arg(DEEP);
-    script
+    NamedScript { name: "enqueue script", invocation: script }
 }
 
 /// Delivers up to `count` entries to `consumer`, at most `share` of them from the bulk stream while the other has more.
-pub(crate) fn read(keys: &Keys, consumer: &str, count: usize, share: usize) -> ScriptInvocation<'static> {
+pub(crate) fn read(keys: &Keys, consumer: &str, count: usize, share: usize) -> NamedScript {
     let mut script = READ.prepare_invoke();
     script.key(&keys.tasks).key(&keys.bulk).arg(GROUP).arg(consumer).arg(count).arg(share);
-    script
+    NamedScript { name: "read script", invocation: script }
 }
 
 /// Acknowledges and deletes entries of both streams; an entry that does not exist is ignored.
-pub(crate) fn remove(keys: &Keys, tasks: &[&str], bulk: &[&str]) -> ScriptInvocation<'static> {
+pub(crate) fn remove(keys: &Keys, tasks: &[&str], bulk: &[&str]) -> NamedScript {
     let mut script = REMOVE.prepare_invoke();
     script.key(&keys.tasks).key(&keys.bulk).key(&keys.backlog).key(&keys.deep);
     script.arg(GROUP).arg(tasks.len()).arg(tasks).arg(bulk);
-    script
+    NamedScript { name: "acknowledge script", invocation: script }
 }

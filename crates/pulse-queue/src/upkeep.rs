@@ -10,6 +10,7 @@ use crate::consumer::create_groups;
 use crate::error::QueueError;
 use crate::keys::{GROUP, Keys, STREAMS, Stream};
 use crate::scripts;
+use crate::snapshot::Fault;
 
 /// Maximum number of entries checked by one command.
 const PAGE: usize = 1000;
@@ -25,21 +26,17 @@ pub struct Reaped {
     pub consumers: usize,
 }
 
-/// Settings of the Redis server that the queue depends on.
+/// A property of the Redis server that the queue depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RedisSettings {
-    /// Version, such as `7.0.15`.
-    pub version: String,
-    /// Eviction policy. Any policy but `noeviction` may delete a stream when memory is full.
-    pub maxmemory_policy: String,
-}
-
-impl RedisSettings {
-    /// Returns true if the version has all commands that are used: 6.2 or newer.
-    pub fn is_new_enough(&self) -> bool {
-        let mut parts = self.version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (6, 2)
-    }
+pub struct RedisSetting {
+    /// Name of the setting, or of the field of `INFO`.
+    pub name: &'static str,
+    /// Current value.
+    pub value: String,
+    /// What to do; `None` if the value is good.
+    pub fix: Option<&'static str>,
+    /// A remark on a value that is not wrong.
+    pub note: Option<&'static str>,
 }
 
 impl Queue {
@@ -123,15 +120,33 @@ impl Queue {
         Ok((stale.len(), next))
     }
 
-    /// Reads the settings of the Redis server.
+    /// Reads version, role, memory and eviction policy with `INFO`. Without the permission for it, only says so: the
+    /// roles do not need it.
     ///
     /// # Errors
     /// [`QueueError`] if Redis fails.
-    pub async fn settings(&self) -> Result<RedisSettings, QueueError> {
-        let text: String = self.connection().query(&redis::cmd("INFO"), ANSWER_TIMEOUT).await?;
-        let mut fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once(':')).collect();
-        let mut field = |name| fields.remove(name).unwrap_or("unknown").trim().to_owned();
-        Ok(RedisSettings { version: field("redis_version"), maxmemory_policy: field("maxmemory_policy") })
+    pub async fn settings(&self) -> Result<Vec<RedisSetting>, QueueError> {
+        match self.probe_connection().query::<String>(&redis::cmd("INFO"), ANSWER_TIMEOUT).await {
+            Ok(text) => Ok(settings(&text)),
+            Err(error) if error.fault() == Fault::Auth && !error.is_login_refused() => Ok(vec![RedisSetting {
+                name: "maxmemory-policy",
+                value: "unknown".into(),
+                fix: None,
+                note: Some("allow INFO for this Redis user (+info), so that its settings can be checked"),
+            }]),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Time at which the gauges of this instance were published, in milliseconds since 1970 by PostgreSQL's clock;
+    /// `None` if this Redis has none.
+    ///
+    /// # Errors
+    /// [`QueueError`] if Redis fails.
+    pub async fn gauges_published_at_ms(&self) -> Result<Option<i64>, QueueError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(&self.keys.gauges).arg("at_ms");
+        self.probe_connection().query(&command, ANSWER_TIMEOUT).await
     }
 
     /// Deletes all keys of the instance and returns their number. Unsettled tasks are enqueued again by the requeue
@@ -147,6 +162,61 @@ impl Queue {
     }
 }
 
+/// Judges the answer to `INFO`.
+fn settings(info: &str) -> Vec<RedisSetting> {
+    let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.split_once(':')).collect();
+    let field = |name| fields.get(name).map_or("unknown", |value| value.trim());
+    let bytes = |name| field(name).parse::<u64>().unwrap_or(0);
+    let setting = |name, value: &str, good: bool, fix| RedisSetting {
+        name,
+        value: value.into(),
+        fix: (!good).then_some(fix),
+        note: None,
+    };
+    let (version, role, policy) = (field("redis_version"), field("role"), field("maxmemory_policy"));
+    let (used, limit) = (bytes("used_memory"), bytes("maxmemory"));
+    let memory = match limit {
+        0 => format!("{}, without a limit", field("used_memory_human")),
+        _ => format!("{} of {}", field("used_memory_human"), field("maxmemory_human")),
+    };
+    vec![
+        setting("version", version, is_new_enough(version), "use Redis 6.2 or newer, or Valkey"),
+        setting("role", role, role != "slave", "point the Redis URL at the primary: a replica accepts no writes"),
+        setting(
+            "memory",
+            &memory,
+            limit == 0 || used < limit,
+            "Redis is full: raise maxmemory, or remove other data; workers poll PostgreSQL meanwhile",
+        ),
+        setting(
+            "maxmemory-policy",
+            policy,
+            policy == "noeviction",
+            "set maxmemory-policy noeviction: other policies may evict the queue",
+        ),
+    ]
+}
+
+/// Returns true if the version has all commands that are used: 6.2 or newer.
+fn is_new_enough(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (6, 2)
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn info_of_a_full_old_replica_that_evicts_names_each_fix() {
+        let info = "redis_version:6.0.16\r\nrole:slave\r\nused_memory:2048\r\nmaxmemory:1024\r\nmaxmemory_policy:allkeys-lru\r\n";
+        assert!(settings(info).iter().all(|setting| setting.fix.is_some()), "{:?}", settings(info));
+        let info =
+            "redis_version:6.2.0\r\nrole:master\r\nused_memory:2048\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n";
+        assert!(settings(info).iter().all(|setting| setting.fix.is_none()), "{:?}", settings(info));
+    }
 }
