@@ -34,7 +34,7 @@ pub struct Check {
     pub name: &'static str,
     /// Status of the component.
     pub status: Status,
-    /// Reason for a status other than [`Status::Ok`]; else empty.
+    /// Reason for a status other than [`Status::Ok`], or a remark; may be empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// The result of one check, as printed with `--json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct CheckResult {
     pub(crate) part: &'static str,
     pub(crate) name: String,

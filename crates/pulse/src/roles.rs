@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use pulse_core::TASK_LEASE;
 use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, Status};
 use pulse_metrics::{Registry, TaskMetrics};
-use pulse_queue::Queue;
+use pulse_queue::{GAUGES_MAX_AGE, Queue, RedisSetting};
 use pulse_scheduler::{Scheduler, SchedulerMetrics};
 use pulse_store::Store;
 use pulse_worker::{Processor, Worker, WorkerConfig, WorkerMetrics};
@@ -79,13 +79,13 @@ pub(crate) fn live_probe(roles: Vec<(&'static str, LivenessCheck)>) -> ProbeChec
 }
 
 /// The readiness probe. It fails until the role has started, if PostgreSQL does not answer, if this version cannot run on
-/// its schema, or while the role drains. It is degraded if Redis is unavailable or may evict keys: that makes processing slower and loses
-/// nothing.
+/// its schema, or while the role drains. It is degraded if Redis is unavailable, refuses commands or may evict keys: that
+/// makes processing slower and loses nothing.
 pub(crate) fn ready_probe(store: Store, queue: Queue, gate: SchemaGate, draining: CancellationToken) -> ProbeCheck {
     Arc::new(move || {
         let (store, queue, gate, draining) = (store.clone(), queue.clone(), gate.clone(), draining.clone());
         let checks: BoxFuture<'static, Vec<Check>> = Box::pin(async move {
-            let (postgresql, redis) = tokio::join!(check_postgresql(&store), check_redis(&queue));
+            let (postgresql, redis) = tokio::join!(check_postgresql(&store), check_redis(&store, &queue));
             let serving = if draining.is_cancelled() {
                 check("serving", Status::Failed, "draining".into())
             } else if !gate.is_open() {
@@ -107,15 +107,38 @@ async fn check_postgresql(store: &Store) -> Check {
     }
 }
 
-async fn check_redis(queue: &Queue) -> Check {
-    match queue.settings().await {
-        Ok(settings) if settings.maxmemory_policy != "noeviction" => {
-            let detail = format!("maxmemory-policy is {}: set it to noeviction", settings.maxmemory_policy);
-            check("redis", Status::Degraded, detail)
+/// Reports what this process' own commands met first, because `INFO` succeeds where they fail.
+async fn check_redis(store: &Store, queue: &Queue) -> Check {
+    let settings = match queue.settings().await {
+        Ok(settings) => settings,
+        Err(error) => {
+            return check("redis", Status::Degraded, format!("{error}: tasks are found by polling PostgreSQL"));
         }
-        Ok(_) => check("redis", Status::Ok, String::new()),
-        Err(error) => check("redis", Status::Degraded, format!("{error}: tasks are found by polling PostgreSQL")),
+    };
+    let wrong = settings.iter().filter_map(|setting| {
+        let RedisSetting { name, value, fix, .. } = setting;
+        fix.map(|fix| format!("{name} is {value}: {fix}"))
+    });
+    let elsewhere = scheduler_uses_other_redis(store, queue).await.then(|| OTHER_REDIS.to_owned());
+    let problems: Vec<String> = queue.health().problem().into_iter().chain(wrong).chain(elsewhere).collect();
+    if !problems.is_empty() {
+        return check("redis", Status::Degraded, problems.join("; "));
     }
+    let unknown = settings.iter().filter_map(|RedisSetting { name, value, note, .. }| {
+        note.map(|note| format!("{name} {value}: {note}"))
+    });
+    check("redis", Status::Ok, unknown.collect::<Vec<_>>().join("; "))
+}
+
+/// What to do if [`scheduler_uses_other_redis`].
+pub(crate) const OTHER_REDIS: &str = "the scheduler uses another Redis, database number or instance: give all roles the same PULSE_REDIS_URL and PULSE_INSTANCE";
+
+/// Whether PostgreSQL knows that the scheduler publishes gauges, and this Redis does not have them.
+pub(crate) async fn scheduler_uses_other_redis(store: &Store, queue: &Queue) -> bool {
+    let Ok(Some(published)) = store.gauges_published_at().await else { return false };
+    let Ok(seen) = queue.gauges_published_at_ms().await else { return false };
+    let max_age = i64::try_from(GAUGES_MAX_AGE.as_millis()).unwrap_or(i64::MAX);
+    seen.is_none_or(|at_ms| published.timestamp_millis() - at_ms > max_age)
 }
 
 fn check(name: &'static str, status: Status, detail: String) -> Check {

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use pulse_queue::{Queue, QueueError, RedisSetting, Refusal};
+use pulse_store::{PROBE_CONNECTIONS, Store};
 use pulse_tls::Encryption;
 
-use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
+use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs, SMALL_POOL};
 use crate::check_result::{CheckResult, check};
 use crate::commands::kubernetes;
 use crate::output::{print_json, print_line};
+use crate::roles;
 
 /// The exit code if a check failed.
 const FAILED: u8 = 25;
@@ -27,6 +30,8 @@ pub(crate) struct CheckArgs {
     database: Option<DatabaseArgs>,
     #[command(flatten)]
     redis: Option<RedisArgs>,
+    #[command(flatten)]
+    processes: ProcessArgs,
     /// Check a cluster before an installation instead of PostgreSQL and Redis, with the credentials of the kubeconfig
     /// or of the pod's service account
     #[arg(long)]
@@ -40,10 +45,14 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let CheckArgs { instance, database, redis, pre, namespace, json } = args;
+    let CheckArgs { instance, database, redis, processes, pre, namespace, json } = args;
     let results = match (pre, database, redis) {
         (true, _, _) => kubernetes::check_cluster(namespace).await?,
-        (false, Some(database), Some(redis)) => datastores(instance, database, redis).await?,
+        (false, Some(database), Some(redis)) => {
+            let needed = processes.connections(database.database_max_connections);
+            let (store, queue) = (database.connect("check")?, redis.connect(&instance.instance)?);
+            [check_postgresql(&store, needed).await, check_redis(&store, &queue).await].concat()
+        }
         (false, _, _) => {
             bail!("set --database-url and --redis-url, or check a cluster with --pre")
         }
@@ -51,13 +60,32 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     report(&results, json)
 }
 
-async fn datastores(
-    instance: InstanceArgs,
-    database: DatabaseArgs,
-    redis: RedisArgs,
-) -> anyhow::Result<Vec<CheckResult>> {
-    let store = database.connect("check")?;
-    let queue = redis.connect(&instance.instance)?;
+/// Number of processes of each role.
+#[derive(Debug, Args)]
+struct ProcessArgs {
+    /// Number of API processes, each with --database-max-connections, to compare with PostgreSQL's max_connections
+    #[arg(long, default_value_t = 1)]
+    apis: u32,
+    /// Number of worker processes, each with the default pool
+    #[arg(long, default_value_t = 1)]
+    workers: u32,
+    /// Number of scheduler processes, each with the default pool
+    #[arg(long, default_value_t = 1)]
+    schedulers: u32,
+}
+
+impl ProcessArgs {
+    /// Maximum number of connections to PostgreSQL of all these processes.
+    fn connections(&self, api_pool: u32) -> u64 {
+        let small_pool: u32 = SMALL_POOL.parse().unwrap_or(0);
+        let of = |processes: u32, pool: u32, dedicated: u32| {
+            u64::from(processes) * (u64::from(pool) + u64::from(dedicated) + u64::from(PROBE_CONNECTIONS))
+        };
+        of(self.apis, api_pool, 2) + of(self.workers, small_pool, 3) + of(self.schedulers, small_pool, 0)
+    }
+}
+
+async fn check_postgresql(store: &Store, needed: u64) -> Vec<CheckResult> {
     let mut results = Vec::new();
     if let Ok(encryption) = store.encryption().await {
         results.push(connection(
@@ -75,32 +103,52 @@ async fn datastores(
         Err(error) => results.push(check(
             "postgresql",
             "connection",
-            chain(&error),
+            error.to_string(),
             Some("check PULSE_DATABASE_URL, and that PostgreSQL runs".into()),
         )),
     }
-    match store.schema_problem().await {
-        Ok(None) => results.push(check("postgresql", "schema", "known".into(), None)),
-        Ok(Some(problem)) => results.push(check("postgresql", "schema", "not ready".into(), Some(problem))),
-        Err(error) => results.push(check("postgresql", "schema", chain(&error), Some("see the lines above".into()))),
+    if let Ok(available) = store.max_connections().await {
+        let value = format!("{available} available, up to {needed} used by the given roles");
+        let note = (needed > available.into()).then_some(
+            "raise max_connections, lower --database-max-connections, or run fewer processes: OPERATIONS.md has the formula",
+        );
+        results.push(CheckResult { note, ..check("postgresql", "max_connections", value, None) });
     }
-    match queue.settings().await {
-        Ok(settings) => {
-            results.push(connection("redis", queue.encryption(), "use rediss:// and the TLS port of Redis"));
-            let fix = (!settings.is_new_enough()).then(|| "use Redis 6.2 or newer, or Valkey".to_owned());
-            results.push(check("redis", "version", settings.version, fix));
-            let evicts = settings.maxmemory_policy != "noeviction";
-            let fix = evicts.then(|| "set maxmemory-policy noeviction: other policies may evict the queue".to_owned());
-            results.push(check("redis", "maxmemory-policy", settings.maxmemory_policy, fix));
-        }
-        Err(error) => results.push(check(
-            "redis",
-            "connection",
-            chain(&error),
-            Some("check PULSE_REDIS_URL, and that Redis runs".into()),
-        )),
+    results.push(match store.schema_problem().await {
+        Ok(None) => check("postgresql", "schema", "known".into(), None),
+        Ok(Some(problem)) => check("postgresql", "schema", "not ready".into(), Some(problem)),
+        Err(error) => check("postgresql", "schema", error.to_string(), Some("see the lines above".into())),
+    });
+    results
+}
+
+async fn check_redis(store: &Store, queue: &Queue) -> Vec<CheckResult> {
+    let settings = match queue.settings().await {
+        Ok(settings) => settings,
+        Err(error) => return vec![refused("connection", "", &error)],
+    };
+    let mut results = vec![connection("redis", queue.encryption(), "use rediss:// and the TLS port of Redis")];
+    results.extend(settings.into_iter().map(|RedisSetting { name, value, fix, note }| CheckResult {
+        note,
+        ..check("redis", name, value, fix.map(str::to_owned))
+    }));
+    results.push(match queue.probe().await {
+        Ok(()) => check("redis", "commands", "accepted".into(), None),
+        Err((step, error)) => refused("commands", &format!("cannot {step}: "), &error),
+    });
+    if roles::scheduler_uses_other_redis(store, queue).await {
+        results.push(check("redis", "gauges of the scheduler", "missing".into(), Some(roles::OTHER_REDIS.into())));
     }
-    Ok(results)
+    results
+}
+
+/// A failed check of Redis, with the fix that fits the error.
+fn refused(name: &str, step: &str, error: &QueueError) -> CheckResult {
+    let (reason, fix) = match error.refusal() {
+        Some(Refusal { reason, fix }) => (reason, fix),
+        None => (error.to_string(), "check PULSE_REDIS_URL, and that Redis runs"),
+    };
+    check("redis", name, format!("{step}{reason}"), Some(fix.into()))
 }
 
 fn report(results: &[CheckResult], json: bool) -> anyhow::Result<ExitCode> {
@@ -128,10 +176,4 @@ fn connection(part: &'static str, encryption: Encryption, advice: &'static str) 
     let is_open = matches!(encryption, Encryption::Plain | Encryption::Unverified | Encryption::VerifiedCa);
     let note = is_open.then_some(advice);
     CheckResult { note, ..check(part, "connection", encryption.to_string(), None) }
-}
-
-/// An error with its direct cause.
-fn chain(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}")
 }

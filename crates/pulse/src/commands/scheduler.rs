@@ -6,13 +6,14 @@ use clap::Args;
 use pulse_metrics::TaskMetrics;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs};
+use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs, SMALL_POOL};
 use crate::metrics;
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess};
 use crate::schema_gate::SchemaGate;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("database_max_connections", |arg| arg.default_value(SMALL_POOL)))]
 pub(crate) struct SchedulerArgs {
     #[command(flatten)]
     instance: InstanceArgs,

@@ -7,13 +7,14 @@ use pulse_metrics::TaskMetrics;
 use pulse_worker::Processor;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, ProcessingArgs, RedisArgs};
+use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, ProcessingArgs, RedisArgs, SMALL_POOL};
 use crate::metrics;
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess};
 use crate::schema_gate::SchemaGate;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("database_max_connections", |arg| arg.default_value(SMALL_POOL)))]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
     instance: InstanceArgs,
