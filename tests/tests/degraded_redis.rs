@@ -82,7 +82,8 @@ async fn replica_is_reported_and_is_not_called_unavailable() -> anyhow::Result<(
     let worker = Process::start(&env, "worker", &[]).await?;
     wait_until_ok(&worker).await?;
     let _: String = redis(&env, "REPLICAOF 127.0.0.1 1").await?;
-    wait_until_degraded(&worker, "XREADGROUP: Redis is a read-only replica: point the Redis URL at the primary").await?;
+    wait_until_degraded(&worker, "XREADGROUP: Redis is a read-only replica: point the Redis URL at the primary")
+        .await?;
     wait_until_degraded(&worker, "role is slave").await?;
     assert!(!state(&worker).await?.1.contains("unavailable"));
     assert_check_fails(&env, &env.redis_url, "read-only replica").await?;

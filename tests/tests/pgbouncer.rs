@@ -73,7 +73,11 @@ async fn cause_of_an_unavailable_postgresql_is_in_readyz_and_in_the_log() -> any
     env.database_url = "postgres://pulse:canary@127.0.0.1:1/pulse".into();
     let worker = Process::start_unready(&env, "worker", &[]).await?;
     let ready = worker.admin().get("/readyz").await?;
-    assert!(ready.status == 503 && ready.text.contains("PostgreSQL is unavailable: Connection refused"), "{}", ready.text);
+    assert!(
+        ready.status == 503 && ready.text.contains("PostgreSQL is unavailable: Connection refused"),
+        "{}",
+        ready.text
+    );
     let logged = async || Ok(std::fs::read_to_string(&worker.log)?.contains("Connection refused"));
     eventually("the log has the cause", TIMEOUT, logged).await?;
     assert!(!std::fs::read_to_string(&worker.log)?.contains("canary") && !ready.text.contains("canary"));

@@ -47,6 +47,15 @@ impl QueueError {
         }
     }
 
+    /// Whether Redis answered, so that it can be reached.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Self::NoGroup => true,
+            Self::Unavailable(error) => error.clone().into_server_errors().is_some(),
+            Self::Config(_) | Self::Tls(_) | Self::TimedOut | Self::Handshake => false,
+        }
+    }
+
     /// Whether Redis refused user or password, and not one command.
     pub(crate) fn is_login_refused(&self) -> bool {
         matches!(self, Self::Unavailable(error) if is_login(error))

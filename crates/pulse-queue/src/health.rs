@@ -27,12 +27,13 @@ impl RedisHealth {
     pub(crate) fn record<T>(&self, command: &str, result: &Result<T, QueueError>) {
         let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
-            Ok(_) if refused.is_empty() => {}
-            Ok(_) => drop(refused.remove(command)),
             Err(error) if error.refusal().is_some() => {
                 refused.insert(command.to_owned(), Refused { reason: error.to_string(), at: Instant::now() });
             }
-            Err(_) => {}
+            Err(error) if !error.is_answer() => {}
+            _ if refused.is_empty() => {}
+            // Also an error of normal operation, such as a group that exists already.
+            _ => drop(refused.remove(command)),
         }
     }
 
@@ -75,6 +76,9 @@ mod tests {
         assert!(health.problem().is_some_and(|problem| problem.contains("XADD: Redis is a read-only replica")));
         health.record("XADD", &Err::<(), _>(QueueError::TimedOut));
         assert!(health.problem().is_some());
+        health.record("XADD", &Err::<(), _>(QueueError::NoGroup));
+        assert_eq!(health.problem(), None);
+        health.record("XADD", &refusal());
         health.record("XADD", &Ok(()));
         assert_eq!(health.problem(), None);
     }

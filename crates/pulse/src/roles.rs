@@ -124,9 +124,9 @@ async fn check_redis(store: &Store, queue: &Queue) -> Check {
     if !problems.is_empty() {
         return check("redis", Status::Degraded, problems.join("; "));
     }
-    let unknown = settings.iter().filter_map(|RedisSetting { name, value, note, .. }| {
-        note.map(|note| format!("{name} {value}: {note}"))
-    });
+    let unknown = settings
+        .iter()
+        .filter_map(|RedisSetting { name, value, note, .. }| note.map(|note| format!("{name} {value}: {note}")));
     check("redis", Status::Ok, unknown.collect::<Vec<_>>().join("; "))
 }
 
