@@ -2,29 +2,35 @@
 -- KEYS: tasks, bulk, backlog, deep. ARGV: group, number of ids of tasks; then the ids of tasks and those of bulk.
 local removed = {}
 
-local function user_of(entry)
+local function count(entry)
   local fields = entry[2]
   for i = 1, #fields, 2 do
     if fields[i] == 'user' then
-      return fields[i + 1]
+      removed[fields[i + 1]] = (removed[fields[i + 1]] or 0) + 1
     end
   end
 end
 
-local last_of_tasks = 2 + tonumber(ARGV[2])
-for i = 3, #ARGV do
-  local stream = i <= last_of_tasks and KEYS[1] or KEYS[2]
-  local id = ARGV[i]
-  local entry = redis.call('XRANGE', stream, id, id)[1]
-  redis.call('XACK', stream, ARGV[1], id)
-  if entry then
-    redis.call('XDEL', stream, id)
-    local user = user_of(entry)
-    if user then
-      removed[user] = (removed[user] or 0) + 1
+local function remove(stream, first, last)
+  local seen = {}
+  for i = first, last do
+    local id = ARGV[i]
+    local entry = not seen[id] and redis.call('XRANGE', stream, id, id)[1]
+    if entry then
+      count(entry)
     end
+    seen[id] = true
+  end
+  if first <= last then
+    -- Allowed although Redis may be full, and so is every later write of the script.
+    redis.call('XACK', stream, ARGV[1], unpack(ARGV, first, last))
+    redis.call('XDEL', stream, unpack(ARGV, first, last))
   end
 end
+
+local last_of_tasks = 2 + tonumber(ARGV[2])
+remove(KEYS[1], 3, last_of_tasks)
+remove(KEYS[2], last_of_tasks + 1, #ARGV)
 for user, entries in pairs(removed) do
   if redis.call('HINCRBY', KEYS[3], user, -entries) <= 0 then
     redis.call('HDEL', KEYS[3], user)
