@@ -136,6 +136,7 @@ impl Jobs {
 
     async fn requeue(&self) -> Result<(), JobError> {
         let delivered = self.queue.delivered().await?;
+        self.metrics.deep_users.set(i64::try_from(delivered.deep_users.len()).unwrap_or(i64::MAX));
         let is_whole = self.requeue_runs.fetch_add(1, Ordering::Relaxed).is_multiple_of(WHOLE_SEARCH);
         let bounds = lost_bounds(delivered, self.store.now().await?, is_whole);
         let started = Instant::now();

@@ -13,6 +13,7 @@ pub struct SchedulerMetrics {
     oldest_age_seconds: FloatGauge,
     default_partition_rows: Gauge,
     pub(crate) oldest_key_age_seconds: FloatGauge,
+    pub(crate) deep_users: Gauge,
     pub(crate) requeued: Counter,
     pub(crate) leader: Gauge,
 }
@@ -31,6 +32,8 @@ impl SchedulerMetrics {
                 "pulse_idempotency_oldest_key_age_seconds",
                 "Age of the oldest idempotency key, in seconds; above 24 hours if keys are deleted too slowly",
             ),
+            deep_users: registry
+                .gauge("pulse_queue_deep_users", "Number of users whose further tasks go to the bulk stream"),
             requeued: registry.counter("pulse_tasks_requeued", "Number of tasks that the requeue job enqueued again"),
             leader: registry.gauge("pulse_scheduler_leader", "1 if this scheduler is the leader, otherwise 0"),
         }
