@@ -1,4 +1,4 @@
-//! Fairness between users: a user with many tasks delays nobody else's, and loses no order of its own.
+//! Fairness between users: a user with many tasks does not delay the tasks of others, and its tasks stay in order.
 
 mod env;
 mod full_redis;
