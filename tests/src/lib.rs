@@ -4,6 +4,7 @@
 //! fixed time.
 
 mod cargo;
+mod cgroup;
 mod client;
 pub mod cluster;
 mod env;
@@ -23,6 +24,7 @@ mod tls;
 mod wait;
 
 pub use cargo::{target_dir_for_copy, without_cargo_env};
+pub use cgroup::MemoryCgroup;
 pub use client::{Client, Response, SECRET, token};
 pub use env::{TestEnv, pulse, pulse_output};
 pub use host::{binary, free_port, send_signal};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::Signal;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
+use crate::cgroup::MemoryCgroup;
 use crate::client::{Client, token};
 use crate::env::{TestEnv, pulse};
 use crate::host::{free_port, send_signal};
@@ -62,6 +63,23 @@ impl Process {
     /// # Errors
     /// If the program cannot be started.
     pub fn spawn(env: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn_with(env, role, more, pulse)
+    }
+
+    /// Like [`spawn`](Self::spawn), in a cgroup.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn_in(cgroup: &MemoryCgroup, env: &TestEnv, role: &str, more: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn_with(env, role, more, |env, args| cgroup.enter(pulse(env, args)))
+    }
+
+    fn spawn_with(
+        env: &TestEnv,
+        role: &str,
+        more: &[&str],
+        command: impl FnOnce(&TestEnv, &[&str]) -> Command,
+    ) -> anyhow::Result<Self> {
         let (api, admin) = (free_port()?, free_port()?);
         let admin_listen = format!("127.0.0.1:{admin}");
         let api_listen = format!("127.0.0.1:{api}");
@@ -72,7 +90,7 @@ impl Process {
         args.extend(more);
         let log = env.file(&format!("{role}-{admin}.log"));
         let child =
-            pulse(env, &args).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?).spawn()?;
+            command(env, &args).stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?).spawn()?;
         Ok(Self { child, url: format!("http://{api_listen}"), admin: format!("http://{admin_listen}"), log })
     }
 

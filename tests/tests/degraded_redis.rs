@@ -67,7 +67,7 @@ async fn full_redis_is_reported_until_it_accepts_tasks_again() -> anyhow::Result
     let _: String = redis(&env, "CONFIG SET maxmemory 1kb").await?;
     wait_until_degraded(&api, "of 1.00K: Redis is full: raise maxmemory").await?;
     client.post_event("a").await?;
-    wait_until_degraded(&api, "XADD: Redis is full").await?;
+    wait_until_degraded(&api, "enqueue script: Redis is full").await?;
     wait_until_degraded(&scheduler, "HSET: Redis is full").await?;
     assert_check_fails(&env, &env.redis_url, "Redis is full").await?;
     let _: String = redis(&env, "CONFIG SET maxmemory 0").await?;
@@ -110,7 +110,7 @@ async fn user_for_other_keys_is_reported_by_each_role() -> anyhow::Result<()> {
     let url = url_of_user(&env, "~other:* +@all").await?;
     let api = Process::start(&env, "api", &["--redis-url", &url]).await?;
     api.client("ada").post_event("a").await?;
-    wait_until_degraded(&api, "XADD: the Redis user may not do this").await?;
+    wait_until_degraded(&api, "enqueue script: the Redis user may not do this").await?;
     let worker = Process::start(&env, "worker", &["--redis-url", &url]).await?;
     wait_until_degraded(&worker, "the ACL that OPERATIONS.md lists").await?;
     let scheduler = Process::start(&env, "scheduler", &["--redis-url", &url]).await?;

@@ -50,7 +50,13 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
         ("failed", "FROM dead_tasks WHERE user_id = $1", "7".into()),
         ("cancelled", "AND outcome = 'cancelled'", "7".into()),
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
-        ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000")),
+        ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000, false")),
+        ("claim without Redis", "WITH RECURSIVE owners", "0, 256".into()),
+        (
+            "events of a claim",
+            "WITH ORDINALITY\n                AS wanted",
+            format!("ARRAY[7], ARRAY[now()], ARRAY[1], ARRAY[2], ARRAY[{id}]"),
+        ),
     ];
     // Tables and partitions with rows. The planner may use a sequential scan for empty partitions.
     let full = "SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples > 1000 AND relname <> 'users'";

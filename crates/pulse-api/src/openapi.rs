@@ -135,6 +135,7 @@ impl IntoResponses for PostProblems {
             ProblemCode::InvalidIdempotencyKey,
             ProblemCode::BodyTimeout,
             ProblemCode::IdempotencyKeyInProgress,
+            ProblemCode::UserLocked,
             ProblemCode::BodyTooLarge,
             ProblemCode::EventTooLarge,
             ProblemCode::UnsupportedMediaType,

@@ -39,3 +39,20 @@ pub const RETRY_CAP_SECONDS: u32 = 3600;
 pub const RETRY_JITTER_PERCENT: u8 = 0;
 /// Time after SIGTERM in which the running tasks of a worker may finish.
 pub const WORKER_DRAIN_TIMEOUT_SECONDS: u32 = 60;
+
+/// Pooled connections of an API to PostgreSQL.
+pub const API_POOL: u32 = 10;
+/// Pooled connections of a worker and of a scheduler, which use them one at a time.
+pub const SMALL_POOL: u32 = 2;
+/// Connections of each process for probes, look-ups of users and heartbeats, in addition to the pool.
+pub const PROBE_CONNECTIONS: u32 = 2;
+/// Connections of an API for the statements that accept events.
+pub const API_DEDICATED: u32 = 2;
+/// Connections of a worker for the statements that claim and settle tasks.
+pub const WORKER_DEDICATED: u32 = 2;
+/// Maximum number of connections of an API.
+pub const API_CONNECTIONS: u32 = API_POOL + PROBE_CONNECTIONS + API_DEDICATED;
+/// Maximum number of connections of a worker.
+pub const WORKER_CONNECTIONS: u32 = SMALL_POOL + PROBE_CONNECTIONS + WORKER_DEDICATED;
+/// Maximum number of connections of a scheduler.
+pub const SCHEDULER_CONNECTIONS: u32 = SMALL_POOL + PROBE_CONNECTIONS;

@@ -67,13 +67,18 @@ fn is_login(error: &RedisError) -> bool {
 }
 
 fn refusal(error: &RedisError) -> Option<Refusal> {
-    // The errors of a pipeline have no code of their own.
+    // A pipeline's error has no code: its commands' errors have.
     let first = error.clone().into_server_errors().and_then(|errors| errors.first().map(|(_, error)| error.clone()));
     let code = first.as_ref().map(|error| error.code()).or(error.code());
+    // Redis 7.0 gives this error no code.
+    let in_script = error.detail().is_some_and(|text| text.contains("can't run this command"));
     let (reason, fix) = match code {
         _ if is_login(error) => ("Redis refuses the user or the password", "correct them in the Redis URL"),
         Some("READONLY" | "MASTERDOWN") => ("Redis is a read-only replica", "point the Redis URL at the primary"),
         Some("OOM") => ("Redis is full", "raise maxmemory, or remove other data"),
+        _ if in_script => {
+            ("the Redis user may not run all commands of the scripts", "give it the ACL that OPERATIONS.md lists")
+        }
         Some("NOPERM") => {
             let detail = first.as_ref().and_then(|error| error.details()).unwrap_or("no permission");
             let reason = format!("the Redis user may not do this: {detail}");

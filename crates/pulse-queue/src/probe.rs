@@ -29,7 +29,7 @@ impl Queue {
     async fn rehearse(&self) -> Result<(), (&'static str, QueueError)> {
         let step = |name| move |error| (name, error);
         self.ensure_groups().await.map_err(step("create the groups"))?;
-        let entry = Entry { task_id: Uuid::nil(), user_id: 0, traceparent: None };
+        let entry = Entry { task_id: Uuid::nil(), user_id: 0, bytes: 0, traceparent: None };
         self.publish(&[entry]).await.map_err(step("enqueue"))?;
         let mut consumer = Consumer::new(self, "check".into());
         let deliveries = consumer.read(1, BLOCK).await.map_err(step("read"))?;

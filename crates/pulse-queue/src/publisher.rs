@@ -17,6 +17,8 @@ use crate::scripts;
 const MAX_WAITING: usize = 100_000;
 /// Maximum number of entries in one round trip, to bound the time for which a script blocks Redis.
 const ENTRIES: usize = 500;
+/// A task of this size weighs twice as much as an empty one.
+const BYTES_PER_WEIGHT: u64 = 16 * 1024;
 /// Pause after a failure, during which entries are dropped instead of sent.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -27,6 +29,9 @@ pub struct Entry {
     pub task_id: Uuid,
     /// Owner of the task's events. The number of its entries decides about the stream.
     pub user_id: i64,
+    /// Size of its events for the limits of a worker, in bytes: a user with few large tasks delays others as much as one
+    /// with many small ones.
+    pub bytes: u64,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
 }
@@ -106,10 +111,11 @@ async fn publish_all(
 
 async fn publish(connection: &mut Connection, keys: &Keys, entries: &[Entry]) -> Result<(), QueueError> {
     let mut script = scripts::enqueue(keys);
-    for Entry { task_id, user_id, traceparent } in entries {
+    for Entry { task_id, user_id, bytes, traceparent } in entries {
         let mut buffer = Uuid::encode_buffer();
         let task_id: &str = task_id.simple().encode_lower(&mut buffer);
-        script.invocation.arg(task_id).arg(user_id).arg(traceparent.as_deref().unwrap_or_default());
+        let weight = 1 + bytes / BYTES_PER_WEIGHT;
+        script.invocation.arg(task_id).arg(user_id).arg(weight).arg(traceparent.as_deref().unwrap_or_default());
     }
     connection.run_script(&script).await
 }

@@ -6,8 +6,8 @@ use redis::{Script, ScriptInvocation};
 
 use crate::keys::{GROUP, Keys};
 
-/// Number of entries up to which a user's tasks go to the stream of all users. A user with more is *deep*: its further
-/// tasks go to the bulk stream, until it has no entry left.
+/// Weight of a user's entries up to which its tasks go to the stream of all users. An entry of a small task has weight 1.
+/// A user with more is *deep*: its further tasks go to the bulk stream, until it has no entry left.
 pub const DEEP: usize = 1000;
 
 /// A script with its arguments.

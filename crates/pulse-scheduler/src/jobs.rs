@@ -33,7 +33,7 @@ enum Kind {
 
 /// All jobs. `requeue` runs each second, so that a retry is at most one second late.
 pub(crate) const JOBS: [Job; 7] = [
-    Job { name: "recover", period: Duration::from_secs(2), kind: Kind::Recover },
+    Job { name: "recover", period: Duration::from_secs(5), kind: Kind::Recover },
     Job { name: "requeue", period: Duration::from_secs(1), kind: Kind::Requeue },
     Job { name: "publish_gauges", period: GAUGES_PERIOD, kind: Kind::Gauges },
     Job { name: "reap_deliveries", period: Duration::from_secs(10), kind: Kind::Reap },
@@ -149,7 +149,12 @@ impl Jobs {
             let ids: Vec<_> = tasks.iter().map(|task| task.task_id).collect();
             let entries: Vec<Entry> = tasks
                 .into_iter()
-                .map(|task| Entry { task_id: task.task_id, user_id: task.user_id, traceparent: task.traceparent })
+                .map(|task| Entry {
+                    task_id: task.task_id,
+                    user_id: task.user_id,
+                    bytes: task.bytes.unsigned_abs(),
+                    traceparent: task.traceparent,
+                })
                 .collect();
             if let Err(error) = self.queue.publish(&entries).await {
                 self.store.unmark_enqueued(&ids).await?;

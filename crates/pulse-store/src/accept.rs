@@ -132,7 +132,7 @@ impl<'a> TaskColumns<'a> {
         self.max_attempts.push(task.max_attempts);
         self.traceparent.push(task.traceparent.as_deref());
         self.request_id.push(task.request_id.as_deref());
-        self.bytes.push(task.bytes());
+        self.bytes.push(task.bytes().cast_signed());
         self.has_key.push(task.key.is_some());
         self.first_event.push(first_event);
         self.last_event.push(last_event);

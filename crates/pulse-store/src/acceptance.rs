@@ -28,8 +28,8 @@ pub struct NewTask {
 
 impl NewTask {
     /// Size of the task's events for the limits of a worker, in bytes.
-    pub(crate) fn bytes(&self) -> i64 {
-        i64::try_from(self.events.iter().map(NewEvent::bytes).sum::<usize>()).unwrap_or(i64::MAX)
+    pub fn bytes(&self) -> u64 {
+        self.events.iter().map(NewEvent::bytes).sum::<usize>() as u64
     }
 }
 

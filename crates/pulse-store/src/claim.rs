@@ -133,36 +133,35 @@ impl Claimer {
         }
         result
     }
+}
 
-    /// Extends the leases of `in_flight`, pairs of task id and fencing token; returns the tasks whose lease was extended.
+impl Store {
+    /// Extends the leases of `in_flight`, pairs of task id and fencing token, to `lease` from now; returns the tasks whose
+    /// lease was extended.
     ///
     /// Skips locked rows: a settlement locks the same rows in another order, which could deadlock.
     ///
     /// # Errors
     /// [`StoreError`]. The leases end at their present time.
-    pub async fn extend(&mut self, in_flight: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn extend_leases(&self, in_flight: &[(Uuid, i64)], lease: Duration) -> Result<Vec<Uuid>, StoreError> {
         let (ids, fencing_tokens): (Vec<Uuid>, Vec<i64>) = in_flight.iter().copied().unzip();
-        let lease = self.lease.as_secs_f64();
-        self.connection
-            .run(async |connection| {
-                let extended = sqlx::query_scalar!(
-                    "WITH extendable AS (
-                         SELECT tasks.id FROM tasks JOIN unnest($1::uuid[], $2::bigint[]) AS in_flight (id, fencing_token)
-                                              ON tasks.id = in_flight.id AND tasks.fencing_token = in_flight.fencing_token
-                         WHERE tasks.id = ANY ($1) AND tasks.lease_until IS NOT NULL
-                         FOR UPDATE OF tasks SKIP LOCKED
-                     )
-                     UPDATE tasks SET lease_until = now() + make_interval(secs => $3)
-                     WHERE tasks.id = ANY (ARRAY(SELECT id FROM extendable))
-                     RETURNING tasks.id",
-                    &ids,
-                    &fencing_tokens,
-                    lease,
-                )
-                .fetch_all(connection)
-                .await?;
-                Ok(extended)
-            })
-            .await
+        let mut connection = self.probe_connection().await?;
+        let extended = sqlx::query_scalar!(
+            "WITH extendable AS (
+                 SELECT tasks.id FROM tasks JOIN unnest($1::uuid[], $2::bigint[]) AS in_flight (id, fencing_token)
+                                      ON tasks.id = in_flight.id AND tasks.fencing_token = in_flight.fencing_token
+                 WHERE tasks.id = ANY ($1) AND tasks.lease_until IS NOT NULL
+                 FOR UPDATE OF tasks SKIP LOCKED
+             )
+             UPDATE tasks SET lease_until = now() + make_interval(secs => $3)
+             WHERE tasks.id = ANY (ARRAY(SELECT id FROM extendable))
+             RETURNING tasks.id",
+            &ids,
+            &fencing_tokens,
+            lease.as_secs_f64(),
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        Ok(extended)
     }
 }

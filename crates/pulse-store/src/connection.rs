@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use pulse_core::defaults::PROBE_CONNECTIONS;
 use pulse_tls::CaBundle;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -22,9 +23,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time limit for an answer, kept by the client because a frozen or unreachable server sends no error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// Maximum number of connections for probes and look-ups of users, in addition to the pool.
-pub const PROBE_CONNECTIONS: u32 = 2;
 
 /// Settings of pooled connections. The server keeps the time limits, in ms: the most precise error comes first, because
 /// the connection survives it and the outcome is known. List filters are optional parameters, so only a custom plan can
@@ -77,7 +75,7 @@ pub struct StoreConfig {
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: PgPool,
-    /// For probes and look-ups of users, which must not wait for reads that a client can make slow.
+    /// For probes, look-ups of users and heartbeats, which must not wait for reads that a client can make slow.
     probes: PgPool,
     pub(crate) reads: Session,
     pub(crate) dedicated: Session,
@@ -124,7 +122,7 @@ impl Store {
         DedicatedConnection { session, connection: None }
     }
 
-    /// A connection for a probe or a look-up of a user.
+    /// A connection for a probe, a look-up of a user, or a heartbeat.
     pub(crate) async fn probe_connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         match self.probes.acquire().await {
             // The pool does not say why it could not connect.
@@ -136,8 +134,8 @@ impl Store {
         }
     }
 
-    /// Checks once that a connection keeps its session. A pooler in transaction mode gives each transaction a session
-    /// of its own choice: settings, prepared statements and advisory locks would be lost or shared.
+    /// Checks once that a connection keeps its session. A pooler in transaction mode gives each transaction any
+    /// session: settings, prepared statements and advisory locks would be lost or shared.
     ///
     /// Two connections to PostgreSQL never have the same backend, and a connection keeps its backend. A pooler in
     /// transaction mode lends the backend that became idle last.

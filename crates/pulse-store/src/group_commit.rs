@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use pulse_core::defaults::API_DEDICATED;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -16,8 +17,6 @@ use crate::error::StoreError;
 use crate::refusal;
 use crate::supervisor::{TaskHealth, supervise};
 
-/// Number of dedicated connections that commit in parallel.
-const CONNECTIONS: usize = 2;
 /// Number of events from which a group is complete.
 const GROUP_EVENTS: usize = 128;
 /// Maximum number of waiting requests; further ones fail with [`AcceptError::Overloaded`].
@@ -65,7 +64,7 @@ impl Acceptor {
             tokio::spawn(async move { supervise(&name, supervised, || committer.clone().run()).await });
             health
         };
-        Self { requests, health: AcceptorHealth((0..CONNECTIONS).map(start).collect()) }
+        Self { requests, health: AcceptorHealth((0..API_DEDICATED).map(start).collect()) }
     }
 
     /// Returns the health of the acceptor, for the probes.

@@ -45,7 +45,7 @@ mod users;
 pub use acceptance::{AcceptError, Acceptance, KeyConflict, NewKey, NewTask, OwnerProblem};
 pub use cancel::MovedTasks;
 pub use claim::{Claim, Claimer};
-pub use connection::{PROBE_CONNECTIONS, Store, StoreConfig};
+pub use connection::{Store, StoreConfig};
 pub use delete_user::DeletedRows;
 pub use error::{ConfigError, StoreError};
 pub use events::{EventFilter, PageStart, StoredEvent, UnprocessedEvents};

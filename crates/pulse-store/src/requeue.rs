@@ -13,6 +13,8 @@ pub struct RequeuedTask {
     pub task_id: Uuid,
     /// Owner of its events.
     pub user_id: i64,
+    /// Size of its events for the limits of a worker, in bytes.
+    pub bytes: i64,
     /// The W3C trace context of the request that posted it.
     pub traceparent: Option<String>,
 }
@@ -68,7 +70,7 @@ impl Store {
             )
             UPDATE tasks SET enqueued_at = now()
             FROM found WHERE tasks.id = found.id
-            RETURNING tasks.id AS task_id, user_id, traceparent
+            RETURNING tasks.id AS task_id, user_id, bytes, traceparent
             "#,
             lost_before,
             delivered_until,

@@ -28,7 +28,7 @@ pub enum Outcome {
     Completed(Vec<Effect>),
     /// The events were deleted.
     Orphaned,
-    /// Some events of a batch have no result: the batch completes, and each of these events gets a task of its own.
+    /// Some events of a batch have no result: the batch completes, and each of these events gets a task.
     Split {
         /// The effects on the other events.
         effects: Vec<Effect>,

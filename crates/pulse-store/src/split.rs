@@ -1,4 +1,4 @@
-//! Split: completes a batch, and gives each of its events without a result a task of its own, with one statement.
+//! Split: completes a batch, and gives each of its events without a result a task, with one statement.
 
 use sqlx::PgConnection;
 use sqlx::types::Json;

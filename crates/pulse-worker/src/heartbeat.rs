@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulse_queue::{Acknowledger, EntryId};
-use pulse_store::{Child, ChildState, Claimer, Outcome};
+use pulse_store::{Child, ChildState, Outcome, Store};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use crate::leased_task::LeasedTask;
 const STUCK_GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Heartbeat {
-    pub(crate) claimer: Claimer,
+    pub(crate) store: Store,
     pub(crate) acknowledger: Acknowledger,
     pub(crate) in_flight: InFlight,
     pub(crate) ended_attempts: mpsc::UnboundedSender<EndedAttempt>,
@@ -50,7 +50,7 @@ impl Heartbeat {
             return;
         }
         let leases: Vec<(Uuid, i64)> = due.iter().map(|task| (task.id, task.fencing_token)).collect();
-        match self.claimer.extend(&leases).await {
+        match self.store.extend_leases(&leases, self.config.lease).await {
             Ok(extended) if extended.len() < leases.len() => {
                 // Settled in the meantime, or lost: the settle loop finds out which.
                 tracing::debug!(in_flight = leases.len(), extended = extended.len(), "some leases were not extended");

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulse_queue::{Acknowledger, Queue};
-use pulse_store::{Claimer, Outcome, Store};
+use pulse_store::{Outcome, Store};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -144,7 +144,7 @@ impl Worker {
 
     fn heartbeat(&self, executor: &Executor) -> Heartbeat {
         Heartbeat {
-            claimer: Claimer::new(&self.store, self.config.name.clone(), self.config.lease),
+            store: self.store.clone(),
             acknowledger: Acknowledger::new(&self.queue, self.config.name.clone()),
             in_flight: executor.in_flight.clone(),
             ended_attempts: executor.ended_attempts.clone(),

@@ -16,7 +16,7 @@ pub trait Processor: Send + Sync + 'static {
     /// Returns the properties of the event as JSON text.
     ///
     /// # Errors
-    /// [`ProcessError`] fails the attempt. In a batch, only this event fails: it gets a task of its own.
+    /// [`ProcessError`] fails the attempt. In a batch, only this event fails: it gets a task.
     async fn process(&self, event: &Event) -> Result<String, ProcessError>;
 }
 

@@ -83,10 +83,9 @@ pub(crate) struct InstanceArgs {
     pub(crate) instance: String,
 }
 
-/// Pooled connections of an API.
-const API_POOL: u32 = 10;
-/// Pooled connections of a worker and of a scheduler, which use them one at a time.
+/// Default of `--database-max-connections` of a worker and of a scheduler.
 pub(crate) const SMALL_POOL: &str = "2";
+const _: () = assert!(SMALL_POOL.as_bytes()[0] == b'0' + defaults::SMALL_POOL as u8);
 
 /// The connection to PostgreSQL.
 #[derive(Debug, Clone, Args)]
@@ -98,12 +97,12 @@ pub(crate) struct DatabaseArgs {
     /// and host name are then verified, as with sslmode=verify-full, unless the URL says verify-ca
     #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH")]
     pub(crate) database_ca_file: Option<PathBuf>,
-    /// Maximum number of pooled connections of this process. Others come on top: 2 for probes and users in each role, and
-    /// the dedicated ones, 2 in an API and 3 in a worker
+    /// Maximum number of pooled connections of this process. Others come on top: 2 for probes, users and heartbeats in
+    /// each role, and the dedicated ones, 2 in an API and 2 in a worker
     #[arg(
         long,
         env = "PULSE_DATABASE_MAX_CONNECTIONS",
-        default_value_t = API_POOL,
+        default_value_t = defaults::API_POOL,
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub(crate) database_max_connections: u32,

@@ -68,7 +68,7 @@ impl QueueEnv {
 }
 
 pub(crate) fn entry(user_id: i64) -> Entry {
-    Entry { task_id: Uuid::new_v4(), user_id, traceparent: None }
+    Entry { task_id: Uuid::new_v4(), user_id, bytes: 0, traceparent: None }
 }
 
 pub(crate) fn task_ids(deliveries: &[Delivery]) -> Vec<Uuid> {

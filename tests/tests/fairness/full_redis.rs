@@ -58,6 +58,8 @@ async fn full_redis_is_as_fast_as_a_stopped_one() -> anyhow::Result<()> {
         );
         (full, stopped) = (full.max(with_full), stopped.max(with_stopped));
     }
-    assert!(full >= 0.8 * stopped, "{full:.0} tasks per second with a full Redis, {stopped:.0} with a stopped one");
+    // A worker that waits for a full Redis has 60 tasks per second, 1 % of the other rate. On a quiet machine the two rates
+    // are nearly equal; other tests beside this one change each of them by a third.
+    assert!(full >= 0.5 * stopped, "{full:.0} tasks per second with a full Redis, {stopped:.0} with a stopped one");
     Ok(())
 }

@@ -2,5 +2,6 @@
 
 mod env;
 mod full_redis;
+mod postgres;
 mod queue;
 mod roles;

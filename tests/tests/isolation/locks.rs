@@ -1,4 +1,4 @@
-//! A transaction that holds rows of one user stops nobody else: neither accept, nor settle, nor requeue.
+//! A transaction that holds rows of one user delays no other: neither accept, nor settle, nor requeue.
 
 use std::time::{Duration, Instant};
 
@@ -78,17 +78,17 @@ async fn others_are_not_hurt(lock: &str, victim_is_refused: bool) -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn open_deletion_of_a_user_stops_nobody_else() -> anyhow::Result<()> {
+async fn open_deletion_of_a_user_delays_no_other_user() -> anyhow::Result<()> {
     others_are_not_hurt("DELETE FROM users WHERE subject = 'victim'", true).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lock_on_one_event_stops_nobody_else() -> anyhow::Result<()> {
+async fn lock_on_one_event_delays_no_other_user() -> anyhow::Result<()> {
     others_are_not_hurt("SELECT FROM events WHERE event_name = 'first' FOR UPDATE", false).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lock_on_one_task_stops_nobody_else() -> anyhow::Result<()> {
+async fn lock_on_one_task_delays_no_other_user() -> anyhow::Result<()> {
     let task = "SELECT FROM tasks JOIN users ON users.id = user_id WHERE subject = 'victim' FOR UPDATE OF tasks";
     others_are_not_hurt(task, false).await
 }

@@ -92,7 +92,8 @@ pub(crate) async fn commit(
 }
 
 async fn accept_and_enqueue(state: AppState, task: NewTask) -> Result<Acceptance, AcceptError> {
-    let entry = Entry { task_id: task.id, user_id: task.user_id, traceparent: task.traceparent.clone() };
+    let (task_id, user_id, bytes) = (task.id, task.user_id, task.bytes());
+    let entry = Entry { task_id, user_id, bytes, traceparent: task.traceparent.clone() };
     let started = Instant::now();
     let result = state.acceptor.accept(task).await;
     state.metrics.accept_seconds.observe(started.elapsed().as_secs_f64());

@@ -171,8 +171,8 @@ pub struct DatabaseSpec {
     #[schemars(schema_with = "ca_secret")]
     pub ca_secret_ref: Option<SecretKey>,
     /// Maximum number of connections that the pods of all roles may open together. It limits the number of workers, but
-    /// never to less than one. Each pod counts as 14 connections, and 4 are reserved for migrations and administration.
-    /// If not set, connections do not limit the number of workers.
+    /// never to less than one. An API pod counts as 14 connections, a worker as 6, the scheduler as 4, and 4 are reserved
+    /// for migrations and administration. If not set, connections do not limit the number of workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 10000))]
     pub max_connections_total: Option<u32>,

@@ -1,13 +1,12 @@
 //! Inputs of a decision: the scaling rules of the spec, and the observed worker pods.
 
 use jiff::{SignedDuration, Timestamp};
+use pulse_core::defaults::{API_CONNECTIONS, SCHEDULER_CONNECTIONS, WORKER_CONNECTIONS};
 
 use crate::crd::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, PulseIngestSpec, Target};
 
 /// Time that a pod may take to become ready. Until then it counts as starting, later as failing.
 pub const STARTUP_BUDGET: SignedDuration = SignedDuration::from_secs(120);
-/// Maximum number of PostgreSQL connections of one pod: its pool and its dedicated connections.
-const CONNECTIONS_PER_POD: u32 = 14;
 /// Connections left for a migration, an administrator and a backup.
 const CONNECTIONS_RESERVED: u32 = 4;
 
@@ -84,8 +83,8 @@ impl Policy {
 /// Maximum number of workers within `connections`, after the API pods and the scheduler. An API without a number in the
 /// spec counts as one pod.
 fn max_workers_within(connections: u32, api_replicas: Option<u32>) -> u32 {
-    let others = CONNECTIONS_PER_POD * (api_replicas.unwrap_or(1) + 1) + CONNECTIONS_RESERVED;
-    (connections.saturating_sub(others) / CONNECTIONS_PER_POD).max(1)
+    let others = API_CONNECTIONS * api_replicas.unwrap_or(1) + SCHEDULER_CONNECTIONS + CONNECTIONS_RESERVED;
+    (connections.saturating_sub(others) / WORKER_CONNECTIONS).max(1)
 }
 
 pub(super) fn seconds(seconds: u32) -> SignedDuration {

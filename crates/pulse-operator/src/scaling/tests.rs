@@ -462,7 +462,7 @@ fn age_target_waits_for_starting_pods() {
 fn spec(workers: serde_json::Value, stopped: bool) -> PulseIngestSpec {
     serde_json::from_value(serde_json::json!({
         "image": { "repository": "pulse", "tag": "1" },
-        "database": { "urlSecretRef": { "name": "db" }, "maxConnectionsTotal": 100 },
+        "database": { "urlSecretRef": { "name": "db" }, "maxConnectionsTotal": 56 },
         "redis": { "urlSecretRef": { "name": "redis" } },
         "auth": { "jwtSecretRef": { "name": "jwt", "key": "key" } },
         "workers": workers,

@@ -1,33 +1,33 @@
--- Adds entries, and counts them by user.
--- KEYS: tasks, bulk, backlog, deep. ARGV: the limit of a user who is not deep; then task id, user and traceparent ('' for
--- none) of each entry.
+-- Adds entries, and sums their weights by user.
+-- KEYS: tasks, bulk, backlog, deep. ARGV: the limit of a user who is not deep; then task id, user, weight and
+-- traceparent ('' for none) of each entry.
 local limit = tonumber(ARGV[1])
 local users = {}
 
 local function load(id)
-  local entries = tonumber(redis.call('HGET', KEYS[3], id) or 0)
+  local weight = tonumber(redis.call('HGET', KEYS[3], id) or 0)
   -- A deep user has entries.
-  local deep = entries > 0 and redis.call('SISMEMBER', KEYS[4], id) == 1
-  local user = { entries = entries, added = 0, deep = deep, becomes_deep = false }
+  local deep = weight > 0 and redis.call('SISMEMBER', KEYS[4], id) == 1
+  local user = { weight = weight, added = 0, deep = deep, becomes_deep = false }
   users[id] = user
   return user
 end
 
 -- The first write is XADD: if Redis is full, it is refused and nothing has changed. Later writes of a script are not.
-for i = 2, #ARGV, 3 do
-  local task, id, traceparent = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+for i = 2, #ARGV, 4 do
+  local task, id, weight, traceparent = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local user = users[id] or load(id)
-  if not user.deep and user.entries + user.added >= limit then
+  if not user.deep and user.weight + user.added >= limit then
     user.deep = true
     user.becomes_deep = true
   end
   local stream = user.deep and KEYS[2] or KEYS[1]
   if traceparent == '' then
-    redis.call('XADD', stream, '*', 'task_id', task, 'user', id)
+    redis.call('XADD', stream, '*', 'task_id', task, 'user', id, 'weight', weight)
   else
-    redis.call('XADD', stream, '*', 'task_id', task, 'user', id, 'traceparent', traceparent)
+    redis.call('XADD', stream, '*', 'task_id', task, 'user', id, 'weight', weight, 'traceparent', traceparent)
   end
-  user.added = user.added + 1
+  user.added = user.added + tonumber(weight)
 end
 for id, user in pairs(users) do
   redis.call('HINCRBY', KEYS[3], id, user.added)

@@ -1,13 +1,14 @@
--- Acknowledges and deletes entries, and counts them by user. Ids without an entry are only acknowledged.
+-- Acknowledges and deletes entries, and subtracts their weights by user. Ids without an entry are only acknowledged.
 -- KEYS: tasks, bulk, backlog, deep. ARGV: group, number of ids of tasks; then the ids of tasks and those of bulk.
 local removed = {}
 
-local function count(entry)
-  local fields = entry[2]
-  for i = 1, #fields, 2 do
-    if fields[i] == 'user' then
-      removed[fields[i + 1]] = (removed[fields[i + 1]] or 0) + 1
-    end
+local function subtract(entry)
+  local fields = {}
+  for i = 1, #entry[2], 2 do
+    fields[entry[2][i]] = entry[2][i + 1]
+  end
+  if fields.user then
+    removed[fields.user] = (removed[fields.user] or 0) + tonumber(fields.weight or 1)
   end
 end
 
@@ -17,7 +18,7 @@ local function remove(stream, first, last)
     local id = ARGV[i]
     local entry = not seen[id] and redis.call('XRANGE', stream, id, id)[1]
     if entry then
-      count(entry)
+      subtract(entry)
     end
     seen[id] = true
   end
@@ -31,8 +32,8 @@ end
 local last_of_tasks = 2 + tonumber(ARGV[2])
 remove(KEYS[1], 3, last_of_tasks)
 remove(KEYS[2], last_of_tasks + 1, #ARGV)
-for user, entries in pairs(removed) do
-  if redis.call('HINCRBY', KEYS[3], user, -entries) <= 0 then
+for user, weight in pairs(removed) do
+  if redis.call('HINCRBY', KEYS[3], user, -weight) <= 0 then
     redis.call('HDEL', KEYS[3], user)
     redis.call('SREM', KEYS[4], user)
   end

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use pulse_core::defaults::{API_DEDICATED, PROBE_CONNECTIONS, SCHEDULER_CONNECTIONS, WORKER_CONNECTIONS};
 use pulse_queue::{Queue, QueueError, RedisSetting, Refusal};
-use pulse_store::{PROBE_CONNECTIONS, Store};
+use pulse_store::Store;
 use pulse_tls::Encryption;
 
-use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs, SMALL_POOL};
+use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
 use crate::check_result::{CheckResult, check};
 use crate::commands::kubernetes;
 use crate::output::{print_json, print_line};
@@ -77,11 +78,11 @@ struct ProcessArgs {
 impl ProcessArgs {
     /// Maximum number of connections to PostgreSQL of all these processes.
     fn connections(&self, api_pool: u32) -> u64 {
-        let small_pool: u32 = SMALL_POOL.parse().unwrap_or(0);
-        let of = |processes: u32, pool: u32, dedicated: u32| {
-            u64::from(processes) * (u64::from(pool) + u64::from(dedicated) + u64::from(PROBE_CONNECTIONS))
-        };
-        of(self.apis, api_pool, 2) + of(self.workers, small_pool, 3) + of(self.schedulers, small_pool, 0)
+        let api = api_pool + PROBE_CONNECTIONS + API_DEDICATED;
+        [(self.apis, api), (self.workers, WORKER_CONNECTIONS), (self.schedulers, SCHEDULER_CONNECTIONS)]
+            .map(|(processes, connections)| u64::from(processes) * u64::from(connections))
+            .iter()
+            .sum()
     }
 }
 
