@@ -36,7 +36,9 @@ CREATE INDEX events_user_newest ON events (user_id, created_at, id);
 CREATE TABLE events_default PARTITION OF events DEFAULT;
 
 -- Creates the missing monthly partitions of `parent`, from the current month to `months_ahead` months later, and returns
--- how many it created. Skips a month that already has rows in the default partition.
+-- how many it created. Skips a month that already has rows in the default partition, or a lock that another transaction
+-- holds for more than 100 ms, such as a backup: every statement on `parent` waits behind this one meanwhile. The lock on
+-- `parent` itself does not conflict with reads and writes, because the new table is attached and not created in it.
 --
 -- Partitions of `events` have fill factor 40: completing a task adds `properties` to its events, and the longer row then
 -- fits on the same page (a HOT update), which saves a third of the WAL.
@@ -49,18 +51,23 @@ DECLARE
     partition_name text;
     created int := 0;
 BEGIN
+    PERFORM set_config('lock_timeout', '100ms', true);
     FOR month IN 0..months_ahead LOOP
         lower_bound := ((first_day AT TIME ZONE 'UTC') + make_interval(months => month)) AT TIME ZONE 'UTC';
         upper_bound := ((first_day AT TIME ZONE 'UTC') + make_interval(months => month + 1)) AT TIME ZONE 'UTC';
         partition_name := parent || to_char(lower_bound AT TIME ZONE 'UTC', '"_y"YYYY"m"MM');
         IF to_regclass(partition_name) IS NULL THEN
             BEGIN
-                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L) WITH (fillfactor = %s)',
-                               partition_name, parent, lower_bound, upper_bound,
-                               CASE parent WHEN 'events' THEN 40 ELSE 100 END);
+                EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = %s)',
+                               partition_name, parent, CASE parent WHEN 'events' THEN 40 ELSE 100 END);
+                EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                               parent, partition_name, lower_bound, upper_bound);
                 created := created + 1;
-            EXCEPTION WHEN check_violation THEN
-                RAISE WARNING 'cannot create %: rows of that month are in the default partition', partition_name;
+            EXCEPTION
+                WHEN check_violation THEN
+                    RAISE WARNING 'cannot create %: rows of that month are in the default partition', partition_name;
+                WHEN lock_not_available THEN
+                    RAISE WARNING 'cannot create % now: another transaction has locked %', partition_name, parent;
             END;
         END IF;
     END LOOP;

@@ -92,7 +92,7 @@ async fn replica_is_reported_and_is_not_called_unavailable() -> anyhow::Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn user_without_info_is_ready_and_told_what_is_unknown() -> anyhow::Result<()> {
+async fn user_without_info_is_ready_and_unknown_settings_are_named() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let url = url_of_user(&env, "~pulse:* +@all -info").await?;
     let api = Process::start(&env, "api", &["--redis-url", &url]).await?;

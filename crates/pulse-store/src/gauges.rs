@@ -62,17 +62,20 @@ impl Store {
         Ok(backlog)
     }
 
-    /// Creates missing monthly partitions up to `months_ahead` months ahead; returns the number.
+    /// Creates missing monthly partitions up to `months_ahead` months ahead; returns the number. A partition that cannot be
+    /// created now, because of a lock, is left for the next call.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn ensure_partitions(&self, months_ahead: i32) -> Result<i32, StoreError> {
-        let created = sqlx::query_scalar!(
-            r#"SELECT ensure_month_partitions('events', $1) + ensure_month_partitions('task_history', $1) AS "created!""#,
-            months_ahead,
-        )
-        .fetch_one(&self.pool)
-        .await?;
+        let mut created = 0;
+        // One transaction for each table, so that no statement waits for the locks of both.
+        for table in ["events", "task_history"] {
+            created +=
+                sqlx::query_scalar!(r#"SELECT ensure_month_partitions($1, $2) AS "created!""#, table, months_ahead,)
+                    .fetch_one(&self.pool)
+                    .await?;
+        }
         Ok(created)
     }
 

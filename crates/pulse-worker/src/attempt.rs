@@ -79,7 +79,7 @@ pub(crate) fn timed_out(timeout: Duration) -> ProcessError {
 ///
 /// If all events of a batch failed and can be retried, the batch is retried as a whole: their common cause would turn each
 /// batch into many tasks.
-pub(crate) fn outcome(task: &ClaimedTask, results: Results, verdict: &Verdict<'_>) -> Outcome {
+pub(crate) fn outcome(task: &ClaimedTask, results: Results, policy: &FailurePolicy<'_>) -> Outcome {
     let Results { effects, failed, begun } = results;
     if task.events.is_empty() {
         return Outcome::Orphaned;
@@ -91,10 +91,10 @@ pub(crate) fn outcome(task: &ClaimedTask, results: Results, verdict: &Verdict<'_
     let retryable = task.attempt < task.max_attempts && failed.iter().all(|(_, error)| error.reason.is_retryable());
     if all_failed && (task.events.len() == 1 || retryable) {
         let (_, error) = failed.into_iter().next().expect("an event failed");
-        return verdict.failed(task.attempt, task.max_attempts, error);
+        return policy.failed(task.attempt, task.max_attempts, error);
     }
     let failures = failed.into_iter().map(|(position, error)| {
-        let state = match verdict.failed(task.attempt, task.max_attempts, error) {
+        let state = match policy.failed(task.attempt, task.max_attempts, error) {
             Outcome::Retry { delay, attempt } => ChildState::Retry { delay, attempt },
             Outcome::DeadLetter(attempt) => ChildState::Dead(attempt),
             _ => ChildState::Pending,
@@ -109,14 +109,14 @@ pub(crate) fn outcome(task: &ClaimedTask, results: Results, verdict: &Verdict<'_
 }
 
 /// What decides between a retry and a dead letter.
-pub(crate) struct Verdict<'a> {
+pub(crate) struct FailurePolicy<'a> {
     pub(crate) retry: &'a RetryPolicy,
     pub(crate) now: DateTime<Utc>,
     /// Uniform in 0..1.
     pub(crate) random: f64,
 }
 
-impl<'a> Verdict<'a> {
+impl<'a> FailurePolicy<'a> {
     pub(crate) fn now(retry: &'a RetryPolicy) -> Self {
         Self { retry, now: Utc::now(), random: rand::random() }
     }
@@ -143,7 +143,7 @@ mod tests {
 
     const RETRY: RetryPolicy = RetryPolicy { base_seconds: 2.0, cap: Duration::from_secs(60), jitter_percent: 0.0 };
 
-    const VERDICT: Verdict<'static> = Verdict { retry: &RETRY, now: DateTime::UNIX_EPOCH, random: 0.5 };
+    const POLICY: FailurePolicy<'static> = FailurePolicy { retry: &RETRY, now: DateTime::UNIX_EPOCH, random: 0.5 };
 
     /// Panics, hangs or fails as the name of the event says.
     struct ScriptedProcessor;
@@ -191,7 +191,7 @@ mod tests {
     async fn outcome_of(names: &[&str]) -> Outcome {
         let task = task(names);
         let results = run(&task, &ScriptedProcessor, Duration::from_millis(50)).await;
-        outcome(&task, results, &VERDICT)
+        outcome(&task, results, &POLICY)
     }
 
     /// The id of the event and the kind of state of each child.
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn failed_attempt_is_retried_only_if_retryable_and_attempts_are_left() {
-        let outcome = |attempt, error| VERDICT.failed(attempt, 3, error);
+        let outcome = |attempt, error| POLICY.failed(attempt, 3, error);
         let two_seconds = Duration::from_secs(2);
         assert!(matches!(outcome(1, ProcessError::failed("x")), Outcome::Retry { delay, .. } if delay == two_seconds));
         assert!(matches!(outcome(3, ProcessError::failed("x")), Outcome::DeadLetter(_)));

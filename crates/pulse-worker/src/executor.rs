@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use crate::attempt::{self, Verdict};
+use crate::attempt::{self, FailurePolicy};
 use crate::busy::BusyTime;
 use crate::config::WorkerConfig;
 use crate::health::WorkerHealth;
@@ -71,7 +71,7 @@ impl Executor {
             let running = busy.processor();
             let started = Instant::now();
             let results = attempt::run(&task, &*processor, config.timeout).await;
-            let outcome = attempt::outcome(&task, results, &Verdict::now(&config.retry));
+            let outcome = attempt::outcome(&task, results, &FailurePolicy::now(&config.retry));
             drop(running);
             let duration = started.elapsed();
             metrics.processing_seconds.observe(duration.as_secs_f64());

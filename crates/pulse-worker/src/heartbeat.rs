@@ -8,7 +8,7 @@ use pulse_store::{Child, ChildState, Outcome, Store};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::attempt::{self, Verdict};
+use crate::attempt::{self, FailurePolicy};
 use crate::config::WorkerConfig;
 use crate::health::WorkerHealth;
 use crate::in_flight::{EndedAttempt, InFlight};
@@ -100,6 +100,6 @@ impl Heartbeat {
             return Outcome::Split { effects: Vec::new(), children: task.events.iter().map(child).collect() };
         }
         let error = attempt::timed_out(self.config.timeout);
-        Verdict::now(&self.config.retry).failed(task.attempt, task.max_attempts, error)
+        FailurePolicy::now(&self.config.retry).failed(task.attempt, task.max_attempts, error)
     }
 }

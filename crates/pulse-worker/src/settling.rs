@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::attempt::Verdict;
+use crate::attempt::FailurePolicy;
 use crate::busy::BusyTime;
 use crate::config::{MAX_IN_FLIGHT_TASKS, WorkerConfig};
 use crate::in_flight::{EndedAttempt, InFlight};
@@ -232,7 +232,7 @@ impl SettleLoop {
     /// The outcome of an attempt whose effects PostgreSQL rejects.
     fn rejected(&self, task: &LeasedTask, error: &StoreError) -> Outcome {
         let error = ProcessError { reason: FailureReason::Constraint, message: error.to_string() };
-        Verdict::now(&self.retry).failed(task.attempt, task.max_attempts, error)
+        FailurePolicy::now(&self.retry).failed(task.attempt, task.max_attempts, error)
     }
 
     fn count_stale(&self, part: &[EndedAttempt], batch: &Batch) {

@@ -92,3 +92,26 @@ async fn lock_on_one_task_delays_no_other_user() -> anyhow::Result<()> {
     let task = "SELECT FROM tasks JOIN users ON users.id = user_id WHERE subject = 'victim' FOR UPDATE OF tasks";
     others_are_not_hurt(task, false).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creation_of_a_partition_beside_a_backup_delays_no_post() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let client = api.client("ada");
+    client.post_event("first").await?;
+    let newest = "SELECT string_agg(format('DROP TABLE %I', relid), ';') FROM
+                  (SELECT relid FROM pg_partition_tree('events') WHERE relid::text LIKE 'events_y%'
+                   ORDER BY relid::text DESC LIMIT 1) AS newest";
+    let drop: String = sqlx::query_scalar(newest).fetch_one(&env.db).await?;
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&env.db).await?;
+    let mut backup = env.db.begin().await?;
+    sqlx::query("LOCK TABLE events, events_default IN ACCESS SHARE MODE").execute(&mut *backup).await?;
+    let create = "SELECT ensure_month_partitions('events', 12)::bigint";
+    let (created, latencies) = tokio::join!(env.number(create), post_steadily(&client, Duration::from_secs(2)));
+    let slowest = latencies?.last().copied().unwrap_or_default();
+    assert!(slowest < Duration::from_secs(1), "a POST took {slowest:?}");
+    assert_eq!(created?, 0, "the backup has locked the default partition");
+    backup.rollback().await?;
+    assert_eq!(env.number(create).await?, 1);
+    Ok(())
+}
