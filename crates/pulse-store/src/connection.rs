@@ -5,7 +5,6 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pulse_core::defaults::PROBE_CONNECTIONS;
@@ -13,6 +12,7 @@ use pulse_tls::CaBundle;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres, Row};
+use tokio::sync::Mutex;
 
 use crate::error::{ConfigError, StoreError};
 use crate::tls;
@@ -23,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time limit for an answer, kept by the client because a frozen or unreachable server sends no error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How often the backends of two connections are compared, because other clients of a pooler may interfere.
+const BACKEND_COMPARISONS: usize = 5;
 
 /// Settings of pooled connections. The server keeps the time limits, in ms: the most precise error comes first, because
 /// the connection survives it and the outcome is known. List filters are optional parameters, so only a custom plan can
@@ -79,7 +82,8 @@ pub struct Store {
     probes: PgPool,
     pub(crate) reads: Session,
     pub(crate) dedicated: Session,
-    sessions_verified: Arc<AtomicBool>,
+    /// The last check of the sessions, with its time.
+    sessions: Arc<Mutex<Option<(Instant, Result<(), StoreError>)>>>,
 }
 
 impl Store {
@@ -103,7 +107,7 @@ impl Store {
             probes: reads.pool(probes),
             reads,
             dedicated: Session { options, settings: DEDICATED },
-            sessions_verified: Arc::default(),
+            sessions: Arc::default(),
         })
     }
 
@@ -124,6 +128,7 @@ impl Store {
 
     /// A connection for a probe, a look-up of a user, or a heartbeat.
     pub(crate) async fn probe_connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        self.verify_sessions().await?;
         match self.probes.acquire().await {
             // The pool does not say why it could not connect.
             Err(sqlx::Error::PoolTimedOut) => {
@@ -138,31 +143,37 @@ impl Store {
     /// session: settings, prepared statements and advisory locks would be lost or shared.
     ///
     /// Two connections to PostgreSQL never have the same backend, and a connection keeps its backend. A pooler in
-    /// transaction mode lends the backend that became idle last.
+    /// transaction mode lends the backend that became idle last, unless another client was faster.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] with the remedy, or if PostgreSQL does not answer.
     pub(crate) async fn verify_sessions(&self) -> Result<(), StoreError> {
-        if self.sessions_verified.load(Ordering::Relaxed) {
-            return Ok(());
+        let asked = Instant::now();
+        // One check at a time, because two of them could lend each other's backends and see nothing wrong. Who waited
+        // for a check takes its outcome.
+        let mut last = self.sessions.lock().await;
+        match &*last {
+            Some((at, outcome)) if outcome.is_ok() || *at >= asked => return outcome.clone(),
+            _ => {}
         }
-        within(PROBE_TIMEOUT, async {
-            let mut first = PgConnection::connect_with(self.options()).await?;
-            let mut second = PgConnection::connect_with(self.options()).await?;
-            let before = backend_pid(&mut first).await?;
+        let outcome = within(PROBE_TIMEOUT, self.compare_backends()).await;
+        *last = Some((Instant::now(), outcome.clone()));
+        outcome
+    }
+
+    async fn compare_backends(&self) -> Result<(), StoreError> {
+        let mut first = PgConnection::connect_with(self.options()).await?;
+        let mut second = PgConnection::connect_with(self.options()).await?;
+        let expected = backend_pid(&mut first).await?;
+        let mut keeps_session = true;
+        for _ in 0..BACKEND_COMPARISONS {
             sqlx::raw_sql("BEGIN").execute(&mut second).await?;
-            let other = backend_pid(&mut second).await?;
-            let after = backend_pid(&mut first).await?;
-            // Ends the transaction, too.
-            let _ = tokio::join!(first.close(), second.close());
-            if before == other || before != after {
-                return Err(StoreError::transaction_pooler());
-            }
-            Ok(())
-        })
-        .await?;
-        self.sessions_verified.store(true, Ordering::Relaxed);
-        Ok(())
+            keeps_session &= backend_pid(&mut second).await? != expected;
+            keeps_session &= backend_pid(&mut first).await? == expected;
+            sqlx::raw_sql("COMMIT").execute(&mut second).await?;
+        }
+        let _ = tokio::join!(first.close(), second.close());
+        if keeps_session { Ok(()) } else { Err(StoreError::transaction_pooler()) }
     }
 
     /// Closes the pools and waits for their connections.

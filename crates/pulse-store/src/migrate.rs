@@ -175,7 +175,6 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn schema_problem(&self) -> Result<Option<String>, StoreError> {
-        self.verify_sessions().await?;
         let mut connection = self.probe_connection().await?;
         let (applied, instance) = read_ledger(&mut connection).await?;
         Ok(match plan(&applied, instance, "") {
