@@ -11,10 +11,10 @@ use pulse_core::defaults::PROBE_CONNECTIONS;
 use pulse_tls::CaBundle;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres, Row};
-use tokio::sync::Mutex;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres};
 
 use crate::error::{ConfigError, StoreError};
+use crate::pooler::PoolerCheck;
 use crate::tls;
 
 /// Time limit for a new connection.
@@ -23,9 +23,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time limit for an answer, kept by the client because a frozen or unreachable server sends no error.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// How often the backends of two connections are compared, because other clients of a pooler may interfere.
-const BACKEND_COMPARISONS: usize = 5;
 
 /// Settings of pooled connections. The server keeps the time limits, in ms: the most precise error comes first, because
 /// the connection survives it and the outcome is known. List filters are optional parameters, so only a custom plan can
@@ -82,8 +79,7 @@ pub struct Store {
     probes: PgPool,
     pub(crate) reads: Session,
     pub(crate) dedicated: Session,
-    /// The last check of the sessions, with its time.
-    sessions: Arc<Mutex<Option<(Instant, Result<(), StoreError>)>>>,
+    pooler: Arc<PoolerCheck>,
 }
 
 impl Store {
@@ -107,7 +103,7 @@ impl Store {
             probes: reads.pool(probes),
             reads,
             dedicated: Session { options, settings: DEDICATED },
-            sessions: Arc::default(),
+            pooler: Arc::default(),
         })
     }
 
@@ -139,51 +135,15 @@ impl Store {
         }
     }
 
-    /// Checks once that a connection keeps its session. A pooler in transaction mode gives each transaction any
-    /// session: settings, prepared statements and advisory locks would be lost or shared.
-    ///
-    /// Two connections to PostgreSQL never have the same backend, and a connection keeps its backend. A pooler in
-    /// transaction mode lends the backend that became idle last, unless another client was faster.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] with the remedy, or if PostgreSQL does not answer.
+    /// See [`PoolerCheck::verify`].
     pub(crate) async fn verify_sessions(&self) -> Result<(), StoreError> {
-        let asked = Instant::now();
-        // One check at a time, because two of them could lend each other's backends and see nothing wrong. Who waited
-        // for a check takes its outcome.
-        let mut last = self.sessions.lock().await;
-        match &*last {
-            Some((at, outcome)) if outcome.is_ok() || *at >= asked => return outcome.clone(),
-            _ => {}
-        }
-        let outcome = within(PROBE_TIMEOUT, self.compare_backends()).await;
-        *last = Some((Instant::now(), outcome.clone()));
-        outcome
-    }
-
-    async fn compare_backends(&self) -> Result<(), StoreError> {
-        let mut first = PgConnection::connect_with(self.options()).await?;
-        let mut second = PgConnection::connect_with(self.options()).await?;
-        let expected = backend_pid(&mut first).await?;
-        let mut keeps_session = true;
-        for _ in 0..BACKEND_COMPARISONS {
-            sqlx::raw_sql("BEGIN").execute(&mut second).await?;
-            keeps_session &= backend_pid(&mut second).await? != expected;
-            keeps_session &= backend_pid(&mut first).await? == expected;
-            sqlx::raw_sql("COMMIT").execute(&mut second).await?;
-        }
-        let _ = tokio::join!(first.close(), second.close());
-        if keeps_session { Ok(()) } else { Err(StoreError::transaction_pooler()) }
+        self.pooler.verify(self.options(), PROBE_TIMEOUT).await
     }
 
     /// Closes the pools and waits for their connections.
     pub async fn close(&self) {
         tokio::join!(self.pool.close(), self.probes.close());
     }
-}
-
-async fn backend_pid(connection: &mut PgConnection) -> Result<i32, StoreError> {
-    Ok(sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)?)
 }
 
 /// How to connect, and what to set then. Settings are statements and not startup parameters, because PgBouncer refuses

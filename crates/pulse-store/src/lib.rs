@@ -25,6 +25,7 @@ mod gauges;
 mod group_commit;
 mod idempotency;
 mod migrate;
+mod pooler;
 mod recover;
 mod refusal;
 mod requeue;

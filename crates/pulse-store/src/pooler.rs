@@ -1,0 +1,65 @@
+//! Recognizes a pooler that does not keep sessions, such as PgBouncer in transaction mode.
+
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, Row};
+use tokio::sync::Mutex;
+
+use crate::error::StoreError;
+
+/// How often the backends of two connections are compared, because other clients of a pooler may interfere.
+const COMPARISONS: usize = 5;
+
+/// Checks once that a connection keeps its session. A pooler in transaction mode gives each transaction any session:
+/// settings, prepared statements and advisory locks would be lost or shared.
+#[derive(Default)]
+pub(crate) struct PoolerCheck(Mutex<Option<Outcome>>);
+
+/// The outcome of the last check, which ended at this time.
+struct Outcome {
+    at: Instant,
+    result: Result<(), StoreError>,
+}
+
+impl PoolerCheck {
+    /// Checks, unless a check has passed already, and connects to `options` for it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] with the remedy, or if PostgreSQL does not answer within `limit`.
+    pub(crate) async fn verify(&self, options: &PgConnectOptions, limit: Duration) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        // One check at a time, because two of them could lend each other's backends and see nothing wrong. Who waited
+        // for a check takes its outcome.
+        let mut last = self.0.lock().await;
+        match &*last {
+            Some(Outcome { at, result }) if result.is_ok() || *at >= asked => return result.clone(),
+            _ => {}
+        }
+        let compared = tokio::time::timeout(limit, compare_backends(options)).await;
+        let result = compared.unwrap_or(Err(StoreError::TimedOut(limit)));
+        *last = Some(Outcome { at: Instant::now(), result: result.clone() });
+        result
+    }
+}
+
+/// Two connections to PostgreSQL never have the same backend, and a connection keeps its backend. A pooler in transaction
+/// mode lends the backend that became idle last, unless another client was faster.
+async fn compare_backends(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let mut first = PgConnection::connect_with(options).await?;
+    let mut second = PgConnection::connect_with(options).await?;
+    let expected = backend_pid(&mut first).await?;
+    let mut keeps_session = true;
+    for _ in 0..COMPARISONS {
+        sqlx::raw_sql("BEGIN").execute(&mut second).await?;
+        keeps_session &= backend_pid(&mut second).await? != expected;
+        keeps_session &= backend_pid(&mut first).await? == expected;
+        sqlx::raw_sql("COMMIT").execute(&mut second).await?;
+    }
+    let _ = tokio::join!(first.close(), second.close());
+    if keeps_session { Ok(()) } else { Err(StoreError::transaction_pooler()) }
+}
+
+async fn backend_pid(connection: &mut PgConnection) -> Result<i32, StoreError> {
+    Ok(sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)?)
+}
