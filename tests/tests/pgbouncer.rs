@@ -115,7 +115,7 @@ async fn probe_does_not_wait_for_slow_reads() -> anyhow::Result<()> {
 async fn check_compares_the_connections_of_all_processes_with_max_connections() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let (code, output) = pulse_output(&env, &["check", "--apis", "3", "--workers", "20", "--schedulers", "2"]).await?;
-    assert!(code == 0 && output.contains("197 available, up to 190 used"), "{code}: {output}");
+    assert!(code == 0 && output.contains("197 available, up to 170 used"), "{code}: {output}");
     assert!(!output.contains("raise max_connections"), "{output}");
     let (code, output) = pulse_output(&env, &["check", "--workers", "30"]).await?;
     assert!(code == 0 && output.contains("raise max_connections"), "{code}: {output}");
