@@ -7,8 +7,9 @@ use serde_json::json;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-async fn post_batches(client: &Client, batches: usize, events: usize) -> anyhow::Result<()> {
-    let batch = json!({"events": vec![json!({"event_name": "a", "event_type": "t"}); events]});
+async fn post_batches(client: &Client, batches: usize, events: usize, payload_bytes: usize) -> anyhow::Result<()> {
+    let event = json!({"event_name": "a", "event_type": "t", "payload": {"text": "x".repeat(payload_bytes)}});
+    let batch = json!({"events": vec![event; events]});
     for _ in 0..batches {
         assert_eq!(client.post("/api/v1/events/batch", &batch).await?.status, 202);
     }
@@ -16,19 +17,19 @@ async fn post_batches(client: &Client, batches: usize, events: usize) -> anyhow:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn claim_size_is_bounded_by_its_events() -> anyhow::Result<()> {
+async fn claim_size_is_bounded_by_its_bytes() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let api = Process::start(&env, "api", &[]).await?;
-    post_batches(&api.client("ada"), 60, 100).await?;
+    post_batches(&api.client("ada"), 40, 90, 10_000).await?;
     let _worker = Process::start(&env, "worker", &["--concurrency", "64"]).await?;
     env.wait_until_settled(TIMEOUT).await?;
-    // Tasks of one claim have the same `started_at`.
-    let largest = "SELECT max(events) FROM (SELECT sum(cardinality(event_ids)) AS events
-                                            FROM task_history GROUP BY started_at) AS claims";
-    let largest = env.number(largest).await?;
-    assert!((1000..=2000).contains(&largest), "{largest} events in one claim");
-    assert_eq!(env.number("SELECT count(*) FROM task_history").await?, 60);
-    assert_eq!(env.number("SELECT count(*) FROM events WHERE processed").await?, 6000);
+    // Tasks of one claim have the same `started_at`. Each has about 1 MB, and a claim stops at 8 MiB.
+    let largest =
+        env.number("SELECT max(tasks) FROM (SELECT count(*) AS tasks FROM task_history GROUP BY started_at) AS claims");
+    let largest = largest.await?;
+    assert!((4..=9).contains(&largest), "{largest} tasks in one claim");
+    assert_eq!(env.number("SELECT count(*) FROM task_history").await?, 40);
+    assert_eq!(env.number("SELECT count(*) FROM events WHERE processed").await?, 3600);
     Ok(())
 }
 
@@ -36,7 +37,7 @@ async fn claim_size_is_bounded_by_its_events() -> anyhow::Result<()> {
 async fn claims_and_settlements_shrink_when_postgresql_is_out_of_memory() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let api = Process::start(&env, "api", &[]).await?;
-    post_batches(&api.client("ada"), 40, 1).await?;
+    post_batches(&api.client("ada"), 40, 1, 10).await?;
     sqlx::raw_sql(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN
