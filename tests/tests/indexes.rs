@@ -51,7 +51,7 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
         ("cancelled", "AND outcome = 'cancelled'", "7".into()),
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
         ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000, false")),
-        ("claim without Redis", "WITH RECURSIVE owners", "0, 256".into()),
+        ("claim without Redis", "WITH RECURSIVE owners", "100, 256".into()),
         (
             "events of a claim",
             "WITH ORDINALITY\n                AS wanted",

@@ -14,6 +14,8 @@ use crate::settle_statements::release;
 
 /// Maximum number of users in one [`Claimer::claim_due`], as in `claim_due.sql`.
 const OWNERS_PER_CLAIM: usize = 64;
+/// An id above that of every user.
+const ALL_USERS: i64 = i64::MAX;
 
 /// Claims tasks on a dedicated connection.
 ///
@@ -25,7 +27,7 @@ pub struct Claimer {
     connection: DedicatedConnection,
     worker: String,
     lease: Duration,
-    /// [`Claimer::claim_due`] continues with the users after this one.
+    /// [`Claimer::claim_due`] continues with the users below this one.
     last_user: i64,
 }
 
@@ -44,7 +46,7 @@ pub struct Claim {
 impl Claimer {
     /// `worker` is recorded with each claim; `lease` is the time that a claim lasts without a heartbeat.
     pub fn new(store: &Store, worker: String, lease: Duration) -> Self {
-        Self { connection: store.dedicated_connection(), worker, lease, last_user: 0 }
+        Self { connection: store.dedicated_connection(), worker, lease, last_user: ALL_USERS }
     }
 
     /// Claims the tasks of `ids` that are due and not leased, until their events have `max_bytes` bytes together; at least
@@ -75,21 +77,21 @@ impl Claimer {
     pub async fn claim_due(&mut self, limit: usize, max_bytes: usize) -> Result<Claim, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         loop {
-            let after = self.last_user;
+            let below = self.last_user;
             let due = self
                 .connection
                 .run(async |connection| {
-                    Ok(sqlx::query_file!("src/claim_due.sql", after, limit).fetch_all(connection).await?)
+                    Ok(sqlx::query_file!("src/claim_due.sql", below, limit).fetch_all(connection).await?)
                 })
                 .await?;
-            let last = due.last().map_or(0, |owner| owner.user_id);
-            self.last_user = if due.len() < OWNERS_PER_CLAIM { 0 } else { last };
+            let last = due.last().map_or(ALL_USERS, |owner| owner.user_id);
+            self.last_user = if due.len() < OWNERS_PER_CLAIM { ALL_USERS } else { last };
             let ids: Vec<Uuid> = due.into_iter().flat_map(|owner| owner.ids).collect();
             if !ids.is_empty() {
                 return self.claim(&ids, max_bytes).await;
             }
-            // Users before the first one of this call may have due tasks.
-            if after == 0 {
+            // Users above the first one of this call may have due tasks.
+            if below == ALL_USERS {
                 return Ok(Claim::default());
             }
         }

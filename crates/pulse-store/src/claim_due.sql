@@ -1,12 +1,13 @@
--- The oldest due tasks of at most 64 users with an id above $1, about $2 in all, with the same share for each user.
--- PostgreSQL has no skip scan, so the recursion finds the next user in the index.
+-- The oldest due tasks of at most 64 users with an id below $1, about $2 in all, with the same share for each user.
+-- PostgreSQL has no skip scan, so the recursion finds the next user in the index. It goes backwards: the first entries of
+-- a user are those of settled tasks, which stay in the index as long as an older transaction runs.
 WITH RECURSIVE owners AS (
-    (SELECT user_id, 1 AS number FROM tasks WHERE user_id > $1 ORDER BY user_id LIMIT 1)
+    (SELECT user_id, 1 AS number FROM tasks WHERE user_id < $1 ORDER BY user_id DESC LIMIT 1)
     UNION ALL
     SELECT next.user_id, owners.number + 1
     FROM owners
     CROSS JOIN LATERAL (
-        SELECT user_id FROM tasks WHERE user_id > owners.user_id ORDER BY user_id LIMIT 1
+        SELECT user_id FROM tasks WHERE user_id < owners.user_id ORDER BY user_id DESC LIMIT 1
     ) AS next
     WHERE owners.number < 64
 )

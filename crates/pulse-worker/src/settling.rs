@@ -97,6 +97,9 @@ impl SettleLoop {
     /// Settles the attempts whose rows were locked, as far as they are not locked any more.
     async fn settle_locked(&mut self) {
         let attempts = self.locked.take();
+        if attempts.is_empty() {
+            return;
+        }
         let mut batch = Batch::new(Instant::now());
         let result = self.settle_unlocked(attempts, &mut batch).await;
         if let Err((unsettled, error)) = result {
