@@ -48,8 +48,6 @@ pub struct ClaimedTask {
     pub max_attempts: u32,
     /// Grows with each claim. Only the holder of the newest token can settle the task.
     pub fencing_token: i64,
-    /// A worker died while it had the task.
-    pub crashed: bool,
     /// When the task was accepted.
     pub created_at: DateTime<Utc>,
     /// The W3C trace context of the request that posted it.

@@ -124,7 +124,7 @@ impl Connection {
         timeout: Duration,
     ) -> Result<T, QueueError> {
         let result = self.run(timeout, async |connection| command.query_async(connection).await).await;
-        self.health.record(&name(command), &result);
+        self.health.record(|| name(command), &result);
         result
     }
 
@@ -134,7 +134,7 @@ impl Connection {
     ) -> Result<T, QueueError> {
         let result = self.run(ANSWER_TIMEOUT, async |connection| pipeline.query_async(connection).await).await;
         if let Some(command) = pipeline.cmd_iter().next() {
-            self.health.record(&name(command), &result);
+            self.health.record(|| name(command), &result);
         }
         result
     }
@@ -143,7 +143,7 @@ impl Connection {
     pub(crate) async fn run_script<T: FromRedisValue>(&mut self, script: &NamedScript) -> Result<T, QueueError> {
         let result =
             self.run(ANSWER_TIMEOUT, async |connection| script.invocation.invoke_async(connection).await).await;
-        self.health.record(script.name, &result);
+        self.health.record(|| script.name.to_owned(), &result);
         result
     }
 

@@ -24,16 +24,16 @@ struct Refused {
 
 impl RedisHealth {
     /// Records the outcome of a command. A lost connection changes nothing: a probe connects by itself.
-    pub(crate) fn record<T>(&self, command: &str, result: &Result<T, QueueError>) {
+    pub(crate) fn record<T>(&self, command: impl FnOnce() -> String, result: &Result<T, QueueError>) {
         let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Err(error) if error.refusal().is_some() => {
-                refused.insert(command.to_owned(), Refused { reason: error.to_string(), at: Instant::now() });
+                refused.insert(command(), Refused { reason: error.to_string(), at: Instant::now() });
             }
             Err(error) if !error.is_answer() => {}
             _ if refused.is_empty() => {}
             // Also an error of normal operation, such as a group that exists already.
-            _ => drop(refused.remove(command)),
+            _ => drop(refused.remove(&command())),
         }
     }
 
@@ -71,22 +71,22 @@ mod tests {
     #[test]
     fn refused_command_is_a_problem_until_it_succeeds() {
         let health = RedisHealth::default();
-        health.record("XADD", &refusal());
-        health.record("XLEN", &Ok(()));
+        health.record(|| "XADD".into(), &refusal());
+        health.record(|| "XLEN".into(), &Ok(()));
         assert!(health.problem().is_some_and(|problem| problem.contains("XADD: Redis is a read-only replica")));
-        health.record("XADD", &Err::<(), _>(QueueError::TimedOut));
+        health.record(|| "XADD".into(), &Err::<(), _>(QueueError::TimedOut));
         assert!(health.problem().is_some());
-        health.record("XADD", &Err::<(), _>(QueueError::NoGroup));
+        health.record(|| "XADD".into(), &Err::<(), _>(QueueError::NoGroup));
         assert_eq!(health.problem(), None);
-        health.record("XADD", &refusal());
-        health.record("XADD", &Ok(()));
+        health.record(|| "XADD".into(), &refusal());
+        health.record(|| "XADD".into(), &Ok(()));
         assert_eq!(health.problem(), None);
     }
 
     #[test]
     fn refusal_is_forgotten_after_a_minute() {
         let health = RedisHealth::default();
-        health.record("XADD", &refusal());
+        health.record(|| "XADD".into(), &refusal());
         assert_eq!(health.problem_at(Instant::now() + MAX_AGE), None);
     }
 }

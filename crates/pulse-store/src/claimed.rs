@@ -40,7 +40,7 @@ impl Row {
         match self {
             Self {
                 id,
-                crashed,
+                crashed: _,
                 user_id: Some(user_id),
                 event_ids: Some(event_ids),
                 bytes: Some(bytes),
@@ -63,7 +63,6 @@ impl Row {
                     attempt: u32::try_from(attempts).unwrap_or(u32::MAX).saturating_add(1),
                     max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
                     fencing_token,
-                    crashed,
                     created_at,
                     traceparent,
                     request_id,

@@ -54,6 +54,9 @@ impl Store {
         )
         .fetch_all(&mut *transaction)
         .await?;
+        if expired.is_empty() {
+            return Ok(Recovered::default());
+        }
         let mut retried = Vec::new();
         let mut settlements = Vec::new();
         for task in expired {

@@ -181,7 +181,6 @@ mod tests {
             attempt: 1,
             max_attempts: 3,
             fencing_token: 1,
-            crashed: false,
             created_at: time,
             traceparent: None,
             request_id: None,

@@ -163,7 +163,6 @@ mod tests {
             attempt: 1,
             max_attempts: 3,
             fencing_token,
-            crashed: false,
             created_at: time,
             traceparent: None,
             request_id: None,

@@ -7,6 +7,8 @@ use pulse_tests::{Process, TestEnv, eventually};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
+use crate::crashes::expire_leases;
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Posts a batch with these event names and returns the id of its task.
@@ -98,8 +100,7 @@ async fn worker_killed_at_any_table_of_a_split_leaves_each_event_in_one_state() 
         worker.kill().await?;
         lock.rollback().await?;
         assert_one_state_per_event(&env).await?;
-        let expire = "UPDATE tasks SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL";
-        sqlx::query(expire).execute(&env.db).await?;
+        expire_leases(&env).await?;
     }
     let _worker = Process::start(&env, "worker", &[]).await?;
     env.wait_until_settled(Duration::from_secs(60)).await?;

@@ -10,7 +10,7 @@ const CRASH_RETRIES: &str = "pulse_task_retries_total{reason=\"crash\"}";
 const DEAD: &str = "pulse_tasks_settled_total{outcome=\"dead\"}";
 
 /// Lets the leases of all tasks expire.
-async fn expire_leases(env: &TestEnv) -> anyhow::Result<()> {
+pub(crate) async fn expire_leases(env: &TestEnv) -> anyhow::Result<()> {
     let expire = "UPDATE tasks SET lease_until = now() - interval '1 second' WHERE lease_until IS NOT NULL";
     sqlx::query(expire).execute(&env.db).await?;
     Ok(())
