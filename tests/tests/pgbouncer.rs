@@ -63,7 +63,8 @@ async fn change_to_transaction_mode_is_never_a_500() -> anyhow::Result<()> {
         let (posted, listed) = tokio::join!(client.post("/api/v1/events", &event), client.get("/api/v1/events"));
         statuses.extend([posted?.status, listed?.status]);
     }
-    assert!(statuses.iter().all(|status| matches!(status, 200 | 202 | 503)), "{statuses:?}");
+    let log = std::fs::read_to_string(&api.log)?;
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 202 | 503)), "{statuses:?}\n{log}");
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub enum StoreError {
         source: Arc<SqlxError>,
     },
     /// A bug: a statement or a type does not fit the schema.
-    #[error("unexpected answer from PostgreSQL")]
+    #[error("unexpected answer from PostgreSQL: {}", cause(.0))]
     Unexpected(#[source] Arc<SqlxError>),
 }
 
@@ -73,6 +73,7 @@ impl From<SqlxError> for StoreError {
                 | SqlxError::PoolTimedOut
                 | SqlxError::PoolClosed
                 | SqlxError::WorkerCrashed => Self::Unavailable(error.into()),
+                other if is_answer_of_other_statement(&other) => Self::Unavailable(other.into()),
                 other => Self::Unexpected(other.into()),
             },
         }
@@ -96,6 +97,7 @@ fn cause(error: &SqlxError) -> String {
         SqlxError::Tls(why) => format!("TLS failed: {why}"),
         SqlxError::Io(why) => why.to_string(),
         SqlxError::Configuration(why) => why.to_string(),
+        other if is_answer_of_other_statement(other) => format!("{TRANSACTION_POOLER} ({other})"),
         SqlxError::PoolTimedOut => "all connections of the pool are in use, or none could be opened in time".into(),
         SqlxError::Database(refusal) => match refusal.code().as_deref() {
             Some(code) if is_lost_session(code) => format!("{TRANSACTION_POOLER} ({})", refusal.message()),
@@ -108,6 +110,13 @@ fn cause(error: &SqlxError) -> String {
 /// Duplicate or unknown prepared statement: two sessions share a backend.
 fn is_lost_session(code: &str) -> bool {
     matches!(code, "42P05" | "26000")
+}
+
+/// Rows or columns are missing. The build checks each statement against the schema, so another statement answered: two
+/// sessions share a backend.
+fn is_answer_of_other_statement(error: &SqlxError) -> bool {
+    use SqlxError::{ColumnDecode, ColumnIndexOutOfBounds, ColumnNotFound, RowNotFound};
+    matches!(error, RowNotFound | ColumnNotFound(_) | ColumnIndexOutOfBounds { .. } | ColumnDecode { .. })
 }
 
 fn constraint_of(error: &dyn DatabaseError) -> Option<String> {
