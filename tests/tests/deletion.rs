@@ -108,6 +108,44 @@ async fn events_posted_during_a_deletion_are_deleted_or_refused() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn delete_from_users_leaves_no_event_beside_concurrent_posts() -> anyhow::Result<()> {
+    const ORPHANS: &str = "SELECT count(*) FROM events WHERE user_id NOT IN (SELECT id FROM users)";
+    let env = TestEnv::start().await?;
+    let mut api = Process::start(&env, "api", &[]).await?;
+    let event = json!({"event_name": "a", "event_type": "t"});
+    for round in 0..20 {
+        let client = api.client(&format!("user-{round}"));
+        let deletion = async {
+            let accepted = async || Ok(env.number("SELECT count(*) FROM events").await? > 10);
+            eventually("events are accepted", Duration::from_secs(10), accepted).await?;
+            sqlx::query("DELETE FROM users").execute(&env.db).await?;
+            env.number(ORPHANS).await
+        };
+        let posts = futures_util::future::select_all((0..8).map(|_| {
+            Box::pin(async {
+                loop {
+                    match client.post("/api/v1/events", &event).await {
+                        Ok(answer) if matches!(answer.status, 202 | 403 | 503) => {}
+                        other => return format!("{other:?}"),
+                    }
+                }
+            })
+        }));
+        tokio::select! {
+            orphans = deletion => assert_eq!(orphans?, 0, "round {round}"),
+            (answer, ..) = posts => anyhow::bail!(answer),
+        }
+    }
+    api.client("ada").post_event("a").await?;
+    let mut snapshot = env.db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+    let refused = sqlx::query("DELETE FROM users").execute(&mut *snapshot).await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("READ COMMITTED, not REPEATABLE READ")));
+    api.stop().await?;
+    assert_eq!(env.number(ORPHANS).await?, 0, "no request was accepted after the deletion of its user");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn interrupted_deletion_continues_and_a_locked_row_is_waited_for() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     insert_user(&env, "ada", 20_000).await?;
