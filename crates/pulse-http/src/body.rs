@@ -39,7 +39,7 @@ impl<S: Sync> FromRequest<S> for WireBody {
                 Ok(None) => break,
                 Ok(Some(Err(error))) => {
                     let detail = "the body ended early or is not valid HTTP: send the request again";
-                    return Err(Problem::new(ProblemCode::IncompleteBody, detail).caused_by(error).closing());
+                    return Err(Problem::new(ProblemCode::IncompleteBody, detail).caused_by(error));
                 }
                 Ok(Some(Ok(frame))) => frame,
             };
@@ -65,12 +65,12 @@ fn check_headers(headers: &HeaderMap, limits: BodyLimits) -> Result<(), Problem>
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
             let detail = "the media type is not JSON: send the header Content-Type: application/json";
-            return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail).closing());
+            return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
         }
     }
     if text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         let detail = "the content encoding is not supported: send the body as it is, without Content-Encoding";
-        return Err(Problem::new(ProblemCode::UnsupportedEncoding, detail).closing());
+        return Err(Problem::new(ProblemCode::UnsupportedEncoding, detail));
     }
     let declared = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limits.bytes as u64) {
@@ -81,10 +81,10 @@ fn check_headers(headers: &HeaderMap, limits: BodyLimits) -> Result<(), Problem>
 
 fn too_large(limits: BodyLimits) -> Problem {
     let detail = format!("the body is larger than {} bytes: send fewer or smaller events", limits.bytes);
-    Problem::new(ProblemCode::BodyTooLarge, detail).closing()
+    Problem::new(ProblemCode::BodyTooLarge, detail)
 }
 
 fn stalled(limits: BodyLimits) -> Problem {
     let detail = format!("no part of the body arrived for {} s: send the request again", limits.idle.as_secs_f64());
-    Problem::new(ProblemCode::BodyTimeout, detail).closing()
+    Problem::new(ProblemCode::BodyTimeout, detail)
 }

@@ -1,13 +1,14 @@
-//! A connection with a time-out for reading the request head.
+//! The stream of a connection, with time limits for the client.
 //!
-//! hyper has one time-out for both reading a head and the idle time between two requests. The idle time may be long,
-//! because clients keep connections alive; reading a head may not. So hyper's time-out limits the idle time, and this
-//! module limits the head: from the accept, or from the first byte after an idle time, to the call of the service.
+//! * **A head** has to arrive within a time from the accept, or from its first byte after an idle time. hyper has one
+//!   time-out for both reading a head and the idle time between two requests, and that one has to be long.
+//! * **A response** has to be read at a minimum rate.
+//! * **An unread request** is read and discarded for a while after its response, because closing at once resets the
+//!   connection, and the client or a proxy would never see the response.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,99 +16,110 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// Time for which data of the client is read and discarded after a response to a request that was not read completely.
-/// Closing at once would reset the connection, and the client would never see the response.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::refused_head;
+use crate::state::ConnectionState;
+
+/// Time in which a client that does not read fast enough has to take [`MIN_WRITTEN`] bytes of a response.
+const WRITE_WINDOW: Duration = Duration::from_secs(10);
+/// 1 KiB/s.
+const MIN_WRITTEN: usize = 10 * 1024;
+/// Maximum time for which an unread request is discarded.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time without a part of it.
+const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of bytes that are discarded.
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
-/// The phase of a connection, shared by its stream and its service. Cheap to clone.
-#[derive(Clone, Default)]
-pub(crate) struct Phase(Arc<SharedPhase>);
-
-#[derive(Default)]
-struct SharedPhase {
-    /// A [`Step`]; 0 is its first.
-    step: AtomicU8,
-    /// Linger before the connection is closed.
-    lingers: AtomicBool,
-}
-
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Step {
-    /// The connection is new, or the client has begun to send a request.
-    ReadingHead,
-    /// The head was read and the service is called.
-    InRequest,
-    /// The service has returned a response.
-    Idle,
-}
-
-impl Phase {
-    /// The head was read and the service is called.
-    pub(crate) fn request_began(&self) {
-        self.set(Step::InRequest);
-    }
-
-    /// The service has returned a response.
-    pub(crate) fn request_ended(&self) {
-        self.set(Step::Idle);
-    }
-
-    /// Whether the connection is new, or the client has begun to send a request.
-    pub(crate) fn is_reading_head(&self) -> bool {
-        self.is(Step::ReadingHead)
-    }
-
-    /// Makes the connection linger when it is closed, because the rest of the request is not read.
-    pub(crate) fn linger(&self) {
-        self.0.lingers.store(true, Ordering::Relaxed);
-    }
-
-    fn lingers(&self) -> bool {
-        self.0.lingers.load(Ordering::Relaxed)
-    }
-
-    fn is(&self, step: Step) -> bool {
-        self.0.step.load(Ordering::Relaxed) == step as u8
-    }
-
-    fn set(&self, step: Step) {
-        self.0.step.store(step as u8, Ordering::Relaxed);
-    }
-}
-
 pub(crate) struct Connection {
     stream: TcpStream,
-    phase: Phase,
+    state: Arc<ConnectionState>,
     head_timeout: Duration,
     head_deadline: Pin<Box<Sleep>>,
+    /// Since when the client does not read fast enough.
+    slow_write: Option<SlowWrite>,
     linger: Option<Linger>,
+    /// The rest of a response in place of hyper's.
+    refusal: Option<Refusal>,
+}
+
+struct SlowWrite {
+    deadline: Pin<Box<Sleep>>,
+    written: usize,
 }
 
 struct Linger {
-    deadline: Pin<Box<Sleep>>,
+    end: Instant,
+    idle: Pin<Box<Sleep>>,
     bytes_left: usize,
 }
 
+struct Refusal {
+    answer: Vec<u8>,
+    written: usize,
+    /// Number of bytes of hyper's response.
+    replaced: usize,
+}
+
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, phase: Phase, head_timeout: Duration) -> Self {
-        Self { stream, phase, head_timeout, head_deadline: Box::pin(tokio::time::sleep(head_timeout)), linger: None }
+    pub(crate) fn new(stream: TcpStream, state: Arc<ConnectionState>, head_timeout: Duration) -> Self {
+        let head_deadline = Box::pin(tokio::time::sleep(head_timeout));
+        Self { stream, state, head_timeout, head_deadline, slow_write: None, linger: None, refusal: None }
+    }
+
+    /// Passes the result of a write on, unless the client has been too slow.
+    fn at_minimum_rate(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let window = || Box::pin(tokio::time::sleep(WRITE_WINDOW));
+        match (&write, &mut self.slow_write) {
+            (Poll::Ready(Ok(bytes)), Some(slow)) => {
+                slow.written += bytes;
+                if slow.written >= MIN_WRITTEN {
+                    self.slow_write = None;
+                }
+            }
+            (Poll::Pending, slow) => {
+                let slow = slow.get_or_insert_with(|| SlowWrite { deadline: window(), written: 0 });
+                if slow.deadline.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+            (Poll::Ready(_), _) => {}
+        }
+        write
+    }
+
+    /// Writes the answer to a head that hyper refused, in place of hyper's `response`. `None` if it refused none.
+    fn poll_refuse(&mut self, cx: &mut Context<'_>, response: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_none() {
+            let answer = refused_head::answer(response)?;
+            self.state.linger();
+            self.refusal = Some(Refusal { answer, written: 0, replaced: response.len() });
+        }
+        let refusal = self.refusal.as_mut()?;
+        while refusal.written < refusal.answer.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &refusal.answer[refusal.written..]) {
+                Poll::Ready(Ok(bytes)) if bytes > 0 => refusal.written += bytes,
+                Poll::Ready(Ok(_)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(self.at_minimum_rate(cx, Poll::Pending)),
+            }
+        }
+        let replaced = refusal.replaced;
+        self.refusal = None;
+        Some(Poll::Ready(Ok(replaced)))
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let was_idle = self.phase.is(Step::Idle);
-        if self.phase.is_reading_head() && self.head_deadline.as_mut().poll(cx).is_ready() {
+        let was_idle = self.state.is_idle();
+        if self.state.is_reading_head() && self.head_deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if was_idle {
             let deadline = Instant::now() + self.head_timeout;
             self.head_deadline.as_mut().reset(deadline);
-            self.phase.set(Step::ReadingHead);
+            self.state.head_began();
         }
         Poll::Ready(Ok(()))
     }
@@ -115,7 +127,11 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        if let Some(refused) = self.poll_refuse(cx, bytes) {
+            return refused;
+        }
+        let write = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.at_minimum_rate(cx, write)
     }
 
     fn poll_write_vectored(
@@ -123,7 +139,11 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        if let [head] = parts {
+            return self.poll_write(cx, head);
+        }
+        let write = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.at_minimum_rate(cx, write)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -138,22 +158,41 @@ impl AsyncWrite for Connection {
         let this = &mut *self;
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.phase.lingers() {
+            if !this.state.lingers() {
                 return Poll::Ready(Ok(()));
             }
         }
-        let fresh = || Linger { deadline: Box::pin(tokio::time::sleep(LINGER_TIMEOUT)), bytes_left: LINGER_BYTES };
-        let linger = this.linger.get_or_insert_with(fresh);
-        let mut scratch = [0; 16 * 1024];
-        while linger.bytes_left > 0 && linger.deadline.as_mut().poll(cx).is_pending() {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {
-                    linger.bytes_left = linger.bytes_left.saturating_sub(buffer.filled().len());
-                }
-                Ok(()) | Err(_) => break,
+        let linger = this.linger.get_or_insert_with(Linger::new);
+        while linger.bytes_left > 0 && !this.state.unwanted.is_cancelled() && linger.idle.as_mut().poll(cx).is_pending()
+        {
+            match ready!(discard(&mut this.stream, cx)) {
+                0 => break,
+                bytes => linger.received(bytes),
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Linger {
+    fn new() -> Self {
+        let now = Instant::now();
+        let idle = Box::pin(tokio::time::sleep_until(now + LINGER_IDLE_TIMEOUT));
+        Self { end: now + LINGER_TIMEOUT, idle, bytes_left: LINGER_BYTES }
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        self.idle.as_mut().reset((Instant::now() + LINGER_IDLE_TIMEOUT).min(self.end));
+    }
+}
+
+/// Reads bytes and drops them; returns how many, 0 at the end or after an error.
+fn discard(stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<usize> {
+    let mut scratch = [0; 16 * 1024];
+    let mut buffer = ReadBuf::new(&mut scratch);
+    match ready!(Pin::new(stream).poll_read(cx, &mut buffer)) {
+        Ok(()) => Poll::Ready(buffer.filled().len()),
+        Err(_) => Poll::Ready(0),
     }
 }

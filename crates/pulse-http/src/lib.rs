@@ -14,10 +14,15 @@ mod body;
 mod connection;
 mod metrics;
 mod middleware;
+mod places;
 mod problem;
 mod problem_code;
+mod protocol;
+mod refused_head;
+mod request_body;
 mod request_id;
 mod server;
+mod state;
 
 pub use admin::{Check, ProbeCheck, Status, admin_router};
 pub use auth::{AuthConfig, AuthConfigError, Claims, IssueError, KeySource, NewClaims, Scope, Scopes, Verifier, issue};

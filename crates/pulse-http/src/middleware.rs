@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -19,6 +19,7 @@ use crate::body::BodyLimits;
 use crate::metrics::HttpMetrics;
 use crate::problem::Problem;
 use crate::problem_code::ProblemCode;
+use crate::protocol;
 use crate::request_id::{self, RequestId};
 use crate::server::ServerConfig;
 
@@ -75,7 +76,10 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     request.extensions_mut().insert(middleware.body);
 
     middleware.metrics.active.inc();
-    let mut response = respond(&middleware, request, next).instrument(span).await;
+    let mut response = match protocol::check(&request) {
+        Ok(()) => respond(&middleware, request, next).instrument(span).await,
+        Err(problem) => problem.into_response(),
+    };
     middleware.metrics.active.dec();
 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -86,6 +90,7 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     if let Some(value) = id.header_value() {
         response.headers_mut().insert(request_id::HEADER, value);
     }
+    secure(response.headers_mut());
     let (status, duration) = (response.status(), started.elapsed());
     middleware.metrics.record(route, &method, status, duration);
     let duration_ms = duration.as_secs_f64() * 1000.0;
@@ -103,22 +108,35 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
 async fn respond(middleware: &Middleware, request: Request, next: Next) -> Response {
     let Ok(_permit) = middleware.in_flight.try_acquire() else {
         let detail = "too many requests are in progress: send the request again later";
-        return Problem::new(ProblemCode::Overloaded, detail).retry_after(1).closing().into_response();
+        return Problem::new(ProblemCode::Overloaded, detail).retry_after(1).into_response();
     };
     match tokio::time::timeout(middleware.timeout, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Problem::internal().caused_by(Panicked(panic_message(&*panic))).into_response(),
         Err(_) => {
             let detail = "the request took too long, and its outcome is unknown: send it again later";
-            Problem::new(ProblemCode::RequestTimeout, detail).retry_after(1).closing().into_response()
+            Problem::new(ProblemCode::RequestTimeout, detail).retry_after(1).into_response()
         }
+    }
+}
+
+/// Adds headers for browsers and caches, unless the route has set them: a response belongs to one user, is not a page,
+/// and is what its media type says.
+fn secure(headers: &mut HeaderMap) {
+    const HEADERS: [(HeaderName, &str); 3] = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ];
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
 }
 
 /// Keeps headers that the router added to the response, such as `Allow`.
 fn keep_headers(from: &HeaderMap, mut rendered: Response) -> Response {
     for (name, value) in from {
-        if !rendered.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
+        if !rendered.headers().contains_key(name) && name != header::CONTENT_LENGTH {
             rendered.headers_mut().append(name, value.clone());
         }
     }

@@ -24,7 +24,6 @@ struct Inner {
     errors: Vec<Value>,
     retry_after: Option<u64>,
     challenge: Option<String>,
-    closes_connection: bool,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -51,7 +50,6 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             challenge: None,
-            closes_connection: false,
             cause: None,
         }))
     }
@@ -91,12 +89,6 @@ impl Problem {
         self.edit(|inner| inner.challenge = Some(challenge.into()))
     }
 
-    /// Closes the connection after the response, because the rest of the request is not read.
-    #[must_use]
-    pub fn closing(self) -> Self {
-        self.edit(|inner| inner.closes_connection = true)
-    }
-
     /// Adds the cause, for the log only.
     #[must_use]
     pub fn caused_by(self, cause: impl Error + Send + Sync + 'static) -> Self {
@@ -120,16 +112,16 @@ impl Problem {
         let (status, code) = (code.status().as_u16(), code.as_str());
         match status {
             500 => tracing::error!(request_id, status, code, error = cause, "request failed"),
-            501.. => {
+            502.. => {
                 tracing::warn!(request_id, status, code, error = cause, "request rejected: temporarily unavailable")
             }
             _ => tracing::debug!(request_id, status, code, error = cause, "request rejected"),
         }
     }
 
-    /// Builds the response; `instance` is the id of the request.
-    pub(crate) fn render(&self, instance: &str) -> Response {
-        let Inner { code, detail, errors, retry_after, challenge, closes_connection, cause: _ } = &*self.0;
+    /// The body of the response, as JSON; `instance` is the id of the request.
+    pub(crate) fn body(&self, instance: &str) -> Vec<u8> {
+        let Inner { code, detail, errors, .. } = &*self.0;
         let document = Document {
             kind: code.type_uri(),
             title: code.title(),
@@ -139,8 +131,13 @@ impl Problem {
             code: code.as_str(),
             errors,
         };
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// Builds the response; `instance` is the id of the request.
+    pub(crate) fn render(&self, instance: &str) -> Response {
+        let Inner { code, retry_after, challenge, .. } = &*self.0;
+        let mut response = Response::new(Body::from(self.body(instance)));
         *response.status_mut() = code.status();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -149,9 +146,6 @@ impl Problem {
         }
         if let Some(challenge) = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if *closes_connection {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

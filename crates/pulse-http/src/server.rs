@@ -8,22 +8,33 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::connection::{Connection, Phase};
+use crate::connection::Connection;
+use crate::places::{Place, Places};
+use crate::request_body::RequestBody;
+use crate::state::ConnectionState;
 
 /// Maximum idle time of a connection between two requests: longer than that of load balancers (60 s), so that the load
 /// balancer closes the connection.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Maximum size of the request line and headers, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Maximum size of a connection's read and write buffers, in bytes.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+/// Time after which a silent peer is asked whether it is still there.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Time for which sent data may stay unacknowledged, for example because the client does not read.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, for example because of too many open files.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -36,7 +47,7 @@ pub struct ServerConfig {
     pub body_idle_timeout: Duration,
     /// Time-out of a request, from its head to the response.
     pub request_timeout: Duration,
-    /// Maximum number of open connections; more wait in the listen queue of the kernel.
+    /// Maximum number of open connections. For one more, an idle connection is closed.
     pub max_connections: usize,
     /// Maximum number of requests in progress; more are answered with 503.
     pub max_in_flight: usize,
@@ -54,18 +65,20 @@ pub struct ServerConfig {
 /// 2. Then no connection is accepted, idle connections are closed, and requests in progress are answered, within
 ///    `drain_timeout`. A new connection still has `header_timeout` to send a request.
 pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, shutdown: CancellationToken) {
+    watch_peers(&listener);
     let connections = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(config.max_connections));
+    let places = Places::new(config.max_connections);
     let closing = CancellationToken::new();
     let server =
         Server { router, header_timeout: config.header_timeout, draining: shutdown.clone(), closing: closing.clone() };
 
     let accepting = async {
         loop {
-            // First a permit: without one, the connection stays in the listen queue of the kernel.
-            let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
-                Ok((stream, _)) => drop(connections.spawn(server.clone().connection(stream, permit))),
+                Ok((stream, _)) => {
+                    let place = places.take().await;
+                    connections.spawn(server.clone().connection(stream, place));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
@@ -82,7 +95,7 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
         () = until_drained => {}
     }
 
-    accept_queued(&listener, &server, &connections, &permits).await;
+    accept_queued(&listener, &server, &connections, &places).await;
     drop(listener);
     closing.cancel();
     connections.close();
@@ -95,11 +108,22 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
     }
 }
 
+/// Has the kernel close connections whose peer is gone or does not read. Accepted sockets inherit the options.
+fn watch_peers(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE);
+    if let Err(error) =
+        socket.set_tcp_keepalive(&keepalive).and_then(|()| socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)))
+    {
+        tracing::warn!(%error, "cannot set time-outs for silent peers");
+    }
+}
+
 /// Accepts the connections in the listen queue: closing the listener would reset them.
-async fn accept_queued(listener: &TcpListener, server: &Server, connections: &TaskTracker, permits: &Arc<Semaphore>) {
-    while let Ok(permit) = permits.clone().try_acquire_owned() {
+async fn accept_queued(listener: &TcpListener, server: &Server, connections: &TaskTracker, places: &Arc<Places>) {
+    while let Some(place) = places.try_take() {
         match tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
-            Ok(Ok((stream, _))) => drop(connections.spawn(server.clone().connection(stream, permit))),
+            Ok(Ok((stream, _))) => drop(connections.spawn(server.clone().connection(stream, place))),
             Ok(Err(_)) | Err(_) => return,
         }
     }
@@ -116,33 +140,20 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let Self { router, header_timeout, draining, closing } = self;
+    async fn connection(self, stream: TcpStream, place: Place) {
         // A response is written at once: never delay it to fill a packet.
         let _ = stream.set_nodelay(true);
-        let phase = Phase::default();
-        let io = TokioIo::new(Connection::new(stream, phase.clone(), header_timeout));
-        let service_phase = phase.clone();
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let (router, draining, phase) = (router.clone(), draining.clone(), service_phase.clone());
-            async move {
-                phase.request_began();
-                let request: Request = request.map(axum::body::Body::new);
-                let mut response: Response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
-                if response.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
-                    phase.linger();
-                }
-                if draining.is_cancelled() {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                }
-                phase.request_ended();
-                Ok::<_, Infallible>(response)
-            }
-        });
+        let Self { header_timeout, closing, .. } = self.clone();
+        let state = place.state.clone();
+        let io = TokioIo::new(Connection::new(stream, state.clone(), header_timeout));
+        let service = service_fn(|request| self.respond(request, state.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(KEEP_ALIVE_TIMEOUT)
-            .max_buf_size(64 * 1024)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            // Some clients end their side after the request; those that are gone reset the connection.
+            .half_close(true)
             .serve_connection(io, service);
         tokio::pin!(connection);
         // An error here means that the client disconnected or did not send HTTP: not worth a log line.
@@ -152,12 +163,31 @@ impl Server {
             result = connection.as_mut() => result,
             () = closing.cancelled() => {
                 // hyper would close a connection whose first request is arriving; its response closes it anyway.
-                if !phase.is_reading_head() {
+                if !state.is_reading_head() {
                     connection.as_mut().graceful_shutdown();
                 }
                 connection.await
             }
+            () = state.unwanted.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         };
-        drop(permit);
+        drop(place);
+    }
+
+    async fn respond(
+        &self,
+        request: hyper::Request<Incoming>,
+        state: Arc<ConnectionState>,
+    ) -> Result<Response, Infallible> {
+        state.request_began(!request.body().is_end_stream());
+        let request: Request = request.map(|body| axum::body::Body::new(RequestBody::new(body, state.clone())));
+        let mut response: Response = self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        let has_unread = state.request_ended(response.status().is_client_error());
+        if has_unread || self.draining.is_cancelled() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
     }
 }

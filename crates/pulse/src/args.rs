@@ -13,6 +13,7 @@ use pulse_queue::{Queue, QueueConfig};
 use pulse_store::{Store, StoreConfig};
 use pulse_tls::CaBundle;
 
+use crate::connection_limit::connection_limit;
 use crate::telemetry::{Format, TelemetryConfig};
 
 /// Parses `300`, `300s`, `5m` or `1h 30m`; a number without a unit is seconds.
@@ -200,7 +201,8 @@ pub(crate) struct ServerArgs {
     /// Maximum number of events in a batch
     #[arg(long, env = "PULSE_MAX_BATCH", default_value_t = defaults::MAX_BATCH as usize)]
     pub(crate) max_batch: usize,
-    /// Maximum number of open connections; further connections wait to be accepted
+    /// Maximum number of open connections. For one more, an idle connection is closed. Lower if the process' limit of file
+    /// descriptors or a quarter of the container's memory (32 KiB for each connection) is not enough
     #[arg(long, env = "PULSE_MAX_CONNECTIONS", default_value_t = 10_240)]
     pub(crate) max_connections: usize,
     /// Maximum number of requests in flight; further requests are answered 503
@@ -232,7 +234,7 @@ impl ServerArgs {
             header_timeout: self.header_timeout,
             body_idle_timeout: self.body_timeout,
             request_timeout: self.request_timeout,
-            max_connections: self.max_connections,
+            max_connections: connection_limit(self.max_connections),
             max_in_flight: self.max_in_flight,
             max_body_bytes: self.max_body_bytes,
             drain_delay: self.drain_delay,

@@ -8,6 +8,7 @@ mod check_result;
 mod cli;
 pub mod client;
 mod commands;
+mod connection_limit;
 #[cfg(feature = "dev-servers")]
 pub mod datastores;
 pub mod load;
@@ -50,6 +51,7 @@ pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     let Cli { log, command } = Cli::parse();
     block_on(async {
         let telemetry = telemetry::init(log.into_config("pulse"))?;
+        connection_limit::raise_descriptor_limit();
         let result = dispatch(command, processor).await;
         telemetry.shutdown().await;
         result
