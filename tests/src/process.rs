@@ -74,6 +74,21 @@ impl Process {
         Self::spawn_with(env, role, more, |env, args| cgroup.enter(pulse(env, args)))
     }
 
+    /// Like [`spawn`](Self::spawn), with soft and hard limit of file descriptors.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn_with_descriptors(env: &TestEnv, role: &str, limits: &str, more: &[&str]) -> anyhow::Result<Self> {
+        Self::spawn_with(env, role, more, |env, args| {
+            let role = pulse(env, args);
+            let mut limited = Command::new("prlimit");
+            limited.arg(format!("--nofile={limits}")).arg("--").arg(role.as_std().get_program());
+            limited.args(role.as_std().get_args()).kill_on_drop(true);
+            limited.envs(role.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+            limited
+        })
+    }
+
     fn spawn_with(
         env: &TestEnv,
         role: &str,

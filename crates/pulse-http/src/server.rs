@@ -35,6 +35,8 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Time for which sent data may stay unacknowledged, for example because the client does not read.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Size of the kernel's buffer for a response, in bytes: without a limit, it grows to 4 MB for a client that does not read.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Pause after a failed accept, for example because of too many open files.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -108,13 +110,14 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
     }
 }
 
-/// Has the kernel close connections whose peer is gone or does not read. Accepted sockets inherit the options.
+/// Has the kernel bound what a peer holds that is gone or does not read. Accepted sockets inherit the options.
 fn watch_peers(listener: &TcpListener) {
     let socket = SockRef::from(listener);
-    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE);
-    if let Err(error) =
-        socket.set_tcp_keepalive(&keepalive).and_then(|()| socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)))
-    {
+    let set = socket
+        .set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)))
+        .and_then(|()| socket.set_send_buffer_size(SEND_BUFFER_BYTES));
+    if let Err(error) = set {
         tracing::warn!(%error, "cannot set time-outs for silent peers");
     }
 }
