@@ -90,7 +90,6 @@ async fn refused_requests_behind_proxies_get_their_status_and_disturb_no_other()
         let (requests, good) = (refused(&proxy.url), Client::new(&proxy.url, &token("good", None)));
         let (attacks, posts) = tokio::join!(attack(&requests, end), post(&good, end));
         let ((sent, wrong), (accepted, failed)) = (attacks, posts);
-        println!("{name}: {sent} refused requests, {accepted} accepted events");
         assert!(failed.is_empty() && accepted > 20, "{name}: {accepted} accepted, {failed:#?}");
         assert!(wrong.is_empty() && sent > 20, "{name}: {} of {sent}: {wrong:#?}", wrong.len());
     }
