@@ -14,8 +14,9 @@ test: setup kube-tools ## All tests, against real PostgreSQL, Redis and Kubernet
 e2e: setup kube-tools ## Installs the charts and the image on a real cluster; tests use, upgrade, failures and removal
 	cargo test -p pulse-tests --features e2e --test e2e -- --nocapture --test-threads=1
 
-test-long: e2e ## Tests too long for every change: e2e, the dev loop, faults that last minutes, crashes after each write
-	cargo test -p pulse-tests --features long --test long --test operator --test operator_crashes --test dev_loop -- --nocapture
+test-long: e2e ## Tests too long for every change: e2e, the dev loop, faults that last minutes, crashes after each write, fuzzing
+	cargo test -p pulse-tests --features long --test long --test operator --test operator_crashes --test dev_loop --test front -- --nocapture
+	scripts/fuzz
 
 unit: ## The tests that need no server
 	scripts/setup build

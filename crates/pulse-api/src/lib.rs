@@ -12,6 +12,8 @@ mod auth;
 mod body;
 mod cursor;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod idempotency;
 mod metrics;
 mod openapi;

@@ -19,7 +19,7 @@ const ACKNOWLEDGED: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryId {
     stream: Stream,
-    id: String,
+    pub(crate) id: String,
 }
 
 /// A stream entry, as read by a consumer.
@@ -122,7 +122,7 @@ impl Consumer {
 }
 
 /// The delivery, or the entry's id if the entry has no task id. A pending entry that was deleted has no fields.
-fn parse(stream: Stream, entry: StreamId) -> Result<Delivery, EntryId> {
+pub(crate) fn parse(stream: Stream, entry: StreamId) -> Result<Delivery, EntryId> {
     let task_id = entry.get::<String>("task_id").and_then(|text| Uuid::parse_str(&text).ok());
     let entry_id = EntryId { stream, id: entry.id };
     match task_id {

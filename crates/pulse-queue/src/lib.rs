@@ -19,6 +19,8 @@ mod connection;
 mod consumer;
 mod depth;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub mod fuzz;
 mod health;
 mod keys;
 mod probe;
