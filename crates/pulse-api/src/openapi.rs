@@ -112,13 +112,17 @@ impl<T: ToSchema> IntoResponses for Accepted<T> {
 }
 
 /// Problems of every route.
-const COMMON: [ProblemCode; 9] = [
+const COMMON: &[ProblemCode] = &[
+    ProblemCode::InvalidRequest,
     ProblemCode::MissingToken,
     ProblemCode::InvalidToken,
     ProblemCode::InsufficientScope,
     ProblemCode::UnknownUser,
     ProblemCode::UserDisabled,
     ProblemCode::UserGone,
+    ProblemCode::UriTooLong,
+    ProblemCode::HeadersTooLarge,
+    ProblemCode::UnsupportedTransferCoding,
     ProblemCode::Unavailable,
     ProblemCode::Overloaded,
     ProblemCode::RequestTimeout,
@@ -178,7 +182,7 @@ impl IntoResponses for FindProblems {
 /// Returns one response for each status of `codes` and of the common ones.
 fn problems(codes: &[ProblemCode]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status: BTreeMap<StatusCode, Vec<ProblemCode>> = BTreeMap::new();
-    for &code in codes.iter().chain(&COMMON) {
+    for &code in codes.iter().chain(COMMON) {
         by_status.entry(code.status()).or_default().push(code);
     }
     let response = |(status, codes): (StatusCode, Vec<_>)| (status.as_str().to_owned(), problem(status, &codes).into());
