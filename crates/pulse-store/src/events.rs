@@ -1,8 +1,10 @@
-//! Reads of events: one event, a page, and the number of unprocessed ones.
+//! Reads of events: one event, some of them, and the number of unprocessed ones.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use pulse_core::TextFields;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
@@ -131,24 +133,21 @@ impl Store {
         Ok(row.map(Into::into))
     }
 
-    /// Returns at most `limit` events of the user, newest first.
-    ///
-    /// # Errors
-    /// [`StoreError::StatementLimit`] after 5 s; [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn list_events(
-        &self,
+    /// Reads at most `limit` events of the user, newest first.
+    pub(crate) fn read_events<'a>(
+        &'a self,
         user_id: i64,
         filter: &EventFilter,
         start: PageStart,
         limit: i64,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    ) -> BoxStream<'a, Result<StoredEvent, StoreError>> {
         let EventFilter { texts, processed, from, to } = filter;
         let text = |name| texts.get(name).map(String::as_str);
         let (offset, after_time, after_id) = match start {
             PageStart::Offset(offset) => (offset, None, None),
             PageStart::After(time, id) => (0, Some(time), Some(id)),
         };
-        let rows = sqlx::query_as!(
+        sqlx::query_as!(
             Row,
             r#"SELECT id, user_id, event_name, event_type, source, session_id, payload AS "payload: Json<Box<RawValue>>",
                     properties AS "properties: Json<Box<RawValue>>", ip_address, user_agent,
@@ -178,9 +177,9 @@ impl Store {
             limit,
             offset,
         )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(Into::into).collect())
+        .fetch(&self.pool)
+        .map(|row| Ok(row?.into()))
+        .boxed()
     }
 
     /// Counts the user's unprocessed events: the same ones that the filter `processed = false` lists. Reads the tasks that

@@ -5,7 +5,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use pulse_http::Problem;
-use pulse_store::{PageStart, StoredEvent};
+use pulse_store::{EventPage as StoredPage, PageLimits, PageStart};
 
 use crate::auth::Reader;
 use crate::cursor;
@@ -16,10 +16,13 @@ use crate::state::AppState;
 use crate::wire::EventPage;
 
 const PATH: &str = "/api/v1/events";
+/// Size from which a page is complete, in bytes.
+const PAGE_BYTES: usize = 2 * 1024 * 1024;
 
 /// List events
 ///
-/// Returns the events of the token's user, newest first. To read all events, follow `next_cursor` or the `Link` header
+/// Returns the events of the token's user, newest first. A page with large events ends at about 2 MiB, so it may have
+/// fewer than `limit` although more follow. To read all events, follow `next_cursor` or the `Link` header
 /// with `rel="next"`. Unlike `offset`, a cursor does not become slower with each page and does not repeat events when
 /// new ones arrive.
 #[utoipa::path(
@@ -45,29 +48,18 @@ pub(crate) async fn list_events(
         Some(cursor) => cursor::decode(&filter, cursor).map_err(bad_cursor)?,
         None => PageStart::Offset(params.offset.unwrap_or(0)),
     };
-    let limit = params.page_size();
-    // One event more than requested shows whether there is a next page.
-    let found = state.store.list_events(reader.user_id, &filter, start, limit + 1).await;
-    let (events, next) = page(found.map_err(store_failed)?, usize::try_from(limit).unwrap_or(usize::MAX));
-    let next_cursor = next.map(|(time, id)| cursor::encode(&filter, time, id));
+    let limits = PageLimits { events: params.page_size(), bytes: PAGE_BYTES };
+    let found = state.store.list_events(reader.user_id, &filter, start, limits).await;
+    let StoredPage { events, has_more, .. } = found.map_err(store_failed)?;
+    let last = events.last().filter(|_| has_more);
+    let next_cursor = last.map(|event| cursor::encode(&filter, event.created_at, event.id));
     let link = next_cursor.as_deref().map(|cursor| format!("<{PATH}?{}>; rel=\"next\"", params.next_query(cursor)));
 
     let events = events.into_iter().map(Into::into).collect();
-    let page = EventPage { events, limit, offset: params.offset.unwrap_or(0), next_cursor };
+    let page = EventPage { events, limit: limits.events, offset: params.offset.unwrap_or(0), next_cursor };
     let mut response = Json(page).into_response();
     if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
         response.headers_mut().insert(header::LINK, link);
     }
     Ok(response)
-}
-
-/// Returns the first `limit` events, and the position of the last one if there are more.
-fn page(
-    mut events: Vec<StoredEvent>,
-    limit: usize,
-) -> (Vec<StoredEvent>, Option<(chrono::DateTime<chrono::Utc>, i64)>) {
-    let more = events.len() > limit;
-    events.truncate(limit);
-    let last = events.last().filter(|_| more).map(|event| (event.created_at, event.id));
-    (events, last)
 }
