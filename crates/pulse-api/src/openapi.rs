@@ -135,6 +135,7 @@ impl IntoResponses for PostProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[
             ProblemCode::MalformedJson,
+            ProblemCode::MalformedEncoding,
             ProblemCode::IncompleteBody,
             ProblemCode::InvalidIdempotencyKey,
             ProblemCode::BodyTimeout,

@@ -1,90 +1,188 @@
-//! Request bodies, read within limits of size and time.
+//! Request bodies, read within limits of size, time and memory.
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
+use crate::budget::{HeldBytes, Holder, MemoryBudget};
+use crate::content_coding::{Coding, DecodeError, decode};
+use crate::in_flight::Place;
+use crate::media_type;
 use crate::problem::Problem;
 use crate::problem_code::ProblemCode;
 
+/// How often a body is in memory until its request is answered: its bytes, and what the router makes of them.
+const COPIES: usize = 2;
+/// Average rate at which a body has to arrive after its first pause, in bytes per second. A pause may be as long as the
+/// idle time-out, so without this, a few bytes a minute would keep a connection.
+const MIN_RATE: f64 = 1024.0;
+
+/// Returns the most bytes that reading a body takes from the budget.
+pub(crate) fn largest(max_body_bytes: usize) -> usize {
+    COPIES * max_body_bytes
+}
+
 /// Limits of a request body. The middleware adds them to the extensions of each request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct BodyLimits {
     pub(crate) bytes: usize,
     pub(crate) idle: Duration,
+    /// When the body has to be complete.
+    pub(crate) deadline: Instant,
+    pub(crate) budget: MemoryBudget,
+    /// The place of the request, which it leaves while it waits for the body.
+    pub(crate) place: Place,
 }
 
 /// A complete body whose media type is JSON or absent.
 ///
-/// Rejects another media type or a content encoding (415), more bytes than the limit (413), and a pause of the client
-/// beyond the idle time-out (408). A rejection closes the connection, because the rest of the body is not read.
-#[derive(Debug, Clone)]
-pub struct WireBody(pub Bytes);
+/// Rejects another media type or charset and an unknown content coding (415), more bytes than the limit before or after
+/// decoding (413), a body that is not in its coding (400), a client that sends too slowly (408), and a body for which
+/// there is no memory or no place in flight (503). A rejection closes the connection, because the rest of the body may
+/// not be read.
+pub struct WireBody {
+    /// The decoded content.
+    pub content: Bytes,
+    /// The memory of this body and of what is made of it: drop it when that is gone.
+    pub held: HeldBytes,
+}
 
 impl<S: Sync> FromRequest<S> for WireBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let limits = *request.extensions().get::<BodyLimits>().expect("the middleware sets the limits");
-        check_headers(request.headers(), limits)?;
-        let mut body = request.into_body();
-        let mut read = BytesMut::new();
-        let mut single: Option<Bytes> = None;
-        loop {
-            let frame = match tokio::time::timeout(limits.idle, body.frame()).await {
-                Err(_) => return Err(stalled(limits)),
-                Ok(None) => break,
-                Ok(Some(Err(error))) => {
-                    let detail = "the body ended early or is not valid HTTP: send the request again";
-                    return Err(Problem::new(ProblemCode::IncompleteBody, detail).caused_by(error));
+        let limits = request.extensions().get::<BodyLimits>().expect("the middleware sets the limits").clone();
+        media_type::check(request.headers())?;
+        let coding = Coding::of(request.headers())?;
+        let declared = declared_length(request.headers());
+        if declared > limits.bytes {
+            return Err(too_large(&limits));
+        }
+        let holder = request.extensions().get::<Holder>().copied();
+        let mut held = limits.budget.take(holder, COPIES * declared)?;
+        let body = read(request.into_body(), declared, &limits, &mut held).await?;
+        limits.place.take_again()?;
+        let content = match coding {
+            None => body,
+            Some(coding) => {
+                let decoded = decode(coding, &body, limits.bytes, |bytes| Ok(held.grow_to(COPIES * bytes)?)).await;
+                Bytes::from(decoded.map_err(|error| not_decoded(error, &limits))?)
+            }
+        };
+        Ok(Self { content, held })
+    }
+}
+
+/// Returns the `Content-Length`; 0 without one.
+fn declared_length(headers: &HeaderMap) -> usize {
+    let text = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    text.map_or(0, |text| text.trim().parse().unwrap_or(usize::MAX))
+}
+
+async fn read(mut body: Body, declared: usize, limits: &BodyLimits, held: &mut HeldBytes) -> Result<Bytes, Problem> {
+    let started = Instant::now();
+    let mut pieces = Pieces::default();
+    while let Some(piece) = next_piece(&mut body, started, pieces.len(), limits).await? {
+        let bytes = pieces.len() + piece.len();
+        if bytes > limits.bytes {
+            return Err(too_large(limits));
+        }
+        held.grow_to(COPIES * bytes)?;
+        pieces.push(piece, declared);
+    }
+    Ok(pieces.joined())
+}
+
+/// Returns the next piece of the body; `None` after the last one.
+async fn next_piece(
+    body: &mut Body,
+    started: Instant,
+    received: usize,
+    limits: &BodyLimits,
+) -> Result<Option<Bytes>, Problem> {
+    loop {
+        // Nearly every body is there with its head: then there is nothing to wait for.
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                limits.place.leave();
+                let slowest = started + limits.idle + Duration::from_secs_f64(received as f64 / MIN_RATE);
+                let until = (Instant::now() + limits.idle).min(slowest).min(limits.deadline);
+                tokio::time::timeout_at(until, body.frame()).await.map_err(|_| too_slow(limits))?
+            }
+        };
+        match frame.transpose() {
+            Ok(None) => return Ok(None),
+            Ok(Some(frame)) => {
+                if let Ok(piece) = frame.into_data() {
+                    return Ok(Some(piece));
                 }
-                Ok(Some(Ok(frame))) => frame,
-            };
-            let Ok(piece) = frame.into_data() else { continue };
-            if read.len() + single.as_ref().map_or(0, Bytes::len) + piece.len() > limits.bytes {
-                return Err(too_large(limits));
             }
-            // Nearly every body arrives in one piece, which is used without a copy.
-            if single.is_none() && read.is_empty() {
-                single = Some(piece);
-            } else {
-                read.extend(single.take().into_iter().flatten());
-                read.extend_from_slice(&piece);
+            Err(error) => {
+                let detail = "the body ended early or is not valid HTTP: send the request again";
+                return Err(Problem::new(ProblemCode::IncompleteBody, detail).caused_by(error));
             }
         }
-        Ok(Self(single.unwrap_or_else(|| read.freeze())))
     }
 }
 
-fn check_headers(headers: &HeaderMap, limits: BodyLimits) -> Result<(), Problem> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim().to_ascii_lowercase());
-    if let Some(kind) = text(header::CONTENT_TYPE) {
-        let essence = kind.split(';').next().unwrap_or_default().trim();
-        if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
-            let detail = "the media type is not JSON: send the header Content-Type: application/json";
-            return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
-        }
-    }
-    if text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        let detail = "the content encoding is not supported: send the body as it is, without Content-Encoding";
-        return Err(Problem::new(ProblemCode::UnsupportedEncoding, detail));
-    }
-    let declared = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limits.bytes as u64) {
-        return Err(too_large(limits));
-    }
-    Ok(())
+/// The pieces of a body. Nearly every body has one piece, which is used without a copy.
+#[derive(Default)]
+struct Pieces {
+    first: Bytes,
+    /// All pieces, if there are several.
+    all: BytesMut,
 }
 
-fn too_large(limits: BodyLimits) -> Problem {
+impl Pieces {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    /// Adds a piece of a body that has `declared` bytes, or an unknown number if it is 0.
+    fn push(&mut self, piece: Bytes, declared: usize) {
+        if self.len() == 0 {
+            self.first = piece;
+        } else {
+            if self.all.is_empty() {
+                self.all.reserve(declared.max(self.first.len() + piece.len()));
+            }
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+            self.all.extend_from_slice(&piece);
+        }
+    }
+
+    fn joined(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+fn too_large(limits: &BodyLimits) -> Problem {
     let detail = format!("the body is larger than {} bytes: send fewer or smaller events", limits.bytes);
     Problem::new(ProblemCode::BodyTooLarge, detail)
 }
 
-fn stalled(limits: BodyLimits) -> Problem {
-    let detail = format!("no part of the body arrived for {} s: send the request again", limits.idle.as_secs_f64());
+fn too_slow(limits: &BodyLimits) -> Problem {
+    let detail = format!(
+        "the body arrived too slowly: send it without a pause of {} s, and at least {MIN_RATE} bytes per second",
+        limits.idle.as_secs_f64()
+    );
     Problem::new(ProblemCode::BodyTimeout, detail)
+}
+
+fn not_decoded(error: DecodeError, limits: &BodyLimits) -> Problem {
+    match error {
+        DecodeError::TooLarge => too_large(limits),
+        DecodeError::Malformed(why) => {
+            let detail = format!("the body is not valid in its content encoding, {why}: check how it is compressed");
+            Problem::new(ProblemCode::MalformedEncoding, detail)
+        }
+        DecodeError::Refused(problem) => problem,
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -15,13 +16,18 @@ use tokio::sync::Semaphore;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-use crate::body::BodyLimits;
+use crate::body::{self, BodyLimits};
+use crate::budget::{Holder, MemoryBudget};
+use crate::in_flight::Place;
 use crate::metrics::HttpMetrics;
 use crate::problem::Problem;
 use crate::problem_code::ProblemCode;
 use crate::protocol;
 use crate::request_id::{self, RequestId};
 use crate::server::ServerConfig;
+
+/// Size from which an answer takes from the memory budget, in bytes. Smaller ones fit into the buffers of a connection.
+const LARGE_ANSWER: usize = 16 * 1024;
 
 /// Makes the trace context in the headers, if any, the parent of the request's span. Returns the `traceparent` to store
 /// with the task of the request.
@@ -33,9 +39,11 @@ pub struct TraceParent(pub Option<String>);
 
 struct Middleware {
     metrics: HttpMetrics,
-    in_flight: Semaphore,
+    in_flight: Arc<Semaphore>,
     timeout: Duration,
-    body: BodyLimits,
+    max_body_bytes: usize,
+    body_idle_timeout: Duration,
+    budget: MemoryBudget,
     continue_trace: ContinueTrace,
 }
 
@@ -44,9 +52,11 @@ struct Middleware {
 pub fn layered(router: Router, metrics: HttpMetrics, config: &ServerConfig, continue_trace: ContinueTrace) -> Router {
     let middleware = Middleware {
         metrics,
-        in_flight: Semaphore::new(config.max_in_flight),
+        in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
         timeout: config.request_timeout,
-        body: BodyLimits { bytes: config.max_body_bytes, idle: config.body_idle_timeout },
+        max_body_bytes: config.max_body_bytes,
+        body_idle_timeout: config.body_idle_timeout,
+        budget: MemoryBudget::new(config.memory_bytes, body::largest(config.max_body_bytes)),
         continue_trace,
     };
     with_fallbacks(router).layer(from_fn_with_state(Arc::new(middleware), handle))
@@ -73,7 +83,6 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     let task_traceparent = (middleware.continue_trace)(&span, request.headers());
     request.extensions_mut().insert(TraceParent(task_traceparent));
     request.extensions_mut().insert(id.clone());
-    request.extensions_mut().insert(middleware.body);
 
     middleware.metrics.active.inc();
     let mut response = match protocol::check(&request) {
@@ -105,13 +114,21 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     response
 }
 
-async fn respond(middleware: &Middleware, request: Request, next: Next) -> Response {
-    let Ok(_permit) = middleware.in_flight.try_acquire() else {
-        let detail = "too many requests are in progress: send the request again later";
-        return Problem::new(ProblemCode::Overloaded, detail).retry_after(1).into_response();
+async fn respond(middleware: &Middleware, mut request: Request, next: Next) -> Response {
+    let place = match Place::take(&middleware.in_flight) {
+        Ok(place) => place,
+        Err(problem) => return problem.into_response(),
     };
-    match tokio::time::timeout(middleware.timeout, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
-        Ok(Ok(response)) => response,
+    let deadline = tokio::time::Instant::now() + middleware.timeout;
+    request.extensions_mut().insert(BodyLimits {
+        bytes: middleware.max_body_bytes,
+        idle: middleware.body_idle_timeout,
+        deadline,
+        budget: middleware.budget.clone(),
+        place: place.clone(),
+    });
+    match tokio::time::timeout_at(deadline, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
+        Ok(Ok(response)) => holding_memory(&middleware.budget, response).await,
         Ok(Err(panic)) => Problem::internal().caused_by(Panicked(panic_message(&*panic))).into_response(),
         Err(_) => {
             let detail = "the request took too long, and its outcome is unknown: send it again later";
@@ -130,6 +147,24 @@ fn secure(headers: &mut HeaderMap) {
     ];
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
+/// Takes the memory of a large answer from the budget until it is sent; without any, the answer is 503.
+async fn holding_memory(budget: &MemoryBudget, response: Response) -> Response {
+    let bytes = response.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
+    if bytes < LARGE_ANSWER {
+        return response;
+    }
+    let held = match budget.take(response.extensions().get::<Holder>().copied(), bytes) {
+        Ok(held) => held,
+        Err(exhausted) => return Problem::from(exhausted).into_response(),
+    };
+    let (parts, body) = response.into_parts();
+    // A body of known size is one piece, so this copies nothing.
+    match axum::body::to_bytes(body, bytes).await {
+        Ok(content) => Response::from_parts(parts, Body::from(held.until_dropped(content))),
+        Err(error) => Problem::internal().caused_by(error).into_response(),
     }
 }
 

@@ -45,7 +45,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 pub struct ServerConfig {
     /// Time to wait for a complete request head.
     pub header_timeout: Duration,
-    /// Time to wait for the next part of a body.
+    /// Time to wait for the next part of a body, and for a body that arrives at less than 1 KiB per second.
     pub body_idle_timeout: Duration,
     /// Time-out of a request, from its head to the response.
     pub request_timeout: Duration,
@@ -55,6 +55,8 @@ pub struct ServerConfig {
     pub max_in_flight: usize,
     /// Maximum size of a body, in bytes.
     pub max_body_bytes: usize,
+    /// Memory for request bodies and large answers, in bytes; requests beyond it are answered with 503.
+    pub memory_bytes: usize,
     /// Time for which connections are still accepted after the start of the shutdown.
     pub drain_delay: Duration,
     /// Time to wait for the requests in progress after `drain_delay`.

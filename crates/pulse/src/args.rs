@@ -185,10 +185,21 @@ impl AuthArgs {
     }
 }
 
+/// Memory for request bodies and answers without a limit of the container, in bytes.
+const REQUEST_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+/// The part of the container's memory for them: one in this many. The rest is for connections, statements and what the
+/// allocator keeps.
+const REQUEST_MEMORY_SHARE: u64 = 2;
+
+fn request_memory_bytes() -> usize {
+    let bytes = crate::memory_limit().map_or(REQUEST_MEMORY_BYTES, |limit| limit / REQUEST_MEMORY_SHARE);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 /// Limits and time-outs of the API's server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerArgs {
-    /// Maximum size of a request body, in bytes
+    /// Maximum size of a request body, as it is sent and decoded, in bytes
     #[arg(long, env = "PULSE_MAX_BODY_BYTES", default_value_t = defaults::MAX_BODY_BYTES as usize)]
     pub(crate) max_body_bytes: usize,
     /// Maximum size of an event, in bytes of JSON. Twice as many bytes are allowed when its payload and text fields are
@@ -211,7 +222,7 @@ pub(crate) struct ServerArgs {
     /// Time to wait for the head of a request
     #[arg(long, env = "PULSE_HEADER_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub(crate) header_timeout: Duration,
-    /// Time to wait for the next piece of a request body
+    /// Time to wait for the next piece of a request body. After this time, a body also has to arrive at 1 KiB per second
     #[arg(long, env = "PULSE_BODY_TIMEOUT", default_value = "10s", value_parser = duration)]
     pub(crate) body_timeout: Duration,
     /// Time limit for a request
@@ -237,6 +248,7 @@ impl ServerArgs {
             max_connections: connection_limit(self.max_connections),
             max_in_flight: self.max_in_flight,
             max_body_bytes: self.max_body_bytes,
+            memory_bytes: request_memory_bytes(),
             drain_delay: self.drain_delay,
             drain_timeout: Duration::from_secs(defaults::API_DRAIN_TIMEOUT_SECONDS.into()),
         }

@@ -167,6 +167,7 @@ impl AdminServer {
             max_connections: 128,
             max_in_flight: 64,
             max_body_bytes: 1024,
+            memory_bytes: 16 * 1024 * 1024,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(1),
         };

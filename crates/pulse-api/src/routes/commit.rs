@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use pulse_core::{NewEvent, TaskKind};
-use pulse_http::{Problem, ProblemCode};
+use pulse_http::{HeldBytes, Problem, ProblemCode};
 use pulse_queue::Entry;
 use pulse_store::{AcceptError, Acceptance, NewKey, NewTask};
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub(crate) async fn commit(
     events: Vec<NewEvent>,
     extras: Extras,
 ) -> Result<Receipt, Problem> {
-    let Post { writer, request_id, traceparent, handling, idempotency_key, body } = post;
+    let Post { writer, request_id, traceparent, handling, idempotency_key, body, held } = post;
     let key = match idempotency_key {
         Some(key) => {
             let replay = serde_json::to_value(&extras).map_err(|error| Problem::internal().caused_by(error))?;
@@ -48,6 +48,7 @@ pub(crate) async fn commit(
         }
         None => None,
     };
+    drop(body);
     let task_id = Uuid::now_v7();
     let task = NewTask {
         id: task_id,
@@ -60,7 +61,7 @@ pub(crate) async fn commit(
         key,
     };
     // A separate tokio task: a client that disconnects stops neither the commit nor the enqueue.
-    let accepting = tokio::spawn(accept_and_enqueue(state.clone(), task).in_current_span());
+    let accepting = tokio::spawn(accept_and_enqueue(state.clone(), task, held).in_current_span());
     let acceptance = match accepting.await.map_err(|error| Problem::internal().caused_by(error))? {
         Ok(acceptance) => acceptance,
         Err(error) => {
@@ -91,7 +92,8 @@ pub(crate) async fn commit(
     Ok(receipt)
 }
 
-async fn accept_and_enqueue(state: AppState, task: NewTask) -> Result<Acceptance, AcceptError> {
+/// Keeps the memory of the events until they are committed, even if the client has gone.
+async fn accept_and_enqueue(state: AppState, task: NewTask, _held: HeldBytes) -> Result<Acceptance, AcceptError> {
     let (task_id, user_id, bytes) = (task.id, task.user_id, task.bytes());
     let entry = Entry { task_id, user_id, bytes, traceparent: task.traceparent.clone() };
     let started = Instant::now();

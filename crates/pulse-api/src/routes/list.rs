@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use pulse_http::Problem;
+use pulse_http::{Holder, Problem};
 use pulse_store::{EventPage as StoredPage, PageLimits, PageStart};
 
 use crate::auth::Reader;
@@ -61,5 +61,6 @@ pub(crate) async fn list_events(
     if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
         response.headers_mut().insert(header::LINK, link);
     }
+    response.extensions_mut().insert(Holder(reader.user_id));
     Ok(response)
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
-use pulse_http::{Problem, RequestId, TraceParent, WireBody};
+use pulse_http::{HeldBytes, Holder, Problem, RequestId, TraceParent, WireBody};
 
 use crate::auth::Writer;
 use crate::idempotency;
@@ -17,6 +17,8 @@ pub(crate) struct Post {
     pub handling: Handling,
     pub idempotency_key: Option<String>,
     pub body: Bytes,
+    /// The memory of the body and of the events.
+    pub held: HeldBytes,
 }
 
 impl FromRequest<AppState> for Post {
@@ -35,6 +37,7 @@ async fn read(request: Request, state: &AppState) -> Result<Post, Problem> {
     let traceparent = parts.extensions.remove::<TraceParent>().and_then(|TraceParent(traceparent)| traceparent);
     let handling = Handling::of(&parts.headers);
     let idempotency_key = idempotency::key(&parts.headers)?;
-    let WireBody(body) = WireBody::from_request(Request::from_parts(parts, body), state).await?;
-    Ok(Post { writer, request_id, traceparent, handling, idempotency_key, body })
+    parts.extensions.insert(Holder(writer.user_id));
+    let WireBody { content: body, held } = WireBody::from_request(Request::from_parts(parts, body), state).await?;
+    Ok(Post { writer, request_id, traceparent, handling, idempotency_key, body, held })
 }
