@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use tokio::process::Command;
@@ -24,7 +25,8 @@ impl MemoryCgroup {
     /// # Errors
     /// If the process is not root, or the machine has no memory controller.
     pub fn new(limit: u64) -> anyhow::Result<Self> {
-        let name = format!("pulse-test-{}-{}", std::process::id(), limit);
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("pulse-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let version_1 = Path::new("/sys/fs/cgroup/memory");
         let (folder, file, peak) = if version_1.is_dir() {
             (version_1.join(name), "memory.limit_in_bytes", "memory.max_usage_in_bytes")

@@ -123,6 +123,22 @@ impl TestEnv {
         self.postgres.take().context("PostgreSQL runs")?.stop_immediate().await
     }
 
+    /// Stops all processes of PostgreSQL where they are, until the returned value is dropped: connections stay open, and
+    /// nothing answers.
+    ///
+    /// # Errors
+    /// If PostgreSQL does not run.
+    pub fn freeze_postgres(&self) -> anyhow::Result<Frozen> {
+        let server = std::fs::read_to_string(self.data.path().join("postgres/data/postmaster.pid"))?;
+        let server: u32 = server.lines().next().context("a process ID")?.parse()?;
+        let frozen = Frozen(std::iter::once(server).chain(children(server)?).collect());
+        for pid in &frozen.0 {
+            // A child may have ended meanwhile.
+            let _ = send_signal(Some(*pid), Signal::STOP);
+        }
+        Ok(frozen)
+    }
+
     /// Starts PostgreSQL again.
     ///
     /// # Errors
@@ -162,6 +178,28 @@ impl TestEnv {
     pub async fn check_ledger(&self, name: &str) -> anyhow::Result<usize> {
         check_ledger(&self.db, &self.file(name)).await
     }
+}
+
+/// Stopped processes, which continue when this is dropped.
+pub struct Frozen(Vec<u32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = send_signal(Some(*pid), Signal::CONT);
+        }
+    }
+}
+
+/// The processes that this one has started.
+fn children(parent: u32) -> anyhow::Result<Vec<u32>> {
+    let parent_of = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name of the program, in parentheses, may contain spaces.
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+    };
+    let names = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(names.filter(|pid| parent_of(*pid) == Some(parent)).collect())
 }
 
 /// Command of the binary under test, with the environment variables that every role needs.

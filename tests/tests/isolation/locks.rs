@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const LOCKED_FOR: Duration = Duration::from_secs(12);
 
 /// Posts 20 events per second; returns the sorted latencies. Each has to be accepted.
-async fn post_steadily(client: &Client, time: Duration) -> anyhow::Result<Vec<Duration>> {
+pub(crate) async fn post_steadily(client: &Client, time: Duration) -> anyhow::Result<Vec<Duration>> {
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
     let until = Instant::now() + time;
     let mut latencies = Vec::new();
@@ -25,7 +25,7 @@ async fn post_steadily(client: &Client, time: Duration) -> anyhow::Result<Vec<Du
     Ok(latencies)
 }
 
-fn p99(sorted: &[Duration]) -> Duration {
+pub(crate) fn p99(sorted: &[Duration]) -> Duration {
     sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
 }
 

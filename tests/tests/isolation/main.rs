@@ -1,7 +1,8 @@
-//! What one client does stays its own affair: locked rows, poisonous events, and tasks that kill workers.
+//! What one client does stays its own affair: locked rows, poisonous events, tasks that kill workers, and memory.
 
 mod batches;
 mod bodies;
 mod connections;
 mod crashes;
 mod locks;
+mod memory;
