@@ -91,7 +91,7 @@ async fn returned(env: &TestEnv, payloads: &[String]) -> anyhow::Result<Vec<i32>
 fn accept(payload: &str) -> (String, usize) {
     let text = event(payload);
     let (text, _) = repair(&text);
-    let (event, _) = parse_event(&text, &LIMITS).unwrap_or_else(|errors| panic!("{payload}: {errors:?}"));
+    let (event, _) = parse_event(&text, &LIMITS, false).unwrap_or_else(|errors| panic!("{payload}: {errors:?}"));
     (event.payload, event.stored_bytes - "éb".len())
 }
 

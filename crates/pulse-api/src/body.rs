@@ -6,14 +6,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use pulse_core::{FieldError, Limits, Location, NewEvent, Warning, is_event_field, parse_event, repair};
+use pulse_core::{FieldError, Limits, NewEvent, Warning, parse_event, repair, unknown_fields};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::prefer::Handling;
-
-/// Maximum number of unknown fields that are reported.
-const MAX_REPORTED_FIELDS: usize = 20;
 
 /// Why a body was rejected.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,13 +79,11 @@ pub(crate) fn parse_batch(
     };
     let items = items(&fields, max_items)?;
     let mut errors = Vec::new();
-    for name in unknown(fields.keys(), |name| name == "events") {
+    for name in unknown_fields(fields.keys(), |name| name == "events") {
+        let reason = "it is not part of a batch";
         match handling {
-            Handling::Strict => errors.push(forbidden(name)),
-            Handling::Default | Handling::Lenient => {
-                let detail = format!("field `{name}` is not part of a batch and was ignored");
-                warnings.push(Warning::new("unknown_field", detail));
-            }
+            Handling::Strict => errors.push(FieldError::new(name, "extra_forbidden", reason)),
+            Handling::Default | Handling::Lenient => warnings.push(Warning::ignored(name, "unknown_field", reason)),
         }
     }
     let mut batch = ParsedBatch { items: items.len(), events: Vec::new(), warnings, rejected: Vec::new() };
@@ -125,31 +120,7 @@ fn items<'a>(fields: &BTreeMap<Cow<'_, str>, &'a RawValue>, limit: usize) -> Res
 }
 
 fn parse_item(text: &str, limits: &Limits, handling: Handling) -> Result<Parsed, Vec<FieldError>> {
-    let (event, warnings) = parse_event(text, limits)?;
-    if handling == Handling::Strict && !warnings.is_empty() {
-        let fields: BTreeMap<Cow<'_, str>, IgnoredAny> = serde_json::from_str(text).unwrap_or_default();
-        let forbidden: Vec<_> = unknown(fields.keys(), is_event_field).map(forbidden).collect();
-        if !forbidden.is_empty() {
-            return Err(forbidden);
-        }
-    }
-    Ok((event, warnings))
-}
-
-/// Returns the names that are not known: the first few, each truncated.
-fn unknown<'a>(
-    names: impl Iterator<Item = &'a Cow<'a, str>>,
-    is_known: impl Fn(&str) -> bool,
-) -> impl Iterator<Item = String> {
-    names
-        .filter(move |name| !is_known(name))
-        .take(MAX_REPORTED_FIELDS)
-        .map(|name| name.chars().take(64).collect::<String>())
-}
-
-fn forbidden(name: String) -> FieldError {
-    let loc = vec![Location::Field("body".into()), Location::Field(name.into())];
-    FieldError { loc, msg: "extra fields are not permitted".into(), kind: "extra_forbidden", index: None }
+    parse_event(text, limits, handling == Handling::Strict)
 }
 
 fn invalid(field: &'static str, kind: &'static str, msg: &str) -> BodyError {
@@ -244,7 +215,7 @@ mod tests {
         let Err(BodyError::Invalid(errors)) = parse_single(body.as_bytes(), &LIMITS, Handling::Strict) else {
             panic!("rejected")
         };
-        assert_eq!(errors, [forbidden("colour".into())]);
+        assert_eq!(errors, [FieldError::new("colour", "extra_forbidden", "it is not part of an event")]);
         let body = r#"{"timestamp":null,"event_name":"a\u0000","event_type":"b"}"#;
         let (_, warnings) = parse_single(body.as_bytes(), &LIMITS, Handling::Strict).expect("parses");
         assert_eq!(warnings.len(), 1, "a repair is not an error");
@@ -267,6 +238,16 @@ mod tests {
         let indices: Vec<_> = errors.iter().map(|error| error.index).collect();
         assert_eq!(indices, [Some(0), Some(2)]);
         assert_eq!(serde_json::to_string(&errors[1].loc).expect("serialises"), r#"["body","events",2,"event_type"]"#);
+    }
+
+    #[test]
+    fn batch_with_an_odd_ip_address_is_accepted_unless_handling_is_strict() {
+        let body = format!(r#"{{"events":[{VALID},{{"event_name":"a","event_type":"b","ip_address":"unknown"}}]}}"#);
+        let ParsedBatch { events, warnings, .. } = batch(&body, Handling::Default).expect("parses");
+        assert_eq!(events.len(), 2);
+        let warning = (warnings[0].code, warnings[0].field.as_deref(), warnings[0].index);
+        assert_eq!(warning, ("invalid_ip_address", Some("ip_address"), Some(1)));
+        assert_eq!(kinds(batch(&body, Handling::Strict)), ["ip_address"]);
     }
 
     #[test]

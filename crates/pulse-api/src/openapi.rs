@@ -75,7 +75,7 @@ pub(crate) struct PostHeaders {
         min_length = 1, max_length = 255, pattern = "^[!-~]{1,255}$",
     )]
     idempotency_key: Option<String>,
-    /// `handling=strict` rejects unknown fields. `handling=lenient` accepts the valid items of a batch and rejects only
+    /// `handling=strict` rejects what is otherwise ignored with a warning, such as unknown fields. `handling=lenient` accepts the valid items of a batch and rejects only
     /// the others. Other preferences are ignored.
     #[param(rename = "Prefer", value_type = String, required = false, example = "handling=lenient")]
     prefer: Option<String>,

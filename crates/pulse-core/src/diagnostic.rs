@@ -11,6 +11,9 @@ pub struct Warning {
     pub code: &'static str,
     /// Human-readable description.
     pub detail: String,
+    /// Name of the field; absent if the warning is about the whole body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<Cow<'static, str>>,
     /// Index of the item in a batch, from 0; absent outside a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
@@ -19,7 +22,13 @@ pub struct Warning {
 impl Warning {
     /// Creates a warning about the whole body.
     pub fn new(code: &'static str, detail: String) -> Self {
-        Self { code, detail, index: None }
+        Self { code, detail, field: None, index: None }
+    }
+
+    /// Creates a warning that `field` was ignored, and why.
+    pub fn ignored(field: impl Into<Cow<'static, str>>, code: &'static str, reason: &str) -> Self {
+        let field = field.into();
+        Self { code, detail: format!("field `{field}` was ignored: {reason}"), field: Some(field), index: None }
     }
 }
 
@@ -50,10 +59,11 @@ pub struct FieldError {
 
 impl FieldError {
     /// Creates an error at `field` of the body; an empty name means the body itself.
-    pub fn new(field: &'static str, kind: &'static str, msg: impl Into<String>) -> Self {
+    pub fn new(field: impl Into<Cow<'static, str>>, kind: &'static str, msg: impl Into<String>) -> Self {
+        let field = field.into();
         let mut loc = vec![Location::Field("body".into())];
         if !field.is_empty() {
-            loc.push(Location::Field(field.into()));
+            loc.push(Location::Field(field));
         }
         Self { loc, msg: msg.into(), kind, index: None }
     }

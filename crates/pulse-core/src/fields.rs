@@ -90,7 +90,7 @@ pub const TEXT_FIELDS: &[TextField] = &[
     },
     TextField {
         name: "ip_address",
-        description: "An IPv4 or IPv6 address.",
+        description: "An IPv4 or IPv6 address. Other text is ignored with a warning; `Prefer: handling=strict` rejects it.",
         max_chars: 45,
         required: false,
         format: TextFormat::IpAddress,

@@ -14,6 +14,7 @@ mod panic;
 mod parse;
 mod retry;
 mod task;
+mod time;
 mod timing;
 
 pub use diagnostic::{FieldError, Location, Warning};
@@ -21,7 +22,8 @@ pub use event::{Event, Limits, NewEvent};
 pub use fields::{TEXT_FIELDS, TextField, TextFields, TextFormat};
 pub use json::{JsonError, check_text, repair};
 pub use panic::panic_message;
-pub use parse::{is_event_field, parse_event};
+pub use parse::{parse_event, unknown_fields};
 pub use retry::RetryPolicy;
 pub use task::{Attempt, AttemptOutcome, ClaimedTask, FailureReason, TaskKind, processed_properties};
+pub use time::{EXPECTED_TIME, parse_time};
 pub use timing::{READ_BLOCK, SILENT_CONSUMER, STALE_DELIVERY, TASK_LEASE};

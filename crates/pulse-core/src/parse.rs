@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -12,23 +12,42 @@ use crate::diagnostic::{FieldError, Warning};
 use crate::event::{Limits, NewEvent};
 use crate::fields::{TEXT_FIELDS, TextField, TextFields, TextFormat};
 use crate::json::{JsonError, check_text};
+use crate::time::{EXPECTED_TIME, parse_epoch, parse_time};
 
 /// The fields of an event besides the text fields; `timestamp` is an alias of `event_timestamp`.
 const OTHER_FIELDS: [&str; 3] = ["payload", "event_timestamp", "timestamp"];
 
+/// Maximum number of unknown fields that are reported.
+const MAX_UNKNOWN_FIELDS: usize = 20;
+/// Maximum length of a text that a warning or an error repeats, in characters.
+const MAX_SHOWN_CHARS: usize = 64;
+
 /// Returns whether an event has a field with this name.
-pub fn is_event_field(name: &str) -> bool {
+fn is_event_field(name: &str) -> bool {
     TEXT_FIELDS.iter().any(|field| field.name == name) || OTHER_FIELDS.contains(&name)
+}
+
+/// Returns the names that are not known, for warnings and errors: the first 20, each cut at 64 characters.
+pub fn unknown_fields<'a>(
+    names: impl Iterator<Item = &'a Cow<'a, str>>,
+    is_known: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    names.filter(|name| !is_known(name)).take(MAX_UNKNOWN_FIELDS).map(|name| shown(name)).collect()
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
 /// Parses one event from JSON text. Call [`crate::repair`] on the text first.
 ///
-/// Unknown fields are ignored and reported in the warnings, at most 20 of them.
+/// Unknown fields, an `ip_address` that is none, an empty time, and a `timestamp` that differs from `event_timestamp` are
+/// ignored and reported in the warnings; if `strict`, they are errors.
 ///
 /// # Errors
 /// Every invalid field, so that a client can correct all of them at once. A text that is too large or is not a JSON
 /// object gives only that error.
-pub fn parse_event(text: &str, limits: &Limits) -> Result<(NewEvent, Vec<Warning>), Vec<FieldError>> {
+pub fn parse_event(text: &str, limits: &Limits, strict: bool) -> Result<(NewEvent, Vec<Warning>), Vec<FieldError>> {
     if text.len() > limits.event_bytes {
         let msg =
             format!("the event has {} bytes, the limit is {}: send a smaller event", text.len(), limits.event_bytes);
@@ -37,21 +56,23 @@ pub fn parse_event(text: &str, limits: &Limits) -> Result<(NewEvent, Vec<Warning
     let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text)
         .map_err(|_| vec![FieldError::new("", "object_type", "an event is a JSON object")])?;
 
-    let mut parser = Parser { fields, errors: Vec::new(), stored_bytes: 0 };
+    let mut parser = Parser { fields, strict, errors: Vec::new(), warnings: Vec::new(), stored_bytes: 0 };
     let event = NewEvent {
         fields: parser.text_fields(),
         payload: parser.payload(limits),
         stored_bytes: parser.stored_bytes,
-        event_timestamp: parser.timestamp("event_timestamp").or_else(|| parser.timestamp("timestamp")),
+        event_timestamp: parser.event_timestamp(),
     };
-    let warnings = parser.unknown();
-    if parser.errors.is_empty() { Ok((event, warnings)) } else { Err(parser.errors) }
+    parser.unknown();
+    if parser.errors.is_empty() { Ok((event, parser.warnings)) } else { Err(parser.errors) }
 }
 
-/// The fields of one event that is being parsed, and the errors found so far.
+/// The fields of one event that is being parsed, and what was found so far.
 struct Parser<'a> {
     fields: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    strict: bool,
     errors: Vec<FieldError>,
+    warnings: Vec<Warning>,
     /// [`NewEvent::stored_bytes`] of the fields that are parsed already.
     stored_bytes: usize,
 }
@@ -59,6 +80,15 @@ struct Parser<'a> {
 impl Parser<'_> {
     fn fail(&mut self, field: &'static str, kind: &'static str, msg: impl Into<String>) {
         self.errors.push(FieldError::new(field, kind, msg));
+    }
+
+    /// Ignores a field with a warning, or with an error of the type `kind` if the client is strict.
+    fn ignore(&mut self, field: impl Into<Cow<'static, str>>, code: &'static str, kind: &'static str, reason: &str) {
+        if self.strict {
+            self.errors.push(FieldError::new(field, kind, reason));
+        } else {
+            self.warnings.push(Warning::ignored(field, code, reason));
+        }
     }
 
     /// Returns the value of the field; `null` counts as absent.
@@ -89,6 +119,9 @@ impl Parser<'_> {
             return None;
         }
         let text: String = self.optional(field.name, "string_type", "a string")?;
+        if field.format == TextFormat::IpAddress {
+            return self.ip_address(field.name, text);
+        }
         let (length, limit) = (text.chars().count(), field.max_chars);
         if length > limit {
             let msg = format!("the string has {length} characters, the limit is {limit}");
@@ -97,13 +130,18 @@ impl Parser<'_> {
         if field.required && text.is_empty() {
             self.fail(field.name, "string_too_short", "the string should have at least 1 character");
         }
-        match field.format {
-            TextFormat::IpAddress if text.parse::<IpAddr>().is_err() => {
-                self.fail(field.name, "ip_address", "input should be an IPv4 or IPv6 address");
-            }
-            TextFormat::IpAddress | TextFormat::Any => {}
-        }
         Some(text)
+    }
+
+    /// Returns the text if it is an address. Gateways also write a port, brackets, a zone, a list or a word, and an event
+    /// is worth more than its address.
+    fn ip_address(&mut self, field: &'static str, text: String) -> Option<String> {
+        if text.parse::<IpAddr>().is_ok() {
+            return Some(text);
+        }
+        let reason = format!("`{}` is not one IPv4 or IPv6 address without port, brackets and zone", shown(&text));
+        self.ignore(field, "invalid_ip_address", "ip_address", &reason);
+        None
     }
 
     /// Returns the payload. Call this after [`Self::text_fields`]: the limit applies to the sum of their bytes.
@@ -137,30 +175,47 @@ impl Parser<'_> {
         text.to_owned()
     }
 
-    /// Parses an RFC 3339 time. A time without an offset is UTC: existing clients send such times.
-    fn timestamp(&mut self, field: &'static str) -> Option<DateTime<Utc>> {
-        let text: String = self.optional(field, "datetime_type", "an RFC 3339 date and time")?;
-        let parsed = DateTime::parse_from_rfc3339(&text)
-            .map(|time| time.to_utc())
-            .or_else(|_| text.parse::<NaiveDateTime>().map(|time| time.and_utc()))
-            .ok()
-            .filter(|time| (1970..=9999).contains(&chrono::Datelike::year(time)));
-        if parsed.is_none() {
-            self.fail(field, "datetime_parsing", "input should be an RFC 3339 date and time from 1970 to 9999");
+    /// Returns the time in `event_timestamp`, or else in `timestamp`.
+    fn event_timestamp(&mut self) -> Option<DateTime<Utc>> {
+        match (self.time("event_timestamp"), self.time("timestamp")) {
+            (Some(Ok(time)), alias) => {
+                if alias.is_some_and(|alias| alias != Ok(time)) {
+                    let reason = "`event_timestamp` has another value";
+                    self.ignore("timestamp", "differing_timestamp", "differing_timestamp", reason);
+                }
+                Some(time)
+            }
+            (given, alias) => {
+                let given = given.and_then(|time| self.valid("event_timestamp", time));
+                given.or(alias.and_then(|time| self.valid("timestamp", time)))
+            }
         }
-        parsed
     }
 
-    fn unknown(&self) -> Vec<Warning> {
-        self.fields
-            .keys()
-            .filter(|name| !is_event_field(name))
-            .take(20)
-            .map(|name| {
-                let shown: String = name.chars().take(64).collect();
-                Warning::new("unknown_field", format!("field `{shown}` is not part of an event and was ignored"))
-            })
-            .collect()
+    /// Returns the time of a field, or the type of its error. An absent, null or empty field has none.
+    fn time(&mut self, field: &'static str) -> Option<Result<DateTime<Utc>, &'static str>> {
+        let literal = self.fields.get(field)?.get();
+        let time = match literal.as_bytes() {
+            b"null" => return None,
+            br#""""# => {
+                self.ignore(field, "empty_timestamp", "datetime_parsing", "the string is empty");
+                return None;
+            }
+            [b'"', ..] => serde_json::from_str::<Cow<'_, str>>(literal).ok().and_then(|text| parse_time(&text)),
+            [b'-' | b'0'..=b'9', ..] => parse_epoch(literal),
+            _ => return Some(Err("datetime_type")),
+        };
+        Some(time.ok_or("datetime_parsing"))
+    }
+
+    fn valid(&mut self, field: &'static str, time: Result<DateTime<Utc>, &'static str>) -> Option<DateTime<Utc>> {
+        time.map_err(|kind| self.fail(field, kind, format!("input should be {EXPECTED_TIME}"))).ok()
+    }
+
+    fn unknown(&mut self) {
+        for name in unknown_fields(self.fields.keys(), is_event_field) {
+            self.ignore(name, "unknown_field", "extra_forbidden", "it is not part of an event");
+        }
     }
 }
 
@@ -171,34 +226,33 @@ mod tests {
     const LIMITS: Limits = Limits { event_bytes: 2000, depth: 5 };
 
     fn errors(text: &str) -> Vec<(String, &'static str)> {
-        let errors = parse_event(text, &LIMITS).expect_err("rejected");
+        let errors = parse_event(text, &LIMITS, false).expect_err("rejected");
         errors.into_iter().map(|error| (serde_json::to_string(&error.loc).expect("serialises"), error.kind)).collect()
     }
 
     #[test]
     fn parsing_requires_only_name_and_type() {
         let (event, warnings) =
-            parse_event(r#"{"event_name":"a","event_type":"b","source":null}"#, &LIMITS).expect("parses");
+            parse_event(r#"{"event_name":"a","event_type":"b","source":null}"#, &LIMITS, false).expect("parses");
         assert_eq!((event.payload.as_str(), event.fields.source, warnings), ("{}", None, vec![]));
     }
 
     #[test]
     fn payload_keeps_all_digits() {
         let text = r#"{"event_name":"a","event_type":"b","payload":{"n":123456789012345678901234567890}}"#;
-        let (event, _) = parse_event(text, &LIMITS).expect("parses");
+        let (event, _) = parse_event(text, &LIMITS, false).expect("parses");
         assert_eq!(event.payload, r#"{"n":123456789012345678901234567890}"#);
     }
 
     #[test]
     fn parsing_reports_every_invalid_field_with_its_path() {
-        let text =
-            r#"{"event_name":"","event_type":7,"payload":[],"ip_address":"1.2.3","event_timestamp":"yesterday"}"#;
+        let text = r#"{"event_name":"","event_type":7,"payload":[],"ip_address":1,"event_timestamp":"yesterday"}"#;
         assert_eq!(
             errors(text),
             [
                 (r#"["body","event_name"]"#.to_owned(), "string_too_short"),
                 (r#"["body","event_type"]"#.to_owned(), "string_type"),
-                (r#"["body","ip_address"]"#.to_owned(), "ip_address"),
+                (r#"["body","ip_address"]"#.to_owned(), "string_type"),
                 (r#"["body","payload"]"#.to_owned(), "object_type"),
                 (r#"["body","event_timestamp"]"#.to_owned(), "datetime_parsing"),
             ]
@@ -211,8 +265,8 @@ mod tests {
         for field in TEXT_FIELDS.iter().filter(|field| field.format == TextFormat::Any) {
             let longest = "é".repeat(field.max_chars);
             let limits = Limits { event_bytes: 10_000, ..LIMITS };
-            assert!(parse_event(&event(field.name, longest.clone()), &limits).is_ok(), "{}", field.name);
-            let errors = parse_event(&event(field.name, longest + "x"), &limits).expect_err("rejected");
+            assert!(parse_event(&event(field.name, longest.clone()), &limits, false).is_ok(), "{}", field.name);
+            let errors = parse_event(&event(field.name, longest + "x"), &limits, false).expect_err("rejected");
             assert_eq!(errors[0].kind, "string_too_long", "{}", field.name);
         }
     }
@@ -230,8 +284,12 @@ mod tests {
             let expected = [("event_name", "missing"), ("payload", kind)];
             assert_eq!(errors(&text), expected.map(|(field, kind)| (format!(r#"["body","{field}"]"#), kind)));
         }
-        parse_event(r#"{"event_name":"a","event_type":"b","x":[[[[[1e999]]]]],"payload":{"n":[[[1]]]}}"#, &LIMITS)
-            .expect("only what is stored is checked");
+        parse_event(
+            r#"{"event_name":"a","event_type":"b","x":[[[[[1e999]]]]],"payload":{"n":[[[1]]]}}"#,
+            &LIMITS,
+            false,
+        )
+        .expect("only what is stored is checked");
     }
 
     #[test]
@@ -240,24 +298,112 @@ mod tests {
             let numbers = vec!["1e-400"; numbers].join(",");
             format!(r#"{{"event_name":"\u00e9","event_type":"b","x":[1e-400],"payload":{{"n":[{numbers}]}}}}"#)
         };
-        let (parsed, _) = parse_event(&event(9), &LIMITS).expect("parses");
+        let (parsed, _) = parse_event(&event(9), &LIMITS, false).expect("parses");
         assert_eq!(parsed.stored_bytes, "éb".len() + r#"{"n": []}"#.len() + 9 * 402 + 8 * ", ".len());
         assert!(event(10).len() < LIMITS.event_bytes, "small as sent");
-        let error = parse_event(&event(10), &LIMITS).expect_err("4,050 bytes").remove(0);
+        let error = parse_event(&event(10), &LIMITS, false).expect_err("4,050 bytes").remove(0);
         assert_eq!(error.kind, "event_too_large");
         assert!(error.msg.starts_with("the event has 4050 bytes when it is read back"), "{}", error.msg);
     }
 
-    #[test]
-    fn unknown_fields_are_ignored_with_a_warning() {
-        let (_, warnings) = parse_event(r#"{"event_name":"a","event_type":"b","colour":1}"#, &LIMITS).expect("parses");
-        assert_eq!(warnings[0].code, "unknown_field");
+    /// An event with this field, and its warnings as code and detail.
+    fn parsed(field: &str) -> (NewEvent, Vec<(&'static str, String)>) {
+        let text = format!(r#"{{"event_name":"a","event_type":"b",{field}}}"#);
+        let (event, warnings) =
+            parse_event(&text, &LIMITS, false).unwrap_or_else(|errors| panic!("{field}: {errors:?}"));
+        (event, warnings.into_iter().map(|warning| (warning.code, warning.detail)).collect())
+    }
+
+    /// Types of the errors of an event with this field, for a strict client.
+    fn strict_errors(field: &str) -> Vec<&'static str> {
+        let text = format!(r#"{{"event_name":"a","event_type":"b",{field}}}"#);
+        let errors = parse_event(&text, &LIMITS, true).err().unwrap_or_default();
+        errors.into_iter().map(|error| error.kind).collect()
     }
 
     #[test]
-    fn timestamp_without_offset_is_utc() {
-        let text = r#"{"event_name":"a","event_type":"b","timestamp":"2025-12-18T10:30:00"}"#;
-        let (event, _) = parse_event(text, &LIMITS).expect("parses");
-        assert_eq!(event.event_timestamp.expect("given").to_rfc3339(), "2025-12-18T10:30:00+00:00");
+    fn unknown_fields_are_ignored_with_a_warning() {
+        let (_, warnings) = parsed(r#""colour":1"#);
+        assert_eq!(warnings, [("unknown_field", "field `colour` was ignored: it is not part of an event".into())]);
+        assert_eq!(strict_errors(r#""colour":1"#), ["extra_forbidden"]);
+    }
+
+    #[test]
+    fn ip_address_that_is_none_is_ignored_with_a_warning() {
+        let list = ["10.0.0.1"; 9].join(", ");
+        for odd in ["", "unknown", "1.2.3.4:5678", "[::1]", "[::1]:443", "fe80::1%eth0", "1.2.3.4, 5.6.7.8", &list] {
+            let field = format!(r#""ip_address":"{odd}""#);
+            let (event, warnings) = parsed(&field);
+            assert_eq!((event.fields.ip_address, event.stored_bytes), (None, 4), "{odd}");
+            let detail = format!("field `ip_address` was ignored: `{}` is not one IPv4 or IPv6 address", shown(odd));
+            assert_eq!(warnings.len(), 1, "{odd}");
+            assert!(warnings[0].0 == "invalid_ip_address" && warnings[0].1.starts_with(&detail), "{}", warnings[0].1);
+            assert_eq!(strict_errors(&field), ["ip_address"]);
+        }
+        for good in ["1.2.3.4", "::1", "2001:db8::ff00:42:8329", "::ffff:192.0.2.128"] {
+            let (event, warnings) = parsed(&format!(r#""ip_address":"{good}""#));
+            assert_eq!((event.fields.ip_address.as_deref(), warnings), (Some(good), vec![]));
+        }
+    }
+
+    #[test]
+    fn times_are_read_from_text_and_numbers() {
+        for field in [
+            r#""timestamp":"2025-12-18T10:30:00""#,
+            r#""event_timestamp":"2025-12-18 10:30:00""#,
+            r#""event_timestamp":"2025-12-18\u005f10:30:00""#,
+            r#""event_timestamp":1766053800"#,
+            r#""event_timestamp":1766053800000"#,
+            r#""event_timestamp":1.7660538e9"#,
+            r#""event_timestamp":"1766053800""#,
+            r#""event_timestamp":null,"timestamp":1766053800"#,
+            r#""event_timestamp":"2025-12-18T10:30:00Z","timestamp":1766053800"#,
+        ] {
+            let (event, warnings) = parsed(field);
+            let time = event.event_timestamp.map(|time| time.to_rfc3339());
+            assert_eq!((time.as_deref(), warnings), (Some("2025-12-18T10:30:00+00:00"), vec![]), "{field}");
+        }
+    }
+
+    #[test]
+    fn times_that_are_none_are_errors() {
+        for (time, kind) in [
+            (r#""now""#, "datetime_parsing"),
+            (r#"" ""#, "datetime_parsing"),
+            ("1e300", "datetime_parsing"),
+            ("true", "datetime_type"),
+            ("{}", "datetime_type"),
+        ] {
+            for name in ["event_timestamp", "timestamp"] {
+                let text = format!(r#"{{"event_name":"a","event_type":"b","{name}":{time}}}"#);
+                assert_eq!(errors(&text), [(format!(r#"["body","{name}"]"#), kind)]);
+            }
+        }
+        let both = r#"{"event_name":"a","event_type":"b","event_timestamp":"x","timestamp":"y"}"#;
+        assert_eq!(errors(both).len(), 2);
+    }
+
+    #[test]
+    fn empty_time_is_ignored_with_a_warning() {
+        for name in ["event_timestamp", "timestamp"] {
+            let field = format!(r#""{name}":"""#);
+            let (event, warnings) = parsed(&field);
+            assert_eq!(event.event_timestamp, None);
+            assert_eq!(warnings, [("empty_timestamp", format!("field `{name}` was ignored: the string is empty"))]);
+            assert_eq!(strict_errors(&field), ["datetime_parsing"]);
+        }
+        let (event, _) = parsed(r#""event_timestamp":"","timestamp":1766053800"#);
+        assert!(event.event_timestamp.is_some(), "the alias is used instead");
+    }
+
+    #[test]
+    fn timestamp_that_differs_from_event_timestamp_is_ignored_with_a_warning() {
+        for other in [r#""2025-12-18T10:30:01Z""#, r#""yesterday""#, "true"] {
+            let field = format!(r#""event_timestamp":"2025-12-18T10:30:00Z","timestamp":{other}"#);
+            let (event, warnings) = parsed(&field);
+            assert_eq!(event.event_timestamp.map(|time| time.timestamp()), Some(1_766_053_800));
+            assert_eq!(warnings[0].0, "differing_timestamp");
+            assert_eq!(strict_errors(&field), ["differing_timestamp"]);
+        }
     }
 }

@@ -114,10 +114,14 @@ pub(crate) enum ItemResult {
 #[schema(as = Warning)]
 #[expect(dead_code, reason = "describes pulse_core::Warning")]
 pub(crate) struct WarningDocument {
-    /// `unknown_field`, `nul_replaced` or `surrogate_replaced`; more codes may be added.
+    /// `unknown_field`, `invalid_ip_address`, `empty_timestamp`, `differing_timestamp`, `nul_replaced` or
+    /// `surrogate_replaced`; more codes may be added.
     code: String,
     /// Human-readable message.
     detail: String,
+    /// Name of the field; absent if the warning is about the whole body.
+    #[schema(nullable = false)]
+    field: Option<String>,
     /// Index of the item in a batch, from 0; absent if the warning is about the whole body.
     #[schema(nullable = false)]
     index: Option<usize>,

@@ -9,22 +9,22 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{AdditionalProperties, Object, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::text_fields::{posted_text, stored_text};
 
 /// An event to post. Unknown fields are ignored and reported in `warnings`; `Prefer: handling=strict` rejects them.
-/// `timestamp` is an alias of `event_timestamp`.
+/// `timestamp` is an alias of `event_timestamp`; a `timestamp` that differs from it is ignored in the same way.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what pulse-core parses")]
 struct PostedEvent {
     #[schema(schema_with = payload)]
     payload: Option<Value>,
-    /// When the event happened, by the client's clock, from 1970 to 9999; the time of acceptance if absent. A time
-    /// without an offset is UTC.
-    #[schema(pattern = "^(19[7-9]|[2-9][0-9]{2})")]
+    #[schema(schema_with = event_timestamp)]
     event_timestamp: Option<DateTime<Utc>>,
 }
 
@@ -81,6 +81,18 @@ fn payload() -> Object {
          301 bytes. When they are read back, the payload and the text fields may have twice as many bytes as the limit \
          of an event.",
     )
+}
+
+fn event_timestamp() -> Object {
+    let description = "When the event happened, by the client's clock, in the years 1 to 9999; the time of acceptance \
+         if absent. RFC 3339, or another form that pydantic reads: with a space or `_` for the `T`, without seconds, an \
+         offset `+0200` or `+02`, a date alone, or the seconds since 1970 (milliseconds above 2e10). A time without an \
+         offset is UTC. An empty string is ignored with a warning; `Prefer: handling=strict` rejects it.";
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Number, Type::Null]))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .description(Some(description))
+        .build()
 }
 
 fn properties() -> Object {
