@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use form_urlencoded::Serializer;
-use pulse_core::{FieldError, Location, TEXT_FIELDS, TextField};
+use pulse_core::{EXPECTED_TIME, FieldError, Location, TEXT_FIELDS, TextField, parse_time};
 use pulse_store::EventFilter;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -40,13 +40,14 @@ pub(crate) struct ListParams {
     /// Values of the text fields that the events must have, by name.
     #[param(ignore)]
     pub texts: BTreeMap<&'static str, String>,
-    /// `true` lists only processed events, `false` only events that are not processed.
+    /// `true` lists only processed events, `false` only events that are not processed. `1`, `t`, `yes`, `y`, `on` and
+    /// their opposites mean the same, in any case.
     #[param(value_type = bool, required = false)]
     pub processed: Option<bool>,
-    /// Only events accepted at this time or later, in RFC 3339.
+    /// Only events accepted at this time or later. Times have the same forms as `event_timestamp` of a posted event.
     #[param(value_type = String, format = DateTime, required = false)]
     pub from: Option<DateTime<Utc>>,
-    /// Only events accepted before this time, in RFC 3339.
+    /// Only events accepted before this time.
     #[param(value_type = String, format = DateTime, required = false)]
     pub to: Option<DateTime<Utc>>,
 }
@@ -198,9 +199,10 @@ impl<'a> Query<'a> {
     }
 
     fn boolean(&mut self, name: &'static str) -> Option<bool> {
-        match self.value(name)?.as_ref() {
-            "true" => Some(true),
-            "false" => Some(false),
+        let text = self.value(name)?.to_ascii_lowercase();
+        match text.as_str() {
+            "true" | "t" | "1" | "yes" | "y" | "on" => Some(true),
+            "false" | "f" | "0" | "no" | "n" | "off" => Some(false),
             _ => {
                 self.fail(name, "bool_parsing", "input should be true or false");
                 None
@@ -209,12 +211,19 @@ impl<'a> Query<'a> {
     }
 
     fn time(&mut self, name: &'static str) -> Option<DateTime<Utc>> {
-        let parsed = DateTime::parse_from_rfc3339(&self.value(name)?);
-        if parsed.is_err() {
-            let msg = "input should be an RFC 3339 date and time, with + written as %2B";
-            self.fail(name, "datetime_parsing", msg);
+        let time = parse_time(&with_plus(self.value(name)?));
+        if time.is_none() {
+            self.fail(name, "datetime_parsing", format!("input should be {EXPECTED_TIME}"));
         }
-        parsed.ok().map(|time| time.to_utc())
+        time
+    }
+}
+
+/// A `+` that the client did not write as `%2B` arrives as a space. Behind a time, it can only be that of an offset.
+fn with_plus(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text.rsplit_once(' ') {
+        Some((time, offset)) if time.contains(':') => format!("{time}+{offset}").into(),
+        _ => text,
     }
 }
 
@@ -257,8 +266,10 @@ mod tests {
             ("limit=ten", "limit", "int_parsing"),
             ("limit=%2B5", "limit", "int_parsing"),
             ("limit=1&limit=1", "limit", "repeated"),
-            ("processed=yes", "processed", "bool_parsing"),
-            ("from=2025-12-18", "from", "datetime_parsing"),
+            ("processed=", "processed", "bool_parsing"),
+            ("processed=maybe", "processed", "bool_parsing"),
+            ("from=", "from", "datetime_parsing"),
+            ("from=0000-01-01T00:00:00Z", "from", "datetime_parsing"),
             ("to=yesterday", "to", "datetime_parsing"),
             ("event_type=a%00b", "event_type", "nul_character"),
             (long.as_str(), "source", "string_too_long"),
@@ -266,7 +277,40 @@ mod tests {
         ] {
             assert_eq!(errors(query), [(format!(r#"["query","{name}"]"#), kind)], "{query}");
         }
-        assert_eq!(errors("limit=0&processed=1").len(), 2);
+        assert_eq!(errors("limit=0&processed=2").len(), 2);
+    }
+
+    #[test]
+    fn booleans_have_all_spellings_that_pydantic_reads() {
+        for (value, spellings) in [
+            (true, ["true", "True", "TRUE", "t", "1", "yes", "Y", "on"]),
+            (false, ["false", "False", "FALSE", "f", "0", "no", "N", "off"]),
+        ] {
+            for text in spellings {
+                let params = ListParams::parse(&format!("processed={text}")).expect("parses");
+                assert_eq!(params.processed, Some(value), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_have_all_forms_also_with_a_plus_that_is_not_encoded() {
+        for text in [
+            "2025-12-18T12:30:00%2B02:00",
+            "2025-12-18T12:30:00+02:00",
+            "2025-12-18+12:30:00+02:00",
+            "2025-12-18 12:30:00+0200",
+            "2025-12-18%2012:30+02",
+            "2025-12-18+10:30:00",
+            "2025-12-18T10:30",
+            "1766053800",
+            "1766053800000",
+        ] {
+            let params =
+                ListParams::parse(&format!("from={text}")).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+            assert_eq!(params.from.expect("given").to_rfc3339(), "2025-12-18T10:30:00+00:00", "{text}");
+        }
+        assert_eq!(errors("from=2025-12-18T12:30:00Z+02:00").len(), 1);
     }
 
     #[test]
