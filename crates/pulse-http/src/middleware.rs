@@ -76,7 +76,7 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let matched = request.extensions().get::<MatchedPath>().cloned();
-    let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let route = matched.as_ref().map_or("unmatched", |path| path.as_str().trim_end_matches('/'));
     let method = request.method().clone();
     let span =
         tracing::info_span!("http_request", request_id = &*id.0, method = method.as_str(), route, trace_id = Empty);

@@ -31,14 +31,21 @@ pub fn openapi() -> OpenApiDocument {
     documented().into_openapi()
 }
 
-/// Builds the routes of the OpenAPI document.
+/// Builds the routes of the OpenAPI document. Each also answers with a slash at the end of its path, where FastAPI
+/// redirected: some clients always write one, and to follow a redirect they send the body twice.
 fn documented() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(list::list_events, submit::submit_event))
-        .routes(routes!(batch::submit_batch))
-        .routes(routes!(unprocessed::count_unprocessed))
-        .routes(routes!(event::get_event))
-        .routes(routes!(task::get_task))
+    let routes = [
+        routes!(list::list_events, submit::submit_event),
+        routes!(batch::submit_batch),
+        routes!(unprocessed::count_unprocessed),
+        routes!(event::get_event),
+        routes!(task::get_task),
+    ];
+    routes.into_iter().fold(OpenApiRouter::with_openapi(Document::openapi()), |router, route| {
+        let (_, paths, methods) = &route;
+        let with_slash: Vec<_> = paths.paths.keys().map(|path| (format!("{path}/"), methods.clone())).collect();
+        with_slash.into_iter().fold(router.routes(route), |router, (path, methods)| router.route(&path, methods))
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! Clients of the service built on FastAPI and pydantic work without a change.
+
+mod forms;
