@@ -34,6 +34,6 @@ pub use load::{load, report};
 pub use pgbouncer::PgBouncer;
 pub use process::Process;
 pub use proxy::Proxy;
-pub use python::{python_tool, python_with, repository, run};
+pub use python::{python_tool, python_with, python_with_requirements, repository, run};
 pub use tls::{TlsServers, unrelated_ca};
 pub use wait::eventually;

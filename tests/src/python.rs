@@ -43,16 +43,38 @@ pub async fn python_with(name: &str, version: &str) -> anyhow::Result<PathBuf> {
     Ok(python)
 }
 
+/// Path of a Python interpreter with the packages of a requirements file, which has their hashes. Installs them below
+/// `.cache` if the file has changed.
+///
+/// # Errors
+/// If the packages cannot be installed.
+pub async fn python_with_requirements(file: &str) -> anyhow::Result<PathBuf> {
+    let file = repository().join(file);
+    let folder = environment(&file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy());
+    let (python, installed) = (folder.join("bin/python"), folder.join("installed.txt"));
+    if std::fs::read(&installed).ok() != Some(std::fs::read(&file)?) {
+        create_environment(&folder).await?;
+        let install = ["-m", "pip", "install", "--quiet", "--require-hashes", "-r"];
+        run(Command::new(&python).args(install).arg(&file)).await?;
+        std::fs::copy(&file, &installed)?;
+    }
+    Ok(python)
+}
+
 fn environment(name: &str) -> PathBuf {
     repository().join(".cache").join(name)
 }
 
 async fn install(name: &str, version: &str) -> anyhow::Result<()> {
     let folder = environment(name);
-    std::fs::create_dir_all(&folder)?;
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder)).await?;
+    create_environment(&folder).await?;
     let package = format!("{name}=={version}");
     run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", &package])).await.map(drop)
+}
+
+async fn create_environment(folder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder)).await.map(drop)
 }
 
 /// Runs a command to completion and returns stdout followed by stderr.
