@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulse_tests::{Client, Process, TestEnv, binary, eventually, pulse_output};
+use pulse_tests::{Client, Process, SECRET, TestEnv, binary, eventually, pulse_output};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -81,6 +81,24 @@ async fn issued_token_works_until_its_user_is_disabled() -> anyhow::Result<()> {
     eventually("the disabled user is refused", TIMEOUT, async || Ok(client.get("/api/v1/events").await?.status == 403))
         .await?;
     assert_eq!(pulse_output(&env, &["user", "disable", "missing"]).await?.0, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jwt_secret_with_a_line_end_verifies_the_tokens_of_its_issuer() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    for line_end in ["\n", "\r\n"] {
+        let secret = format!("{SECRET}{line_end}");
+        let api = Process::start(&env, "api", &["--jwt-secret", &secret]).await?;
+        assert_eq!(api.client("ada").get("/api/v1/events").await?.status, 200, "{line_end:?}");
+        let issue = ["token", "issue", "--user", "ada", "--jwt-secret", &secret];
+        let (code, token) = pulse_output(&env, &issue).await?;
+        assert_eq!(code, 0, "{token}");
+        assert_eq!(Client::new(&api.url, token.trim()).get("/api/v1/events").await?.status, 200, "{line_end:?}");
+    }
+    let api = Process::start(&env, "api", &["--jwt-secret", &format!("{SECRET} ")]).await?;
+    assert_eq!(api.client("ada").get("/api/v1/events").await?.status, 401, "a blank is part of the secret");
+    assert!(std::fs::read_to_string(&api.log)?.contains("the JWT secret ends with white space"));
     Ok(())
 }
 

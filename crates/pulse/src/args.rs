@@ -1,6 +1,7 @@
 //! Flags and environment variables, in groups that commands flatten. Every flag of a role has a `PULSE_…` variable. The
 //! doc comments are `--help` and the flag reference of OPERATIONS.md. No other crate reads flags or variables.
 
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
     }
     humantime::parse_duration(text).map_err(|error| format!("{error}: write it like 300s, 5m or 1h"))
+}
+
+/// Parses a secret of HS256 tokens. Editors, `echo` and `kubectl create secret --from-file` put a line end behind it, and
+/// the issuer of the tokens does not have it.
+pub(crate) fn hs256_secret(text: &str) -> Result<String, Infallible> {
+    let secret = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(secret.to_owned())
 }
 
 /// The text of a duration, as flags and variables have it.
@@ -152,8 +160,15 @@ pub(crate) struct AdminArgs {
 /// How the API verifies tokens.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AuthArgs {
-    /// Secret of HS256 tokens, at least 32 bytes; `openssl rand -hex 32` makes one
-    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, conflicts_with = "jwt_public_key_file")]
+    /// Secret of HS256 tokens, at least 32 bytes; `openssl rand -hex 32` makes one. One line end behind it is not part of
+    /// it; all else is, also blanks
+    #[arg(
+        long,
+        env = "PULSE_JWT_SECRET",
+        hide_env_values = true,
+        value_parser = hs256_secret,
+        conflicts_with = "jwt_public_key_file"
+    )]
     pub(crate) jwt_secret: Option<String>,
     /// Path to a PEM file with the public key of RS256, ES256 or EdDSA tokens
     #[arg(long, env = "PULSE_JWT_PUBLIC_KEY_FILE")]
@@ -173,7 +188,12 @@ impl AuthArgs {
     pub(crate) fn into_config(self) -> anyhow::Result<(AuthConfig, bool)> {
         let Self { jwt_secret, jwt_public_key_file, jwt_issuer, jwt_audience, auto_provision } = self;
         let key = match (jwt_secret, jwt_public_key_file) {
-            (Some(secret), _) => KeySource::Hs256(secret.into_bytes()),
+            (Some(secret), _) => {
+                if secret.ends_with(char::is_whitespace) {
+                    tracing::warn!("the JWT secret ends with white space: remove it unless the issuer's secret has it");
+                }
+                KeySource::Hs256(secret.into_bytes())
+            }
             (None, Some(path)) => {
                 let pem = std::fs::read(&path)
                     .with_context(|| format!("failed to read the public key {}", path.display()))?;
@@ -335,6 +355,15 @@ impl ProcessingArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jwt_secret_loses_one_line_end_and_nothing_else() {
+        for (text, secret) in
+            [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), (" a ", " a "), ("\n", "")]
+        {
+            assert_eq!(hs256_secret(text), Ok(secret.to_owned()), "{text:?}");
+        }
+    }
 
     #[test]
     fn duration_without_unit_is_seconds() {

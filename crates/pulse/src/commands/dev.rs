@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::banner::Banner;
 use self::running::{Roles, Shared};
 use self::servers::Servers;
-use crate::args::{AttemptArgs, AuthArgs, DatabaseArgs, ProcessingArgs, RedisArgs, ServerArgs};
+use crate::args::{AttemptArgs, AuthArgs, DatabaseArgs, ProcessingArgs, RedisArgs, ServerArgs, hs256_secret};
 use crate::commands::api::Api;
 use crate::commands::{migrate, token};
 use crate::datastores::DataDir;
@@ -58,7 +58,7 @@ pub(crate) struct DevArgs {
     #[arg(long, env = "PULSE_REDIS_CA_FILE", value_name = "PATH", requires = "redis_url")]
     redis_ca_file: Option<PathBuf>,
     /// Secret of HS256 tokens; without it, one is generated and kept with the data
-    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true)]
+    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, value_parser = hs256_secret)]
     jwt_secret: Option<String>,
     /// When ready, print addresses and tokens as one line of JSON on stdout instead of the banner
     #[arg(long)]

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use pulse_http::NewClaims;
 
-use crate::args::duration;
+use crate::args::{duration, hs256_secret};
 use crate::output::print_line;
 
 #[derive(Debug, Subcommand)]
@@ -33,7 +33,7 @@ pub(crate) struct IssueArgs {
     #[arg(long, default_value = "24h", value_parser = duration)]
     expires: Duration,
     /// Secret of the API's HS256 tokens
-    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true)]
+    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, value_parser = hs256_secret)]
     jwt_secret: String,
     /// Issuer of the token (`iss`)
     #[arg(long, env = "PULSE_JWT_ISSUER")]
