@@ -40,6 +40,7 @@ async fn event_is_accepted_processed_and_read_back() -> anyhow::Result<()> {
 
     let task = client.get(&format!("/api/v1/tasks/{}", accepted.json["task_id"].as_str().unwrap_or_default())).await?;
     assert_eq!((task.json["state"].as_str(), task.json["attempts"].as_i64()), (Some("completed"), Some(1)));
+    assert_eq!(task.json.get("worker"), None, "users do not learn the names of pods");
     assert_eq!(api.client("eve").get(&path).await?.status, 404, "another user's event must not be found");
     assert_eq!(worker.metric("pulse_tasks_settled_total{outcome=\"completed\"}").await?, 1.0);
     Ok(())

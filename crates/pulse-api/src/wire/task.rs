@@ -46,9 +46,6 @@ pub(crate) struct TaskAnswer {
     /// For the task of an event that failed in a batch, the id of the batch's task.
     #[schema(required = true)]
     parent_task_id: Option<Uuid>,
-    /// Name of the worker that claimed the task last; null before the first claim.
-    #[schema(required = true)]
-    worker: Option<String>,
     /// Trace id of the request that posted the task.
     #[schema(required = true)]
     trace_id: Option<String>,
@@ -139,7 +136,8 @@ impl From<TaskStatus> for TaskAnswer {
             next_run_at,
             enqueued_at: _,
             lease_until: _,
-            worker,
+            // Names a pod of the cluster, so only `pulse tasks` and logs have it.
+            worker: _,
             parent_id,
             children,
             traceparent,
@@ -161,7 +159,6 @@ impl From<TaskStatus> for TaskAnswer {
             children: children.unwrap_or_default(),
             parent_task_id: parent_id,
             duration_ms: duration.map(|duration| duration.num_milliseconds().max(0)),
-            worker,
             trace_id: traceparent.as_deref().and_then(trace_id).map(str::to_owned),
             request_id,
         }
