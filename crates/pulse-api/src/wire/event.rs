@@ -77,9 +77,10 @@ fn edit_object(schema: RefOr<Schema>, edit: impl FnOnce(&mut Object)) -> RefOr<S
 
 fn payload() -> Object {
     nullable_object(
-        "Data of the event, any JSON object; `{}` if absent. Numbers are stored without an exponent, so `1e300` becomes \
-         301 bytes. When they are read back, the payload and the text fields may have twice as many bytes as the limit \
-         of an event.",
+        "Data of the event, any JSON object; `{}` if absent. The values are kept, and their text is not: read back, keys \
+         have another order and numbers another spelling, so compute signatures over values. Numbers are stored without \
+         an exponent, so `1e300` becomes 301 bytes. When they are read back, the payload and the text fields may have \
+         twice as many bytes as the limit of an event.",
     )
 }
 
