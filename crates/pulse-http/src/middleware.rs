@@ -65,7 +65,7 @@ pub fn layered(router: Router, metrics: HttpMetrics, config: &ServerConfig, cont
 /// Answers unknown routes and methods with problem details.
 fn with_fallbacks(router: Router) -> Router {
     router
-        .fallback(async || Problem::new(ProblemCode::NotFound, "no route has this path: see /docs"))
+        .fallback(async || Problem::new(ProblemCode::NotFound, "no route has this path: check its spelling"))
         .method_not_allowed_fallback(async || {
             let detail = "the route does not support this method: use a method of the Allow header";
             Problem::new(ProblemCode::MethodNotAllowed, detail)
