@@ -1,5 +1,5 @@
 -- additive: yes
--- Leader election of schedulers, and their periodic jobs.
+-- Leader election of schedulers, their periodic jobs, and the running API processes.
 
 CREATE TABLE leases (
     name       text        PRIMARY KEY,
@@ -15,4 +15,10 @@ CREATE TABLE jobs (
     next_run_at      timestamptz,
     last_duration_ms bigint,                             -- of the last run that ended
     last_outcome     text CHECK (last_outcome IN ('succeeded', 'failed'))
+) WITH (fillfactor = 50);
+
+-- The API processes, which share the rates of each user.
+CREATE TABLE api_processes (
+    name    text        PRIMARY KEY,
+    seen_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);

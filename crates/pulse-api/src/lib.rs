@@ -15,6 +15,8 @@ mod error;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod idempotency;
+mod limits;
+mod limits_update;
 mod metrics;
 mod openapi;
 mod prefer;

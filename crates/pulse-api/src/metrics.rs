@@ -12,6 +12,7 @@ pub struct ApiMetrics {
     /// Counts tasks that [`pulse_queue::Publisher`] could not enqueue.
     pub dropped: Counter,
     rejected: Family<Counter, 1>,
+    limited: Family<Counter, 1>,
     pub(crate) accept_seconds: Histogram,
 }
 
@@ -29,6 +30,11 @@ impl ApiMetrics {
                 ["code"],
                 "Number of events rejected, by problem code; a request that is rejected as a whole counts as one",
             ),
+            limited: registry.counters(
+                "pulse_requests_limited",
+                ["limit"],
+                "Number of requests answered 429, by limit: requests, events, bytes, in_flight, lists, new_users",
+            ),
             accept_seconds: registry
                 .histograms(
                     "pulse_store_operation_seconds",
@@ -42,6 +48,10 @@ impl ApiMetrics {
         metrics.reject(ProblemCode::ValidationError, 0);
         metrics.reject(ProblemCode::Unavailable, 0);
         metrics
+    }
+
+    pub(crate) fn limited(&self, limit: &'static str) {
+        self.limited.with([limit]).inc();
     }
 
     pub(crate) fn reject(&self, code: ProblemCode, events: u64) {

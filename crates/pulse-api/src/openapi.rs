@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::http::StatusCode;
 use pulse_http::ProblemCode;
 use serde_json::json;
-use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::Type;
@@ -105,9 +105,8 @@ impl<T: ToSchema> IntoResponses for Accepted<T> {
             .header("X-Request-Id", text_header("Id of the request."))
             .header("Idempotency-Replayed", text_header("`true` if the response repeats an earlier one."))
             .header("Preference-Applied", text_header("The preference that was applied."))
-            .link("task", task)
-            .build();
-        BTreeMap::from([("202".to_owned(), response.into())])
+            .link("task", task);
+        BTreeMap::from([("202".to_owned(), with_rate_limit(response).build().into())])
     }
 }
 
@@ -122,6 +121,8 @@ const COMMON: &[ProblemCode] = &[
     ProblemCode::UserGone,
     ProblemCode::UriTooLong,
     ProblemCode::HeadersTooLarge,
+    ProblemCode::RateLimited,
+    ProblemCode::TooManyInFlight,
     ProblemCode::UnsupportedTransferCoding,
     ProblemCode::Unavailable,
     ProblemCode::Overloaded,
@@ -207,15 +208,36 @@ fn problem(status: StatusCode, codes: &[ProblemCode]) -> Response {
         .header("X-Request-Id", text_header("Id of the request."));
     match status {
         StatusCode::UNAUTHORIZED => response.header("WWW-Authenticate", text_header("Authentication scheme.")),
-        StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => {
-            response.header("Retry-After", text_header("Seconds to wait before the next request."))
-        }
+        StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => response.header("Retry-After", retry_after()),
+        StatusCode::TOO_MANY_REQUESTS => with_rate_limit(response.header("Retry-After", retry_after())),
         _ => response,
     }
     .build()
 }
 
-fn text_header(description: &str) -> utoipa::openapi::Header {
+fn retry_after() -> Header {
+    text_header("Seconds to wait before the next request.")
+}
+
+/// Adds the header fields of draft-ietf-httpapi-ratelimit-headers.
+fn with_rate_limit(response: ResponseBuilder) -> ResponseBuilder {
+    response
+        .header(
+            "RateLimit-Policy",
+            text_header(
+                "Limits of the user in the process that answered, as structured fields: `q` units in `w` seconds, such as \
+                 `\"events\";q=1000;w=1`. Absent if the user has no limit.",
+            ),
+        )
+        .header(
+            "RateLimit",
+            text_header(
+                "What remains of each limit: `r` units, with more after `t` seconds, such as `\"events\";r=0;t=1`.",
+            ),
+        )
+}
+
+fn text_header(description: &str) -> Header {
     let schema: Object = ObjectBuilder::new().schema_type(Type::String).build();
     HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
 }

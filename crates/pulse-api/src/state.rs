@@ -3,11 +3,13 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use pulse_core::Limits;
+use pulse_core::{Limits as EventLimits, UserLimits};
 use pulse_http::Verifier;
 use pulse_queue::Publisher;
 use pulse_store::{Acceptor, Store};
 
+use crate::limits::Limits;
+use crate::limits_update;
 use crate::metrics::ApiMetrics;
 use crate::users::Users;
 
@@ -15,13 +17,19 @@ use crate::users::Users;
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
     /// Limits of one event.
-    pub limits: Limits,
+    pub limits: EventLimits,
     /// Maximum number of events in a batch.
     pub max_batch: usize,
     /// Maximum number of attempts of a task.
     pub max_attempts: i32,
     /// Whether the user of a valid token is created on first use.
     pub auto_provision: bool,
+    /// Maximum number of users that this process creates per minute; 0 means no limit.
+    pub max_new_users_per_minute: u32,
+    /// Limits of users without limits of their own.
+    pub user_limits: UserLimits,
+    /// Unique name of this process, among the API processes that share the rates of users.
+    pub process: String,
 }
 
 /// State of the API. Cheap to clone.
@@ -30,7 +38,7 @@ pub struct AppState(Arc<Api>);
 
 /// The content of [`AppState`].
 pub struct Api {
-    pub(crate) limits: Limits,
+    pub(crate) event_limits: EventLimits,
     pub(crate) max_batch: usize,
     pub(crate) max_attempts: i32,
     pub(crate) store: Store,
@@ -38,11 +46,12 @@ pub struct Api {
     pub(crate) publisher: Publisher,
     pub(crate) verifier: Verifier,
     pub(crate) metrics: ApiMetrics,
-    pub(crate) users: Users,
+    pub(crate) users: Arc<Users>,
+    pub(crate) limits: Arc<Limits>,
 }
 
 impl AppState {
-    /// Creates the state. Does not connect to anything yet.
+    /// Creates the state, and keeps the limits of users up to date in the background until it is dropped.
     pub fn new(
         config: ApiConfig,
         store: Store,
@@ -51,12 +60,17 @@ impl AppState {
         verifier: Verifier,
         metrics: ApiMetrics,
     ) -> Self {
-        let ApiConfig { limits, max_batch, max_attempts, auto_provision } = config;
+        let ApiConfig { limits: event_limits, max_batch, max_attempts, auto_provision, .. } = config;
+        let limits = Limits::new(config.user_limits, config.max_new_users_per_minute, metrics.clone());
+        let limits = Arc::new(limits);
+        let users = Arc::new(Users::new(store.clone(), auto_provision, limits.clone()));
+        tokio::spawn(limits_update::run(store.clone(), config.process, Arc::downgrade(&users)));
         Self(Arc::new(Api {
-            limits,
+            event_limits,
             max_batch,
             max_attempts,
-            users: Users::new(store.clone(), auto_provision),
+            users,
+            limits,
             store,
             acceptor,
             publisher,

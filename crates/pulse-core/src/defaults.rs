@@ -18,6 +18,10 @@ pub const MAX_EVENT_DEPTH: u32 = 32;
 pub const MAX_BATCH: u32 = 100;
 /// Maximum number of requests in flight.
 pub const MAX_IN_FLIGHT: u32 = 1024;
+/// Maximum number of requests of one user that list or count events at the same time, in an API process.
+pub const USER_MAX_LISTS: u32 = 4;
+/// Maximum number of users that an API process creates per minute.
+pub const MAX_NEW_USERS_PER_MINUTE: u32 = 600;
 /// Whether the first valid token of a user creates the user.
 pub const AUTO_PROVISION: bool = true;
 /// Time after SIGTERM in which the API still accepts connections.

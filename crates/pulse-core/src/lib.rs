@@ -16,6 +16,7 @@ mod retry;
 mod task;
 mod time;
 mod timing;
+mod user_limits;
 
 pub use diagnostic::{FieldError, Location, Warning};
 pub use event::{Event, Limits, NewEvent};
@@ -27,3 +28,4 @@ pub use retry::RetryPolicy;
 pub use task::{Attempt, AttemptOutcome, ClaimedTask, FailureReason, TaskKind, processed_properties};
 pub use time::{EXPECTED_TIME, parse_time};
 pub use timing::{READ_BLOCK, SILENT_CONSUMER, STALE_DELIVERY, TASK_LEASE};
+pub use user_limits::UserLimits;

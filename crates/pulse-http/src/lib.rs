@@ -18,6 +18,7 @@ mod in_flight;
 mod media_type;
 mod metrics;
 mod middleware;
+mod peers;
 mod places;
 mod problem;
 mod problem_code;

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
@@ -25,6 +25,7 @@ struct Inner {
     errors: Vec<Value>,
     retry_after: Option<u64>,
     challenge: Option<String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -51,6 +52,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             challenge: None,
+            headers: Vec::new(),
             cause: None,
         }))
     }
@@ -88,6 +90,12 @@ impl Problem {
     #[must_use]
     pub fn challenge(self, challenge: impl Into<String>) -> Self {
         self.edit(|inner| inner.challenge = Some(challenge.into()))
+    }
+
+    /// Adds other headers.
+    #[must_use]
+    pub fn with_headers(self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Self {
+        self.edit(|inner| inner.headers.extend(headers))
     }
 
     /// Adds the cause, for the log only.
@@ -137,10 +145,11 @@ impl Problem {
 
     /// Builds the response; `instance` is the id of the request.
     pub(crate) fn render(&self, instance: &str) -> Response {
-        let Inner { code, retry_after, challenge, .. } = &*self.0;
+        let Inner { code, retry_after, challenge, headers: more, .. } = &*self.0;
         let mut response = Response::new(Body::from(self.body(instance)));
         *response.status_mut() = code.status();
         let headers = response.headers_mut();
+        headers.extend(more.iter().cloned());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));

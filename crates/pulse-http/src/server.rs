@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::connection::Connection;
+use crate::peers::Peers;
 use crate::places::{Place, Places};
 use crate::request_body::RequestBody;
 use crate::state::ConnectionState;
@@ -51,6 +52,8 @@ pub struct ServerConfig {
     pub request_timeout: Duration,
     /// Maximum number of open connections. For one more, an idle connection is closed.
     pub max_connections: usize,
+    /// Maximum number of open connections of one peer address; more are closed at once. `None` means no limit.
+    pub max_connections_per_peer: Option<usize>,
     /// Maximum number of requests in progress; more are answered with 503.
     pub max_in_flight: usize,
     /// Maximum size of a body, in bytes.
@@ -72,6 +75,7 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
     watch_peers(&listener);
     let connections = TaskTracker::new();
     let places = Places::new(config.max_connections);
+    let peers = Peers::new(config.max_connections_per_peer);
     let closing = CancellationToken::new();
     let server =
         Server { router, header_timeout: config.header_timeout, draining: shutdown.clone(), closing: closing.clone() };
@@ -79,9 +83,13 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
     let accepting = async {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let place = places.take().await;
-                    connections.spawn(server.clone().connection(stream, place));
+                Ok((stream, peer)) => {
+                    let Some(guard) = peers.admit(peer.ip()) else { continue };
+                    let connection = server.clone().connection(stream, places.take().await);
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(guard);
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");

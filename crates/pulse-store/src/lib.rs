@@ -42,6 +42,7 @@ mod supervisor;
 mod tasks;
 mod tls;
 mod totals;
+mod user_limits;
 mod users;
 
 pub use acceptance::{AcceptError, Acceptance, KeyConflict, NewKey, NewTask, OwnerProblem};
@@ -62,4 +63,5 @@ pub use settings::Setting;
 pub use settle::Settler;
 pub use settlement::{Child, ChildState, Effect, Outcome, Settlement};
 pub use tasks::{ListedTask, TaskFilter, TaskState, TaskStatus};
+pub use user_limits::LimitsUpdate;
 pub use users::User;

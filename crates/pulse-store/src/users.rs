@@ -1,7 +1,9 @@
 //! Users: the owners of events.
 
 use chrono::{DateTime, Utc};
+use pulse_core::UserLimits;
 use serde::Serialize;
+use sqlx::types::Json;
 
 use crate::connection::Store;
 use crate::error::StoreError;
@@ -17,6 +19,22 @@ pub struct User {
     pub created_at: DateTime<Utc>,
     /// Time of disabling; the API answers 403 to a disabled user.
     pub disabled_at: Option<DateTime<Utc>>,
+    /// Limits of this user, before those of the instance.
+    pub limits: UserLimits,
+}
+
+struct Row {
+    id: i64,
+    subject: String,
+    created_at: DateTime<Utc>,
+    disabled_at: Option<DateTime<Utc>>,
+    limits: Json<UserLimits>,
+}
+
+impl From<Row> for User {
+    fn from(Row { id, subject, created_at, disabled_at, limits: Json(limits) }: Row) -> Self {
+        Self { id, subject, created_at, disabled_at, limits }
+    }
 }
 
 impl Store {
@@ -25,32 +43,33 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_user(&self, subject: &str) -> Result<Option<User>, StoreError> {
-        let user =
-            sqlx::query_as!(User, "SELECT id, subject, created_at, disabled_at FROM users WHERE subject = $1", subject)
-                .fetch_optional(&mut *self.probe_connection().await?)
-                .await?;
-        Ok(user)
+        let user = sqlx::query_as!(
+            Row,
+            r#"SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>"
+               FROM users WHERE subject = $1"#,
+            subject,
+        )
+        .fetch_optional(&mut *self.probe_connection().await?)
+        .await?;
+        Ok(user.map(User::from))
     }
 
-    /// Returns the user with this `sub`, and creates it first if it does not exist.
+    /// Creates the user with this `sub`, or returns it if it exists meanwhile.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn find_or_create_user(&self, subject: &str) -> Result<User, StoreError> {
-        if let Some(user) = self.find_user(subject).await? {
-            return Ok(user);
-        }
+    pub async fn create_user(&self, subject: &str) -> Result<User, StoreError> {
         // DO UPDATE, because DO NOTHING returns no row when a concurrent request inserts first.
         let user = sqlx::query_as!(
-            User,
-            "INSERT INTO users (subject) VALUES ($1)
-             ON CONFLICT (subject) DO UPDATE SET subject = excluded.subject
-             RETURNING id, subject, created_at, disabled_at",
+            Row,
+            r#"INSERT INTO users (subject) VALUES ($1)
+               ON CONFLICT (subject) DO UPDATE SET subject = excluded.subject
+               RETURNING id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>""#,
             subject,
         )
         .fetch_one(&mut *self.probe_connection().await?)
         .await?;
-        Ok(user)
+        Ok(user.into())
     }
 
     /// Lists users with an id greater than `after`, by id.
@@ -59,14 +78,15 @@ impl Store {
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn list_users(&self, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
         let users = sqlx::query_as!(
-            User,
-            "SELECT id, subject, created_at, disabled_at FROM users WHERE id > $1 ORDER BY id LIMIT $2",
+            Row,
+            r#"SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>"
+               FROM users WHERE id > $1 ORDER BY id LIMIT $2"#,
             after,
             limit,
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(users)
+        Ok(users.into_iter().map(User::from).collect())
     }
 
     /// Disables or enables a user; `None` if the user does not exist. Disabling twice keeps the first time.
@@ -75,14 +95,14 @@ impl Store {
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn set_user_disabled(&self, subject: &str, disabled: bool) -> Result<Option<User>, StoreError> {
         let user = sqlx::query_as!(
-            User,
-            "UPDATE users SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END WHERE subject = $1
-             RETURNING id, subject, created_at, disabled_at",
+            Row,
+            r#"UPDATE users SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END WHERE subject = $1
+               RETURNING id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>""#,
             subject,
             disabled,
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(user)
+        Ok(user.map(User::from))
     }
 }

@@ -16,6 +16,7 @@ use pulse_tls::CaBundle;
 
 use crate::connection_limit::connection_limit;
 use crate::telemetry::{Format, TelemetryConfig};
+use crate::user_limit_args::UserLimitArgs;
 
 /// Parses `300`, `300s`, `5m` or `1h 30m`; a number without a unit is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -239,6 +240,8 @@ pub(crate) struct ServerArgs {
     /// Maximum number of requests in flight; further requests are answered 503
     #[arg(long, env = "PULSE_MAX_IN_FLIGHT", default_value_t = defaults::MAX_IN_FLIGHT as usize)]
     pub(crate) max_in_flight: usize,
+    #[command(flatten)]
+    pub(crate) users: UserLimitArgs,
     /// Time to wait for the head of a request
     #[arg(long, env = "PULSE_HEADER_TIMEOUT", default_value = "5s", value_parser = duration)]
     pub(crate) header_timeout: Duration,
@@ -266,6 +269,7 @@ impl ServerArgs {
             body_idle_timeout: self.body_timeout,
             request_timeout: self.request_timeout,
             max_connections: connection_limit(self.max_connections),
+            max_connections_per_peer: None,
             max_in_flight: self.max_in_flight,
             max_body_bytes: self.max_body_bytes,
             memory_bytes: request_memory_bytes(),

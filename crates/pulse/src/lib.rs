@@ -22,6 +22,7 @@ mod schema_gate;
 mod settings_tests;
 mod shutdown;
 mod telemetry;
+mod user_limit_args;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -145,6 +145,9 @@ fn check(name: &'static str, status: Status, detail: String) -> Check {
     Check { name, status, detail }
 }
 
+/// Maximum number of connections of one peer to the admin port: a quarter, so that one peer cannot keep out the probes.
+const ADMIN_CONNECTIONS_PER_PEER: usize = 32;
+
 /// The server for probes and metrics. It has its own listener, so that it answers while the role is busy or drains.
 pub(crate) struct AdminServer {
     listener: TcpListener,
@@ -165,6 +168,7 @@ impl AdminServer {
             body_idle_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             max_connections: 128,
+            max_connections_per_peer: Some(ADMIN_CONNECTIONS_PER_PEER),
             max_in_flight: 64,
             max_body_bytes: 1024,
             memory_bytes: 16 * 1024 * 1024,

@@ -39,7 +39,7 @@ pub(crate) async fn submit_batch(State(state): State<AppState>, post: Post) -> R
 
 async fn submit(state: &AppState, post: Post) -> Result<Response, Problem> {
     let handling = post.handling;
-    let batch = parse_batch(&post.body, &state.limits, state.max_batch, handling).map_err(bad_body)?;
+    let batch = parse_batch(&post.body, &state.event_limits, state.max_batch, handling).map_err(bad_body)?;
     let ParsedBatch { items, events, warnings, rejected } = batch;
     state.metrics.reject(ProblemCode::ValidationError, rejected.len() as u64);
     let lenient = if handling == Handling::Lenient {
@@ -50,7 +50,7 @@ async fn submit(state: &AppState, post: Post) -> Result<Response, Problem> {
     };
     let extras = Extras { warnings: to_values(&warnings)?, lenient };
     let receipt = commit(state, post, ROUTE, TaskKind::ProcessEventsBatch, events, extras).await?;
-    let Receipt { task_id, event_ids, extras, replayed } = receipt;
+    let Receipt { task_id, event_ids, extras, replayed, rate_limit } = receipt;
     let answer = BatchAccepted::new(task_id, event_ids, extras);
-    Ok(accepted(answer, replayed, handling.applied()))
+    Ok(accepted(answer, replayed, handling.applied(), rate_limit))
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::error::accept_failed;
 use crate::idempotency::{IDEMPOTENCY_REPLAYED, fingerprint};
+use crate::limits::{Place, RateLimitFields};
 use crate::prefer::PREFERENCE_APPLIED;
 use crate::routes::post::Post;
 use crate::state::AppState;
@@ -27,6 +28,7 @@ pub(crate) struct Receipt {
     pub event_ids: Vec<i64>,
     pub extras: Extras,
     pub replayed: bool,
+    pub rate_limit: RateLimitFields,
 }
 
 /// Commits `events` with their task, and enqueues the task in Redis, best effort.
@@ -40,6 +42,7 @@ pub(crate) async fn commit(
     events: Vec<NewEvent>,
     extras: Extras,
 ) -> Result<Receipt, Problem> {
+    state.limits.take_events(&post.writer.usage, events.len())?;
     let Post { writer, request_id, traceparent, handling, idempotency_key, body, held } = post;
     let key = match idempotency_key {
         Some(key) => {
@@ -60,8 +63,9 @@ pub(crate) async fn commit(
         request_id: Some(request_id.0.as_ref().to_owned()),
         key,
     };
-    // A separate tokio task: a client that disconnects stops neither the commit nor the enqueue.
-    let accepting = tokio::spawn(accept_and_enqueue(state.clone(), task, held).in_current_span());
+    // A separate tokio task: a client that disconnects stops neither the commit nor the enqueue, and the request is in
+    // flight until then.
+    let accepting = tokio::spawn(accept_and_enqueue(state.clone(), task, (held, writer.place)).in_current_span());
     let acceptance = match accepting.await.map_err(|error| Problem::internal().caused_by(error))? {
         Ok(acceptance) => acceptance,
         Err(error) => {
@@ -72,11 +76,12 @@ pub(crate) async fn commit(
             return Err(problem);
         }
     };
+    let rate_limit = state.limits.fields(&writer.usage);
     let receipt = match acceptance {
-        Acceptance::Accepted { event_ids } => Receipt { task_id, event_ids, extras, replayed: false },
+        Acceptance::Accepted { event_ids } => Receipt { task_id, event_ids, extras, replayed: false, rate_limit },
         Acceptance::Replayed { task_id, event_ids, replay } => {
             let extras = serde_json::from_value(replay).map_err(|error| Problem::internal().caused_by(error))?;
-            Receipt { task_id, event_ids, extras, replayed: true }
+            Receipt { task_id, event_ids, extras, replayed: true, rate_limit }
         }
     };
     let Receipt { task_id, event_ids, replayed, .. } = &receipt;
@@ -92,8 +97,12 @@ pub(crate) async fn commit(
     Ok(receipt)
 }
 
-/// Keeps the memory of the events until they are committed, even if the client has gone.
-async fn accept_and_enqueue(state: AppState, task: NewTask, _held: HeldBytes) -> Result<Acceptance, AcceptError> {
+/// `_held` is kept until the events are committed, even if the client has gone: their memory, and a place in flight.
+async fn accept_and_enqueue(
+    state: AppState,
+    task: NewTask,
+    _held: (HeldBytes, Place),
+) -> Result<Acceptance, AcceptError> {
     let (task_id, user_id, bytes) = (task.id, task.user_id, task.bytes());
     let entry = Entry { task_id, user_id, bytes, traceparent: task.traceparent.clone() };
     let started = Instant::now();
@@ -106,9 +115,14 @@ async fn accept_and_enqueue(state: AppState, task: NewTask, _held: HeldBytes) ->
     result
 }
 
-/// Builds the 202 with `Idempotency-Replayed` and `Preference-Applied`.
-pub(crate) fn accepted(body: impl Serialize, replayed: bool, preference: Option<HeaderValue>) -> Response {
-    let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
+/// Builds the 202 with `Idempotency-Replayed`, `Preference-Applied` and the rate limit.
+pub(crate) fn accepted(
+    body: impl Serialize,
+    replayed: bool,
+    preference: Option<HeaderValue>,
+    rate_limit: RateLimitFields,
+) -> Response {
+    let mut response = (StatusCode::ACCEPTED, rate_limit, Json(body)).into_response();
     let headers = response.headers_mut();
     if replayed {
         headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));

@@ -6,6 +6,7 @@ use pulse_http::{Problem, ProblemCode};
 
 use crate::auth::Reader;
 use crate::error::{not_found, store_failed};
+use crate::limits::RateLimitFields;
 use crate::openapi::{FindProblems, ReadHeaders};
 use crate::routes::path::EventId;
 use crate::state::AppState;
@@ -28,7 +29,8 @@ pub(crate) async fn get_event(
     State(state): State<AppState>,
     reader: Reader,
     EventId(id): EventId,
-) -> Result<Json<EventAnswer>, Problem> {
+) -> Result<(RateLimitFields, Json<EventAnswer>), Problem> {
     let event = state.store.find_event(reader.user_id, id).await.map_err(store_failed)?;
-    event.map(|event| Json(event.into())).ok_or_else(|| not_found(ProblemCode::EventNotFound, "event"))
+    let event = event.ok_or_else(|| not_found(ProblemCode::EventNotFound, "event"))?;
+    Ok((state.limits.fields(&reader.usage), Json(event.into())))
 }

@@ -44,6 +44,7 @@ pub(crate) async fn list_events(
 ) -> Result<Response, Problem> {
     let params = ListParams::parse(query.as_deref().unwrap_or_default()).map_err(|errors| validation(&errors))?;
     let filter = params.filter();
+    let _list = state.limits.admit_list(&reader.usage)?;
     let start = match &params.cursor {
         Some(cursor) => cursor::decode(&filter, cursor).map_err(bad_cursor)?,
         None => PageStart::Offset(params.offset.unwrap_or(0)),
@@ -57,7 +58,7 @@ pub(crate) async fn list_events(
 
     let events = events.into_iter().map(Into::into).collect();
     let page = EventPage { events, limit: limits.events, offset: params.offset.unwrap_or(0), next_cursor };
-    let mut response = Json(page).into_response();
+    let mut response = (state.limits.fields(&reader.usage), Json(page)).into_response();
     if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
         response.headers_mut().insert(header::LINK, link);
     }

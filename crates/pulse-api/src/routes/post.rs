@@ -1,6 +1,7 @@
 //! The parts of a request that both routes for posting events share.
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use pulse_http::{HeldBytes, Holder, Problem, RequestId, TraceParent, WireBody};
 
@@ -29,7 +30,7 @@ impl FromRequest<AppState> for Post {
     }
 }
 
-/// Authenticates first: the body of an unauthorised client is not read.
+/// Authenticates first: the body of an unauthorised client, or of a user beyond a limit, is not read.
 async fn read(request: Request, state: &AppState) -> Result<Post, Problem> {
     let (mut parts, body) = request.into_parts();
     let writer = Writer::from_request_parts(&mut parts, state).await?;
@@ -37,7 +38,10 @@ async fn read(request: Request, state: &AppState) -> Result<Post, Problem> {
     let traceparent = parts.extensions.remove::<TraceParent>().and_then(|TraceParent(traceparent)| traceparent);
     let handling = Handling::of(&parts.headers);
     let idempotency_key = idempotency::key(&parts.headers)?;
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    state.limits.check_body(&writer.usage, length.unwrap_or_default())?;
     parts.extensions.insert(Holder(writer.user_id));
     let WireBody { content: body, held } = WireBody::from_request(Request::from_parts(parts, body), state).await?;
+    state.limits.take_bytes(&writer.usage, body.len())?;
     Ok(Post { writer, request_id, traceparent, handling, idempotency_key, body, held })
 }

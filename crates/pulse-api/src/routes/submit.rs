@@ -35,12 +35,12 @@ pub(crate) async fn submit_event(State(state): State<AppState>, post: Post) -> R
 
 async fn submit(state: &AppState, post: Post) -> Result<Response, Problem> {
     let handling = post.handling;
-    let (event, warnings) = parse_single(&post.body, &state.limits, handling).map_err(bad_body)?;
+    let (event, warnings) = parse_single(&post.body, &state.event_limits, handling).map_err(bad_body)?;
     let extras = Extras { warnings: to_values(&warnings)?, lenient: None };
     let receipt = commit(state, post, ROUTE, TaskKind::ProcessEvent, vec![event], extras).await?;
-    let Receipt { task_id, event_ids, extras, replayed } = receipt;
+    let Receipt { task_id, event_ids, extras, replayed, rate_limit } = receipt;
     let answer = EventAccepted::new(task_id, event_ids[0], extras);
     // Lenient handling applies only to batches.
     let preference = handling.applied().filter(|_| handling == Handling::Strict);
-    Ok(accepted(answer, replayed, preference))
+    Ok(accepted(answer, replayed, preference, rate_limit))
 }

@@ -6,6 +6,7 @@ use pulse_http::{Problem, ProblemCode};
 
 use crate::auth::Reader;
 use crate::error::{not_found, store_failed};
+use crate::limits::RateLimitFields;
 use crate::openapi::{FindProblems, ReadHeaders};
 use crate::routes::path::TaskId;
 use crate::state::AppState;
@@ -25,7 +26,8 @@ pub(crate) async fn get_task(
     State(state): State<AppState>,
     reader: Reader,
     TaskId(id): TaskId,
-) -> Result<Json<TaskAnswer>, Problem> {
+) -> Result<(RateLimitFields, Json<TaskAnswer>), Problem> {
     let task = state.store.find_task(Some(reader.user_id), id).await.map_err(store_failed)?;
-    task.map(|task| Json(task.into())).ok_or_else(|| not_found(ProblemCode::TaskNotFound, "task"))
+    let task = task.ok_or_else(|| not_found(ProblemCode::TaskNotFound, "task"))?;
+    Ok((state.limits.fields(&reader.usage), Json(task.into())))
 }

@@ -6,6 +6,7 @@ use pulse_http::Problem;
 
 use crate::auth::Reader;
 use crate::error::store_failed;
+use crate::limits::RateLimitFields;
 use crate::openapi::{ReadHeaders, ReadProblems};
 use crate::state::AppState;
 use crate::wire::UnprocessedAnswer;
@@ -23,7 +24,8 @@ use crate::wire::UnprocessedAnswer;
 pub(crate) async fn count_unprocessed(
     State(state): State<AppState>,
     reader: Reader,
-) -> Result<Json<UnprocessedAnswer>, Problem> {
+) -> Result<(RateLimitFields, Json<UnprocessedAnswer>), Problem> {
+    let _list = state.limits.admit_list(&reader.usage)?;
     let counts = state.store.count_unprocessed(reader.user_id).await.map_err(store_failed)?;
-    Ok(Json(counts.into()))
+    Ok((state.limits.fields(&reader.usage), Json(counts.into())))
 }

@@ -1,4 +1,5 @@
-//! The `PulseIngest` resource: the spec (`spec.rs`, `workers.rs`, `pod.rs`, `secret.rs`) and the status (`status.rs`).
+//! The `PulseIngest` resource: the spec (`spec.rs`, `user_limits.rs`, `workers.rs`, `pod.rs`,
+//! `secret.rs`) and the status (`status.rs`).
 //!
 //! Every default is part of the schema, so the API server stores it and a new version of the operator changes nothing.
 //! Every string, list and number is bounded. Rules about two fields are CEL rules, so the API server rejects an invalid
@@ -9,6 +10,7 @@ mod pod;
 mod secret;
 mod spec;
 mod status;
+mod user_limits;
 mod workers;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -28,6 +30,7 @@ pub use status::{
     AutoscalingStatus, DecisionInputs, LastDecision, MigrationState, MigrationsStatus, PendingChange, PlanSummary,
     PulseIngestStatus, Revision, RoleStatus, WorkersStatus,
 };
+pub use user_limits::UserLimitsSpec;
 pub use workers::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, ScalingRules, Target, WorkersSpec};
 
 /// API group, and prefix of the operator's labels and annotations.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::pod::{PodTemplate, Resources};
 use super::secret::{SecretKey, ca_secret, uri_secret, url_secret, with_ca_key, with_uri_key, with_url_key};
 use super::status::PulseIngestStatus;
+use super::user_limits::UserLimitsSpec;
 use super::workers::WorkersSpec;
 
 /// Desired state of an ingestion system: an API that accepts events, workers that process them, a scheduler, and their
@@ -232,6 +233,8 @@ pub struct ApiSpec {
     pub replicas: Option<u32>,
     /// Limits of requests and events.
     pub limits: ApiLimits,
+    /// Limits of each user.
+    pub user_limits: UserLimitsSpec,
     /// CPU and memory requests and limits of each API pod.
     pub resources: Resources,
     /// Additional settings of the API pods: labels, annotations, scheduling and environment variables.
@@ -246,6 +249,7 @@ impl Default for ApiSpec {
         Self {
             replicas: Some(API_REPLICAS),
             limits: ApiLimits::default(),
+            user_limits: UserLimitsSpec::default(),
             resources: Resources::default(),
             pod_template: PodTemplate::default(),
         }

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use pulse_core::defaults;
 
 use super::pod::{self, Pod, SecretFile};
-use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec};
+use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec, UserLimitsSpec};
 use crate::names::{self, REVISION, Role, SECRETS};
 
 /// Time that an API needs to terminate in addition to its drain.
@@ -126,6 +126,7 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
                 // Set here, so that `podTemplate.env` cannot make the drain longer than the grace period.
                 pod::value("PULSE_DRAIN_DELAY", format!("{}s", defaults::API_DRAIN_DELAY_SECONDS)),
             ]);
+            env.extend(user_limits(&cr.spec.api.user_limits));
         }
         Role::Worker => env.extend([
             pod::value("PULSE_CONCURRENCY", cr.spec.workers.concurrency.to_string()),
@@ -147,6 +148,19 @@ fn auth(cr: &PulseIngest) -> Vec<EnvVar> {
     env.extend(SecretFile::public_key(cr).map(SecretFile::variable));
     env.extend(issuer.as_ref().map(|issuer| pod::value("PULSE_JWT_ISSUER", issuer)));
     env.extend(audience.as_ref().map(|audience| pod::value("PULSE_JWT_AUDIENCE", audience)));
+    env
+}
+
+/// The rates are those of the instance: the API processes share them.
+fn user_limits(limits: &UserLimitsSpec) -> Vec<EnvVar> {
+    let mut env = vec![
+        pod::value("PULSE_USER_REQUESTS_PER_SECOND", limits.requests_per_second.to_string()),
+        pod::value("PULSE_USER_EVENTS_PER_SECOND", limits.events_per_second.to_string()),
+        pod::value("PULSE_USER_BYTES_PER_SECOND", limits.bytes_per_second.to_string()),
+        pod::value("PULSE_USER_MAX_LISTS", limits.max_lists.to_string()),
+        pod::value("PULSE_MAX_NEW_USERS_PER_MINUTE", limits.max_new_users_per_minute.to_string()),
+    ];
+    env.extend(limits.max_in_flight.map(|limit| pod::value("PULSE_USER_MAX_IN_FLIGHT", limit.to_string())));
     env
 }
 

@@ -224,6 +224,12 @@ fn settings_become_variables_of_their_role() {
         (json!({"api": {"limits": {"maxEventDepth": 7}}}), "api", "PULSE_MAX_EVENT_DEPTH", "7"),
         (json!({"api": {"limits": {"maxBatch": 7}}}), "api", "PULSE_MAX_BATCH", "7"),
         (json!({"api": {"limits": {"maxInFlight": 7}}}), "api", "PULSE_MAX_IN_FLIGHT", "7"),
+        (json!({"api": {"userLimits": {"requestsPerSecond": 7}}}), "api", "PULSE_USER_REQUESTS_PER_SECOND", "7"),
+        (json!({"api": {"userLimits": {"eventsPerSecond": 7}}}), "api", "PULSE_USER_EVENTS_PER_SECOND", "7"),
+        (json!({"api": {"userLimits": {"bytesPerSecond": 7}}}), "api", "PULSE_USER_BYTES_PER_SECOND", "7"),
+        (json!({"api": {"userLimits": {"maxInFlight": 7}}}), "api", "PULSE_USER_MAX_IN_FLIGHT", "7"),
+        (json!({"api": {"userLimits": {"maxLists": 7}}}), "api", "PULSE_USER_MAX_LISTS", "7"),
+        (json!({"api": {"userLimits": {"maxNewUsersPerMinute": 7}}}), "api", "PULSE_MAX_NEW_USERS_PER_MINUTE", "7"),
         (
             json!({"database": {"caSecretRef": {"name": "a"}}}),
             "worker",

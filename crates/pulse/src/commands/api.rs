@@ -100,8 +100,11 @@ impl Api {
             max_batch: server.max_batch,
             max_attempts: attempts.max_attempts,
             auto_provision,
+            max_new_users_per_minute: server.users.max_new_users_per_minute,
+            user_limits: server.users.limits(server.max_in_flight),
+            process: roles::process_name(),
         };
-        let acceptor = Acceptor::start(&store, &roles::process_name());
+        let acceptor = Acceptor::start(&store, &config.process);
         let health = acceptor.health();
         let (http_metrics, metrics) = metrics::api(registry);
         let dropped = metrics.dropped.clone();

@@ -21,5 +21,7 @@ pub(crate) mod reference;
 pub(crate) mod scheduler;
 pub(crate) mod tasks;
 pub(crate) mod token;
+mod unknown_user;
 pub(crate) mod user;
+mod user_limit;
 pub(crate) mod worker;

@@ -7,7 +7,7 @@ use pulse_store::{ListedTask, MovedTasks, Store, TaskFilter, TaskState, TaskStat
 use uuid::Uuid;
 
 use crate::args::DatabaseArgs;
-use crate::commands::user::unknown;
+use crate::commands::unknown_user::unknown;
 use crate::output::{print_json, print_line, print_table};
 
 #[derive(Debug, Subcommand)]

@@ -1,13 +1,16 @@
-//! `pulse user`: lists users, disables and enables their tokens, and deletes them.
+//! `pulse user`: lists users, disables and enables their tokens, limits them, and deletes them.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use pulse_core::UserLimits;
 use pulse_store::{DeletedRows, User};
 use serde::Serialize;
 
 use crate::args::DatabaseArgs;
+use crate::commands::unknown_user::unknown;
+use crate::commands::user_limit::{self, LimitArgs};
 use crate::output::{print_json, print_line, print_progress, print_table};
 
 #[derive(Debug, Subcommand)]
@@ -18,6 +21,8 @@ pub(crate) enum UserCommand {
     Disable(UserArgs),
     /// Enable a disabled user. The API accepts the user's tokens again within 10 s
     Enable(UserArgs),
+    /// Show or change the limits of a user, which come before those of the instance. The API applies a change within 10 s
+    Limit(LimitArgs),
     /// Disable a user and delete all of the user's events, tasks and idempotency keys, for good. The deletion runs in
     /// small transactions beside other users' work, and can be run again if it was interrupted
     Delete(DeleteArgs),
@@ -66,6 +71,7 @@ pub(crate) async fn run(command: UserCommand) -> anyhow::Result<()> {
         UserCommand::List(args) => list(args).await,
         UserCommand::Disable(args) => set_disabled(args, true).await,
         UserCommand::Enable(args) => set_disabled(args, false).await,
+        UserCommand::Limit(args) => user_limit::run(args).await,
         UserCommand::Delete(args) => delete(args).await,
     }
 }
@@ -82,13 +88,14 @@ async fn list(ListArgs { database, json }: ListArgs) -> anyhow::Result<()> {
             if json {
                 print_json(&user)?;
             } else {
-                let User { id, subject, created_at, disabled_at } = user;
+                let User { id, subject, created_at, disabled_at, limits } = user;
                 let disabled = disabled_at.map_or("-".into(), |time| time.to_rfc3339());
-                rows.push(vec![id.to_string(), subject, created_at.to_rfc3339(), disabled]);
+                let limits = if limits == UserLimits::default() { "-" } else { "yes" }.to_owned();
+                rows.push(vec![id.to_string(), subject, created_at.to_rfc3339(), disabled, limits]);
             }
         }
     }
-    if json { Ok(()) } else { print_table(&["ID", "USER", "CREATED", "DISABLED"], &rows) }
+    if json { Ok(()) } else { print_table(&["ID", "USER", "CREATED", "DISABLED", "LIMITS"], &rows) }
 }
 
 async fn set_disabled(UserArgs { user, database }: UserArgs, disabled: bool) -> anyhow::Result<()> {
@@ -96,11 +103,6 @@ async fn set_disabled(UserArgs { user, database }: UserArgs, disabled: bool) -> 
         Some(_) => print_line(&format!("{user} {}", if disabled { "disabled" } else { "enabled" })),
         None => Err(unknown(&user)),
     }
-}
-
-/// The error of a command that names a user who does not exist.
-pub(crate) fn unknown(user: &str) -> anyhow::Error {
-    anyhow::anyhow!("there is no user `{user}`: `pulse user list` shows all users")
 }
 
 /// Time between two lines of progress.
