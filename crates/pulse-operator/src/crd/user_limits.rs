@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UserLimitsSpec {
-    /// Maximum number of requests per second, over all API pods. Defaults to 0, which means no limit.
+    /// Maximum number of requests per second, over all API pods. 0 means no limit. Defaults to 0.
     #[schemars(range(min = 0, max = 2_000_000_000))]
     pub requests_per_second: u32,
-    /// Maximum number of posted events per second, over all API pods. A batch counts as its events. Defaults to 0, which
-    /// means no limit.
+    /// Maximum number of posted events per second, over all API pods. A batch counts as its events. 0 means no limit.
+    /// Defaults to 0.
     #[schemars(range(min = 0, max = 2_000_000_000))]
     pub events_per_second: u32,
-    /// Maximum size of the request bodies per second, over all API pods, in bytes. Defaults to 0, which means no limit.
+    /// Maximum size of the request bodies per second, over all API pods, in bytes. 0 means no limit. Defaults to 0.
     #[schemars(range(min = 0, max = 2_000_000_000))]
     pub bytes_per_second: u32,
     /// Maximum number of concurrent requests per API pod. 0 means no limit. If not set, an eighth of

@@ -410,8 +410,8 @@ fn operator_upgrade_restarts_no_pod() {
     );
 }
 
-const GOLDEN_MINIMAL: [&str; 3] = ["d2549d211b", "6069dab995", "156812a7b4"];
-const GOLDEN_KEY: [&str; 3] = ["bbd3fddbec", "6069dab995", "156812a7b4"];
+const GOLDEN_MINIMAL: [&str; 3] = ["70ea2d2868", "6069dab995", "156812a7b4"];
+const GOLDEN_KEY: [&str; 3] = ["4d8ca09109", "6069dab995", "156812a7b4"];
 
 #[test]
 fn pods_have_the_pull_secrets_of_the_object_and_then_of_the_operator() {
