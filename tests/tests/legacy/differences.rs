@@ -2,12 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
-
-use crate::script::Answer;
 
 /// Fields whose values differ from run to run, so that only their types are compared.
 const GENERATED: [&str; 6] = ["id", "event_id", "event_ids", "task_id", "user_id", "session_id"];
+
+/// One answer that the script printed.
+#[derive(Deserialize)]
+pub(crate) struct Answer {
+    pub step: String,
+    pub status: u16,
+    pub content_type: String,
+    pub body: Value,
+}
 
 /// Returns what differs, each as `field: before → now`. Bodies are compared if the statuses are equal.
 pub(crate) fn differences(before: &[Answer], now: &[Answer]) -> BTreeSet<String> {

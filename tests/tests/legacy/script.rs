@@ -9,24 +9,13 @@ use anyhow::Context;
 use pulse_tests::{
     Client, Process, SECRET, TestEnv, eventually, free_port, python_with_requirements, repository, run, token,
 };
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::differences::differences;
+use crate::differences::{Answer, differences};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 /// The line of MIGRATING.md after which the table of differences starts.
 const TABLE: &str = "| difference | what it means |";
-
-/// One answer that the script printed.
-#[derive(Deserialize)]
-pub(crate) struct Answer {
-    pub step: String,
-    pub status: u16,
-    pub content_type: String,
-    pub body: Value,
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_script_gets_the_answers_of_fastapi_but_for_the_listed_differences() -> anyhow::Result<()> {
