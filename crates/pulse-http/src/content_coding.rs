@@ -3,7 +3,7 @@
 //! A body is decoded after it has arrived, by one of few decoders, so a slow client never keeps the tables of a decoder
 //! in memory. The content is counted while it is written: of a body that expands beyond the limit, no more is written.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
 use tokio::sync::Semaphore;
@@ -13,7 +13,7 @@ use crate::problem::Problem;
 use crate::problem_code::ProblemCode;
 
 /// The codings, as in `Accept-Encoding`.
-pub(crate) const ACCEPTED: &str = "gzip, deflate, br, zstd";
+const ACCEPTED: &str = "gzip, deflate, br, zstd";
 /// Bytes that are decoded or written at a time; then other requests have their turn.
 const STEP: usize = 16 * 1024;
 /// Base-2 logarithm of the largest window of zstd: 8 MiB (RFC 9659).
@@ -46,9 +46,10 @@ impl Coding {
             ("br", None) => Ok(Some(Self::Brotli)),
             ("zstd", None) => Ok(Some(Self::Zstd)),
             _ => {
+                let accepted = (header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
                 let detail =
                     format!("the content encoding is not supported: send the body as it is, or in one of {ACCEPTED}");
-                Err(Problem::new(ProblemCode::UnsupportedEncoding, detail))
+                Err(Problem::new(ProblemCode::UnsupportedEncoding, detail).with_headers([accepted]))
             }
         }
     }

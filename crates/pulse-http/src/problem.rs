@@ -11,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::content_coding;
 use crate::problem_code::ProblemCode;
 
 /// An error response. Cheap to clone.
@@ -156,9 +155,6 @@ impl Problem {
         }
         if let Some(challenge) = challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if *code == ProblemCode::UnsupportedEncoding {
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(content_coding::ACCEPTED));
         }
         response
     }

@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the HTTP API
-    Api(api::ApiArgs),
+    Api(Box<api::ApiArgs>),
     /// Run a worker, which processes tasks
     Worker(worker::WorkerArgs),
     /// Run the scheduler: requeue tasks, create partitions, measure the backlog. One of several schedulers is the

@@ -72,7 +72,7 @@ fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode
 
 async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Result<ExitCode> {
     let result = match command {
-        Command::Api(args) => args.reload.clone().run(|shutdown| commands::api::run(args, shutdown)).await,
+        Command::Api(args) => args.reload.clone().run(|shutdown| commands::api::run(*args, shutdown)).await,
         Command::Worker(args) => {
             args.reload.clone().run(|shutdown| commands::worker::run(args, processor, shutdown)).await
         }
