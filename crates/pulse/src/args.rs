@@ -2,7 +2,7 @@
 //! doc comments are `--help` and the flag reference of OPERATIONS.md. No other crate reads flags or variables.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,9 +38,9 @@ fn seconds(seconds: u32) -> String {
     format!("{seconds}s")
 }
 
-/// All addresses of this machine.
+/// All addresses of this machine, of both families.
 pub(crate) fn any_address(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }
 
 /// The second name of a variable, from FastAPI and Celery deployments that move here; used if `PULSE_…` is not set.

@@ -1,5 +1,7 @@
 //! What roles have in common: `pulse api|worker|scheduler` run one role in a process, `pulse dev` runs all three.
 
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use pulse_queue::{GAUGES_MAX_AGE, Queue, RedisSetting};
 use pulse_scheduler::{Scheduler, SchedulerMetrics};
 use pulse_store::Store;
 use pulse_worker::{Processor, Worker, WorkerConfig, WorkerMetrics};
+use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,6 +29,9 @@ const MAX_IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
 /// The part of the container's memory for them. An event is in memory about five times: as PostgreSQL sent it, as payload,
 /// as result, and in the statement that settles it.
 const IN_FLIGHT_SHARE: u64 = 16;
+
+/// Connections that wait to be accepted; the kernel's `net.core.somaxconn` may allow fewer.
+const LISTEN_BACKLOG: i32 = 1024;
 
 fn max_in_flight_bytes() -> usize {
     let share = crate::memory_limit().map_or(MAX_IN_FLIGHT_BYTES, |limit| limit / IN_FLIGHT_SHARE);
@@ -189,7 +196,7 @@ pub(crate) struct RoleProcess {
     pub(crate) store: Store,
     pub(crate) queue: Queue,
     pub(crate) registry: Registry,
-    pub(crate) admin_listen: std::net::SocketAddr,
+    pub(crate) admin_listen: SocketAddr,
     pub(crate) liveness: LivenessCheck,
     /// Opened by [`run`](Self::run).
     pub(crate) schema_gate: SchemaGate,
@@ -212,7 +219,7 @@ impl RoleProcess {
         });
         let live = live_probe(vec![(name, while_running)]);
         let ready = ready_probe(store.clone(), queue, schema_gate.clone(), shutdown.clone());
-        let listener = listen(admin_listen, "--admin-listen").await?;
+        let listener = listen(admin_listen, "--admin-listen")?;
         let ended = CancellationToken::new();
         let admin = AdminServer::new(listener, live, ready).serve(registry, ended.clone());
         tracing::info!(role = name, "starting");
@@ -228,11 +235,60 @@ impl RoleProcess {
     }
 }
 
-/// Binds a listener. `flag` is the flag that sets the address; the error names it.
-pub(crate) async fn listen(address: std::net::SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+/// Binds a listener. `[::]` is all addresses of both families, or those of IPv4 where the kernel has no IPv6.
+///
+/// # Errors
+/// If the address cannot be bound. The error names `flag`, which sets the address.
+pub(crate) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    let bound = bind(address).or_else(|error| bind(ipv4_instead(address, &error).ok_or(error)?));
+    bound.with_context(|| {
         format!(
             "cannot listen on {address}: stop the process that uses the port, or choose another address with {flag}"
         )
     })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    // Also after a restart, while connections of the last process are closing.
+    socket.set_reuse_address(true)?;
+    if is_any_ipv6(address) {
+        // The default is a setting of the kernel.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Returns the address to use instead of `[::]` if the kernel has no IPv6.
+fn ipv4_instead(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let without_ipv6 = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    let error = Errno::from_io_error(error).filter(|error| without_ipv6.contains(error) && is_any_ipv6(address));
+    error.map(|_| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
+fn is_any_ipv6(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listener_uses_ipv4_only_where_the_kernel_has_no_ipv6() {
+        let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8000));
+        let one: SocketAddr = "[::1]:8000".parse().expect("an address");
+        let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8000));
+        for (address, error, expected) in [
+            (any, Errno::AFNOSUPPORT, Some(ipv4)),
+            (any, Errno::ADDRNOTAVAIL, Some(ipv4)),
+            (any, Errno::ADDRINUSE, None),
+            (one, Errno::AFNOSUPPORT, None),
+            (ipv4, Errno::ADDRNOTAVAIL, None),
+        ] {
+            assert_eq!(ipv4_instead(address, &error.into()), expected, "{address}: {error}");
+        }
+    }
 }

@@ -64,7 +64,7 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let queue = redis.connect(&instance.instance)?;
     let mut registry = metrics::registry("api");
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
-    let listener = roles::listen(listen, "--listen").await?;
+    let listener = roles::listen(listen, "--listen")?;
     let (health, schema_gate) = (api.health.clone(), api.schema_gate.clone());
     let liveness: LivenessCheck = Arc::new(move || health.problem());
     let role = RoleProcess { name: "api", store, queue, registry, admin_listen, liveness, schema_gate };

@@ -106,8 +106,8 @@ pub(crate) async fn run(
     let process_start = Instant::now();
     let mut banner = Banner::default();
     // Bind the ports first, so that a port in use is reported before a server is started.
-    let (listener, api_url) = listen(port, "--port").await?;
-    let (admin_listener, admin_url) = listen(admin_port, "--admin-port").await?;
+    let (listener, api_url) = listen(port, "--port")?;
+    let (admin_listener, admin_url) = listen(admin_port, "--admin-port")?;
     let data = DataDir::open(data_dir.clone())?;
     let servers = Servers::start(database_url, redis_url, &data, &mut banner).await?;
     let jwt_secret = jwt_secret.map_or_else(|| data.secret("jwt_secret"), Ok)?;
@@ -149,8 +149,8 @@ pub(crate) async fn run(
 }
 
 /// Listens on the loopback interface only. Returns the listener and its URL.
-async fn listen(port: u16, flag: &str) -> anyhow::Result<(TcpListener, String)> {
-    let listener = roles::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), flag).await?;
+fn listen(port: u16, flag: &str) -> anyhow::Result<(TcpListener, String)> {
+    let listener = roles::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), flag)?;
     let url = format!("http://{}", listener.local_addr()?);
     Ok((listener, url))
 }

@@ -101,7 +101,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
     let operator = Operator::new(config, kubernetes, OperatorMetrics::register(&mut registry));
     let health = operator.health();
     let live = roles::live_probe(vec![("operator", liveness(health.clone()))]);
-    let listener = roles::listen(admin_listen, "--admin-listen").await?;
+    let listener = roles::listen(admin_listen, "--admin-listen")?;
     let ended = CancellationToken::new();
     let admin = AdminServer::new(listener, live, ready_probe(health)).serve(registry, ended.clone());
     tracing::info!(role = "operator", "starting");
