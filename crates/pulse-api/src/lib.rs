@@ -10,6 +10,7 @@
 
 mod auth;
 mod body;
+mod cors;
 mod cursor;
 mod error;
 #[cfg(any(fuzzing, test))]
@@ -26,6 +27,7 @@ mod state;
 mod users;
 mod wire;
 
+pub use cors::cors;
 pub use metrics::ApiMetrics;
 pub use routes::{openapi, router};
 pub use state::{Api, ApiConfig, AppState};

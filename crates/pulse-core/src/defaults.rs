@@ -22,6 +22,8 @@ pub const MAX_IN_FLIGHT: u32 = 1024;
 pub const USER_MAX_LISTS: u32 = 4;
 /// Maximum number of users that an API process creates per minute.
 pub const MAX_NEW_USERS_PER_MINUTE: u32 = 600;
+/// Whether the API serves its documentation.
+pub const DOCS: bool = true;
 /// Whether the first valid token of a user creates the user.
 pub const AUTO_PROVISION: bool = true;
 /// Time after SIGTERM in which the API still accepts connections.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
+use http::uri::Authority;
+use http::{HeaderValue, Uri};
 use pulse_core::{Limits, RetryPolicy, defaults};
 use pulse_http::{AuthConfig, KeySource, ServerConfig};
 use pulse_queue::{Queue, QueueConfig};
@@ -260,6 +262,39 @@ pub(crate) struct ServerArgs {
         value_parser = duration
     )]
     pub(crate) drain_delay: Duration,
+    #[command(flatten)]
+    pub(crate) browser: BrowserArgs,
+}
+
+/// What browsers may do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BrowserArgs {
+    /// Origins whose pages may call the API from a browser (CORS), separated by commas, such as https://app.example.com;
+    /// without it, none
+    #[arg(
+        long,
+        env = "PULSE_CORS_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = origin
+    )]
+    pub(crate) cors_allow_origin: Vec<HeaderValue>,
+    /// Serve /docs and the OpenAPI document
+    #[arg(long, env = "PULSE_DOCS", default_value_t = defaults::DOCS, action = clap::ArgAction::Set)]
+    pub(crate) docs: bool,
+}
+
+/// Parses an origin. It is compared byte by byte with what browsers send, which leave out the port of the scheme.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let uri: Uri = text.parse().unwrap_or_default();
+    let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", Authority::as_str));
+    let is_origin = ["http", "https"].contains(&scheme)
+        && text == format!("{scheme}://{authority}").to_ascii_lowercase()
+        && !authority.contains('@');
+    let sent = text.strip_suffix(if scheme == "https" { ":443" } else { ":80" }).unwrap_or(text);
+    HeaderValue::from_str(sent).ok().filter(|_| is_origin).ok_or_else(|| {
+        "write the origin as browsers do: https://app.example.com, in lower case and without a path".to_owned()
+    })
 }
 
 impl ServerArgs {
@@ -359,6 +394,18 @@ impl ProcessingArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn origin_is_written_as_browsers_do() {
+        for good in ["https://app.example.com", "http://localhost:5173", "https://[::1]:8443", "http://a:443"] {
+            assert_eq!(origin(good).as_ref().map(HeaderValue::as_bytes), Ok(good.as_bytes()));
+        }
+        assert_eq!(origin("https://a:443"), Ok(HeaderValue::from_static("https://a")));
+        let slash = "https://a.example/";
+        for bad in ["", "*", "null", "a.example", slash, "https://A.example", "https://u@a", "ftp://a"] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn jwt_secret_loses_one_line_end_and_nothing_else() {

@@ -20,10 +20,11 @@ use utoipa_axum::routes;
 use crate::openapi::Document;
 use crate::state::AppState;
 
-/// Builds the router of the API, with the OpenAPI document and its documentation page.
-pub fn router(state: AppState) -> Router {
+/// Builds the router of the API, if `docs` with the OpenAPI document and its documentation page.
+pub fn router(state: AppState, docs: bool) -> Router {
     let (routes, document) = documented().split_for_parts();
-    routes.with_state(state).merge(docs::router(&document))
+    let routes = routes.with_state(state);
+    if docs { routes.merge(docs::router(&document)) } else { routes }
 }
 
 /// Builds the OpenAPI document of all routes.

@@ -235,6 +235,12 @@ pub struct ApiSpec {
     pub limits: ApiLimits,
     /// Limits of each user.
     pub user_limits: UserLimitsSpec,
+    /// Origins whose pages may call the API from a browser (CORS), such as `https://app.example.com`. Defaults to none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 253), pattern(r"^https?://[a-z0-9.:\[\]-]+$")))]
+    pub cors_allow_origins: Vec<String>,
+    /// Docs serves the documentation page at `/docs` and the OpenAPI document. Defaults to true.
+    pub docs: bool,
     /// CPU and memory requests and limits of each API pod.
     pub resources: Resources,
     /// Additional settings of the API pods: labels, annotations, scheduling and environment variables.
@@ -250,6 +256,8 @@ impl Default for ApiSpec {
             replicas: Some(API_REPLICAS),
             limits: ApiLimits::default(),
             user_limits: UserLimitsSpec::default(),
+            cors_allow_origins: Vec::new(),
+            docs: defaults::DOCS,
             resources: Resources::default(),
             pod_template: PodTemplate::default(),
         }

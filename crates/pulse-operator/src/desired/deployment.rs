@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use pulse_core::defaults;
 
 use super::pod::{self, Pod, SecretFile};
-use crate::crd::{AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec, UserLimitsSpec};
+use crate::crd::{ApiSpec, AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec, UserLimitsSpec};
 use crate::names::{self, REVISION, Role, SECRETS};
 
 /// Time that an API needs to terminate in addition to its drain.
@@ -115,7 +115,10 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
     match role {
         Role::Api => {
             env.extend(auth(cr));
-            let limits = &cr.spec.api.limits;
+            let ApiSpec { limits, cors_allow_origins: origins, docs, .. } = &cr.spec.api;
+            // Only what differs from the flag's default, so that an upgrade of the operator restarts no pod.
+            env.extend((*docs != defaults::DOCS).then(|| pod::value("PULSE_DOCS", docs.to_string())));
+            env.extend((!origins.is_empty()).then(|| pod::value("PULSE_CORS_ALLOW_ORIGIN", origins.join(","))));
             env.extend([
                 pod::value("PULSE_MAX_BODY_BYTES", limits.max_body_bytes.to_string()),
                 pod::value("PULSE_MAX_EVENT_BYTES", limits.max_event_bytes.to_string()),

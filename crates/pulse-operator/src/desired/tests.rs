@@ -230,6 +230,13 @@ fn settings_become_variables_of_their_role() {
         (json!({"api": {"userLimits": {"maxInFlight": 7}}}), "api", "PULSE_USER_MAX_IN_FLIGHT", "7"),
         (json!({"api": {"userLimits": {"maxLists": 7}}}), "api", "PULSE_USER_MAX_LISTS", "7"),
         (json!({"api": {"userLimits": {"maxNewUsersPerMinute": 7}}}), "api", "PULSE_MAX_NEW_USERS_PER_MINUTE", "7"),
+        (json!({"api": {"docs": false}}), "api", "PULSE_DOCS", "false"),
+        (
+            json!({"api": {"corsAllowOrigins": ["https://a", "https://b"]}}),
+            "api",
+            "PULSE_CORS_ALLOW_ORIGIN",
+            "https://a,https://b",
+        ),
         (
             json!({"database": {"caSecretRef": {"name": "a"}}}),
             "worker",

@@ -16,7 +16,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, AttemptArgs, AuthArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs, any_address};
+use crate::args::{
+    AdminArgs, AttemptArgs, AuthArgs, BrowserArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs, any_address,
+};
 use crate::reload::ReloadArgs;
 use crate::roles::{self, LivenessCheck, RoleProcess};
 use crate::schema_gate::SchemaGate;
@@ -114,14 +116,13 @@ impl Api {
         let state = AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, metrics);
         let config = server.server();
         let schema_gate = SchemaGate::default();
-        let routes = pulse_api::router(state).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));
-        Ok(Self {
-            router: pulse_http::layered(routes, http_metrics, &config, telemetry::continue_trace),
-            config,
-            schema_gate,
-            health,
-            enqueueing,
-        })
+        let BrowserArgs { cors_allow_origin, docs } = server.browser.clone();
+        let routes = pulse_api::router(state, docs).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));
+        let mut router = pulse_http::layered(routes, http_metrics, &config, telemetry::continue_trace);
+        if !cors_allow_origin.is_empty() {
+            router = router.layer(pulse_api::cors(cors_allow_origin));
+        }
+        Ok(Self { router, config, schema_gate, health, enqueueing })
     }
 
     /// Serves until `shutdown`, then drains: see `--drain-delay`.
