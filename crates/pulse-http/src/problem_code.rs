@@ -95,7 +95,7 @@ const TABLE: &[Row] = &[
     row(ProblemCode::IdempotencyKeyInProgress, "idempotency_key_in_progress", StatusCode::CONFLICT,
         "the first request with this key is still running"),
     row(ProblemCode::BodyTooLarge, "body_too_large", StatusCode::PAYLOAD_TOO_LARGE,
-        "the body is larger than `--max-body-bytes`, as it was sent or decoded"),
+        "the body is larger than `--max-body-bytes`, encoded or decoded"),
     row(ProblemCode::EventTooLarge, "event_too_large", StatusCode::PAYLOAD_TOO_LARGE,
         "a single event is larger than `--max-event-bytes`, or would be larger than twice that when it is read back, \
          because numbers are stored without an exponent; in a batch this is a `validation_error`"),
