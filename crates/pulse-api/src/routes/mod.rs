@@ -88,6 +88,19 @@ mod tests {
     }
 
     #[test]
+    fn document_says_what_is_kept_of_a_payload_and_names_no_pod() {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        for schema in ["Event", "StoredEvent"] {
+            let text = schemas[schema]["properties"]["payload"]["description"].as_str().unwrap_or_default();
+            assert!(text.contains("order") && text.contains("spelling"), "{schema}: {text}");
+        }
+        assert!(
+            schemas["Task"]["properties"]["state"].is_object() && schemas["Task"]["properties"]["worker"].is_null()
+        );
+    }
+
+    #[test]
     fn document_references_resolve() {
         let document = document();
         let mut references = Vec::new();
