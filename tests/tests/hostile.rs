@@ -59,6 +59,13 @@ fn hs256(claims: &Value) -> anyhow::Result<String> {
     signed(Algorithm::HS256, &EncodingKey::from_secret(SECRET.as_bytes()), claims)
 }
 
+/// A token whose header says that these extensions have to be understood (RFC 7515, section 4.1.11).
+fn critical(extensions: &[&str], claims: &Value) -> anyhow::Result<String> {
+    let crit = Some(extensions.iter().map(|&name| name.to_owned()).collect());
+    let header = Header { crit, ..Header::new(Algorithm::HS256) };
+    Ok(encode(&header, claims, &EncodingKey::from_secret(SECRET.as_bytes()))?)
+}
+
 /// An event with these fields on top, as text.
 fn event(more: &str) -> String {
     let comma = if more.is_empty() { "" } else { "," };
@@ -289,6 +296,8 @@ fn token_cases() -> anyhow::Result<Vec<TokenCase>> {
             401,
             "invalid_token",
         ),
+        ("extension that is not known", critical(&["exp2"], &good)?, 401, "invalid_token"),
+        ("empty list of extensions", critical(&[], &good)?, 401, "invalid_token"),
         ("not a token", "...".into(), 401, "invalid_token"),
         ("9 KiB", "a".repeat(9 << 10), 401, "invalid_token"),
         ("SQL as sub", but("sub", json!("'; DROP TABLE users; --"))?, 200, ""),

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use axum::http::HeaderValue;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
@@ -181,8 +181,12 @@ impl Verifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid_token());
         }
-        let claims: RawClaims =
-            decode(token, &self.key, &self.validation).map_err(|error| invalid_token().caused_by(error))?.claims;
+        let TokenData { header, claims } = decode::<RawClaims>(token, &self.key, &self.validation)
+            .map_err(|error| invalid_token().caused_by(error))?;
+        // RFC 7515, section 4.1.11: a token with extensions that are not understood has to be refused.
+        if header.crit.is_some() {
+            return Err(invalid_token());
+        }
         let valid_subject =
             (1..=255).contains(&claims.sub.chars().count()) && !claims.sub.chars().any(char::is_control);
         if !valid_subject {
