@@ -26,7 +26,7 @@ pub struct ApiConfig {
     pub auto_provision: bool,
     /// Maximum number of users that this process creates per minute; 0 means no limit.
     pub max_new_users_per_minute: u32,
-    /// Limits of users without limits of their own.
+    /// Limits of the instance, which those of a user come before.
     pub user_limits: UserLimits,
     /// Unique name of this process, among the API processes that share the rates of users.
     pub process: String,

@@ -3,7 +3,7 @@
 use clap::Args;
 use pulse_core::{UserLimits, defaults};
 
-/// Limits of users without limits of their own.
+/// Limits of the instance, which those of a user come before.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UserLimitArgs {
     /// Maximum number of requests of a user per second, over all API processes; further requests are answered 429. 0

@@ -37,7 +37,7 @@ async fn flood_of_new_subjects_creates_few_users_and_affects_no_known_one() -> a
     assert_eq!(env.number("SELECT count(*) FROM users").await?, admitted.len() as i64 + 1);
     assert_eq!(api.metric("pulse_requests_limited_total{limit=\"new_users\"}").await?, limited.len() as f64);
 
-    // A restarted process knows nobody, and known users cost none of the new ones.
+    // A restarted process knows no user yet, and known users cost none of the new ones.
     let restarted = Process::start(&env, "api", &["--max-new-users-per-minute", "1"]).await?;
     for client in [restarted.client("known"), restarted.client("newest"), restarted.client("known")] {
         assert_eq!(client.post(EVENTS, &event).await?.status, 202);

@@ -44,8 +44,8 @@ async fn limits_of_one_user_come_before_those_of_the_instance() -> anyhow::Resul
     limits(&env, &["--requests-per-second", "0", "--events-per-second", "0"]).await?;
     policy_becomes(&ada, "").await?;
     assert_eq!(limits(&env, &["--clear"]).await?, json!({}));
-    let (code, output) = pulse_output(&env, &["user", "limit", "nobody", "--max-lists", "1"]).await?;
-    assert!(code == 1 && output.contains("there is no user `nobody`"), "{output}");
+    let (code, output) = pulse_output(&env, &["user", "limit", "unknown", "--max-lists", "1"]).await?;
+    assert!(code == 1 && output.contains("there is no user `unknown`"), "{output}");
     Ok(())
 }
 

@@ -33,7 +33,7 @@ async fn user_beyond_its_rate_gets_429_and_returns_after_retry_after() -> anyhow
     let read = ada.get(EVENTS).await?;
     assert_eq!(read.status, 200, "reading costs no events: {}", read.text);
 
-    // What the client was told to do.
+    // As `Retry-After` says.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(ada.post(EVENTS, &event()).await?.status, 202);
     assert_eq!(api.metric("pulse_events_rejected_total{code=\"rate_limited\"}").await?, limited.len() as f64);

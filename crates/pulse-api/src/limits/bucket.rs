@@ -31,7 +31,7 @@ impl Rate {
     }
 
     /// Time in which an empty bucket becomes full, in whole seconds.
-    pub(crate) fn window_seconds(self) -> u64 {
+    pub(crate) fn per_seconds(self) -> u64 {
         (self.quota / self.per_second).ceil() as u64
     }
 
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn rate_below_one_per_second_gives_one_at_a_time() {
         let rate = Rate::per_second(1, 4).expect("a limit");
-        assert_eq!((rate.quota(), rate.window_seconds()), (1, 4));
+        assert_eq!((rate.quota(), rate.per_seconds()), (1, 4));
         let bucket = Bucket::default();
         assert_eq!(bucket.take(1.0, rate, at(0.0)), Ok(()));
         assert_eq!(bucket.take(1.0, rate, at(1.0)), Err(at(3.0)));
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn shares_and_windows_follow_the_units() {
-        let policy = |rate: Option<Rate>| rate.map(|rate| (rate.quota(), rate.window_seconds()));
+        let policy = |rate: Option<Rate>| rate.map(|rate| (rate.quota(), rate.per_seconds()));
         assert_eq!(policy(Rate::per_second(1000, 1)), Some((1000, 1)));
         assert_eq!(policy(Rate::per_second(1000, 3)), Some((333, 1)));
         assert_eq!(policy(Rate::per_minute(600)), Some((600, 60)));

@@ -14,7 +14,7 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) struct Item {
     pub(super) name: &'static str,
     pub(super) quota: u64,
-    pub(super) window_seconds: Option<u64>,
+    pub(super) per_seconds: Option<u64>,
     /// Quota unit of the draft, unless it is the default.
     pub(super) unit: Option<&'static str>,
     pub(super) remaining: u64,
@@ -28,10 +28,10 @@ pub(crate) struct RateLimitFields(Option<(HeaderValue, HeaderValue)>);
 impl RateLimitFields {
     pub(super) fn of(items: impl Iterator<Item = Item>) -> Self {
         let (mut policy, mut state) = (String::new(), String::new());
-        for Item { name, quota, window_seconds, unit, remaining, next_seconds } in items {
+        for Item { name, quota, per_seconds, unit, remaining, next_seconds } in items {
             let comma = if policy.is_empty() { "" } else { ", " };
             let _ = write!(policy, r#"{comma}"{name}";q={quota}"#);
-            let _ = window_seconds.map(|window| write!(policy, ";w={window}"));
+            let _ = per_seconds.map(|seconds| write!(policy, ";w={seconds}"));
             let _ = unit.map(|unit| write!(policy, r#";qu="{unit}""#));
             let _ = write!(state, r#"{comma}"{name}";r={remaining};t={next_seconds}"#);
         }
@@ -70,9 +70,9 @@ mod tests {
     #[test]
     fn fields_are_lists_of_structured_items() {
         let events =
-            Item { name: "events", quota: 1000, window_seconds: Some(1), unit: None, remaining: 0, next_seconds: 1 };
+            Item { name: "events", quota: 1000, per_seconds: Some(1), unit: None, remaining: 0, next_seconds: 1 };
         assert_eq!(texts(&[events]), [r#"ratelimit-policy: "events";q=1000;w=1"#, r#"ratelimit: "events";r=0;t=1"#]);
-        let lists = Item { name: "lists", window_seconds: None, unit: Some("concurrent-requests"), ..events };
+        let lists = Item { name: "lists", per_seconds: None, unit: Some("concurrent-requests"), ..events };
         assert_eq!(
             texts(&[events, lists]),
             [

@@ -69,7 +69,7 @@ impl Measure {
 
 /// The limits of this process.
 pub(crate) struct Limits {
-    /// Of users without limits of their own.
+    /// Of the instance, for users whose limits do not say otherwise.
     instance: UserLimits,
     new_users: Option<Rate>,
     created: Bucket,
@@ -179,7 +179,7 @@ impl Limits {
             Some(Item {
                 name: measure.name(),
                 quota: rate.quota(),
-                window_seconds: Some(rate.window_seconds()),
+                per_seconds: Some(rate.per_seconds()),
                 unit: measure.unit(),
                 remaining: level.remaining,
                 next_seconds: level.next_seconds,
@@ -216,7 +216,7 @@ impl Limits {
             let item = Item {
                 name,
                 quota: limit.into(),
-                window_seconds: None,
+                per_seconds: None,
                 unit: Some("concurrent-requests"),
                 remaining: 0,
                 next_seconds: IN_FLIGHT_RETRY_SECONDS,
