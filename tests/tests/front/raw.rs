@@ -1,4 +1,4 @@
-//! Clients that write bytes of their own.
+//! Clients that write bytes, not requests.
 
 use std::time::Duration;
 
