@@ -129,7 +129,8 @@ async fn large_batches_while_postgresql_does_not_answer_are_refused_before_memor
 #[tokio::test(flavor = "multi_thread")]
 async fn trickling_bodies_take_no_place_in_flight_and_are_ended() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    let contained = Contained::start(&env, &["--max-in-flight", "100", "--body-timeout", "3s"]).await?;
+    let limits = ["--max-in-flight", "100", "--user-max-in-flight", "0", "--body-timeout", "3s"];
+    let contained = Contained::start(&env, &limits).await?;
     let other = contained.api.client("other");
     other.post_event("first").await?;
     let idle = p99(&post_steadily(&other, Duration::from_secs(2)).await?);
@@ -173,7 +174,7 @@ async fn read_all(client: &Client) -> anyhow::Result<Vec<i64>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_of_large_events_get_pages_of_a_few_megabytes() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    let mut contained = Contained::start(&env, &[]).await?;
+    let mut contained = Contained::start(&env, &["--user-max-lists", "0"]).await?;
     let (reader, other) = (contained.api.client("reader"), contained.api.client("other"));
     let event = json!({"event_name": "large", "event_type": "t", "payload": {"text": "x".repeat(31_000)}});
     for _ in 0..17 {
