@@ -88,7 +88,7 @@ async fn cause_of_an_unavailable_postgresql_is_in_readyz_and_in_the_log() -> any
 #[tokio::test(flavor = "multi_thread")]
 async fn probe_does_not_wait_for_slow_reads() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &["--database-max-connections", "1"]).await?;
+    let api = Process::start(&env, "api", &["--database-max-connections", "1", "--user-max-lists", "0"]).await?;
     let client = api.client("ada");
     client.post_event("a").await?;
     // Readers wait for the table, each with a connection of the pool.
