@@ -11,7 +11,8 @@ use crate::limits::{Place, Usage};
 use crate::state::AppState;
 use crate::users::KnownUser;
 
-/// A client with the scope `events:write`, within the limits of its user. Its user may be disabled: the statement that accepts events rejects it.
+/// A client with the scope `events:write`, within the limits of its user. Its user may be disabled: the statement that
+/// accepts events rejects it.
 pub(crate) struct Writer {
     pub user_id: i64,
     pub usage: Arc<Usage>,

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -60,7 +59,8 @@ impl<S: Sync> FromRequest<S> for WireBody {
         let limits = request.extensions().get::<BodyLimits>().expect("the middleware sets the limits").clone();
         media_type::check(request.headers())?;
         let coding = Coding::of(request.headers())?;
-        let declared = declared_length(request.headers());
+        // The `Content-Length`; 0 without one.
+        let declared = usize::try_from(request.body().size_hint().lower()).unwrap_or(usize::MAX);
         if declared > limits.bytes {
             return Err(too_large(&limits));
         }
@@ -77,12 +77,6 @@ impl<S: Sync> FromRequest<S> for WireBody {
         };
         Ok(Self { content, held })
     }
-}
-
-/// Returns the `Content-Length`; 0 without one.
-fn declared_length(headers: &HeaderMap) -> usize {
-    let text = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    text.map_or(0, |text| text.trim().parse().unwrap_or(usize::MAX))
 }
 
 async fn read(mut body: Body, declared: usize, limits: &BodyLimits, held: &mut HeldBytes) -> Result<Bytes, Problem> {

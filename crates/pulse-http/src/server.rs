@@ -156,9 +156,8 @@ impl Server {
     async fn connection(self, stream: TcpStream, place: Place) {
         // A response is written at once: never delay it to fill a packet.
         let _ = stream.set_nodelay(true);
-        let Self { header_timeout, closing, .. } = self.clone();
         let state = place.state.clone();
-        let io = TokioIo::new(Connection::new(stream, state.clone(), header_timeout));
+        let io = TokioIo::new(Connection::new(stream, state.clone(), self.header_timeout));
         let service = service_fn(|request| self.respond(request, state.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -174,7 +173,7 @@ impl Server {
             // Requests that have arrived are read before the connection is closed.
             biased;
             result = connection.as_mut() => result,
-            () = closing.cancelled() => {
+            () = self.closing.cancelled() => {
                 // hyper would close a connection whose first request is arriving; its response closes it anyway.
                 if !state.is_reading_head() {
                     connection.as_mut().graceful_shutdown();

@@ -1,7 +1,7 @@
 //! The parts of a request that both routes for posting events share.
 
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use pulse_http::{HeldBytes, Holder, Problem, RequestId, TraceParent, WireBody};
 
@@ -38,8 +38,7 @@ async fn read(request: Request, state: &AppState) -> Result<Post, Problem> {
     let traceparent = parts.extensions.remove::<TraceParent>().and_then(|TraceParent(traceparent)| traceparent);
     let handling = Handling::of(&parts.headers);
     let idempotency_key = idempotency::key(&parts.headers)?;
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    state.limits.check_body(&writer.usage, length.unwrap_or_default())?;
+    state.limits.check_body(&writer.usage, body.size_hint().lower())?;
     parts.extensions.insert(Holder(writer.user_id));
     let WireBody { content: body, held } = WireBody::from_request(Request::from_parts(parts, body), state).await?;
     state.limits.take_bytes(&writer.usage, body.len())?;
