@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 use tokio::process::Command;
+
+use crate::host::run_through;
 
 /// Enters the cgroup and then runs the program.
 const ENTER: &str = r#"echo $$ > "$0" && exec "$@""#;
@@ -42,12 +43,9 @@ impl MemoryCgroup {
 
     /// The command, run in this cgroup.
     pub(crate) fn enter(&self, command: Command) -> Command {
-        let command = command.as_std();
         let mut entering = Command::new("sh");
-        entering.arg("-c").arg(ENTER).arg(self.folder.join("cgroup.procs")).arg(command.get_program());
-        entering.args(command.get_args()).kill_on_drop(true).stdin(Stdio::null());
-        entering.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        entering
+        entering.arg("-c").arg(ENTER).arg(self.folder.join("cgroup.procs"));
+        run_through(entering, &command)
     }
 
     /// The most memory that the processes used together so far, in bytes, page cache included.

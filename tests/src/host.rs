@@ -3,10 +3,12 @@
 use std::net::{TcpListener, UdpSocket};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Command;
 
 /// Path of the binary under test, next to the test's own executable.
 pub fn binary() -> PathBuf {
@@ -42,4 +44,12 @@ pub fn free_port() -> anyhow::Result<u16> {
 pub fn send_signal(pid: Option<u32>, signal: Signal) -> anyhow::Result<()> {
     let pid = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).context("the process has ended")?;
     Ok(kill_process(pid, signal)?)
+}
+
+/// The command `outer` with a command as its last arguments, which it runs with the same environment.
+pub(crate) fn run_through(mut outer: Command, inner: &Command) -> Command {
+    let inner = inner.as_std();
+    outer.arg(inner.get_program()).args(inner.get_args()).kill_on_drop(true).stdin(Stdio::null());
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer
 }

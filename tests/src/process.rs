@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::Signal;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::cgroup::MemoryCgroup;
 use crate::client::{Client, token};
 use crate::env::{TestEnv, pulse};
-use crate::host::{free_port, send_signal};
+use crate::host::{free_port, run_through, send_signal};
 use crate::wait::eventually;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -46,16 +47,36 @@ impl Process {
 
     async fn start_until(env: &TestEnv, role: &str, more: &[&str], probe: &str) -> anyhow::Result<Self> {
         let process = Self::spawn(env, role, more)?;
-        let client = Client::new(&process.admin, "");
-        let ready =
-            eventually(
-                "the role answers its probe",
-                START_TIMEOUT,
-                async || Ok(client.get(probe).await?.status == 200),
-            )
-            .await;
-        ready.with_context(|| std::fs::read_to_string(&process.log).unwrap_or_default())?;
+        process.wait_for(probe).await?;
         Ok(process)
+    }
+
+    /// Waits until a role that was spawned answers 200 to `/readyz`.
+    ///
+    /// # Errors
+    /// If the role is not ready within 20 s; the error includes its log.
+    pub async fn wait_until_ready(&self) -> anyhow::Result<()> {
+        self.wait_for("/readyz").await
+    }
+
+    async fn wait_for(&self, probe: &str) -> anyhow::Result<()> {
+        let client = self.admin();
+        let answers = async || Ok(client.get(probe).await?.status == 200);
+        let answered = eventually("the role answers its probe", START_TIMEOUT, answers).await;
+        answered.with_context(|| std::fs::read_to_string(&self.log).unwrap_or_default())
+    }
+
+    /// Opens a connection to the API, for requests that no HTTP client sends.
+    ///
+    /// # Errors
+    /// If the API does not listen.
+    pub async fn connect(&self) -> anyhow::Result<TcpStream> {
+        Ok(TcpStream::connect(self.address()).await?)
+    }
+
+    /// Address and port of the API.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     /// Starts a role on free ports, and does not wait for it.
@@ -80,12 +101,9 @@ impl Process {
     /// If the program cannot be started.
     pub fn spawn_with_descriptors(env: &TestEnv, role: &str, limits: &str, more: &[&str]) -> anyhow::Result<Self> {
         Self::spawn_with(env, role, more, |env, args| {
-            let role = pulse(env, args);
-            let mut limited = Command::new("prlimit");
-            limited.arg(format!("--nofile={limits}")).arg("--").arg(role.as_std().get_program());
-            limited.args(role.as_std().get_args()).kill_on_drop(true);
-            limited.envs(role.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
-            limited
+            let mut limit = Command::new("prlimit");
+            limit.arg(format!("--nofile={limits}")).arg("--");
+            run_through(limit, &pulse(env, args))
         })
     }
 

@@ -92,7 +92,7 @@ impl Proxy {
 }
 
 fn addresses<'a>(upstreams: &'a [&Process]) -> impl Iterator<Item = &'a str> {
-    upstreams.iter().map(|process| process.url.trim_start_matches("http://"))
+    upstreams.iter().map(|process| process.address())
 }
 
 fn read(path: &Path) -> String {

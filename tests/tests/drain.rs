@@ -36,7 +36,7 @@ async fn worker_drains_in_time_without_postgresql() -> anyhow::Result<()> {
 async fn stopping_api_answers_idle_connections_and_partial_requests() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let mut api = Process::start(&env, "api", &["--drain-delay", "0s"]).await?;
-    let address = api.url.trim_start_matches("http://").to_owned();
+    let address = api.address().to_owned();
     let request = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut idle = TcpStream::connect(&address).await?;
     let mut partial = TcpStream::connect(&address).await?;

@@ -1,14 +1,13 @@
 //! Content codings and media types of request bodies, against an API in a container.
 
 use std::io::Write;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use futures_util::future::try_join_all;
 use http::Method;
-use pulse_tests::{Client, MemoryCgroup, Process, Response, TestEnv, eventually};
+use pulse_tests::{Client, MemoryCgroup, Process, Response, TestEnv};
 
 const EVENTS: &str = "/api/v1/events";
 const LIMIT: u64 = 512 * 1024 * 1024;
@@ -86,8 +85,7 @@ async fn bomb_of_each_coding_is_413_and_is_never_in_memory() -> anyhow::Result<(
     let env = TestEnv::start().await?;
     let cgroup = MemoryCgroup::new(LIMIT)?;
     let mut api = Process::spawn_in(&cgroup, &env, "api", &[])?;
-    let is_ready = async || Ok(api.admin().get("/readyz").await?.status == 200);
-    eventually("the API is ready", Duration::from_secs(20), is_ready).await?;
+    api.wait_until_ready().await?;
     let before = cgroup.peak()?;
     let (clients, bombs) = (
         (0..10).map(|user| api.client(&format!("user {user}"))).collect::<Vec<_>>(),

@@ -542,7 +542,7 @@ async fn slow_clients(cases: &mut Cases, strict: &Process) -> anyhow::Result<()>
 /// elapsed time.
 async fn exchange(process: &Process, request: &[u8], interval: Option<Duration>) -> anyhow::Result<(String, Duration)> {
     let started = Instant::now();
-    let stream = TcpStream::connect(process.url.trim_start_matches("http://")).await?;
+    let stream = process.connect().await?;
     let (mut read, mut write) = stream.into_split();
     let writing = async {
         let mut closed = write.write_all(request).await.is_err();

@@ -28,14 +28,13 @@ fn is_closed(stream: &TcpStream) -> bool {
 async fn idle_connections_beyond_the_descriptors_stop_neither_api_nor_probes() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let api = Process::spawn_with_descriptors(&env, "api", "1024:1024", &[])?;
-    let ready = async || Ok(api.admin().get("/readyz").await.is_ok_and(|answer| answer.status == 200));
-    eventually("the API is ready", Duration::from_secs(20), ready).await?;
+    api.wait_until_ready().await?;
     let client = api.client("ada");
     client.post_event("first").await?;
     raw::allow_many_connections()?;
     let mut idle = Vec::new();
     for _ in 0..1100 {
-        let mut stream = raw::connect(&api).await?;
+        let mut stream = api.connect().await?;
         stream.write_all(NOT_FOUND).await?;
         stream.readable().await?;
         idle.push(stream);
@@ -58,12 +57,11 @@ async fn idle_connections_beyond_the_descriptors_stop_neither_api_nor_probes() -
 async fn soft_limit_of_descriptors_is_raised_to_the_hard_limit() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let api = Process::spawn_with_descriptors(&env, "api", "1024:4096", &[])?;
-    let ready = async || Ok(api.admin().get("/readyz").await.is_ok_and(|answer| answer.status == 200));
-    eventually("the API is ready", Duration::from_secs(20), ready).await?;
+    api.wait_until_ready().await?;
     raw::allow_many_connections()?;
     let mut idle = Vec::new();
     for _ in 0..2000 {
-        idle.push(raw::connect(&api).await?);
+        idle.push(api.connect().await?);
     }
     api.client("ada").post_event("beside").await?;
     assert!(idle.iter().all(|stream| !is_closed(stream)), "there are places for all");
@@ -77,7 +75,7 @@ async fn client_that_ends_its_side_gets_its_answer() -> anyhow::Result<()> {
     let event = json!({"event_name": "a", "event_type": "t"}).to_string();
     let head = format!("POST /api/v1/events HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n", token("ada", None));
     for round in 1..=20 {
-        let mut stream = raw::connect(&api).await?;
+        let mut stream = api.connect().await?;
         stream.write_all(format!("{head}content-length: {}\r\n\r\n{event}", event.len()).as_bytes()).await?;
         stream.shutdown().await?;
         let answer = raw::read(&mut stream, SILENCE).await?;
@@ -107,7 +105,7 @@ async fn refused_client_that_writes_before_it_reads_gets_the_refusal() -> anyhow
         let head = format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}content-length: {bytes}\r\n\r\n");
         let request = [head.as_bytes(), &vec![b' '; bytes]].concat();
         for _ in 0..5 {
-            let answer = raw::exchange(&mut raw::connect(&api).await?, &request, SILENCE).await?;
+            let answer = raw::exchange(&mut api.connect().await?, &request, SILENCE).await?;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{line} {status}: {answer}");
             assert!(answer.contains("connection: close"), "{answer}");
         }
@@ -127,7 +125,7 @@ async fn client_that_does_not_read_is_disconnected() -> anyhow::Result<()> {
     }
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(4096)?;
-    let mut stream = socket.connect(api.url.trim_start_matches("http://").parse()?).await?;
+    let mut stream = socket.connect(api.address().parse()?).await?;
     let request = format!(
         "GET /api/v1/events?limit=60 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\n\r\n",
         token("ada", None)

@@ -128,7 +128,7 @@ async fn unusual_http_is_served_once_or_refused_with_a_problem() -> anyhow::Resu
     let post = format!("POST /api/v1/events HTTP/1.1\r\nhost: a\r\n{authorization}content-type: application/json\r\n");
     let mut failed = Vec::new();
     for (name, request, expected) in [lengths(&post), codings(&post), heads(&authorization)].concat() {
-        let mut stream = raw::connect(&api).await?;
+        let mut stream = api.connect().await?;
         let answer =
             raw::exchange(&mut stream, request.as_bytes(), SILENCE).await.unwrap_or_else(|error| error.to_string());
         let got = statuses(&answer);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use pulse_tests::Process;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,11 +12,6 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) fn allow_many_connections() -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
-}
-
-/// Connects to the API.
-pub(crate) async fn connect(api: &Process) -> anyhow::Result<TcpStream> {
-    Ok(TcpStream::connect(api.url.trim_start_matches("http://")).await?)
 }
 
 /// Writes the whole request before it reads, as simple clients do, and returns the answer until the server closes the

@@ -26,8 +26,7 @@ impl Contained {
     async fn start(env: &TestEnv, more: &[&str]) -> anyhow::Result<Self> {
         let cgroup = MemoryCgroup::new(LIMIT)?;
         let api = Process::spawn_in(&cgroup, env, "api", more)?;
-        let is_ready = async || Ok(api.admin().get("/readyz").await?.status == 200);
-        eventually("the API is ready", TIMEOUT, is_ready).await?;
+        api.wait_until_ready().await?;
         Ok(Self { api, cgroup })
     }
 
@@ -40,7 +39,7 @@ impl Contained {
 
     /// Sends the head of a POST by `user` and the beginning of its body.
     async fn begin_post(&self, user: &str, length: usize, body: &[u8]) -> anyhow::Result<TcpStream> {
-        let mut stream = TcpStream::connect(self.api.url.trim_start_matches("http://")).await?;
+        let mut stream = self.api.connect().await?;
         let token = token(user, None);
         let head = format!(
             "POST /api/v1/events/batch HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\ncontent-length: {length}\r\n\r\n"

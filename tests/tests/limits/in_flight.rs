@@ -6,7 +6,6 @@ use futures_util::future::join_all;
 use pulse_tests::{Process, TestEnv, eventually, token};
 use sqlx::AssertSqlSafe;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{EVENTS, event, header};
@@ -70,7 +69,7 @@ async fn slow_bodies_of_one_user_take_no_places_of_others() -> anyhow::Result<()
     );
     let mut slow = Vec::new();
     for _ in 0..80 {
-        let mut stream = TcpStream::connect(api.url.trim_start_matches("http://")).await?;
+        let mut stream = api.connect().await?;
         stream.write_all(head.as_bytes()).await?;
         slow.push(stream);
     }

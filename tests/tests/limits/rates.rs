@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use pulse_tests::{Process, TestEnv, token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::{BATCH, EVENTS, batch, event, header, post_at_once};
 
@@ -71,9 +70,8 @@ async fn limited_request_is_answered_before_its_body() -> anyhow::Result<()> {
         token("ada", None)
     );
     // A body that never arrives: a request that is not limited waits for it.
-    let address = api.url.trim_start_matches("http://");
     let first_line = async || {
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = api.connect().await?;
         stream.write_all(head.as_bytes()).await?;
         let mut start = [0; 12];
         stream.read_exact(&mut start).await?;
