@@ -12,7 +12,6 @@ use pulse_core::TEXT_FIELDS;
 use pulse_tests::{Client, Process, Response, SECRET, TestEnv, eventually, pulse_output, token};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const EVENTS: &str = "/api/v1/events";
 const BATCH: &str = "/api/v1/events/batch";
