@@ -7,6 +7,7 @@ mod cargo;
 mod cgroup;
 mod client;
 pub mod cluster;
+mod daemon;
 mod env;
 mod host;
 mod kubelet;

@@ -1,19 +1,14 @@
 //! A private PgBouncer in front of a test's PostgreSQL.
 
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Signal, getuid};
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
+use crate::daemon;
 use crate::env::TestEnv;
 use crate::host::{free_port, send_signal};
-use crate::wait::eventually;
-
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running PgBouncer with the settings of its package. It is killed when this is dropped.
 pub struct PgBouncer {
@@ -34,22 +29,10 @@ impl PgBouncer {
         let (port, sockets) = (free_port()?, sockets.to_owned());
         write_config(&config, &sockets, port, pool_mode)?;
         // PgBouncer refuses to run as root, and the socket's folder belongs to uid 65534 then.
-        let mut command = Command::new("setpriv");
-        if getuid().is_root() {
-            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        }
-        command.args(["--pdeathsig", "KILL", "--", "pgbouncer"]).arg(&config);
-        command.env("PATH", "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/bin").kill_on_drop(true);
-        let log = std::fs::File::create(env.file("pgbouncer.log"))?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let bouncer = Self { child, config, sockets, port };
-        let listens = async || Ok(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
-        let started = eventually("PgBouncer listens", START_TIMEOUT, listens).await;
-        started.with_context(|| {
-            let log = std::fs::read_to_string(env.file("pgbouncer.log")).unwrap_or_default();
-            format!("on Debian, run `apt-get install pgbouncer`: {log}")
-        })?;
-        Ok(bouncer)
+        let unprivileged = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        let privileges: &[&str] = if getuid().is_root() { &unprivileged } else { &[] };
+        let child = daemon::start(env, "pgbouncer", privileges, &[&config.display().to_string()], port).await?;
+        Ok(Self { child, config, sockets, port })
     }
 
     /// URL of the database through PgBouncer.

@@ -1,19 +1,11 @@
 //! A private nginx or HAProxy in front of a test's APIs, with the default settings of its package.
 
-use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
+use tokio::process::Child;
 
-use anyhow::Context;
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-
+use crate::daemon;
 use crate::env::TestEnv;
 use crate::host::free_port;
 use crate::process::Process;
-use crate::wait::eventually;
-
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running proxy. It is killed when this is dropped.
 pub struct Proxy {
@@ -76,25 +68,14 @@ impl Proxy {
         args: &[&str],
         config: impl FnOnce(u16) -> String,
     ) -> anyhow::Result<Self> {
-        let port = free_port()?;
-        let (file, log_file) = (env.file(&format!("{program}.conf")), env.file(&format!("{program}.log")));
+        let (port, file) = (free_port()?, env.file(&format!("{program}.conf")));
         std::fs::write(&file, config(port))?;
-        let log = std::fs::File::create(&log_file)?;
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", program]).args(args).arg(&file).kill_on_drop(true);
-        command.env("PATH", "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/bin");
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let listens = async || Ok(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
-        let started = eventually("the proxy listens", START_TIMEOUT, listens).await;
-        started.with_context(|| format!("on Debian, run `apt-get install {program}`: {}", read(&log_file)))?;
+        let file = file.display().to_string();
+        let child = daemon::start(env, program, &[], &[args, &[&file]].concat(), port).await?;
         Ok(Self { url: format!("http://127.0.0.1:{port}"), _child: child })
     }
 }
 
 fn addresses<'a>(upstreams: &'a [&Process]) -> impl Iterator<Item = &'a str> {
     upstreams.iter().map(|process| process.address())
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
 }
