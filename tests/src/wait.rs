@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub async fn eventually(
     what: &str,
     timeout: Duration,
-    condition: impl AsyncFn() -> anyhow::Result<bool>,
+    mut condition: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + timeout;
     loop {

@@ -16,11 +16,17 @@ async fn wait_for(client: &Client, id: &str, state: &str) -> anyhow::Result<()> 
     .await
 }
 
-/// Checks that the count of unprocessed events and the filter of the list agree, and returns the counts.
+/// Waits until the count of unprocessed events and the filter of the list agree, and returns the counts.
+///
+/// Two requests see two states while a worker completes tasks.
 async fn unprocessed(client: &Client) -> anyhow::Result<Value> {
-    let counts = client.get("/api/v1/events/status/unprocessed").await?.json;
-    let list = client.get("/api/v1/events?processed=false&limit=500").await?.json;
-    assert_eq!(counts["unprocessed_count"], json!(list["events"].as_array().map_or(0, Vec::len)), "{counts} {list}");
+    let mut counts = Value::Null;
+    eventually("the count and the list agree", TIMEOUT, async || {
+        counts = client.get("/api/v1/events/status/unprocessed").await?.json;
+        let list = client.get("/api/v1/events?processed=false&limit=500").await?.json;
+        Ok(counts["unprocessed_count"] == json!(list["events"].as_array().map_or(0, Vec::len)))
+    })
+    .await?;
     Ok(counts)
 }
 
