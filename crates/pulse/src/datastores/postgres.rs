@@ -20,19 +20,27 @@ const INSTALL: &str =
 pub struct PostgresConfig {
     directory: PathBuf,
     settings: Vec<String>,
+    variables: Vec<String>,
     port: Option<u16>,
 }
 
 impl PostgresConfig {
     /// Keeps data, socket and log in `directory`, which [`Postgres::start`] creates if it does not exist.
     pub fn in_dir(directory: PathBuf) -> Self {
-        Self { directory, settings: Vec::new(), port: None }
+        Self { directory, settings: Vec::new(), variables: Vec::new(), port: None }
     }
 
     /// Adds a setting of postgresql.conf, written `name=value`.
     #[must_use]
     pub fn with_setting(mut self, setting: &str) -> Self {
         self.settings.push(setting.to_owned());
+        self
+    }
+
+    /// Sets an environment variable of the server's processes.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push(format!("{name}={value}"));
         self
     }
 
@@ -59,7 +67,7 @@ impl Postgres {
     /// # Errors
     /// If PostgreSQL is not installed, or the server does not start within 30 s; the error has the end of its log.
     pub async fn start(config: PostgresConfig) -> anyhow::Result<Self> {
-        let PostgresConfig { directory, settings, port } = config;
+        let PostgresConfig { directory, settings, variables, port } = config;
         // The socket's file name contains the port.
         let number = port.unwrap_or(DEFAULT_PORT).to_string();
         let programs = programs().context(INSTALL)?;
@@ -84,8 +92,9 @@ impl Postgres {
                 .context("cannot initialise PostgreSQL: uid 65534 must be able to enter the data directory")?;
         }
         // SIGQUIT ends all PostgreSQL processes at once. The next start recovers from the write-ahead log.
-        let mut postgres = process::command(&programs.join("postgres"), "QUIT");
-        postgres.arg("-D").arg(&data).arg("-k").arg(&sockets);
+        // `env` keeps the variables from the program that runs it as another user.
+        let mut postgres = process::command(Path::new("env"), "QUIT");
+        postgres.args(variables).arg(programs.join("postgres")).arg("-D").arg(&data).arg("-k").arg(&sockets);
         let defaults = [
             "listen_addresses=",
             "max_connections=200",
