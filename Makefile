@@ -28,7 +28,7 @@ lint: ## The linters of CI
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features pulse-tests/long,pulse-tests/e2e -- -D warnings
 	cargo clippy -p pulse --no-default-features --features dev-servers -- -D warnings
-	cargo clippy -p pulse --no-default-features --features kubernetes -- -D warnings
+	cargo clippy -p pulse --no-default-features --features kubernetes,jemalloc -- -D warnings
 	scripts/deny
 	scripts/words
 

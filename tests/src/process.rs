@@ -152,6 +152,17 @@ impl Process {
         self.child.id()
     }
 
+    /// Memory of the process, in bytes.
+    ///
+    /// # Errors
+    /// If the process has ended.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let pid = self.pid().context("the process runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(resident.trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

@@ -38,6 +38,11 @@ use crate::cli::{Cli, Command};
 use crate::commands::kubernetes;
 pub use crate::memory_limit::memory_limit;
 
+/// glibc keeps what a burst of large bodies has used; ARCHITECTURE.md has the figures.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs the command line of the process. Workers call `processor` for each event.
 ///
 /// A program with the name `kubectl-pulse` is the kubectl plugin instead. The exit code is 0 if a role stopped after a

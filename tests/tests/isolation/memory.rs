@@ -127,6 +127,26 @@ async fn large_batches_while_postgresql_does_not_answer_are_refused_before_memor
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn memory_of_large_bodies_is_given_back() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let clients: Vec<Client> = (0..10).map(|user| api.client(&format!("user {user}"))).collect();
+    for client in &clients {
+        client.post_event("first").await?;
+    }
+    let (batch, before) = (large_batch(), api.memory()?);
+    let mut most = before;
+    for _ in 0..4 {
+        try_join_all((0..50).map(|number| clients[number % 10].post("/api/v1/events/batch", &batch))).await?;
+        most = most.max(api.memory()?);
+    }
+    let extra = most - before;
+    assert!(extra > 32 * MIB as u64, "the bodies took {extra} bytes only");
+    let given_back = async || Ok(api.memory()? < before + extra / 2);
+    eventually("half of the memory is given back", TIMEOUT, given_back).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn trickling_bodies_take_no_place_in_flight_and_are_ended() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let limits = ["--max-in-flight", "100", "--user-max-in-flight", "0", "--body-timeout", "3s"];
