@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::apply::{Applier, ApplyError, ApplyReport};
 use crate::client::api_message;
-use crate::crd::{API_REPLICAS, PulseIngest, PulseIngestStatus, RedisSpec, WorkersStatus};
+use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec, WorkersStatus};
 use crate::desired::{self, Inputs};
 use crate::events;
 use crate::intervals::Intervals;
@@ -246,21 +246,21 @@ async fn apply(
     let poll = jiff::SignedDuration::ZERO;
     let workers = Policy::new(&applier.cr.spec, poll).initial_replicas();
     let initial = |role| {
-        // A worker Deployment starts with the policy's number, an API of another scaler with the default.
-        let initial = if role == Role::Worker { workers.cast_signed() } else { API_REPLICAS.cast_signed() };
-        desired::replicas(applier.cr, role).unwrap_or(initial)
+        // A worker Deployment starts with the policy's number, an API of another scaler with that of the spec.
+        let initial = if role == Role::Worker { workers } else { applier.cr.spec.api.replicas };
+        desired::replicas(applier.cr, role).unwrap_or(initial.cast_signed())
     };
     let made = applier.apply(resources, observed, initial, applied).await;
     let expired = applier.expire(&plan.migration.expire, observed).await;
     made.and(expired).and(scale(applier, observed, applied).await)
 }
 
-/// The replicas that a Deployment should have: those of the spec, or the initial ones of an API that was stopped.
+/// The replicas that a Deployment should have: those of the spec, also for an API of another scaler that was stopped.
 /// `None` if the Deployment has them already, or if another scaler sets them.
 pub(crate) fn replica_mismatch(cr: &PulseIngest, role: Role, deployment: &Deployment) -> Option<i32> {
     let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     // An external scaler never scales up from zero: an API at zero was stopped by us, so we start it again.
-    let started = (role == Role::Api && seen == Some(0)).then_some(API_REPLICAS.cast_signed());
+    let started = (role == Role::Api && seen == Some(0)).then_some(cr.spec.api.replicas.cast_signed());
     desired::replicas(cr, role).or(started).filter(|wanted| seen != Some(*wanted))
 }
 

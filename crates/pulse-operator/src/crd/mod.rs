@@ -21,10 +21,10 @@ use kube::CustomResourceExt;
 pub use bounded::Quantities;
 pub use pod::{EnvVar, PodTemplate, Resources, Toleration, TopologySpread, Unsatisfiable};
 pub use secret::SecretKey;
-pub(crate) use spec::API_REPLICAS;
 pub use spec::{
-    ApiLimits, ApiSpec, AuthSpec, DatabaseSpec, ImageSpec, MigrationPolicy, MigrationsSpec, PullPolicy, PullSecret,
-    PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec, TasksSpec,
+    ApiAutoscaling, ApiAutoscalingMode, ApiLimits, ApiSpec, AuthSpec, DatabaseSpec, ImageSpec, MigrationPolicy,
+    MigrationsSpec, PullPolicy, PullSecret, PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec,
+    TasksSpec,
 };
 pub use status::{
     AutoscalingStatus, DecisionInputs, LastDecision, MigrationState, MigrationsStatus, PendingChange, PlanSummary,

@@ -52,6 +52,10 @@ use super::workers::WorkersSpec;
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "has(self.workers.autoscaling) || self.workers.replicas >= 1",
+    "workers.replicas must be at least 1 without autoscaling: set stopped to run no workers"
+))]
 pub struct PulseIngestSpec {
     /// Container image of every role. A change runs a migration Job first and then replaces the pods.
     pub image: ImageSpec,
@@ -227,10 +231,13 @@ pub struct AuthSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ApiSpec {
-    /// Replicas is the number of API pods. Null leaves the number to another controller, such as a
-    /// HorizontalPodAutoscaler on the Deployment, which is then created with 2 pods. Defaults to 2.
+    /// Replicas is the number of API pods. With autoscaling, it is only the number that the Deployment starts with.
+    /// Defaults to 2.
     #[schemars(range(min = 1, max = 100))]
-    pub replicas: Option<u32>,
+    pub replicas: u32,
+    /// Autoscaling of the API. If not set, `replicas` is the number of API pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<ApiAutoscaling>,
     /// Limits of requests and events.
     pub limits: ApiLimits,
     /// Limits of each user.
@@ -247,13 +254,11 @@ pub struct ApiSpec {
     pub pod_template: PodTemplate,
 }
 
-/// Default number of API pods, and the initial number if another controller sets it.
-pub(crate) const API_REPLICAS: u32 = 2;
-
 impl Default for ApiSpec {
     fn default() -> Self {
         Self {
-            replicas: Some(API_REPLICAS),
+            replicas: 2,
+            autoscaling: None,
             limits: ApiLimits::default(),
             user_limits: UserLimitsSpec::default(),
             cors_allow_origins: Vec::new(),
@@ -262,6 +267,21 @@ impl Default for ApiSpec {
             pod_template: PodTemplate::default(),
         }
     }
+}
+
+/// Autoscaling of the API.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ApiAutoscaling {
+    /// Mode of autoscaling. With `External`, a HorizontalPodAutoscaler, KEDA or a person sets the number of pods of the
+    /// Deployment `<name>-api`. The operator changes it only if it is 0, to `replicas`, and while `stopped` is true.
+    pub mode: ApiAutoscalingMode,
+}
+
+/// Mode of autoscaling of the API.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiAutoscalingMode {
+    /// A HorizontalPodAutoscaler, KEDA or a person sets the number of pods of the Deployment.
+    External,
 }
 
 /// Limits of requests and events.

@@ -12,9 +12,10 @@ use super::pod::{PodTemplate, Resources};
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkersSpec {
-    /// Replicas is the number of workers without autoscaling, and in the autoscaling mode `External`. It is ignored in
-    /// the mode `Internal`. Set `stopped` to run no workers. Defaults to 1.
-    #[schemars(range(min = 1, max = 1000))]
+    /// Replicas is the number of workers without autoscaling, and in the autoscaling mode `External`, in which it may
+    /// be 0. Leave it out of manifests in that mode: the other autoscaler sets it through the scale subresource. It is
+    /// ignored in the mode `Internal`. Set `stopped` to run no workers. Defaults to 1.
+    #[schemars(range(min = 0, max = 1000))]
     pub replicas: u32,
     /// Autoscaling of the workers. If not set, `replicas` is the number of workers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,10 +50,17 @@ impl Default for WorkersSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("self.minReplicas <= self.maxReplicas", "minReplicas must be less than or equal to maxReplicas"),
     validation = (
-        "self.mode == 'Internal' || (!has(self.target) && !has(self.behavior))",
-        "target and behavior must not be set in the mode External: another autoscaler sets the number of workers"
+        "self.mode == 'External' || has(self.maxReplicas)",
+        "maxReplicas must be set in the mode Internal: it bounds what the operator may start"
+    ),
+    validation = (
+        "!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+        "minReplicas must be less than or equal to maxReplicas"
+    ),
+    validation = (
+        "self.mode == 'Internal' || (!has(self.maxReplicas) && !has(self.target) && !has(self.behavior))",
+        "maxReplicas, target and behavior must not be set in the mode External: set them in the other autoscaler"
     )
 )]
 pub struct Autoscaling {
@@ -61,26 +69,28 @@ pub struct Autoscaling {
     /// Defaults to `Internal`.
     #[serde(default)]
     pub mode: AutoscalingMode,
-    /// Minimum number of workers. With 0, an idle system runs no worker until there is work again. Defaults to 1.
+    /// Minimum number of workers. With 0, an idle system runs no worker until there is work again. Only used in the mode
+    /// `Internal`. Defaults to 1.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub min_replicas: u32,
-    /// Maximum number of workers.
+    /// Maximum number of workers. Required in the mode `Internal`. Must not be set in the mode `External`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
-    pub max_replicas: u32,
+    pub max_replicas: Option<u32>,
     /// Targets from which the number of workers is computed. Must not be set in the mode `External`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
     /// Tolerance and rate of changes of the number of workers. Must not be set in the mode `External`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<Behavior>,
-    /// Time without work after which the last worker is removed, in seconds. Only used if `minReplicas` is 0. Defaults
-    /// to 300.
+    /// Time without work after which the last worker is removed, in seconds. Only used in the mode `Internal` if
+    /// `minReplicas` is 0. Defaults to 300.
     #[serde(default = "idle_seconds")]
     #[schemars(range(min = 10, max = 86_400))]
     pub idle_seconds: u32,
     /// Paused suspends changes of the number of workers: `All` of them, only `ScaleUp`, only `ScaleDown`, or `None`.
-    /// Defaults to `None`.
+    /// Only used in the mode `Internal`. Defaults to `None`.
     #[serde(default)]
     pub paused: AutoscalingPause,
 }

@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use pulse_core::defaults;
 
-use crate::crd::{PulseIngest, Revision};
+use crate::crd::{AutoscalingMode, PulseIngest, Revision};
 use crate::names::{self, Role};
 
 pub(crate) use job::FINAL_EXIT_CODES;
@@ -103,13 +103,16 @@ fn api_service(cr: &PulseIngest) -> Service {
 
 /// A single pod has no budget, because it would block draining its node.
 fn disruption_budgets(cr: &PulseIngest) -> Vec<PodDisruptionBudget> {
-    let workers = &cr.spec.workers;
-    let max_workers = workers.autoscaling.as_ref().map_or(workers.replicas, |scaling| scaling.max_replicas);
+    let (api, workers) = (&cr.spec.api, &cr.spec.workers);
+    // Another scaler may run any number of pods. A budget that came and went with their number would be a write each time.
+    let has_many_workers = workers.autoscaling.as_ref().map_or(workers.replicas > 1, |scaling| {
+        scaling.mode == AutoscalingMode::External || scaling.max_replicas.is_some_and(|max| max > 1)
+    });
     let mut budgets = Vec::new();
-    if cr.spec.api.replicas.is_none_or(|replicas| replicas > 1) {
+    if api.autoscaling.is_some() || api.replicas > 1 {
         budgets.push(disruption_budget(cr, Role::Api, IntOrString::Int(1)));
     }
-    if max_workers > 1 {
+    if has_many_workers {
         budgets.push(disruption_budget(cr, Role::Worker, IntOrString::String("50%".into())));
     }
     budgets
@@ -136,7 +139,8 @@ pub fn replicas(cr: &PulseIngest, role: Role) -> Option<i32> {
     let desired = match role {
         Role::Worker => return None,
         _ if cr.spec.stopped => 0,
-        Role::Api => cr.spec.api.replicas?,
+        Role::Api if cr.spec.api.autoscaling.is_some() => return None,
+        Role::Api => cr.spec.api.replicas,
         Role::Scheduler => 1,
     };
     Some(desired.cast_signed())

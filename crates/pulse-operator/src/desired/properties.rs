@@ -37,14 +37,15 @@ fn spec() -> impl Strategy<Value = Value> {
             let env: Vec<Value> = env.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
             json!({ "labels": labels, "annotations": labels, "nodeSelector": labels, "env": env, "priorityClassName": class })
         });
-    let scaling = proptest::option::of(
-        (0u32..=10, 10u32..=1000).prop_map(|(min, max)| json!({ "minReplicas": min, "maxReplicas": max })),
-    );
+    let external = || Just(json!({ "mode": "External" }));
+    let internal = (0u32..=10, 10u32..=1000).prop_map(|(min, max)| json!({ "minReplicas": min, "maxReplicas": max }));
+    let scaling = proptest::option::of(prop_oneof![internal, external()]);
+    let api_scaling = proptest::option::of(external());
     (
         image,
         template,
         scaling,
-        (proptest::option::of(1u32..=100), 1u32..=1000, 0u32..=3600, 1u32..=1024),
+        (1u32..=100, api_scaling, 1u32..=1000, 0u32..=3600, 1u32..=1024),
         (60u32..=86_400, proptest::option::of("[ -~]{0,128}"), any::<bool>(), any::<bool>()),
         "[a-zA-Z0-9._-]{1,253}",
     )
@@ -53,7 +54,7 @@ fn spec() -> impl Strategy<Value = Value> {
                 image,
                 template,
                 scaling,
-                (api, workers, drain, concurrency),
+                (api, api_scaling, workers, drain, concurrency),
                 (deadline, trigger, stopped, public),
                 key,
             )| {
@@ -65,7 +66,7 @@ fn spec() -> impl Strategy<Value = Value> {
                 json!({
                     "image": image,
                     "auth": auth,
-                    "api": { "replicas": api, "podTemplate": template },
+                    "api": { "replicas": api, "autoscaling": api_scaling, "podTemplate": template },
                     "workers": {
                         "replicas": workers, "drainTimeoutSeconds": drain, "concurrency": concurrency,
                         "autoscaling": scaling, "podTemplate": template,

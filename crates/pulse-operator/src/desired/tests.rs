@@ -348,7 +348,9 @@ fn single_pod_has_no_disruption_budget() {
     };
     assert_eq!(budgets(json!({"api": {"replicas": 1}})), [""; 0]);
     assert_eq!(budgets(json!({})), ["PodDisruptionBudget/main-api"]);
-    assert_eq!(budgets(json!({"api": {"replicas": null}})), ["PodDisruptionBudget/main-api"]);
+    let external = json!({"replicas": 1, "autoscaling": {"mode": "External"}});
+    let both = ["PodDisruptionBudget/main-api", "PodDisruptionBudget/main-worker"];
+    assert_eq!(budgets(json!({"api": external, "workers": external})), both, "another scaler may run more than one");
     let scaled = json!({"api": {"replicas": 1}, "workers": {"autoscaling": {"maxReplicas": 2}}});
     assert_eq!(budgets(scaled), ["PodDisruptionBudget/main-worker"]);
 }

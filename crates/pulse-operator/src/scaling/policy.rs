@@ -40,7 +40,10 @@ impl Policy {
     pub fn new(spec: &PulseIngestSpec, poll: SignedDuration) -> Self {
         let workers = &spec.workers;
         let internal = workers.autoscaling.as_ref().filter(|it| it.mode == AutoscalingMode::Internal);
-        let (min, max) = internal.map_or((workers.replicas, workers.replicas), |it| (it.min_replicas, it.max_replicas));
+        let (min, max) = internal.map_or((workers.replicas, workers.replicas), |it| {
+            // The schema requires a maximum in this mode.
+            (it.min_replicas, it.max_replicas.unwrap_or(it.min_replicas))
+        });
         let fixed = match internal {
             _ if spec.stopped => Some(0),
             None => Some(workers.replicas),
@@ -80,10 +83,9 @@ impl Policy {
     }
 }
 
-/// Maximum number of workers within `connections`, after the API pods and the scheduler. An API without a number in the
-/// spec counts as one pod.
-fn max_workers_within(connections: u32, api_replicas: Option<u32>) -> u32 {
-    let others = API_CONNECTIONS * api_replicas.unwrap_or(1) + SCHEDULER_CONNECTIONS + CONNECTIONS_RESERVED;
+/// Maximum number of workers within `connections`, after the API pods and the scheduler.
+fn max_workers_within(connections: u32, api_replicas: u32) -> u32 {
+    let others = API_CONNECTIONS * api_replicas + SCHEDULER_CONNECTIONS + CONNECTIONS_RESERVED;
     (connections.saturating_sub(others) / WORKER_CONNECTIONS).max(1)
 }
 

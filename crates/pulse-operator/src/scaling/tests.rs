@@ -474,12 +474,13 @@ fn spec(workers: serde_json::Value, stopped: bool) -> PulseIngestSpec {
 #[test]
 fn replicas_are_fixed_without_internal_autoscaling() {
     let poll = SignedDuration::from_secs(10);
-    let external = serde_json::json!({ "mode": "External", "maxReplicas": 9 });
+    let external = serde_json::json!({ "mode": "External" });
     let internal = serde_json::json!({ "minReplicas": 0, "maxReplicas": 9 });
     for (workers, stopped, initial, expected) in [
         (serde_json::json!({ "replicas": 3 }), false, 3, (3, Fixed, None)),
         (serde_json::json!({ "replicas": 9 }), false, 3, (3, Fixed, Some(Limit::DatabaseConnectionBudget))),
         (serde_json::json!({ "replicas": 2, "autoscaling": external }), false, 2, (2, Fixed, None)),
+        (serde_json::json!({ "replicas": 0, "autoscaling": external }), false, 0, (0, Fixed, None)),
         (serde_json::json!({ "replicas": 3 }), true, 0, (0, Fixed, None)),
         (serde_json::json!({ "autoscaling": internal }), true, 0, (0, Fixed, None)),
         (serde_json::json!({ "autoscaling": internal }), false, 1, (1, BacklogTarget, None)),
