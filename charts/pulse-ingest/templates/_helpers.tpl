@@ -63,9 +63,8 @@
 {{- end -}}
 {{- end -}}
 {{- include "pulse-ingest.merge" (list $spec $values.spec) -}}
-{{- /* The operator sets workers.replicas: applying it too would reset it, or be refused as a conflict. */ -}}
-{{- $scaling := dig "workers" "autoscaling" dict $spec -}}
-{{- if and $scaling (eq (get $scaling "mode" | default "Internal") "Internal") -}}
+{{- /* A scaler sets workers.replicas: applying it too would reset it, or be refused as a conflict. */ -}}
+{{- if dig "workers" "autoscaling" dict $spec -}}
 {{- $_ := unset $spec.workers "replicas" -}}
 {{- end -}}
 {{- toYaml $spec -}}

@@ -1,6 +1,7 @@
 //! Both charts and the manifests, checked with Helm 3 and 4, with kubeconform, and with a real API server.
 
 mod admission;
+mod external_scaling;
 mod helm;
 mod lifecycle;
 mod objects;

@@ -22,7 +22,7 @@ async fn dry_run(env: &OperatorEnv, name: &str, changes: &Value) -> anyhow::Resu
 /// A valid spec, an invalid spec, and a part of the error message.
 type RuleCase = (Value, Value, &'static str);
 
-/// Rules of images, replicas, scaling and policies.
+/// Rules of images, replicas, retries and policies.
 fn rules_of_roles() -> Vec<RuleCase> {
     let digest = format!("sha256:{}", "a".repeat(64));
     vec![
@@ -30,35 +30,57 @@ fn rules_of_roles() -> Vec<RuleCase> {
         (json!({"image": {"tag": "1"}}), json!({"image": {"tag": "latest"}}), "other than latest"),
         (json!({"image": {"tag": "1"}}), json!({"image": {"tag": ""}}), "spec.image.tag"),
         (
-            json!({"workers": {"autoscaling": {"minReplicas": 3, "maxReplicas": 3}}}),
-            json!({"workers": {"autoscaling": {"minReplicas": 4, "maxReplicas": 3}}}),
-            "minReplicas must be less than or equal to maxReplicas",
-        ),
-        (
-            json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3}}}),
-            json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3, "target": {}}}}),
-            "target and behavior must not be set in the mode External",
-        ),
-        (
-            json!({"workers": {"autoscaling": {"maxReplicas": 3, "behavior": {}}}}),
-            json!({"workers": {"autoscaling": {"mode": "External", "maxReplicas": 3, "behavior": {}}}}),
-            "target and behavior must not be set in the mode External",
-        ),
-        (
             json!({"tasks": {"retry": {"baseSeconds": 5, "capSeconds": 5}}}),
             json!({"tasks": {"retry": {"baseSeconds": 6, "capSeconds": 5}}}),
             "baseSeconds must be less than or equal to capSeconds",
         ),
-        (json!({"workers": {"replicas": 1}}), json!({"workers": {"replicas": 0}}), "spec.workers.replicas"),
         (
             json!({"workers": {"drainTimeoutSeconds": 3600}}),
             json!({"workers": {"drainTimeoutSeconds": 3601}}),
             "drainTimeoutSeconds",
         ),
         (json!({"api": {"replicas": 100}}), json!({"api": {"replicas": 101}}), "spec.api.replicas"),
+        (json!({"api": {"replicas": 1}}), json!({"api": {"replicas": 0}}), "spec.api.replicas"),
         (
             json!({"migrations": {"policy": "Plan"}}),
             json!({"migrations": {"policy": "Sometimes"}}),
+            "Unsupported value",
+        ),
+    ]
+}
+
+/// Rules of scaling: who sets the number of pods, and its bounds.
+fn rules_of_scaling() -> Vec<RuleCase> {
+    let workers = |autoscaling: Value| json!({"workers": {"autoscaling": autoscaling}});
+    let external = || json!({"mode": "External"});
+    let not_in_external = "maxReplicas, target and behavior must not be set in the mode External";
+    vec![
+        (
+            workers(json!({"minReplicas": 3, "maxReplicas": 3})),
+            workers(json!({"minReplicas": 4, "maxReplicas": 3})),
+            "minReplicas must be less than or equal to maxReplicas",
+        ),
+        (workers(json!({"maxReplicas": 1})), workers(json!({})), "maxReplicas must be set in the mode Internal"),
+        (workers(external()), workers(json!({"mode": "External", "maxReplicas": 3})), not_in_external),
+        (
+            workers(json!({"maxReplicas": 3, "target": {}})),
+            workers(json!({"mode": "External", "target": {}})),
+            not_in_external,
+        ),
+        (
+            workers(json!({"maxReplicas": 3, "behavior": {}})),
+            workers(json!({"mode": "External", "behavior": {}})),
+            not_in_external,
+        ),
+        (
+            json!({"workers": {"replicas": 0, "autoscaling": external()}}),
+            json!({"workers": {"replicas": 0}}),
+            "replicas must be at least 1 without autoscaling",
+        ),
+        (json!({"api": {"autoscaling": external()}}), json!({"api": {"autoscaling": {}}}), "mode"),
+        (
+            json!({"api": {"autoscaling": external()}}),
+            json!({"api": {"autoscaling": {"mode": "Internal"}}}),
             "Unsupported value",
         ),
     ]
@@ -131,7 +153,9 @@ fn rules_of_pods() -> Vec<RuleCase> {
 #[tokio::test(flavor = "multi_thread")]
 async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()> {
     let env = OperatorEnv::start("rules").await?;
-    for (valid, invalid, expected) in [rules_of_roles(), rules_of_secrets(), rules_of_pods()].concat() {
+    for (valid, invalid, expected) in
+        [rules_of_roles(), rules_of_scaling(), rules_of_secrets(), rules_of_pods()].concat()
+    {
         dry_run(&env, "main", &valid).await?.map_err(|error| anyhow::anyhow!("{valid}: {error}"))?;
         let refusal =
             dry_run(&env, "main", &invalid).await?.err().with_context(|| format!("{invalid} is not refused"))?;
@@ -185,12 +209,12 @@ async fn crd_schema_contains_every_default() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn crd_null_means_default_or_unmanaged() -> anyhow::Result<()> {
+async fn crd_null_means_default() -> anyhow::Result<()> {
     let env = OperatorEnv::start("nulls").await?;
-    let stored = dry_run(&env, "main", &json!({"api": {"replicas": null}})).await?.map_err(anyhow::Error::msg)?;
-    assert_eq!(stored["spec"]["api"]["replicas"], Value::Null, "null leaves the replicas to another scaler");
-    assert!(stored["spec"]["api"].as_object().is_some_and(|api| api.contains_key("replicas")));
     let nulls = [
+        json!({"api": {"replicas": null}}),
+        json!({"api": {"autoscaling": null}}),
+        json!({"workers": {"replicas": null}}),
         json!({"workers": {"autoscaling": null}}),
         json!({"database": {"maxConnectionsTotal": null}}),
         json!({"database": {"caSecretRef": null}}),

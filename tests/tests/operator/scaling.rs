@@ -164,12 +164,11 @@ async fn autoscaling_pause_blocks_only_the_named_direction() -> anyhow::Result<(
 async fn external_scaler_sets_the_replicas() -> anyhow::Result<()> {
     let (env, _operator, _queue) = start("external").await?;
     let body = async {
-        let mut changes = json!({ "workers": { "autoscaling": { "mode": "External", "maxReplicas": 10 } } });
-        changes["api"] = json!({ "replicas": null });
-        env.create("main", changes).await?;
+        let external = json!({ "autoscaling": { "mode": "External" } });
+        env.create("main", json!({ "api": external, "workers": external })).await?;
         env.wait_until_reconciled("main", TIMEOUT).await?;
         env.wait_for_condition("main", "ScalingActive", "False/External").await?;
-        anyhow::ensure!(env.replicas("main-api").await? == 2, "an API without replicas starts with two pods");
+        anyhow::ensure!(env.replicas("main-api").await? == 2, "the API starts with api.replicas pods");
         let seven = json!({ "spec": { "replicas": 7 } });
         let params = PatchParams::default();
         env.api::<Deployment>().patch_scale("main-api", &params, &Patch::Merge(&seven)).await?;
@@ -184,7 +183,13 @@ async fn external_scaler_sets_the_replicas() -> anyhow::Result<()> {
         env.wait_for_condition("main", "Ready", "True/Stopped").await?;
         env.patch_spec("main", json!({ "stopped": false })).await?;
         wait_for_all_replicas(&env, [2, 5, 1]).await?;
-        env.wait_for_condition("main", "Ready", "True/AsExpected").await
+        env.wait_for_condition("main", "Ready", "True/AsExpected").await?;
+
+        env.plane.admin().kubectl(&["scale", "pi/main", "--replicas=0", "-n", &env.namespace]).await?;
+        wait_for_workers(&env, 0).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        env.plane.admin().kubectl(&["scale", "pi/main", "--replicas=2", "-n", &env.namespace]).await?;
+        wait_for_workers(&env, 2).await
     };
     env.with_simulator(body).await
 }

@@ -54,7 +54,8 @@ async fn operator_restart_changes_nothing(env: &NodeEnv, operator: OperatorProce
 }
 
 async fn external_scalers_set_replicas(env: &NodeEnv, operator: &OperatorProcess) -> anyhow::Result<()> {
-    env.patch_spec(json!({ "workers": { "autoscaling": { "mode": "External", "maxReplicas": 10 } } })).await?;
+    let external = json!({ "autoscaling": { "mode": "External" } });
+    env.patch_spec(json!({ "api": external, "workers": external })).await?;
     env.kubectl(&["scale", "pi/main", "--replicas=3"]).await?;
     let three = async || Ok(env.deployment("worker").await?.1 == 3);
     env.eventually("the scale subresource sets the workers", three).await?;
@@ -64,8 +65,6 @@ async fn external_scalers_set_replicas(env: &NodeEnv, operator: &OperatorProcess
     };
     env.eventually("the scale subresource reports the workers", reported).await?;
 
-    let unset_replicas = r#"[{ "op": "replace", "path": "/spec/api/replicas", "value": null }]"#;
-    env.kubectl(&["patch", "pi/main", "--type=json", "-p", unset_replicas]).await?;
     env.kubectl(&["scale", "deployment/main-api", "--replicas=3"]).await?;
     let three = async || Ok(env.deployment("api").await?.1 == 3);
     env.eventually("the API is scaled", three).await?;
