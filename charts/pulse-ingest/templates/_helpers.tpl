@@ -11,6 +11,17 @@
 {{- toYaml (merge $labels .Values.commonLabels) -}}
 {{- end -}}
 
+{{- /* Selects the pods that the operator creates: API, workers, scheduler and migrations. */ -}}
+{{- define "pulse-ingest.selector" -}}
+app.kubernetes.io/name: pulse
+app.kubernetes.io/instance: {{ include "pulse-ingest.name" . | quote }}
+{{- end -}}
+
+{{- define "pulse-ingest.apiSelector" -}}
+{{ include "pulse-ingest.selector" . }}
+app.kubernetes.io/component: api
+{{- end -}}
+
 {{- define "pulse-ingest.databaseSecret" -}}
 {{- default (printf "%s-database" (include "pulse-ingest.name" .)) .Values.database.urlSecretRef.name -}}
 {{- end -}}

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use pulse_operator::crd::{
-    ApiSpec, AuthSpec, DatabaseSpec, MigrationsSpec, PullPolicy, RedisSpec, SchedulerSpec, TasksSpec, WorkersSpec,
+    ApiSpec, AuthSpec, DatabaseSpec, MigrationsSpec, RedisSpec, SchedulerSpec, TasksSpec, WorkersSpec,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::datastores::DevDatastores;
+use crate::monitor::Monitor;
+use crate::network::{HttpRoute, Ingress, NetworkPolicy, Service};
 use crate::values::{Global, Image, Object, PullSecret};
 
 /// Values of the chart pulse-ingest.
@@ -59,6 +62,11 @@ pub(crate) struct Values {
     /// reports a misspelt field, Helm 3 drops it without a message.
     spec: Object,
     ingress: Ingress,
+    http_route: HttpRoute,
+    service: Service,
+    network_policy: NetworkPolicy,
+    /// PodMonitor for the Prometheus operator, with the pods of API, workers and scheduler.
+    pod_monitor: Monitor,
     dev_datastores: DevDatastores,
 }
 
@@ -146,102 +154,4 @@ impl SecretRef {
     fn key(key: &str) -> Self {
         Self { name: String::new(), key: key.into() }
     }
-}
-
-/// Ingress for the API.
-#[derive(JsonSchema, Serialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Ingress {
-    /// Create an Ingress.
-    enabled: bool,
-    /// Ingress class. Defaults to the cluster's default class.
-    class_name: String,
-    /// Annotations of the Ingress.
-    annotations: BTreeMap<String, String>,
-    /// Host names of the API. Empty matches all host names.
-    hosts: Vec<String>,
-    /// TLS settings, in the format of an Ingress.
-    tls: Vec<Object>,
-}
-
-/// PostgreSQL and Redis for evaluation: one pod each, without backup and without TLS. Not for production: use an
-/// operator or a managed service there.
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-struct DevDatastores {
-    /// Create both, and the three Secrets that `database`, `redis` and `auth` refer to.
-    enabled: bool,
-    /// Password of both; required. A later change does not change the password of an existing PostgreSQL volume.
-    password: String,
-    /// HS256 signing secret of tokens, at least 32 bytes; required.
-    jwt_secret: String,
-    /// Size of each volume, such as `1Gi`. If empty, the data is lost with the pods.
-    storage_size: String,
-    /// Storage class of the volumes. Defaults to the cluster's default class.
-    storage_class_name: String,
-    /// PostgreSQL.
-    postgres: Datastore,
-    /// Redis.
-    redis: Datastore,
-}
-
-impl Default for DevDatastores {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            password: String::new(),
-            jwt_secret: String::new(),
-            storage_size: String::new(),
-            storage_class_name: String::new(),
-            postgres: Datastore::new("library/postgres", "17"),
-            redis: Datastore::new("library/redis", "7.4"),
-        }
-    }
-}
-
-/// One of the two datastores.
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Datastore {
-    /// Image: the official one, or one with the same configuration.
-    image: DatastoreImage,
-    /// User and group id that the image runs as.
-    #[schemars(range(min = 1))]
-    run_as_user: u32,
-    /// Resource requests and limits of the pod.
-    resources: Object,
-}
-
-impl Datastore {
-    fn new(repository: &str, tag: &str) -> Self {
-        let resources = json!({
-            "requests": { "cpu": "50m", "memory": "128Mi" },
-            "limits": { "memory": "512Mi" },
-        });
-        Self {
-            image: DatastoreImage {
-                registry: "docker.io".into(),
-                repository: repository.into(),
-                tag: tag.into(),
-                pull_policy: PullPolicy::default(),
-            },
-            run_as_user: 999,
-            resources: resources.as_object().cloned().unwrap_or_default(),
-        }
-    }
-}
-
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DatastoreImage {
-    /// Registry of the image. Empty leaves it out of the image name.
-    registry: String,
-    /// Repository of the image.
-    #[schemars(length(min = 1))]
-    repository: String,
-    /// Tag of the image.
-    #[schemars(length(min = 1))]
-    tag: String,
-    /// Pull policy of the image: `Always`, `IfNotPresent` or `Never`.
-    pull_policy: PullPolicy,
 }

@@ -5,7 +5,10 @@
 //! Not part of `pulse`; `scripts/manifests` runs it.
 
 mod crd;
+mod datastores;
 mod ingest;
+mod monitor;
+mod network;
 mod operator;
 mod values;
 

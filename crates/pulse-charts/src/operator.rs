@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::monitor::Monitor;
 use crate::values::{Global, Image, Object, PullSecret};
 
 /// Values of the chart pulse-operator.
@@ -52,7 +53,8 @@ pub(crate) struct Values {
     /// Additional environment variables. Each flag of `pulse operator` has one, see OPERATIONS.md.
     extra_env: Vec<Object>,
     pod_disruption_budget: PodDisruptionBudget,
-    service_monitor: ServiceMonitor,
+    /// ServiceMonitor for the Prometheus operator.
+    service_monitor: Monitor,
     network_policy: NetworkPolicy,
 }
 
@@ -85,12 +87,7 @@ impl Default for Values {
             priority_class_name: String::new(),
             extra_env: Vec::new(),
             pod_disruption_budget: PodDisruptionBudget { enabled: true, max_unavailable: 1 },
-            service_monitor: ServiceMonitor {
-                enabled: false,
-                render_mode: RenderMode::SkipIfMissing,
-                interval: "30s".into(),
-                labels: BTreeMap::new(),
-            },
+            service_monitor: Monitor::default(),
             network_policy: NetworkPolicy { enabled: false, metrics_from: Vec::new(), egress: Vec::new() },
         }
     }
@@ -150,31 +147,6 @@ struct PodDisruptionBudget {
     /// Maximum number of pods that may be unavailable during a disruption.
     #[schemars(range(min = 1))]
     max_unavailable: u32,
-}
-
-/// ServiceMonitor for the Prometheus operator.
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ServiceMonitor {
-    /// Create a ServiceMonitor.
-    enabled: bool,
-    /// Behaviour if the cluster has no ServiceMonitor CRD: `skipIfMissing` leaves the object out, `failIfMissing` fails
-    /// the release, `alwaysRender` renders it without a check.
-    render_mode: RenderMode,
-    /// Time between two scrapes.
-    interval: String,
-    /// Additional labels, for the selector of Prometheus.
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase")]
-enum RenderMode {
-    SkipIfMissing,
-    #[expect(dead_code, reason = "only the schema names it")]
-    FailIfMissing,
-    #[expect(dead_code, reason = "only the schema names it")]
-    AlwaysRender,
 }
 
 /// NetworkPolicy of the operator, which serves only probes and metrics.
