@@ -1,18 +1,15 @@
 //! The rendered charts and `manifests/` against a real API server.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use pulse_operator::crd::PulseIngest;
-use pulse_operator::desired::{Inputs, JobKind, JobRequest, resources};
 use pulse_tests::operator::OperatorEnv;
 use pulse_tests::repository;
 use serde_json::{Value, json};
 
+use crate::foreign_crds::{self, is_unknown};
 use crate::helm::{Helm, INGEST, OPERATOR};
-use crate::objects::{Case, manifests, objects, objects_in, of_kind};
+use crate::objects::{Case, manifests, objects, objects_in, of_kind, operator_workloads};
 
 /// The name and the pod spec of every workload.
 fn pod_specs(objects: &[Value]) -> Vec<(String, Value)> {
@@ -31,34 +28,6 @@ fn pod_specs(objects: &[Value]) -> Vec<(String, Value)> {
         (object["metadata"]["name"].to_string(), spec)
     };
     workloads.map(pod).collect()
-}
-
-/// The workloads that the operator creates for a `PulseIngest`.
-fn operator_workloads(instance: &Value) -> anyhow::Result<Vec<Value>> {
-    let mut instance: PulseIngest = serde_json::from_value(instance.clone())?;
-    instance.metadata.namespace = Some("shop".into());
-    instance.metadata.uid = Some("11111111-2222-3333-4444-555555555555".into());
-    let revision = pulse_operator::revision::desired(&instance.spec);
-    let job = JobRequest {
-        name: "main-migrate-0".into(),
-        kind: JobKind::Migrate,
-        revision: revision.clone(),
-        args: vec!["migrate".into()],
-    };
-    let created = resources(
-        &instance,
-        &Inputs { revision: Some(&revision), secrets: BTreeMap::new(), job: Some(&job), dev_reload: None },
-    );
-    let mut objects = vec![serde_json::to_value(created.migration.context("there is no migration Job")?)?];
-    for (_, deployment) in &created.deployments {
-        objects.push(serde_json::to_value(deployment)?);
-    }
-    Ok(objects)
-}
-
-/// Returns true if the CRD of the object's kind belongs to another operator.
-fn is_foreign_kind(object: &Value) -> bool {
-    object["kind"] == "ServiceMonitor" || object["apiVersion"] == "postgresql.cnpg.io/v1"
 }
 
 /// Creates a pod with a server-side dry run.
@@ -119,10 +88,9 @@ async fn dry_run_apply(env: &OperatorEnv, objects: &[Value]) -> anyhow::Result<S
 #[tokio::test(flavor = "multi_thread")]
 async fn rendered_objects_pass_strict_api_server_validation() -> anyhow::Result<()> {
     let env = OperatorEnv::start("rendered").await?;
+    foreign_crds::install(env.plane.admin()).await?;
     for case in Case::all()? {
-        let mut rendered = case.objects().await?;
-        rendered.retain(|object| !is_foreign_kind(object));
-        dry_run_apply(&env, &rendered).await.with_context(|| format!("{case:?}"))?;
+        dry_run_apply(&env, &case.objects().await?).await.with_context(|| format!("{case:?}"))?;
     }
     Ok(())
 }
@@ -132,7 +100,7 @@ async fn manifests_apply_in_any_namespace() -> anyhow::Result<()> {
     let env = OperatorEnv::start("manifests").await?;
     for manifest in manifests()? {
         let mut objects = objects_in(&manifest)?;
-        objects.retain(|object| !is_foreign_kind(object));
+        objects.retain(|object| !is_unknown(object));
         for object in &objects {
             assert_eq!(object["metadata"]["namespace"], Value::Null, "{}: {}", manifest.display(), object["kind"]);
         }

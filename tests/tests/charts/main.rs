@@ -2,9 +2,12 @@
 
 mod admission;
 mod external_scaling;
+mod foreign_crds;
 mod helm;
 mod lifecycle;
+mod network;
 mod objects;
+mod reachability;
 mod rendering;
 mod schemas;
 mod values;

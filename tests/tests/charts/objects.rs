@@ -1,8 +1,11 @@
 //! The values that the charts are tested with, and the objects of the charts and of `manifests/`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use pulse_operator::crd::PulseIngest;
+use pulse_operator::desired::{ChildObjects, Inputs, JobKind, JobRequest, resources};
 use pulse_tests::repository;
 use serde_json::Value;
 
@@ -75,4 +78,30 @@ pub(crate) fn manifests() -> anyhow::Result<Vec<PathBuf>> {
 /// The objects of a file.
 pub(crate) fn objects_in(path: &Path) -> anyhow::Result<Vec<Value>> {
     objects(&std::fs::read_to_string(path)?).with_context(|| path.display().to_string())
+}
+
+/// The objects that the operator creates for a `PulseIngest` in the namespace `shop`, with a migration Job.
+pub(crate) fn operator_objects(instance: &Value) -> anyhow::Result<ChildObjects> {
+    let mut instance: PulseIngest = serde_json::from_value(instance.clone())?;
+    instance.metadata.namespace = Some("shop".into());
+    instance.metadata.uid = Some("11111111-2222-3333-4444-555555555555".into());
+    let revision = pulse_operator::revision::desired(&instance.spec);
+    let job = JobRequest {
+        name: "main-migrate-0".into(),
+        kind: JobKind::Migrate,
+        revision: revision.clone(),
+        args: vec!["migrate".into()],
+    };
+    let inputs = Inputs { revision: Some(&revision), secrets: BTreeMap::new(), job: Some(&job), dev_reload: None };
+    Ok(resources(&instance, &inputs))
+}
+
+/// The workloads among these objects: the migration Job and three Deployments.
+pub(crate) fn operator_workloads(instance: &Value) -> anyhow::Result<Vec<Value>> {
+    let created = operator_objects(instance)?;
+    let mut objects = vec![serde_json::to_value(created.migration.context("there is no migration Job")?)?];
+    for (_, deployment) in &created.deployments {
+        objects.push(serde_json::to_value(deployment)?);
+    }
+    Ok(objects)
 }

@@ -1,6 +1,6 @@
 //! Validation with kubeconform, offline, against the oldest and the newest supported version of Kubernetes.
 //!
-//! The schemas of Kubernetes come from the Python package `kubernetes-validate`, that of `PulseIngest` from the CRD.
+//! The schemas of Kubernetes come from the Python package `kubernetes-validate`, all others from CRDs.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::helm::{Helm, OPERATOR};
+use crate::foreign_crds;
+use crate::helm::{Helm, INGEST, OPERATOR};
 use crate::objects::{Case, manifests};
 
 const SUPPORTED: [&str; 2] = ["1.33.0", "1.37.0"];
@@ -32,6 +33,8 @@ async fn schema_package() -> anyhow::Result<&'static PathBuf> {
 async fn schemas() -> anyhow::Result<TempDir> {
     let package = schema_package().await?;
     let folder = tempfile::tempdir()?;
+    let mut crds = foreign_crds::read().await?;
+    crds.push(serde_json::to_value(pulse_operator::crd::crd())?);
     for version in SUPPORTED {
         let from = package.join(format!("kubernetes-json-schema/v{version}-local-strict"));
         let to = folder.path().join(format!("v{version}"));
@@ -45,21 +48,30 @@ async fn schemas() -> anyhow::Result<TempDir> {
             schema.as_object_mut().context("the schema is not an object")?.remove("$id");
             std::fs::write(to.join(entry.file_name()), schema.to_string())?;
         }
-        std::fs::write(to.join("pulseingest-pulseboard-v1alpha1.json"), instance_schema()?.to_string())?;
+        for (name, schema) in crds.iter().flat_map(crd_schemas) {
+            std::fs::write(to.join(name), schema.to_string())?;
+        }
     }
     Ok(folder)
 }
 
-/// The schema of `PulseIngest` under strict field validation.
-fn instance_schema() -> anyhow::Result<Value> {
-    let crd = serde_json::to_value(pulse_operator::crd::crd())?;
-    let mut schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
-    for field in ["apiVersion", "kind"] {
-        schema["properties"][field] = json!({ "type": "string" });
-    }
-    schema["properties"]["metadata"] = json!({ "type": "object", "additionalProperties": true });
-    make_strict(&mut schema);
-    Ok(schema)
+/// The schema of each version of a CRD under strict field validation, with kubeconform's name for it.
+fn crd_schemas(crd: &Value) -> Vec<(String, Value)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_lowercase();
+    let kind = text(&crd["spec"]["names"]["kind"]);
+    let group = text(&crd["spec"]["group"]);
+    let group = group.split('.').next().unwrap_or_default();
+    let versions = crd["spec"]["versions"].as_array().into_iter().flatten();
+    let schemas = versions.map(|version| {
+        let mut schema = version["schema"]["openAPIV3Schema"].clone();
+        for field in ["apiVersion", "kind"] {
+            schema["properties"][field] = json!({ "type": "string" });
+        }
+        schema["properties"]["metadata"] = json!({ "type": "object", "additionalProperties": true });
+        make_strict(&mut schema);
+        (format!("{kind}-{group}-{}.json", text(&version["name"])), schema)
+    });
+    schemas.collect()
 }
 
 /// Forbids unknown properties, and allows null where the API server does.
@@ -88,8 +100,8 @@ async fn kubeconform(schemas: &Path, version: &str, files: &[&Path]) -> anyhow::
     );
     let mut command = Command::new(packaging_program("kubeconform").await?);
     command.args(["-strict", "-kubernetes-version", version, "-schema-location", &location]);
-    // Kinds of other operators, whose schemas are not here.
-    command.args(["-skip", "ServiceMonitor,postgresql.cnpg.io/v1/Cluster"]).args(files);
+    // A kind of another operator, whose schema is not here.
+    command.args(["-skip", "postgresql.cnpg.io/v1/Cluster"]).args(files);
     run(&mut command).await
 }
 
@@ -115,7 +127,14 @@ async fn misspelt_field_fails_schema_validation() -> anyhow::Result<()> {
     let (schemas, folder) = (schemas().await?, tempfile::tempdir()?);
     let deployment = Helm::Four.template(OPERATOR, &[]).await?.replace("imagePullPolicy:", "imagePulPolicy:");
     let sample = std::fs::read_to_string(repository().join("manifests/samples/production.yaml"))?;
-    let wrong = [(deployment, "imagePulPolicy"), (sample.replace("workers:", "workes:"), "workes")];
+    let full = ["--values", "charts/pulse-ingest/ci/full-values.yaml"];
+    let full = Helm::Four.template(INGEST, &full).await?;
+    let wrong = [
+        (deployment, "imagePulPolicy"),
+        (sample.replace("workers:", "workes:"), "workes"),
+        (full.replace("podMetricsEndpoints:", "podMetricEndpoints:"), "podMetricEndpoints"),
+        (full.replace("backendRefs:", "backendRef:"), "backendRef"),
+    ];
     for (text, name) in wrong {
         assert!(text.contains(name), "{name} is not in the text");
         let path = folder.path().join("wrong.yaml");
