@@ -3,6 +3,7 @@
 mod crd;
 mod docs;
 mod faults;
+mod gitops;
 mod leader;
 mod lifecycle;
 mod migrations;
