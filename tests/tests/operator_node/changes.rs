@@ -55,7 +55,11 @@ async fn operator_restart_changes_nothing(env: &NodeEnv, operator: OperatorProce
 
 async fn external_scalers_set_replicas(env: &NodeEnv, operator: &OperatorProcess) -> anyhow::Result<()> {
     let external = json!({ "autoscaling": { "mode": "External" } });
-    env.patch_spec(json!({ "api": external, "workers": external })).await?;
+    let applied = json!({ "api": external, "workers": external });
+    env.apply(applied.clone()).await?;
+    env.kubectl(&["scale", "pi/main", "--replicas=0"]).await?;
+    env.eventually("the scale subresource stops the workers", async || Ok(env.deployment("worker").await?.1 == 0))
+        .await?;
     env.kubectl(&["scale", "pi/main", "--replicas=3"]).await?;
     let three = async || Ok(env.deployment("worker").await?.1 == 3);
     env.eventually("the scale subresource sets the workers", three).await?;
@@ -72,6 +76,15 @@ async fn external_scalers_set_replicas(env: &NodeEnv, operator: &OperatorProcess
     env.eventually("the operator has reconciled again", async || has_reconciled(operator, before + 3.0).await).await?;
     assert_eq!(env.deployment("api").await?.0, 3, "the operator leaves the replicas alone");
     horizontal_pod_autoscalers_scale(env).await?;
+    for concurrency in [8, 12] {
+        let mut changed = applied.clone();
+        changed["workers"]["concurrency"] = json!(concurrency);
+        env.apply(changed).await?;
+        let before = successful_reconciles(operator).await?;
+        env.eventually("the operator has reconciled it", async || has_reconciled(operator, before + 3.0).await).await?;
+        let replicas = (env.deployment("worker").await?.0, env.deployment("api").await?.0);
+        assert_eq!(replicas, (4, 4), "another apply leaves the numbers of the autoscalers");
+    }
     env.wait_for_condition("Ready").await
 }
 
