@@ -6,6 +6,7 @@
 //! object when it is applied.
 
 mod bounded;
+mod compatibility;
 mod pod;
 mod secret;
 mod spec;
@@ -19,6 +20,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 pub use bounded::Quantities;
+pub use compatibility::{BreakingChange, breaking_changes, breaking_changes_of_crd};
 pub use pod::{EnvVar, PodTemplate, Resources, Toleration, TopologySpread, Unsatisfiable};
 pub use secret::SecretKey;
 pub use spec::{
@@ -105,6 +107,19 @@ mod tests {
         let mut wrong = Vec::new();
         collect_wrong_defaults("spec", spec, &mut wrong);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn crd_only_adds_to_the_accepted_one() {
+        let accepted = crate::yaml::read(include_str!("../../../../manifests/crds.yaml")).expect("valid");
+        let changes = breaking_changes_of_crd(&accepted, &serde_json::to_value(crd()).expect("valid"));
+        let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        assert!(
+            changes.is_empty(),
+            "not only additions to manifests/crds.yaml:\n{}\nAdd a field beside the old one and keep that. If no release \
+             has it, or a new API version replaces it: scripts/manifests --accept-crd",
+            changes.join("\n")
+        );
     }
 
     #[test]

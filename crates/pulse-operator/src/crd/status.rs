@@ -14,7 +14,7 @@ pub struct PulseIngestStatus {
     /// Generation of the spec that this status describes; -1 before the first reconcile.
     pub observed_generation: i64,
     /// Conditions, one per type: `Ready`, `Available`, `Migrated`, `QueueReachable`, `ScalingActive`, `ScalingLimited`
-    /// and `BacklogWithinTarget`. `Reconciling` and `Stalled` are only present while they are true. OPERATIONS.md
+    /// and `BacklogWithinTarget`. `Reconciling`, `Stalled` and `CRDOutdated` are only present while they are true. OPERATIONS.md
     /// explains every reason.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
