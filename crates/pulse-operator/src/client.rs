@@ -120,6 +120,9 @@ impl Call {
     /// `/api/v1/…` or `/apis/<group>/<version>/…`, then `namespaces/<namespace>/` or not, then the resource.
     fn of(request: &Request<Body>) -> Self {
         let path = request.uri().path().trim_start_matches('/');
+        if path.starts_with("openapi/") {
+            return Self { verb: "get", resource: "openapi".into() };
+        }
         let mut parts: Vec<&str> = path.split('/').collect();
         parts.drain(..parts.len().min(if parts.first() == Some(&"api") { 2 } else { 3 }));
         if parts.first() == Some(&"namespaces") && parts.len() > 2 {
@@ -165,6 +168,7 @@ mod tests {
             "patch deployments/scale"
         );
         assert_eq!(named(Method::POST, "/apis/batch/v1/namespaces/a/jobs"), "create jobs");
+        assert_eq!(named(Method::GET, "/openapi/v3/apis/pulseboard.dev/v1alpha1?hash=1"), "get openapi");
         assert_eq!(named(Method::GET, "/apis/batch/v1/namespaces/a/jobs?limit=5"), "list jobs");
     }
 }

@@ -22,10 +22,11 @@ use crate::intervals::Intervals;
 use crate::memory::{ApplyBackoff, ObjectMemory, jittered};
 use crate::metrics::OperatorMetrics;
 use crate::names::{self, Role};
-use crate::observe::{self, Caches, Observed};
+use crate::observe::{self, Caches, Observed, Readable};
 use crate::plan::{self, ReconcilePlan};
 use crate::scaling::{Key, Policy, RedisServer, SampleTarget, Samplers};
 use crate::secrets::{DigestKey, SecretRead, SecretValue};
+use crate::served::Served;
 use crate::status::{self, ReconcileError, StatusInputs};
 use crate::workers;
 
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) caches: Caches,
     pub(crate) recorder: Recorder,
     pub(crate) digest_key: DigestKey,
+    pub(crate) served: tokio::sync::watch::Receiver<Arc<Served>>,
     pub(crate) pull_secrets: Vec<String>,
     pub(crate) dev_reload: Option<PathBuf>,
     pub(crate) intervals: Intervals,
@@ -53,15 +55,25 @@ pub(crate) struct Context {
 
 /// Reconciles an object once, and returns when to reconcile it again. Errors go into the status and the log, and are
 /// retried with a back-off.
-pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Result<Action, std::convert::Infallible> {
+pub(crate) async fn reconcile(
+    object: Arc<Readable>,
+    context: Arc<Context>,
+) -> Result<Action, std::convert::Infallible> {
     let started = Instant::now();
-    if cr.metadata.deletion_timestamp.is_some() {
-        context.forget(&names::namespace(&cr), &cr.name_any());
+    if object.meta().deletion_timestamp.is_some() {
+        context.forget(&object.namespace().unwrap_or_default(), &object.name_any());
         return Ok(Action::await_change());
     }
-    let memory = context.memory(key(&cr));
+    let cr = match &object.0 {
+        Ok(cr) => cr,
+        Err(invalid) => {
+            leave_unreadable(&object, &invalid.error, &context).await;
+            return Ok(Action::await_change());
+        }
+    };
+    let memory = context.memory(key(cr));
     let mut memory = memory.lock().await;
-    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_object(&cr, &context, &mut memory)).await {
+    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, reconcile_object(cr, &context, &mut memory)).await {
         Ok(result) => result,
         Err(_) => Err(ReconcileAborted::TimedOut),
     };
@@ -71,7 +83,7 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
             ("ok", next)
         }
         Err(error) => {
-            let object = names::instance_id(&cr);
+            let object = names::instance_id(cr);
             tracing::warn!(object, %error, "reconcile failed");
             memory.failures += 1;
             ("error", context.intervals.after(memory.failures - 1))
@@ -79,6 +91,16 @@ pub(crate) async fn reconcile(cr: Arc<PulseIngest>, context: Arc<Context>) -> Re
     };
     context.metrics.reconciled(label, started.elapsed().as_secs_f64());
     Ok(Action::requeue(jittered(next)))
+}
+
+/// Reports an object that only a newer version can read. Its pods go on as they are, and all other objects are reconciled.
+async fn leave_unreadable(object: &Readable, error: &str, context: &Context) {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    tracing::error!(object = format!("{namespace}/{name}"), error, "cannot read the object: upgrade the operator");
+    // Samples would trigger more reconciles.
+    context.forget(&namespace, &name);
+    context.metrics.set_unreadable(&namespace, &name);
+    events::publish(&context.recorder, &object.object_ref(&()), vec![events::unreadable(error)]).await;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +158,7 @@ async fn reconcile_object(
     let changed = std::mem::take(&mut applied.deployments).into_iter();
     observed.deployments.extend(changed.map(|(role, deployment)| (role, Arc::new(deployment))));
     let pending = if cr.spec.paused { applied.changes } else { Vec::new() };
+    let served = context.served.borrow().clone();
     let status_inputs = StatusInputs {
         cr: &cr,
         observed: &observed,
@@ -144,15 +167,16 @@ async fn reconcile_object(
         failure,
         missing_duration,
         pending,
+        crd_outdated: served.condition(),
         now,
     };
-    let status = status::status(status_inputs);
+    let status = served.fit(status::status(status_inputs));
     let mut changes = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
     changes.extend(events::drift(&applied.drifted));
     record(&cr, context, &status);
     write_status(&cr, context, memory, status).await?;
     // After a failed write of the status, the next reconcile finds the same changes again.
-    events::publish(&context.recorder, &cr, changes).await;
+    events::publish(&context.recorder, &cr.object_ref(&()), changes).await;
     let wake = decided.and_then(|decided| decided.decision.next_wake);
     Ok(time_until_next(&plan, memory, wake, context, now))
 }

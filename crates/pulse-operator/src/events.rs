@@ -1,12 +1,12 @@
 //! Derives Kubernetes Events from the difference between two statuses, one per transition. Pure, except for publishing.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Resource, ResourceExt};
 
 use crate::condition::ConditionStatus::{False, True};
 use crate::condition::{ConditionStatus, find};
-use crate::crd::{MigrationState, PulseIngest, PulseIngestStatus};
+use crate::crd::{MigrationState, PulseIngestStatus};
 
 /// Returns the Events for the change from `old` to `new`.
 pub(crate) fn transitions(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
@@ -33,11 +33,19 @@ pub(crate) fn drift(objects: &[String]) -> Option<Event> {
     })
 }
 
+/// The Event for an object that this version cannot read.
+pub(crate) fn unreadable(error: &str) -> Event {
+    let version = env!("CARGO_PKG_VERSION");
+    let note =
+        format!("the operator {version} cannot read the object and leaves it as it is: {error}; upgrade the operator");
+    warning("ObjectUnreadable", "Read", note)
+}
+
 /// Publishes Events. An error is only logged: the Event is lost, and the reconcile continues.
-pub(crate) async fn publish(recorder: &Recorder, cr: &PulseIngest, events: Vec<Event>) {
+pub(crate) async fn publish(recorder: &Recorder, object: &ObjectReference, events: Vec<Event>) {
     for event in events {
-        if let Err(error) = recorder.publish(&event, &cr.object_ref(&())).await {
-            tracing::warn!(object = cr.name_any(), reason = event.reason, %error, "cannot publish an Event");
+        if let Err(error) = recorder.publish(&event, object).await {
+            tracing::warn!(object = object.name, reason = event.reason, %error, "cannot publish an Event");
         }
     }
 }
@@ -53,6 +61,10 @@ fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
     {
         let reason = if stalled.reason == "MigrationFailed" { "MigrationBlocked" } else { &stalled.reason };
         events.push(warning(reason, "Reconcile", stalled.message.clone()));
+    }
+    let (before, after) = pair("CRDOutdated");
+    if let Some(outdated) = after.filter(|_| before.is_none()) {
+        events.push(warning("CRDOutdated", "Reconcile", outdated.message.clone()));
     }
     let (before, after) = pair("Ready");
     if let Some(ready) = after.filter(|_| !is(before, True) && is(after, True)) {

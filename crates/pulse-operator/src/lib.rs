@@ -15,6 +15,7 @@ mod controller;
 pub mod crd;
 pub mod desired;
 mod events;
+mod fit;
 #[cfg(test)]
 mod fixture;
 mod intervals;
@@ -34,6 +35,7 @@ pub mod rbac;
 pub mod revision;
 pub mod scaling;
 mod secrets;
+mod served;
 mod status;
 mod watches;
 mod workers;

@@ -11,6 +11,8 @@ pub struct OperatorMetrics {
     reconciles: Family<Counter, 1>,
     duration: Histogram,
     pub(crate) leader: Gauge,
+    pub(crate) crd_outdated: Gauge,
+    unreadable: Family<Gauge, 2>,
     decisions: Family<Counter, 2>,
     desired: Family<Gauge, 2>,
     ready: Family<Gauge, 2>,
@@ -44,6 +46,15 @@ impl OperatorMetrics {
                 exponential_buckets(0.001, 2.0, 16),
             ),
             leader: registry.gauge("pulse_operator_leader", "1 while this process is the leader, otherwise 0"),
+            crd_outdated: registry.gauge(
+                "pulse_operator_crd_outdated",
+                "1 while the CustomResourceDefinition is older than this leader, otherwise 0",
+            ),
+            unreadable: registry.gauges(
+                "pulse_operator_unreadable",
+                OBJECT,
+                "1 for a PulseIngest that this version cannot read, and so leaves as it is",
+            ),
             decisions: registry.counters(
                 "pulse_operator_decisions",
                 ["direction", "reason"],
@@ -95,9 +106,13 @@ impl OperatorMetrics {
         }
     }
 
+    pub(crate) fn set_unreadable(&self, namespace: &str, name: &str) {
+        self.unreadable.with([namespace.to_owned(), name.to_owned()]).set(1);
+    }
+
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         let labels = [namespace.to_owned(), name.to_owned()];
-        for family in [&self.desired, &self.ready, &self.backlog] {
+        for family in [&self.desired, &self.ready, &self.backlog, &self.unreadable] {
             family.remove(labels.clone());
         }
     }

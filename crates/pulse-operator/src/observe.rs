@@ -7,7 +7,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::runtime::reflector::Store;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::cache::Cache;
@@ -16,11 +17,19 @@ use crate::crd::{PulseIngest, SecretKey};
 use crate::names::{self, Role};
 use crate::secrets::{SecretRead, SecretValue};
 
+/// An object, or the reason why this version cannot read it: a newer one may have more values of an enum.
+pub(crate) type Readable = DeserializeGuard<PulseIngest>;
+
+/// The reference to an object.
+pub(crate) fn reference(object: &Readable) -> ObjectRef<PulseIngest> {
+    ObjectRef::from_obj(object).into_kind_unchecked(())
+}
+
 /// Caches of the objects that the operator manages, by label.
 #[derive(Clone)]
 pub(crate) struct Caches {
     /// `PulseIngest` objects.
-    pub(crate) objects: Store<PulseIngest>,
+    pub(crate) objects: Store<Readable>,
     /// Deployments.
     pub(crate) deployments: Cache<Deployment>,
     /// Jobs.

@@ -23,10 +23,11 @@ use crate::intervals::Intervals;
 use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
 use crate::names::MANAGER;
-use crate::observe::Caches;
+use crate::observe::{Caches, Readable, reference};
 use crate::progress::WatchProgress;
 use crate::scaling::{Key, Samplers};
 use crate::secrets::DigestKey;
+use crate::served;
 use crate::watches::{Trigger, Watches};
 
 /// Maximum number of concurrent reconciles, each of another object.
@@ -231,7 +232,15 @@ impl Operator {
     async fn context(self, client: Client, caches: Caches, trigger: Trigger) -> Result<Arc<Context>, OperatorError> {
         let Self { config, metrics, .. } = self;
         let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
-        tokio::spawn(reconcile_on_sample(samples, trigger));
+        tokio::spawn(reconcile_on_sample(samples, trigger.clone()));
+        let reader = served::Reader {
+            client: client.clone(),
+            interval: config.intervals.secrets,
+            metrics: metrics.clone(),
+            caches: caches.clone(),
+            trigger,
+        };
+        let served = reader.start().await;
         let digest_key = digest_key(&client, &config.lease.namespace).await?;
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.lease.identity) };
         Ok(Arc::new(Context {
@@ -239,6 +248,7 @@ impl Operator {
             client,
             caches,
             digest_key,
+            served,
             samplers: Samplers::new(config.intervals.poll, sampled),
             intervals: config.intervals,
             pull_secrets: config.pull_secrets,
@@ -255,7 +265,7 @@ async fn reconciles(
     context: Arc<Context>,
     ended: CancellationToken,
 ) {
-    let all: Vec<_> = caches.objects.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect();
+    let all: Vec<_> = caches.objects.state().iter().map(|object| reference(object)).collect();
     let later =
         futures_util::stream::unfold(triggered, async |mut triggered| Some((triggered.recv().await?, triggered)));
     let queue = futures_util::stream::iter(all)
@@ -263,7 +273,7 @@ async fn reconciles(
         .take_until(ended.cancelled_owned())
         .map(Ok::<_, std::convert::Infallible>);
     let settings = ApplierConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-    let never = |_: Arc<PulseIngest>, error: &std::convert::Infallible, _: Arc<Context>| -> Action { match *error {} };
+    let never = |_: Arc<Readable>, error: &std::convert::Infallible, _: Arc<Context>| -> Action { match *error {} };
     let applier = applier(
         |object, context| Box::pin(reconcile(object, context)),
         never,
@@ -296,9 +306,9 @@ async fn reconcile_on_sample(mut samples: tokio::sync::mpsc::Receiver<Key>, trig
 /// An item of the applier's queue. kube's own type also has a reason, which is always `Unknown` here.
 struct Request(ObjectRef<PulseIngest>);
 
-impl From<Request> for kube::runtime::controller::ReconcileRequest<PulseIngest> {
+impl From<Request> for kube::runtime::controller::ReconcileRequest<Readable> {
     fn from(Request(object): Request) -> Self {
-        Self::from(object)
+        Self::from(object.into_kind_unchecked(()))
     }
 }
 

@@ -8,11 +8,12 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 
 use crate::client::api_message;
-use crate::crd::{PulseIngest, crd};
+use crate::crd::{PulseIngest, breaking_changes_of_crd, crd};
 use crate::observe;
 use crate::operator::{Kubernetes, OperatorError};
 use crate::rbac;
 use crate::secrets::SecretRead;
+use crate::served::UPDATE_CRD;
 
 /// The oldest supported minor version of Kubernetes 1.
 const OLDEST_MINOR: u32 = 33;
@@ -78,24 +79,16 @@ async fn crd_version(client: &Client) -> Finding {
     let name = "CustomResourceDefinition";
     let wanted = crd();
     let installed = Api::<CustomResourceDefinition>::all(client.clone()).get_opt(PulseIngest::crd_name()).await;
-    let fix = "pulse crd | kubectl apply --server-side -f -";
     match installed {
         Ok(Some(found)) => {
-            let schema = |definition: &CustomResourceDefinition| {
-                definition
-                    .spec
-                    .versions
-                    .iter()
-                    .map(|version| (version.name.clone(), version.schema.clone()))
-                    .collect::<Vec<_>>()
-            };
-            if schema(&found) == schema(&wanted) {
-                Finding::good(name, "installed")
-            } else {
-                Finding::bad(name, "its schema is of another version", fix)
+            let [wanted, found] =
+                [&wanted, &found].map(|definition| serde_json::to_value(definition).unwrap_or_default());
+            match breaking_changes_of_crd(&wanted, &found).first() {
+                None => Finding::good(name, "installed"),
+                Some(lacking) => Finding::bad(name, format!("of an older version: {lacking}"), UPDATE_CRD),
             }
         }
-        Ok(None) => Finding::bad(name, "not installed", fix),
+        Ok(None) => Finding::bad(name, "not installed", UPDATE_CRD),
         // Only this check needs the permission, so its absence is not a problem.
         Err(kube::Error::Api(status)) if status.is_forbidden() => {
             Finding::good(name, "not readable with these permissions")

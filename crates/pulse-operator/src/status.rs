@@ -56,6 +56,8 @@ pub(crate) struct StatusInputs<'a> {
     pub(crate) missing_duration: Option<Duration>,
     /// Changes that were not made because reconciliation is paused.
     pub(crate) pending: Vec<PendingChange>,
+    /// `CRDOutdated`, while it is true.
+    pub(crate) crd_outdated: Option<(&'static str, ConditionState)>,
     /// The current time.
     pub(crate) now: Timestamp,
 }
@@ -70,10 +72,11 @@ enum Rollout {
 
 /// Returns the new status.
 pub(crate) fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
-    let StatusInputs { cr, observed, plan, scaling, failure, missing_duration, pending, now } = inputs;
+    let StatusInputs { cr, observed, plan, scaling, failure, missing_duration, pending, crd_outdated, now } = inputs;
     let old = cr.status.clone().unwrap_or_default();
     let mut states = core_states(cr, observed, plan, failure.as_ref(), missing_duration, &pending);
     states.extend(scaling.conditions);
+    states.extend(crd_outdated);
     let conditions = states
         .into_iter()
         .map(|(name, state)| condition(name, state, &old.conditions, cr.metadata.generation, now))

@@ -58,6 +58,7 @@ fn active_revision_stays_while_paused() {
             failure: None,
             missing_duration: None,
             pending: Vec::new(),
+            crd_outdated: None,
             now: Timestamp::UNIX_EPOCH,
         };
         status(inputs).active_revision

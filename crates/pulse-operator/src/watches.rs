@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{Cache, CacheWriter};
 use crate::crd::PulseIngest;
 use crate::names::MANAGED;
-use crate::observe::Caches;
+use crate::observe::{Caches, Readable, reference};
 use crate::progress::WatchProgress;
 
 /// Objects per page of a list. A page is in memory twice while it is parsed, so pages are small.
@@ -95,18 +95,18 @@ impl Watches {
 
     /// Triggers only for a changed spec, changed annotations or a deletion. Otherwise, each write of the status would
     /// trigger another reconcile.
-    fn objects(&self) -> Store<PulseIngest> {
-        let (reader, mut writer) = store::<PulseIngest>();
+    fn objects(&self) -> Store<Readable> {
+        let (reader, mut writer) = store::<Readable>();
         let mut known: HashMap<ObjectRef<PulseIngest>, Version> = HashMap::new();
         let mut listed = Vec::new();
         self.watch(
             Config::default(),
             |_| {},
-            move |event: Event<PulseIngest>| {
+            move |event: Event<Readable>| {
                 writer.apply_watcher_event(&event);
                 match event {
                     Event::Init => listed.clear(),
-                    Event::InitApply(object) => listed.push((ObjectRef::from_obj(&object), version(&object))),
+                    Event::InitApply(object) => listed.push((reference(&object), version(&object))),
                     Event::InitDone => {
                         let before = std::mem::replace(&mut known, listed.drain(..).collect());
                         let deleted = before.keys().filter(|key| !known.contains_key(key)).cloned();
@@ -114,12 +114,12 @@ impl Watches {
                         return deleted.chain(changed.map(|(key, _)| key.clone())).collect();
                     }
                     Event::Apply(object) => {
-                        let (key, version) = (ObjectRef::from_obj(&object), version(&object));
+                        let (key, version) = (reference(&object), version(&object));
                         let same = known.insert(key.clone(), version.clone()).is_some_and(|before| before == version);
                         return if same { Vec::new() } else { vec![key] };
                     }
                     Event::Delete(object) => {
-                        let key = ObjectRef::from_obj(&object);
+                        let key = reference(&object);
                         known.remove(&key);
                         return vec![key];
                     }
@@ -176,7 +176,7 @@ impl Watches {
 /// What a change is detected by: UID, generation, whether it is being deleted, and annotations.
 type Version = (Option<String>, Option<i64>, bool, Vec<String>);
 
-fn version(object: &PulseIngest) -> Version {
+fn version(object: &Readable) -> Version {
     let annotations = object.annotations().iter().map(|(name, value)| format!("{name}={value}")).collect();
-    (object.uid(), object.metadata.generation, object.metadata.deletion_timestamp.is_some(), annotations)
+    (object.uid(), object.meta().generation, object.meta().deletion_timestamp.is_some(), annotations)
 }

@@ -5,12 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::crd::{PulseIngest, PulseIngestStatus};
 
 /// Conditions that are a problem, the most important first.
-const PROBLEMS: [&str; 9] = [
+const PROBLEMS: [&str; 10] = [
     "Stalled=True",
     "Migrated=False",
     "Reconciling=True",
     "Ready=False",
     "Available=False",
+    "CRDOutdated=True",
     "QueueReachable=False",
     "ScalingActive=False",
     "ScalingLimited=True",
@@ -34,6 +35,7 @@ pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
         }
         ("Stalled=True", "NameConflict") => "rename or delete that object",
         ("Stalled=True", "RolloutStuck") => "check the new pods",
+        ("CRDOutdated=True", "FieldsMissing") => "have an administrator run the command in the message",
         ("QueueReachable=False", "ConnectionFailed" | "TimedOut" | "AuthFailed" | "TlsFailed" | "WrongType") => {
             "start Redis, or correct its Secret or its CA"
         }

@@ -7,6 +7,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::operator::OperatorError;
+use crate::served::UPDATE_CRD;
 
 /// Time-out of connecting, and of reading a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ pub enum PluginError {
     #[error("the API server rejects your credentials: {0}: log in again, or use another context")]
     Unauthorized(String),
     /// The CustomResourceDefinition is not installed.
-    #[error("PulseIngest is not installed in this cluster: run `pulse crd | kubectl apply --server-side -f -`")]
+    #[error("PulseIngest is not installed in this cluster: run `{UPDATE_CRD}`")]
     NotInstalled,
     /// The object does not exist.
     #[error("no PulseIngest {name} in namespace {namespace}{}", hint(.similar))]
