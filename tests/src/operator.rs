@@ -442,10 +442,17 @@ pub async fn install_crd(plane: &ControlPlane) -> anyhow::Result<()> {
 /// # Errors
 /// If the API server refuses it.
 pub async fn apply_crd(access: &Access) -> anyhow::Result<()> {
+    apply_crd_version(access, &pulse_operator::crd::crd()).await
+}
+
+/// As [`apply_crd`], with the CRD of another version.
+///
+/// # Errors
+/// If the API server refuses it.
+pub async fn apply_crd_version(access: &Access, crd: &CustomResourceDefinition) -> anyhow::Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(access.client()?);
-    let crd = pulse_operator::crd::crd();
     let name = crd.name_any();
-    definitions.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await?;
+    definitions.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(crd)).await?;
     let established = async || {
         let status = definitions.get(&name).await?.status;
         let conditions = status.and_then(|status| status.conditions).unwrap_or_default();

@@ -170,11 +170,11 @@ async fn reconcile_object(
         crd_outdated: served.condition(),
         now,
     };
-    let status = served.fit(status::status(status_inputs));
+    let status = served.as_stored(status::status(status_inputs));
     let mut changes = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
     changes.extend(events::drift(&applied.drifted));
     record(&cr, context, &status);
-    write_status(&cr, context, memory, status).await?;
+    write_status(&cr, context, memory, &served, status).await?;
     // After a failed write of the status, the next reconcile finds the same changes again.
     events::publish(&context.recorder, &cr.object_ref(&()), changes).await;
     let wake = decided.and_then(|decided| decided.decision.next_wake);
@@ -333,6 +333,7 @@ async fn write_status(
     cr: &PulseIngest,
     context: &Context,
     memory: &mut ObjectMemory,
+    served: &Served,
     status: PulseIngestStatus,
 ) -> Result<(), ReconcileAborted> {
     if cr.status.as_ref() == Some(&status) {
@@ -344,7 +345,7 @@ async fn write_status(
         "kind": PulseIngest::kind(&()),
         // The UID keeps the status off a new object of the same name.
         "metadata": { "uid": cr.uid() },
-        "status": status,
+        "status": served.fit(&status),
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
     match api.patch_status(&cr.name_any(), &params, &Patch::Apply(&patch)).await {

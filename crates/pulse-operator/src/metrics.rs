@@ -101,6 +101,7 @@ impl OperatorMetrics {
         let labels = [namespace.to_owned(), name.to_owned()];
         self.desired.with(labels.clone()).set(desired.into());
         self.ready.with(labels.clone()).set(ready.into());
+        self.unreadable.remove(labels.clone());
         if let Some(backlog) = backlog {
             self.backlog.with(labels.clone()).set(backlog);
         }

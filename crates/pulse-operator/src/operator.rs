@@ -235,7 +235,7 @@ impl Operator {
         tokio::spawn(reconcile_on_sample(samples, trigger.clone()));
         let reader = served::Reader {
             client: client.clone(),
-            interval: config.intervals.secrets,
+            intervals: config.intervals.clone(),
             metrics: metrics.clone(),
             caches: caches.clone(),
             trigger,

@@ -4,7 +4,6 @@
 //! whole. So the operator leaves out what the served schema does not have, reports `CRDOutdated`, and goes on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Request;
 use kube::{Client, Resource};
@@ -16,6 +15,8 @@ use crate::condition::ConditionState;
 use crate::condition::ConditionStatus::True;
 use crate::crd::{BreakingChange, PulseIngest, PulseIngestStatus, breaking_changes, crd};
 use crate::fit::fit;
+use crate::intervals::Intervals;
+use crate::memory::jittered;
 use crate::metrics::OperatorMetrics;
 use crate::observe::{Caches, reference};
 use crate::watches::Trigger;
@@ -62,13 +63,18 @@ impl Served {
         Some(("CRDOutdated", ConditionState::new(True, "FieldsMissing", self.outdated()?)))
     }
 
-    /// The status, without what the served schema refuses.
-    pub(crate) fn fit(&self, status: PulseIngestStatus) -> PulseIngestStatus {
+    /// The status as it can be written: without what the served schema refuses.
+    pub(crate) fn fit(&self, status: &PulseIngestStatus) -> Value {
+        let value = serde_json::to_value(status).unwrap_or_default();
+        if self.lacking.is_empty() { value } else { fit(value, &self.status).unwrap_or_default() }
+    }
+
+    /// The status as it can be read after it was written.
+    pub(crate) fn as_stored(&self, status: PulseIngestStatus) -> PulseIngestStatus {
         if self.lacking.is_empty() {
             return status;
         }
-        let fitted = serde_json::to_value(&status).map(|value| fit(value, &self.status));
-        fitted.and_then(|value| serde_json::from_value(value.unwrap_or_default())).unwrap_or(status)
+        serde_json::from_value(self.fit(&status)).unwrap_or(status)
     }
 }
 
@@ -121,7 +127,7 @@ async fn get(client: &Client, path: &str) -> Result<Value, ReadError> {
 /// Reads what is served at every interval until nobody needs it, and triggers a reconcile of all objects when it changes.
 pub(crate) struct Reader {
     pub(crate) client: Client,
-    pub(crate) interval: Duration,
+    pub(crate) intervals: Intervals,
     pub(crate) metrics: OperatorMetrics,
     pub(crate) caches: Caches,
     pub(crate) trigger: Trigger,
@@ -131,14 +137,18 @@ impl Reader {
     /// Reads once, and then in the background.
     pub(crate) async fn start(self) -> watch::Receiver<Arc<Served>> {
         let (sender, receiver) = watch::channel(Arc::default());
-        self.refresh(&sender).await;
+        let mut problem = String::new();
+        self.refresh(&sender, &mut problem).await;
         tokio::spawn(async move {
             loop {
+                // The document of a CRD that was installed only now follows within seconds.
+                let is_known = problem.is_empty();
+                let interval = if is_known { self.intervals.secrets } else { self.intervals.missing };
                 tokio::select! {
                     () = sender.closed() => return,
-                    () = tokio::time::sleep(crate::memory::jittered(self.interval)) => {}
+                    () = tokio::time::sleep(jittered(interval)) => {}
                 }
-                if self.refresh(&sender).await {
+                if self.refresh(&sender, &mut problem).await {
                     for object in self.caches.objects.state() {
                         // Fails only at shutdown, when the receiver is dropped.
                         let _ = self.trigger.send(reference(&object));
@@ -149,17 +159,19 @@ impl Reader {
         receiver
     }
 
-    /// Returns true if what is served has changed.
-    async fn refresh(&self, sender: &watch::Sender<Arc<Served>>) -> bool {
+    /// Returns true if what is served has changed. `problem` is the last error; it is logged once.
+    async fn refresh(&self, sender: &watch::Sender<Arc<Served>>, problem: &mut String) -> bool {
         let known = sender.borrow().clone();
-        let served = match read(&self.client, &known).await {
-            Ok(Some(served)) => served,
-            Ok(None) => return false,
-            Err(error) => {
-                tracing::warn!(%error, "cannot read which CustomResourceDefinition is served: the status may be refused");
-                return false;
-            }
-        };
+        let read = read(&self.client, &known).await;
+        let error = read.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        if !error.is_empty() && *problem != error {
+            tracing::warn!(
+                error,
+                "cannot read the OpenAPI document, which shows whether the CRD is of an older version"
+            );
+        }
+        *problem = error;
+        let Ok(Some(served)) = read else { return false };
         let outdated = served.outdated();
         self.metrics.crd_outdated.set(outdated.is_some().into());
         if let Some(message) = outdated {
@@ -194,7 +206,8 @@ mod tests {
         let change = json!({ "object": "Deployment main-api", "action": "update", "restarts": true });
         let status: PulseIngestStatus =
             serde_json::from_value(json!({ "observedGeneration": 3, "pendingChanges": [change] })).expect("valid");
-        let fitted = served.fit(status);
-        assert_eq!((fitted.observed_generation, fitted.pending_changes.len()), (3, 0));
+        let fitted = served.fit(&status);
+        assert_eq!((&fitted["observedGeneration"], &fitted["pendingChanges"]), (&json!(3), &Value::Null));
+        assert_eq!(served.as_stored(status).pending_changes, []);
     }
 }

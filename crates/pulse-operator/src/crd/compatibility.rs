@@ -148,7 +148,7 @@ impl Comparison {
     }
 
     fn values(&mut self, path: &str, old: &Value, new: &Value) {
-        if !extends(&old["default"], &new["default"]) {
+        if !extends(&old["default"], &new["default"], new) {
             self.unchanged(&format!("{path} (default)"), &old["default"], &new["default"]);
         }
         if old["nullable"] == true && new["nullable"] != true {
@@ -189,18 +189,22 @@ impl Comparison {
         let mut keywords: Vec<&String> = old_map.keys().chain(new_map.keys()).filter(|name| !known(name)).collect();
         keywords.sort();
         keywords.dedup();
-        for keyword in keywords {
+        // An OpenAPI document spells out what this keyword means.
+        let is_int_or_string = old["x-kubernetes-int-or-string"] == true && new["x-kubernetes-int-or-string"] == true;
+        let implied = |keyword: &str| is_int_or_string && matches!(keyword, "anyOf" | "allOf" | "oneOf");
+        for keyword in keywords.into_iter().filter(|keyword| !implied(keyword)) {
             self.unchanged(&format!("{path} ({keyword})"), &old[keyword], &new[keyword]);
         }
     }
 }
 
-/// Whether a default is the same, apart from new fields of objects, which have defaults themselves.
-fn extends(old: &Value, new: &Value) -> bool {
+/// Whether a default is the same, apart from new fields of objects, and from fields that `schema` no longer has.
+fn extends(old: &Value, new: &Value, schema: &Value) -> bool {
     match (old.as_object(), new.as_object()) {
-        (Some(old), Some(new)) => {
-            old.iter().all(|(name, value)| new.get(name).is_some_and(|found| extends(value, found)))
-        }
+        (Some(old), Some(new)) => old.iter().all(|(name, value)| {
+            let field = &schema["properties"][name];
+            new.get(name).map_or(field.is_null(), |found| extends(value, found, field))
+        }),
         _ => old == new,
     }
 }

@@ -12,7 +12,9 @@ fn schema() -> Value {
             "list": { "type": "array", "maxItems": 3, "x-kubernetes-list-type": "atomic", "items": {
                 "type": "object", "properties": { "key": { "type": "string" } },
             } },
-            "group": { "type": "object", "default": { "in": { "a": 1 } }, "properties": {} },
+            "group": { "type": "object", "default": { "in": { "a": 1 } }, "properties": {
+                "in": { "type": "object", "properties": { "a": { "type": "integer" } } },
+            } },
             "map": { "type": "object", "maxProperties": 4, "additionalProperties": { "type": "string" } },
         }, "x-kubernetes-validations": [{ "rule": "self.count > 0", "message": "positive" }] },
         "status": { "type": "object", "properties": { "state": { "type": "string", "enum": ["On"] } } },
@@ -49,6 +51,7 @@ fn additions_are_compatible() {
         (format!("{field}/mode/enum"), json!(["A", "C", "B"])),
         (format!("{field}/mode/enum"), json!(null)),
         (format!("{field}/group/default"), json!({ "in": { "a": 1, "b": 2 }, "new": 0 })),
+        (format!("{field}/group/properties/new"), json!({ "type": "integer" })),
         (format!("{field}/list/items/properties/new"), json!({ "type": "string" })),
         (format!("{field}/map/maxProperties"), json!(5)),
         (format!("{spec}/required"), json!(null)),
@@ -89,6 +92,8 @@ fn incompatible_changes_are_named_with_their_path() {
         (format!("{field}/count/default"), json!(3), "spec.count (default): was 2, is 3"),
         (format!("{field}/count/default"), json!(null), "spec.count (default): was 2, is null"),
         (format!("{field}/group/default"), json!({ "in": { "a": 2 } }), "spec.group (default): was"),
+        (format!("{field}/group/default"), json!({}), "spec.group (default): was"),
+        (format!("{field}/group/properties/in"), json!(null), "spec.group.in: the field is removed"),
         (format!("{field}/mode/default"), json!("A"), "spec.mode (default): was null"),
         (format!("{field}/name/pattern"), json!("^[a-y]*$"), "spec.name (pattern): was"),
         (format!("{field}/count/format"), json!("int64"), "spec.count (format): was"),
