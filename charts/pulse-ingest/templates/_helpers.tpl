@@ -52,10 +52,13 @@ app.kubernetes.io/component: api
 {{- $image := $values.image -}}
 {{- $registry := default $image.registry $values.global.imageRegistry -}}
 {{- $ofImage := dict "repository" (list $registry $image.repository | compact | join "/") "pullPolicy" $image.pullPolicy -}}
-{{- if $image.digest -}}
-{{- $_ := set $ofImage "digest" $image.digest -}}
-{{- else -}}
+{{- if not $image.digest -}}
 {{- $_ := set $ofImage "tag" (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- /* The digest of the release only holds for its own tag. */ -}}
+{{- $released := ternary (index .Chart.Annotations "pulseboard.dev/image-digest") "" (eq $image.tag "") -}}
+{{- with default $released $image.digest -}}
+{{- $_ := set $ofImage "digest" . -}}
 {{- end -}}
 {{- with concat $values.imagePullSecrets $values.global.imagePullSecrets | uniq -}}
 {{- $_ := set $ofImage "pullSecrets" . -}}

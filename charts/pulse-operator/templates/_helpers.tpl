@@ -28,10 +28,17 @@ app.kubernetes.io/component: operator
 {{- default (ternary (include "pulse-operator.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}
 
+{{- /* The digest of the image. That of the release only holds for its own tag. */ -}}
+{{- define "pulse-operator.digest" -}}
+{{- $released := ternary (index .Chart.Annotations "pulseboard.dev/image-digest") "" (eq .Values.image.tag "") -}}
+{{- default $released .Values.image.digest -}}
+{{- end -}}
+
 {{- define "pulse-operator.image" -}}
 {{- $image := .Values.image -}}
 {{- $registry := default $image.registry .Values.global.imageRegistry -}}
-{{- $version := ternary (printf "@%s" $image.digest) (printf ":%s" (default .Chart.AppVersion $image.tag)) (ne $image.digest "") -}}
+{{- $digest := include "pulse-operator.digest" . -}}
+{{- $version := ternary (printf "@%s" $digest) (printf ":%s" (default .Chart.AppVersion $image.tag)) (ne $digest "") -}}
 {{- list $registry $image.repository | compact | join "/" -}}{{- $version -}}
 {{- end -}}
 

@@ -3,7 +3,21 @@
 use std::fmt::Write as _;
 
 use anyhow::ensure;
+use pulse_operator::crd::breaking_changes_of_crd;
 use pulse_operator::{crd, rbac, yaml};
+
+/// Refuses a CRD that does more than add to the one in `accepted`, the text of `manifests/crds.yaml`.
+pub(crate) fn ensure_additions(accepted: &str) -> anyhow::Result<()> {
+    let changes = breaking_changes_of_crd(&yaml::read(accepted)?, &serde_json::to_value(crd::crd())?);
+    let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    ensure!(
+        changes.is_empty(),
+        "the CRD does not only add to manifests/crds.yaml:\n{}\nKeep the old field beside the new one. If no release has \
+         it, accept the change with scripts/manifests --accept-crd",
+        changes.join("\n")
+    );
+    Ok(())
+}
 
 /// The CRD as a manifest for `kubectl apply`.
 pub(crate) fn manifest() -> anyhow::Result<String> {

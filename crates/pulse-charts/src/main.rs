@@ -1,40 +1,55 @@
-//! Writes the generated files of `charts/` and `manifests/` below the folder given as argument. The CRD and the RBAC
+//! Writes the generated files of `charts/` and `manifests/` below a folder, for the repository or for a release. The CRD and the RBAC
 //! rules come from the operator's types, and the values of each chart with their schema and documentation from one Rust
 //! struct.
 //!
 //! Not part of `pulse`; `scripts/manifests` runs it.
 
+mod args;
+mod changelog;
 mod crd;
 mod datastores;
 mod ingest;
 mod monitor;
 mod network;
 mod operator;
+mod release;
 mod values;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 
-use crate::values::Values;
+use crate::args::Args;
+use crate::release::Release;
+use crate::values::{RELEASED, Values};
 
 fn main() -> anyhow::Result<()> {
-    let root = PathBuf::from(std::env::args_os().nth(1).context("usage: pulse-charts FOLDER")?);
+    let Args { folder: root, accept_crd, release } = Args::parse(std::env::args().skip(1))?;
+    if let Some(release) = &release {
+        RELEASED.set(release.image.clone()).ok().context("the image is set once")?;
+    }
+    if !accept_crd {
+        crd::ensure_additions(&std::fs::read_to_string(root.join("manifests/crds.yaml"))?)?;
+    }
     let templates = root.join("charts/pulse-operator/templates");
     write(&templates.join("crd.yaml"), &crd::template()?)?;
     write(&templates.join("_rules.tpl"), &crd::rules()?)?;
     write(&root.join("manifests/crds.yaml"), &crd::manifest()?)?;
     write(&root.join("manifests/dev/rbac.yaml"), &crd::dev_role()?)?;
-    chart(&root.join("charts/pulse-operator"), &Values::of::<operator::Values>()?)?;
-    chart(&root.join("charts/pulse-ingest"), &Values::of::<ingest::Values>()?)
+    chart(&root, "pulse-operator", &Values::of::<operator::Values>()?, release.as_ref())?;
+    chart(&root, "pulse-ingest", &Values::of::<ingest::Values>()?, release.as_ref())
 }
 
-/// Writes the version of the workspace into a chart's `Chart.yaml`, and the chart's values as `values.yaml`, as schema
+/// Writes the version of the workspace and what a release adds into a chart's `Chart.yaml`, and the chart's values as `values.yaml`, as schema
 /// and as the table of its README.
-fn chart(folder: &Path, values: &Values) -> anyhow::Result<()> {
+fn chart(root: &Path, name: &str, values: &Values, release: Option<&Release>) -> anyhow::Result<()> {
+    let folder = root.join("charts").join(name);
     write(&folder.join("values.yaml"), &values.yaml()?)?;
     write(&folder.join("values.schema.json"), &values.schema()?)?;
-    rewrite(&folder.join("Chart.yaml"), |chart| Ok(with_version(chart)))?;
+    rewrite(&folder.join("Chart.yaml"), |chart| {
+        let chart = with_version(chart);
+        release.map_or(Ok(chart.clone()), |release| release.chart(&chart, root))
+    })?;
     rewrite(&folder.join("README.md"), |readme| values.readme(readme))
 }
 

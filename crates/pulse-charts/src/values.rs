@@ -1,6 +1,7 @@
 //! Generates `values.yaml`, `values.schema.json` and the table of the README from the struct of a chart's values.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 use anyhow::{Context, ensure};
 use pulse_operator::crd::PullPolicy;
@@ -39,6 +40,9 @@ pub(crate) struct PullSecret {
     name: String,
 }
 
+/// The image of the release that the charts are generated for, without a tag. Set before the first use.
+pub(crate) static RELEASED: OnceLock<String> = OnceLock::new();
+
 /// Container image of `pulse`.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -48,7 +52,7 @@ pub(crate) struct Image {
     /// Repository of the image.
     #[schemars(length(min = 1))]
     repository: String,
-    /// Tag of the image. Defaults to the chart's `appVersion`.
+    /// Tag of the image. Defaults to the digest of the release, and for a chart of no release to `appVersion`.
     tag: String,
     /// Digest of the image, `sha256:…`. Overrides the tag.
     #[schemars(regex(pattern = "^(sha256:[0-9a-f]{64})?$"))]
@@ -59,9 +63,11 @@ pub(crate) struct Image {
 
 impl Default for Image {
     fn default() -> Self {
+        let released = RELEASED.get().and_then(|image| image.split_once('/'));
+        let (registry, repository) = released.unwrap_or(("localhost", "pulse"));
         Self {
-            registry: "localhost".into(),
-            repository: "pulse".into(),
+            registry: registry.into(),
+            repository: repository.into(),
             tag: String::new(),
             digest: String::new(),
             pull_policy: PullPolicy::default(),
