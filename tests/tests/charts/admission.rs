@@ -12,7 +12,7 @@ use crate::helm::{Helm, INGEST, OPERATOR};
 use crate::objects::{Case, manifests, objects, objects_in, of_kind, operator_workloads};
 
 /// The name and the pod spec of every workload.
-fn pod_specs(objects: &[Value]) -> Vec<(String, Value)> {
+pub(crate) fn pod_specs(objects: &[Value]) -> Vec<(String, Value)> {
     let workloads = objects.iter().filter(|object| !object["spec"]["template"]["spec"].is_null());
     let pod = |object: &Value| {
         let mut spec = object["spec"]["template"]["spec"].clone();
@@ -75,7 +75,7 @@ async fn pods_all_meet_the_restricted_standard() -> anyhow::Result<()> {
 }
 
 /// Applies objects with a server-side dry run; returns kubectl's output.
-async fn dry_run_apply(env: &OperatorEnv, objects: &[Value]) -> anyhow::Result<String> {
+pub(crate) async fn dry_run_apply(env: &OperatorEnv, objects: &[Value]) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("objects.yaml");
     // JSON is YAML. Not a List, because kubectl would validate its fields on the client.

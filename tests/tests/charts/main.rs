@@ -8,6 +8,7 @@ mod lifecycle;
 mod network;
 mod objects;
 mod reachability;
+mod release;
 mod rendering;
 mod schemas;
 mod values;

@@ -16,7 +16,7 @@ use crate::foreign_crds;
 use crate::helm::{Helm, INGEST, OPERATOR};
 use crate::objects::{Case, manifests};
 
-const SUPPORTED: [&str; 2] = ["1.33.0", "1.37.0"];
+pub(crate) const SUPPORTED: [&str; 2] = ["1.33.0", "1.37.0"];
 
 /// Installs the Python package once and returns its folder.
 async fn schema_package() -> anyhow::Result<&'static PathBuf> {
@@ -30,7 +30,7 @@ async fn schema_package() -> anyhow::Result<&'static PathBuf> {
 }
 
 /// A folder with the schemas of each version, in the layout of kubeconform.
-async fn schemas() -> anyhow::Result<TempDir> {
+pub(crate) async fn schemas() -> anyhow::Result<TempDir> {
     let package = schema_package().await?;
     let folder = tempfile::tempdir()?;
     let mut crds = foreign_crds::read().await?;
@@ -93,7 +93,7 @@ fn make_strict(schema: &mut Value) {
     }
 }
 
-async fn kubeconform(schemas: &Path, version: &str, files: &[&Path]) -> anyhow::Result<String> {
+pub(crate) async fn kubeconform(schemas: &Path, version: &str, files: &[&Path]) -> anyhow::Result<String> {
     let location = format!(
         "{}/{{{{.NormalizedKubernetesVersion}}}}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json",
         schemas.display()
