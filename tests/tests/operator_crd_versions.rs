@@ -6,9 +6,9 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, Patch, PatchParams};
-use pulse_tests::cluster::program;
-use pulse_tests::operator::{OperatorEnv, OperatorProcess, TIMEOUT, apply_crd_version};
-use pulse_tests::{Client, binary, eventually};
+use pulse_tests::cluster::{ControlPlane, program};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, TIMEOUT, apply_crd, apply_crd_version, minimal};
+use pulse_tests::{Client, binary, eventually, repository};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::{Mutex, MutexGuard};
@@ -54,16 +54,15 @@ fn message(status: &Value, condition: &str) -> Value {
     conditions.find(|found| found["type"] == condition).map_or(Value::Null, |found| found["message"].clone())
 }
 
-/// Runs the command between backticks in a message, as an administrator.
-async fn run_command_of(env: &OperatorEnv, message: &str) -> anyhow::Result<()> {
-    let command = message.split('`').nth(1).context("the message has no command")?;
+/// Runs a command with `pulse` and `kubectl`, as an administrator.
+async fn run_as_administrator(plane: &ControlPlane, command: &str) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     for (name, program) in [("pulse", binary()), ("kubectl", program("kubectl").await?)] {
         std::os::unix::fs::symlink(program, folder.path().join(name))?;
     }
     let mut bash = Command::new("/bin/bash");
     bash.args(["-euo", "pipefail", "-c", command]).env("PATH", folder.path()).stdin(Stdio::null());
-    let output = bash.env("KUBECONFIG", env.plane.admin().kubeconfig()).kill_on_drop(true).output().await?;
+    let output = bash.env("KUBECONFIG", plane.admin().kubeconfig()).kill_on_drop(true).output().await?;
     anyhow::ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
@@ -114,7 +113,8 @@ async fn status_stays_current_on_an_older_crd_until_it_is_updated() -> anyhow::R
     env.patch_spec("main", edit).await?;
     env.wait_for_condition("main", "Ready", "False/Paused").await?;
 
-    run_command_of(&env, &outdated).await?;
+    let command = outdated.split('`').nth(1).context("the message has no command")?;
+    run_as_administrator(env.plane, command).await?;
     env.wait_for_condition("main", "CRDOutdated", "").await?;
     let status = env.status("main").await?;
     assert_eq!(status["workers"]["terminating"], 0, "{status:#}");
@@ -163,4 +163,35 @@ async fn objects_of_a_newer_crd_hold_no_others() -> anyhow::Result<()> {
         Ok(())
     };
     env.with_simulator(lifecycle).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_objects_are_migrated_as_documented() -> anyhow::Result<()> {
+    let plane = ControlPlane::start().await?;
+    apply_crd(plane.admin()).await?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("main.json");
+    std::fs::write(&file, minimal("main")?.to_string())?;
+    plane.admin().kubectl(&["create", "-f", file.to_str().context("the path is not UTF-8")?]).await?;
+
+    // Two versions with the same fields, of which the new one is stored.
+    let mut crd = pulse_operator::crd::crd();
+    let mut next = crd.spec.versions[0].clone();
+    crd.spec.versions[0].storage = false;
+    next.name = "v1beta1".into();
+    crd.spec.versions.push(next);
+    apply_crd_version(plane.admin(), &crd).await?;
+    crd.spec.versions.remove(0);
+    let too_early = apply_crd_version(plane.admin(), &crd).await.map_err(|error| error.to_string());
+    assert!(too_early.as_ref().is_err_and(|error| error.contains("storedVersions")), "{too_early:?}");
+
+    let text = std::fs::read_to_string(repository().join("OPERATIONS.md"))?;
+    let (_, section) = text.split_once("stops serving the old one:\n\n").context("the section is missing")?;
+    let commands: Vec<&str> = section.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
+    run_as_administrator(&plane, &commands.join("\n")).await?;
+    apply_crd_version(plane.admin(), &crd).await?;
+    let repository_of =
+        ["get", "pulseingests.v1beta1.pulseboard.dev", "main", "-o", "jsonpath={.spec.image.repository}"];
+    assert_eq!(plane.admin().kubectl(&repository_of).await?, "localhost/pulse");
+    Ok(())
 }
