@@ -93,7 +93,7 @@ pub(crate) async fn reconcile(
     Ok(Action::requeue(jittered(next)))
 }
 
-/// Reports an object that only a newer version can read. Its pods go on as they are, and all other objects are reconciled.
+/// Reports an object that only a newer version can read. Its pods stay as they are, and all other objects are reconciled.
 async fn leave_unreadable(object: &Readable, error: &str, context: &Context) {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     tracing::error!(object = format!("{namespace}/{name}"), error, "cannot read the object: upgrade the operator");

@@ -1,7 +1,7 @@
 //! The schema of `PulseIngest` that the API server serves, from its OpenAPI document, which every account may read.
 //!
 //! It can be that of an older version: then the API server refuses a status with a field that it does not know, as a
-//! whole. So the operator leaves out what the served schema does not have, reports `CRDOutdated`, and goes on.
+//! whole. So the operator leaves out what the served schema does not have, reports `CRDOutdated`, and reconciles as before.
 
 use std::sync::Arc;
 
@@ -124,7 +124,7 @@ async fn get(client: &Client, path: &str) -> Result<Value, ReadError> {
     Ok(client.request(Request::get(path).body(Vec::new())?).await?)
 }
 
-/// Reads what is served at every interval until nobody needs it, and triggers a reconcile of all objects when it changes.
+/// Reads what is served at every interval until the reconciles end, and triggers one of each object when it changes.
 pub(crate) struct Reader {
     pub(crate) client: Client,
     pub(crate) intervals: Intervals,

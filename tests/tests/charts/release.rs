@@ -147,7 +147,7 @@ async fn released_charts_have_the_metadata_of_artifact_hub() -> anyhow::Result<(
         for link in annotation("links")?.as_array().context("a list of links")? {
             assert!(link["url"].as_str().is_some_and(|url| url.starts_with(SOURCE)), "{link}");
         }
-        assert_eq!(chart["maintainers"], Value::Null, "nobody is invented");
+        assert_eq!(chart["maintainers"], Value::Null, "no names are invented");
         if name == OPERATOR {
             assert_eq!(annotation("operator")?, true);
             assert_eq!(annotation("crds")?[0]["name"], "pulseingests.pulseboard.dev");
