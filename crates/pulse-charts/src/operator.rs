@@ -31,6 +31,9 @@ pub(crate) struct Values {
     watch: Watch,
     rbac: Rbac,
     service_account: ServiceAccount,
+    /// Hosts of Redis that the operator may connect to, to read the depth of queues: names, addresses, or `*.` and the
+    /// end of names, such as `*.svc`. A host without a dot counts as `HOST.NAMESPACE.svc`. Empty allows all.
+    redis_allowed_hosts: Vec<String>,
     /// Number of operator pods. One of them is the leader, the others are on standby.
     #[schemars(range(min = 1))]
     replica_count: u32,
@@ -76,6 +79,7 @@ impl Default for Values {
             watch: Watch { scope: Scope::Cluster },
             rbac: Rbac { create: true, aggregate: true },
             service_account: ServiceAccount { create: true, name: String::new(), annotations: BTreeMap::new() },
+            redis_allowed_hosts: Vec::new(),
             replica_count: 2,
             resources: resources.as_object().cloned().unwrap_or_default(),
             pod_labels: BTreeMap::new(),

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::client::api_message;
 use crate::compare::{AppliedCache, contains, hash, project};
+use crate::connections::Use;
 use crate::crd::{PendingChange, PulseIngest};
 use crate::desired::ChildObjects;
 use crate::names::{self, APPLIED, MANAGER, REVISION, Role, SCALER};
@@ -66,6 +67,8 @@ pub(crate) struct ApplyReport {
     pub drifted: Vec<String>,
     /// Deployments as the API server returned them. The observed ones do not show a rollout that has just begun.
     pub deployments: Vec<(Role, Deployment)>,
+    /// Names of Deployments whose change has to wait.
+    pub held: Vec<String>,
 }
 
 /// Applies the objects of one instance.
@@ -78,6 +81,8 @@ pub(crate) struct Applier<'a> {
     pub memory: &'a AppliedCache,
     /// Records changes in the report without making them.
     pub dry_run: bool,
+    /// Use of the budget of connections, which holds changes that have to wait.
+    pub used: Option<&'a Use>,
 }
 
 impl Applier<'_> {
@@ -116,7 +121,8 @@ impl Applier<'_> {
         for (role, deployment) in deployments {
             let live = observed.deployments.get(&role).map(AsRef::as_ref);
             // A new revision is not started before the objects that it depends on.
-            if before_pods.is_ok() || live.is_some_and(|live| same_revision(live, &deployment)) {
+            let is_next = before_pods.is_ok() && report.held.is_empty();
+            if is_next || live.is_some_and(|live| same_revision(live, &deployment)) {
                 before_pods = before_pods
                     .and(self.create_or_update_deployment(role, deployment, live, initial(role), report).await);
             }
@@ -139,6 +145,12 @@ impl Applier<'_> {
         report: &mut ApplyReport,
     ) -> Result<(), ApplyError> {
         let changed = match live {
+            Some(live) if self.used.is_some_and(|used| used.holds(role, false)) => {
+                let mut planned = ApplyReport::default();
+                Applier { dry_run: true, ..*self }.update(desired, live, &mut planned).await?;
+                report.held.extend((!planned.changes.is_empty()).then(|| live.name_any()));
+                None
+            }
             Some(live) => self.update(desired, live, report).await?,
             None => match self.create(&skeleton(&desired, initial), report).await? {
                 Some(live) => self.update(desired, &live, report).await?,

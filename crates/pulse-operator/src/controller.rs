@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::apply::{Applier, ApplyError, ApplyReport};
 use crate::client::api_message;
+use crate::connections::Use;
 use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec, WorkersStatus};
 use crate::desired::{self, Inputs};
 use crate::events;
@@ -28,7 +29,7 @@ use crate::scaling::{Key, Policy, RedisServer, SampleTarget, Samplers};
 use crate::secrets::{DigestKey, SecretRead, SecretValue};
 use crate::served::Served;
 use crate::status::{self, ReconcileError, StatusInputs};
-use crate::workers;
+use crate::workers::{self, Changing};
 
 /// The field manager of the status.
 const STATUS_MANAGER: &str = "pulse-operator-status";
@@ -122,15 +123,19 @@ async fn reconcile_object(
     // observe: the caches, and the API server for Secrets.
     let mut observed = observe::children(context.caches.labelled(&cr), &cr);
     observed.secrets = secrets(&cr, context, memory).await;
+    observed.job_rejections = observe::job_rejections(&context.client, &observed).await;
 
     // plan, desired: pure.
     let plan = plan::plan(&cr, &observed, &context.digest_key, now);
     let missing_duration = memory.missing_duration(&plan);
     register_sample_target(&cr, &observed, context);
     let sample = context.samplers.latest(&key(&cr));
-    let migrating = plan.migration.waiting.is_some();
-    let workers = &mut memory.workers;
-    let decided = workers::decide(&cr, &observed, sample.as_ref(), migrating, context.intervals.poll, workers, now);
+    let redis = context.samplers.looked_up(&key(&cr));
+    memory.rollouts.observe(&observed);
+    let rolling_out = memory.rollouts.is_rolling(&observed, Role::Worker);
+    let changing = Changing { rolling_out, migrating: plan.migration.waiting.is_some() };
+    let (poll, workers) = (context.intervals.poll, &mut memory.workers);
+    let decided = workers::decide(&cr, &observed, sample.as_ref(), changing, poll, workers, now);
     let inputs = Inputs {
         revision: plan.active.as_ref(),
         secrets: plan.secrets.clone(),
@@ -141,7 +146,9 @@ async fn reconcile_object(
 
     // apply: the API server.
     let applied_cache = memory.applied.clone();
-    let applier = Applier { client: &context.client, cr: &cr, memory: &applied_cache, dry_run: cr.spec.paused };
+    let used = Use::of(&cr, &observed, now).filter(|_| !cr.spec.paused);
+    let (used, dry_run) = (used.as_ref(), cr.spec.paused);
+    let applier = Applier { client: &context.client, cr: &cr, memory: &applied_cache, dry_run, used };
     let mut applied = ApplyReport::default();
     let mut failure = apply_objects(&applier, resources, &observed, &plan, context, memory, &mut applied).await;
     let mut scaled = None;
@@ -163,11 +170,13 @@ async fn reconcile_object(
         cr: &cr,
         observed: &observed,
         plan: &plan,
-        scaling: workers::report(&cr, decided.as_ref(), scaled, &mut memory.workers, now),
+        rollouts: &memory.rollouts,
+        scaling: workers::report(&cr, &observed, decided.as_ref(), scaled, redis.as_deref(), &mut memory.workers, now),
         failure,
         missing_duration,
         pending,
         crd_outdated: served.condition(),
+        held: applied.held,
         now,
     };
     let status = served.as_stored(status::status(status_inputs));
@@ -178,7 +187,7 @@ async fn reconcile_object(
     // After a failed write of the status, the next reconcile finds the same changes again.
     events::publish(&context.recorder, &cr.object_ref(&()), changes).await;
     let wake = decided.and_then(|decided| decided.decision.next_wake);
-    Ok(time_until_next(&plan, memory, wake, context, now))
+    Ok(time_until_next(&observed, &plan, memory, wake, context, now))
 }
 
 /// Returns the object with the operator's pull Secrets, and with the status that was written last if the cache does not
@@ -225,13 +234,16 @@ async fn apply_objects(
 
 /// Time until the next reconcile, if nothing triggers one before.
 fn time_until_next(
+    observed: &Observed,
     plan: &ReconcilePlan,
     memory: &ObjectMemory,
     wake: Option<Timestamp>,
     context: &Context,
     now: Timestamp,
 ) -> Duration {
-    let is_waiting = !plan.missing.is_empty() || !plan.unreadable.is_empty();
+    // The Events of a Job without pods are not watched.
+    let lacks_pods = observed.jobs.iter().any(|job| observe::lacks_pods(job, observed));
+    let is_waiting = !plan.missing.is_empty() || !plan.unreadable.is_empty() || lacks_pods;
     let next = if is_waiting { context.intervals.missing } else { context.intervals.secrets };
     let retry = memory.backoff.as_ref().map(ApplyBackoff::remaining);
     let wake = wake.and_then(|wake| time_until_wake(wake, now));
@@ -255,7 +267,7 @@ fn register_sample_target(cr: &PulseIngest, observed: &Observed, context: &Conte
     let Some(url) = found(url_secret_ref).and_then(|url| std::str::from_utf8(url).ok()) else { return };
     let ca = ca_secret_ref.as_ref().map(|key| found(key).map(<[u8]>::to_vec));
     if ca != Some(None) {
-        let server = RedisServer { url: url.trim().to_owned(), ca: ca.flatten() };
+        let server = RedisServer::new(url, ca.flatten(), &names::namespace(cr));
         context.samplers.add(SampleTarget { instance: names::instance_id(cr), server, key: key(cr) });
     }
 }
@@ -293,6 +305,11 @@ async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut ApplyRe
     for (role, deployment) in &observed.deployments {
         let Some(wanted) = replica_mismatch(applier.cr, *role, deployment) else { continue };
         let name = deployment.name_any();
+        let adds_pods = deployment.spec.as_ref().and_then(|spec| spec.replicas).is_some_and(|now| wanted > now);
+        if adds_pods && applier.used.is_some_and(|used| used.holds(*role, true)) {
+            applied.held.push(name);
+            continue;
+        }
         applied.changes.push(crate::crd::PendingChange {
             object: format!("Deployment {name}"),
             action: "scale".into(),

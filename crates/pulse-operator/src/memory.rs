@@ -10,6 +10,7 @@ use crate::crd::{PulseIngest, PulseIngestStatus, SecretKey};
 use crate::intervals::Intervals;
 use crate::names;
 use crate::plan::ReconcilePlan;
+use crate::rollout::Rollouts;
 use crate::secrets::SecretRead;
 use crate::status::ReconcileError;
 use crate::workers;
@@ -26,6 +27,8 @@ pub(crate) struct ObjectMemory {
     missing_since: Option<Instant>,
     /// Set after an apply that failed: nothing is applied until it ends.
     pub(crate) backoff: Option<ApplyBackoff>,
+    /// The rollouts that were complete.
+    pub(crate) rollouts: Rollouts,
     /// State of the scaler.
     pub(crate) workers: workers::ScalingMemory,
     /// Number of consecutive reconciles that failed.

@@ -5,6 +5,7 @@
 //! vanished without a result runs again, because its absence does not prove that it has succeeded. The Job before is
 //! one of the inputs: inputs that come back after others run again, because the schema may have changed in between.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -22,6 +23,10 @@ use crate::desired::{CONTAINER, FINAL_EXIT_CODES, JobKind, JobRequest};
 use crate::names::short_hash;
 use crate::pods;
 
+/// Reason while a plan waits for its approval.
+pub(crate) const NEEDS_APPROVAL: &str = "PlanNeedsApproval";
+/// Reason while the pod of a Job cannot start.
+const POD_NOT_STARTING: &str = "MigrationPodNotStarting";
 /// Time for which a Job is kept once its result is in the status, in seconds.
 const KEEP_SECONDS: i32 = 86_400;
 /// Time after which an ended Job is removed so that it can run again, in seconds.
@@ -40,6 +45,18 @@ pub(crate) struct Migration {
     pub(crate) expire: Vec<(String, i32)>,
     /// The reason why the schema does not fit the desired revision yet.
     pub(crate) waiting: Option<MigrationWait>,
+}
+
+impl Migration {
+    /// Says why the pods of the Job are rejected, if they are: by a quota, Pod Security, or an admission policy.
+    pub(crate) fn with_rejections(mut self, rejections: &BTreeMap<String, String>) -> Self {
+        let job = &self.status.job_name;
+        if let (Some(waiting), Some(rejection)) = (&mut self.waiting, rejections.get(job)) {
+            waiting.reason = POD_NOT_STARTING;
+            waiting.message = format!("the pods of Job {job} are rejected: {rejection}");
+        }
+        self
+    }
 }
 
 /// The reason why the schema does not fit the desired revision yet.
@@ -107,7 +124,7 @@ pub(crate) fn plan_migration(
     }
     if is_current && known.state == MigrationState::Planned && cr.spec.migrations.policy == MigrationPolicy::Plan {
         let message = known.message.clone();
-        return waiting(known, "PlanNeedsApproval", message, true);
+        return waiting(known, NEEDS_APPROVAL, message, true);
     }
     let outcome = outcome(&request.name, jobs, job_pods);
     if matches!(outcome, JobOutcome::Absent)
@@ -201,7 +218,7 @@ fn advance(
         }
         JobOutcome::Running(Some(failure)) => {
             let message = format!("the pod of Job {} cannot start: {failure}", request.name);
-            waiting(status, "MigrationPodNotStarting", message, false)
+            waiting(status, POD_NOT_STARTING, message, false)
         }
         JobOutcome::Failed { exit_code, message } => {
             let finished_at = Some(finished_at);
@@ -270,7 +287,7 @@ fn planned(cr: &PulseIngest, job: &str, mut status: MigrationsStatus, result: Jo
     let (reason, message) = if manual {
         ("ManualMigrationNeeded", format!("{pending_list}: run `pulse migrate` with the new image"))
     } else {
-        ("PlanNeedsApproval", format!("{pending_list}: to approve the plan, set migrations.approvedPlan to {hash}"))
+        (NEEDS_APPROVAL, format!("{pending_list}: to approve the plan, set migrations.approvedPlan to {hash}"))
     };
     status.message = message.clone();
     // Policy Manual: the operator is not notified of a migration, so it plans again.

@@ -279,3 +279,15 @@ fn unreadable_url_does_not_block_the_active_revision() {
     let other = Revision { hash: "other".into(), ..desired };
     assert!(!plan_migration(&cr, &other, None, &[], &[], NOW).done);
 }
+
+#[test]
+fn rejected_pods_of_a_job_are_named() {
+    let mut cr = pulse_ingest(json!({}));
+    let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
+    let rejections = |job: &str| [(job.to_owned(), "exceeded quota: small".to_owned())].into();
+    let waiting = reconcile(&mut cr, &running(&name), &[]).with_rejections(&rejections(&name));
+    assert_eq!(reason(&waiting), "MigrationPodNotStarting");
+    assert!(waiting.waiting.expect("waits").message.ends_with("exceeded quota: small"));
+    let other = reconcile(&mut cr, &running(&name), &[]).with_rejections(&rejections("other"));
+    assert_eq!(reason(&other), "MigrationRunning");
+}

@@ -14,6 +14,8 @@ pub const MANAGER: &str = "pulse-operator";
 pub const SCALER: &str = "pulse-scaler";
 /// Annotation of pod templates: digest of the values of the Secrets that the role uses. A change restarts the pods.
 pub const SECRETS: &str = "pulseboard.dev/secrets";
+/// Annotation of pod templates: the most connections to PostgreSQL of a pod.
+pub const CONNECTIONS: &str = "pulseboard.dev/connections";
 /// Annotation of child objects: hash of the object that was applied last.
 pub const APPLIED: &str = "pulseboard.dev/applied";
 /// Annotation of Deployments: their revision, as JSON.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -16,6 +18,9 @@ use crate::client::api_message;
 use crate::crd::{PulseIngest, SecretKey};
 use crate::names::{self, Role};
 use crate::secrets::{SecretRead, SecretValue};
+
+/// Maximum number of Events of a Job that are read. Kubernetes counts repeated ones in one Event.
+const MAX_EVENTS: u32 = 10;
 
 /// An object, or the reason why this version cannot read it: a newer one may have more values of an enum.
 pub(crate) type Readable = DeserializeGuard<PulseIngest>;
@@ -73,6 +78,8 @@ pub(crate) struct Observed {
     pub(crate) jobs: Vec<Arc<Job>>,
     /// Pods of migration Jobs.
     pub(crate) job_pods: Vec<Arc<Pod>>,
+    /// Why Kubernetes rejects the pods of a migration Job, by the name of the Job.
+    pub(crate) job_rejections: BTreeMap<String, String>,
     /// Pods, by role.
     pub(crate) pods: BTreeMap<Role, Vec<Arc<Pod>>>,
     /// Results of reading the referenced Secrets.
@@ -121,6 +128,32 @@ pub(crate) fn children(labelled: Labelled, cr: &PulseIngest) -> Observed {
 fn owned<K: Resource<DynamicType = ()>>(mut objects: ByName<K>, cr: &PulseIngest) -> ByName<K> {
     objects.retain(|_, object| names::is_owned(object.meta(), cr));
     objects
+}
+
+/// Reads why Kubernetes rejects the pods of migration Jobs: unlike a Deployment, a Job says it in Events only. Only
+/// Jobs that have no pod are looked up. What cannot be read is not reported.
+pub(crate) async fn job_rejections(client: &Client, observed: &Observed) -> BTreeMap<String, String> {
+    let mut rejections = BTreeMap::new();
+    for job in observed.jobs.iter().filter(|job| lacks_pods(job, observed)) {
+        let api: Api<Event> = Api::namespaced(client.clone(), &job.namespace().unwrap_or_default());
+        let name = job.name_any();
+        let of_job = format!("regarding.kind=Job,regarding.name={name},reason=FailedCreate");
+        let Ok(events) = api.list(&ListParams::default().fields(&of_job).limit(MAX_EVENTS)).await else { continue };
+        let notes =
+            events.items.into_iter().filter(|event| event.regarding.as_ref().is_some_and(|it| it.uid == job.uid()));
+        rejections.extend(notes.filter_map(|event| event.note).next_back().map(|note| (name, note)));
+    }
+    rejections
+}
+
+/// Whether the Job runs, and none of its pods exists.
+pub(crate) fn lacks_pods(job: &Job, observed: &Observed) -> bool {
+    let status = job.status.as_ref();
+    let has_ended = status.is_some_and(|status| status.conditions.iter().flatten().any(|found| found.status == "True"));
+    let name = Some(job.name_any());
+    let has_pods =
+        observed.job_pods.iter().any(|pod| pod.labels().get("batch.kubernetes.io/job-name") == name.as_ref());
+    job.metadata.deletion_timestamp.is_none() && !has_ended && !has_pods
 }
 
 /// Returns all Secret keys that the roles need, for the active and for the desired revision.

@@ -25,7 +25,7 @@ use crate::metrics::OperatorMetrics;
 use crate::names::MANAGER;
 use crate::observe::{Caches, Readable, reference};
 use crate::progress::WatchProgress;
-use crate::scaling::{Key, Samplers};
+use crate::scaling::{AllowedHosts, Key, Samplers};
 use crate::secrets::DigestKey;
 use crate::served;
 use crate::watches::{Trigger, Watches};
@@ -53,6 +53,8 @@ pub struct OperatorConfig {
     pub watch_timeout_seconds: u32,
     /// Image pull secrets of every created pod, besides those that its object names.
     pub pull_secrets: Vec<String>,
+    /// Hosts of Redis that the operator may connect to.
+    pub redis_allowed_hosts: AllowedHosts,
     /// For development: folder in which every created pod looks for newer builds of its program.
     pub dev_reload: Option<PathBuf>,
 }
@@ -249,7 +251,7 @@ impl Operator {
             caches,
             digest_key,
             served,
-            samplers: Samplers::new(config.intervals.poll, sampled),
+            samplers: Samplers::new(config.intervals.poll, config.redis_allowed_hosts, sampled),
             intervals: config.intervals,
             pull_secrets: config.pull_secrets,
             dev_reload: config.dev_reload,

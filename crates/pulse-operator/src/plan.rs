@@ -37,7 +37,8 @@ pub(crate) fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: 
     let url = found(&desired.database_url_secret_ref).filter(|_| has_ca);
     let url_digest = url.map(|url| key.digest(&[url.reveal()]));
     let migration =
-        migration::plan_migration(cr, &desired, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now);
+        migration::plan_migration(cr, &desired, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now)
+            .with_rejections(&observed.job_rejections);
     let active = if migration.done { Some(desired.clone()) } else { active_revision(cr, observed) };
     let secrets = match &active {
         Some(revision) => {

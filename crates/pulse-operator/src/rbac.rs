@@ -23,7 +23,8 @@ pub fn watched() -> Vec<PolicyRule> {
         rule("", &["pods"], &["list", "patch", "watch"]),
         // Only Secrets that an object references are read, one at a time.
         rule("", &["secrets"], &["get"]),
-        rule("events.k8s.io", &["events"], &["create", "patch"]),
+        // `list` finds why the pods of a Job are rejected.
+        rule("events.k8s.io", &["events"], &["create", "list", "patch"]),
     ]
 }
 

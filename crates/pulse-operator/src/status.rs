@@ -6,21 +6,21 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
 use crate::condition::ConditionStatus::{False, True};
 use crate::condition::{ConditionState, condition};
 use crate::crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus, RoleStatus, WorkersStatus};
-use crate::desired;
-use crate::migration::MigrationWait;
+use crate::migration::{MigrationWait, NEEDS_APPROVAL};
 use crate::names::{self, Role};
 use crate::observe::Observed;
 use crate::plan::ReconcilePlan;
 use crate::pods;
+use crate::rollout::{self, Progress, Rollouts};
 
-/// Time after which a missing reference is reported as `Stalled`, because the user has to act.
-pub(crate) const MISSING_REFERENCE_DEADLINE: Duration = Duration::from_secs(600);
+/// Time after which a missing reference or approval is reported as `Stalled`, because the user has to act. Until then it
+/// is `Reconciling`: tools that wait for an object give up on a stalled one, and roll it back.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The scaler's part of the status.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -48,6 +48,8 @@ pub(crate) struct StatusInputs<'a> {
     pub(crate) observed: &'a Observed,
     /// The plan of this reconcile.
     pub(crate) plan: &'a ReconcilePlan,
+    /// The rollouts that were complete before.
+    pub(crate) rollouts: &'a Rollouts,
     /// The scaler's part of the status.
     pub(crate) scaling: ScalingReport,
     /// The error of this reconcile, or of the backoff that it is in.
@@ -58,23 +60,32 @@ pub(crate) struct StatusInputs<'a> {
     pub(crate) pending: Vec<PendingChange>,
     /// `CRDOutdated`, while it is true.
     pub(crate) crd_outdated: Option<(&'static str, ConditionState)>,
+    /// Names of Deployments whose change has to wait, to stay within the budget of connections.
+    pub(crate) held: Vec<String>,
     /// The current time.
     pub(crate) now: Timestamp,
 }
 
-/// Progress of a Deployment's rollout.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Rollout {
-    Done,
-    InProgress(String),
-    Stuck(String),
-}
-
 /// Returns the new status.
 pub(crate) fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
-    let StatusInputs { cr, observed, plan, scaling, failure, missing_duration, pending, crd_outdated, now } = inputs;
+    let StatusInputs {
+        cr,
+        observed,
+        plan,
+        rollouts,
+        scaling,
+        failure,
+        missing_duration,
+        pending,
+        crd_outdated,
+        held,
+        now,
+    } = inputs;
     let old = cr.status.clone().unwrap_or_default();
-    let mut states = core_states(cr, observed, plan, failure.as_ref(), missing_duration, &pending);
+    let waiting = approval_duration(plan, now);
+    let progress = rollout::progress(cr, observed, rollouts, &held, now);
+    let problem = problem(cr, plan, failure.as_ref(), missing_duration, waiting, &pending, progress);
+    let mut states = core_states(cr, observed, plan, problem);
     states.extend(scaling.conditions);
     states.extend(crd_outdated);
     let conditions = states
@@ -96,31 +107,34 @@ pub(crate) fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
     }
 }
 
-fn core_states(
+/// Why the object is not ready, and whether it is stalled: time alone will not help.
+type Problem = (ConditionState, bool);
+
+/// The first thing that keeps the object from being ready.
+fn problem(
     cr: &PulseIngest,
-    observed: &Observed,
     plan: &ReconcilePlan,
     failure: Option<&ReconcileError>,
     missing_duration: Option<Duration>,
+    approval_duration: Duration,
     pending: &[PendingChange],
-) -> Vec<(&'static str, ConditionState)> {
-    let available = available(cr, observed);
-    let migrated = migrated(plan);
-    let rollout = rollout(cr, observed);
-    // The reason why the object is not ready, and whether it is stalled: time alone will not help.
-    let problem: Option<(ConditionState, bool)> = first([
+    progress: Progress,
+) -> Option<Problem> {
+    first([
         failure.map(|failure| match failure {
             ReconcileError::NameConflict(message) => (ConditionState::new(False, "NameConflict", message), true),
             ReconcileError::Error(message) => (ConditionState::new(False, "ReconcileFailed", message), false),
         }),
         (!plan.missing.is_empty()).then(|| {
-            let overdue = missing_duration.is_some_and(|time| time >= MISSING_REFERENCE_DEADLINE);
+            let overdue = missing_duration.is_some_and(|time| time >= PATIENCE);
             let reason = if overdue { "ReferenceMissing" } else { "WaitingForReference" };
             let message = format!("{}: create what is missing or correct the reference", plan.missing.join("; "));
             (ConditionState::new(False, reason, message), overdue)
         }),
         plan.migration.waiting.as_ref().map(|waiting| {
-            (ConditionState::new(False, waiting.reason, waiting_message(plan, waiting)), waiting.needs_action)
+            let is_patient = waiting.reason == NEEDS_APPROVAL && approval_duration < PATIENCE;
+            let state = ConditionState::new(False, waiting.reason, waiting_message(plan, waiting));
+            (state, waiting.needs_action && !is_patient)
         }),
         (cr.spec.paused && !pending.is_empty()).then(|| {
             let message = format!(
@@ -129,12 +143,26 @@ fn core_states(
             );
             (ConditionState::new(False, "Paused", message), false)
         }),
-        match rollout {
-            Rollout::Done => None,
-            Rollout::InProgress(message) => Some((ConditionState::new(False, "RolloutInProgress", message), false)),
-            Rollout::Stuck(message) => Some((ConditionState::new(False, "RolloutStuck", message), true)),
+        match progress {
+            Progress::Done => None,
+            Progress::InProgress(reason, message) => Some((ConditionState::new(False, reason, message), false)),
+            Progress::Stuck(message) => Some((ConditionState::new(False, "RolloutStuck", message), true)),
         },
-    ]);
+    ])
+}
+
+/// Time for which the plan has waited for its approval.
+fn approval_duration(plan: &ReconcilePlan, now: Timestamp) -> Duration {
+    let planned = plan.migration.status.finished_at.as_ref();
+    planned.and_then(|planned| Duration::try_from(now.duration_since(planned.0)).ok()).unwrap_or_default()
+}
+
+fn core_states(
+    cr: &PulseIngest,
+    observed: &Observed,
+    plan: &ReconcilePlan,
+    problem: Option<Problem>,
+) -> Vec<(&'static str, ConditionState)> {
     let ready = match &problem {
         Some((state, _)) => state.clone(),
         None if cr.spec.paused => {
@@ -145,7 +173,7 @@ fn core_states(
         }
         None => ConditionState::new(True, "AsExpected", format!("version {} is running", plan.desired.version)),
     };
-    let mut states = vec![("Ready", ready), ("Available", available), ("Migrated", migrated)];
+    let mut states = vec![("Ready", ready), ("Available", available(cr, observed)), ("Migrated", migrated(plan))];
     match problem {
         Some((state, true)) => states.push(("Stalled", ConditionState { status: True, ..state })),
         // A paused object makes no progress.
@@ -168,6 +196,7 @@ fn available(cr: &PulseIngest, observed: &Observed) -> ConditionState {
     }
     let reason = if cr.spec.stopped { "Stopped" } else { "NoApiPods" };
     let failure = observed.pods.get(&Role::Api).into_iter().flatten().find_map(|pod| pods::startup_failure(pod));
+    let failure = failure.or_else(|| rollout::rejection(observed, Role::Api));
     ConditionState::new(False, reason, failure.unwrap_or_else(|| "no API pod is ready".into()))
 }
 
@@ -195,72 +224,6 @@ fn waiting_message(plan: &ReconcilePlan, waiting: &MigrationWait) -> String {
         unreadable if waiting.reason == "WaitingForReference" && !unreadable.is_empty() => unreadable.join("; "),
         _ => waiting.message.clone(),
     }
-}
-
-fn rollout(cr: &PulseIngest, observed: &Observed) -> Rollout {
-    if observed.deployments.len() < Role::ALL.len() {
-        return Rollout::InProgress("not every Deployment has been created yet".into());
-    }
-    let mut progress = Rollout::Done;
-    for (role, deployment) in &observed.deployments {
-        let now = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let desired = if cr.spec.stopped { Some(0) } else { desired::replicas(cr, *role) };
-        if let Some(desired) = desired.filter(|desired| *desired != now) {
-            progress = Rollout::InProgress(format!(
-                "Deployment {} is being scaled from {now} to {desired} replicas",
-                deployment.name_any()
-            ));
-            continue;
-        }
-        match deployment_rollout(*role, deployment) {
-            Rollout::Done => {}
-            stuck @ Rollout::Stuck(_) => return stuck,
-            in_progress => progress = in_progress,
-        }
-    }
-    progress
-}
-
-/// Follows `kubectl rollout status`, but scaling workers does not count as a rollout.
-fn deployment_rollout(role: Role, deployment: &Deployment) -> Rollout {
-    let name = deployment.name_any();
-    let Some(status) = &deployment.status else {
-        return Rollout::InProgress(format!("Deployment {name} has no status yet"));
-    };
-    // A status of an earlier spec does not describe this one.
-    if status.observed_generation < deployment.metadata.generation {
-        return Rollout::InProgress(format!(
-            "Deployment {name} has a new spec that its controller has not observed yet"
-        ));
-    }
-    let desired = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let updated = status.updated_replicas.unwrap_or(0);
-    let total = status.replicas.unwrap_or(0);
-    let ready = status.ready_replicas.unwrap_or(0);
-    let stuck = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.reason.as_deref() == Some("ProgressDeadlineExceeded"));
-    if let Some(condition) = stuck.filter(|_| updated < desired || ready < desired) {
-        return Rollout::Stuck(format!(
-            "Deployment {name} makes no progress: {}; check its new pods",
-            condition.message.as_deref().unwrap_or("its progress deadline is exceeded")
-        ));
-    }
-    let old = total - updated;
-    let scaling = role == Role::Worker && old == 0 && ready > 0;
-    if old > 0 || (!scaling && (updated < desired || ready < desired)) {
-        return Rollout::InProgress(format!(
-            "Deployment {name} is rolling out: {ready} of {desired} pods are ready, {updated} updated, {old} outdated"
-        ));
-    }
-    Rollout::Done
-}
-
-/// Reports whether the pods of a role are being replaced.
-pub(crate) fn is_rolling(observed: &Observed, role: Role) -> bool {
-    observed.deployments.get(&role).is_some_and(|deployment| deployment_rollout(role, deployment) != Rollout::Done)
 }
 
 fn role_status(observed: &Observed, role: Role) -> RoleStatus {

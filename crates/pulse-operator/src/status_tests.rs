@@ -1,41 +1,8 @@
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
+use crate::condition::find;
 use crate::fixture::pulse_ingest;
-
-/// A Deployment of three ready pods, with changes.
-fn deployment(changes: Value) -> Deployment {
-    let mut object = json!({
-        "metadata": { "name": "main-api", "generation": 2 },
-        "spec": { "replicas": 3, "selector": {}, "template": {} },
-        "status": { "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3 },
-    });
-    crate::fixture::merge(&mut object, changes);
-    serde_json::from_value(object).expect("a valid Deployment")
-}
-
-#[test]
-fn stuck_rollout_is_in_progress_again_after_a_change() {
-    let stuck = json!([{ "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded" }]);
-    let stuck =
-        |seen: i64| json!({ "status": { "observedGeneration": seen, "readyReplicas": 1, "conditions": stuck } });
-    assert!(matches!(deployment_rollout(Role::Api, &deployment(stuck(2))), Rollout::Stuck(_)));
-    assert!(matches!(deployment_rollout(Role::Api, &deployment(stuck(1))), Rollout::InProgress(_)));
-}
-
-#[test]
-fn rollout_is_in_progress_while_replicas_differ_from_the_spec() {
-    let observed = Observed {
-        deployments: Role::ALL.map(|role| (role, std::sync::Arc::new(deployment(json!({}))))).into(),
-        ..Observed::default()
-    };
-    let message = |changes| match rollout(&pulse_ingest(changes), &observed) {
-        Rollout::InProgress(message) => message,
-        other => panic!("{other:?}"),
-    };
-    assert!(message(json!({ "api": { "replicas": 5 } })).contains("3 to"));
-    assert!(message(json!({ "stopped": true })).contains("3 to 0"));
-}
 
 #[test]
 fn active_revision_stays_while_paused() {
@@ -54,11 +21,13 @@ fn active_revision_stays_while_paused() {
             cr,
             observed: &observed,
             plan: &plan,
+            rollouts: &Rollouts::default(),
             scaling: ScalingReport::default(),
             failure: None,
             missing_duration: None,
             pending: Vec::new(),
             crd_outdated: None,
+            held: Vec::new(),
             now: Timestamp::UNIX_EPOCH,
         };
         status(inputs).active_revision
@@ -77,4 +46,40 @@ fn migrated_condition_reports_why_a_secret_is_unreadable() {
         Observed { secrets: [(cr.spec.database.url_secret_ref.clone(), unreadable)].into(), ..Observed::default() };
     let plan = crate::plan::plan(&cr, &observed, &key, Timestamp::UNIX_EPOCH);
     assert_eq!(migrated(&plan), ConditionState::new(False, "WaitingForReference", "forbidden"));
+}
+
+#[test]
+fn approval_is_waited_for_before_the_object_stalls() {
+    let mut cr = pulse_ingest(json!({ "migrations": { "policy": "Plan" } }));
+    let at = |second| Timestamp::from_second(second).expect("in range");
+    let plan = |cr: &PulseIngest| {
+        let key = crate::secrets::DigestKey::new(vec![7]);
+        let mut plan = crate::plan::plan(cr, &Observed::default(), &key, at(0));
+        plan.migration.status.finished_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(1000)));
+        let message = "approve it".to_owned();
+        plan.migration.waiting = Some(MigrationWait { reason: NEEDS_APPROVAL, message, needs_action: true });
+        plan
+    };
+    let mut condition_at = |second| {
+        let inputs = StatusInputs {
+            cr: &cr,
+            observed: &Observed::default(),
+            plan: &plan(&cr),
+            rollouts: &Rollouts::default(),
+            scaling: ScalingReport::default(),
+            failure: None,
+            missing_duration: None,
+            pending: Vec::new(),
+            crd_outdated: None,
+            held: Vec::new(),
+            now: at(second),
+        };
+        cr.status = Some(status(inputs));
+        let conditions = &cr.status.as_ref().expect("a status").conditions;
+        let found = ["Reconciling", "Stalled"].map(|name| find(conditions, name).map(|found| found.reason.clone()));
+        found.map(Option::unwrap_or_default)
+    };
+    assert_eq!(condition_at(1000), ["PlanNeedsApproval", ""]);
+    assert_eq!(condition_at(1599), ["PlanNeedsApproval", ""]);
+    assert_eq!(condition_at(1600), ["", "PlanNeedsApproval"]);
 }

@@ -11,15 +11,17 @@ use kube::ResourceExt;
 use crate::apply::{Applier, ApplyError, ApplyReport};
 use crate::condition::ConditionStatus::{False, True, Unknown};
 use crate::condition::{ConditionState, find};
+use crate::connections::Use;
 use crate::crd::{AutoscalingMode, AutoscalingPause, AutoscalingStatus, LastDecision, PendingChange, PulseIngest};
 use crate::metrics::OperatorMetrics;
 use crate::names::{DELETION_COST, Role};
 use crate::observe::Observed;
 use crate::pods;
+use crate::rollout;
 use crate::scaling::{
     Decision, History, Limit, Policy, Sample, ScalingReason, WorkerPod, Workers, choose_victims, plan_workers,
 };
-use crate::status::{ScalingReport, is_rolling};
+use crate::status::ScalingReport;
 
 /// Minimum and maximum age of the measurements in the status. Each refresh is a write.
 const REFRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -40,6 +42,15 @@ pub(crate) struct ScalingMemory {
     scaled: Option<LastDecision>,
 }
 
+/// What changes the workers besides their number.
+#[derive(Clone, Copy)]
+pub(crate) struct Changing {
+    /// A rollout replaces worker pods.
+    pub(crate) rolling_out: bool,
+    /// A migration runs or is pending.
+    pub(crate) migrating: bool,
+}
+
 /// A decision that has not been applied yet.
 pub(crate) struct ScalingPlan {
     policy: Policy,
@@ -52,13 +63,14 @@ pub(crate) fn decide(
     cr: &PulseIngest,
     observed: &Observed,
     sample: Option<&Sample>,
-    migrating: bool,
+    changing: Changing,
     poll: Duration,
     memory: &mut ScalingMemory,
     now: Timestamp,
 ) -> Option<ScalingPlan> {
     let poll = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
-    let policy = Policy::new(&cr.spec, poll);
+    let room = Use::of(cr, observed, now).map(|used| used.room_for_workers());
+    let policy = Policy { connection_limit: room, ..Policy::new(&cr.spec, poll) };
     let deployment = observed.deployments.get(&Role::Worker)?;
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let pods = observed.pods.get(&Role::Worker).into_iter().flatten();
@@ -68,8 +80,8 @@ pub(crate) fn decide(
             .filter(|pod| !pods::is_terminating(pod) && !pods::is_finished(pod))
             .map(|pod| worker_pod(pod))
             .collect(),
-        rolling_out: is_rolling(observed, Role::Worker),
-        migrating,
+        rolling_out: changing.rolling_out,
+        migrating: changing.migrating,
     };
     let history = memory.history.get_or_insert_with(|| History::new(now, workers.replicas));
     if let Some(sample) = sample.filter(|sample| Some(sample.at) != memory.seen) {
@@ -147,11 +159,13 @@ pub(crate) async fn apply_scaling(
     Ok(Some((from, to)))
 }
 
-/// Returns the scaler's part of the status.
+/// Returns the scaler's part of the status. `redis` is the name that is looked up to sample the queue.
 pub(crate) fn report(
     cr: &PulseIngest,
+    observed: &Observed,
     decided: Option<&ScalingPlan>,
     scaled: Option<(u32, u32)>,
+    redis: Option<&str>,
     memory: &mut ScalingMemory,
     now: Timestamp,
 ) -> ScalingReport {
@@ -196,9 +210,9 @@ pub(crate) fn report(
         next_wake_time: decision.next_wake.and_then(|at| Timestamp::from_second(at.as_second()).ok()).map(Time),
     };
     let states = [
-        reachable(history, memory.seen.is_some()),
+        reachable(history, memory.seen.is_some(), redis),
         active(cr, policy, decision),
-        limited(adjustable_limit(decision)),
+        limited(adjustable_limit(decision), rollout::rejection(observed, Role::Worker)),
         within_target(policy, decision),
     ];
     ScalingReport { status: Some(status), conditions: CONDITIONS.into_iter().zip(states).collect() }
@@ -253,14 +267,17 @@ impl Mode {
     }
 }
 
-fn reachable(history: &History, sampled: bool) -> ConditionState {
+/// The message says what was looked up from where: a name means another address in another namespace.
+fn reachable(history: &History, sampled: bool, redis: Option<&str>) -> ConditionState {
+    let place =
+        redis.map_or_else(|| "the URL has no host".to_owned(), |redis| format!("at {redis}, from the operator's pod"));
     match history.error() {
         Some(error) => {
-            let message = "the queue cannot be read: start Redis, or correct its Secret or CA";
+            let message = format!("the queue cannot be read ({place}): {}", error.advice());
             ConditionState::new(False, error.reason(), message)
         }
         None if !sampled => ConditionState::new(Unknown, "NotSampled", "the queue has not been sampled yet"),
-        None => ConditionState::new(True, "SampleOk", "the queue was sampled"),
+        None => ConditionState::new(True, "SampleOk", format!("the queue was sampled ({place})")),
     }
 }
 
@@ -301,7 +318,13 @@ fn adjustable_limit(decision: &Decision) -> Option<Limit> {
     })
 }
 
-fn limited(limit: Option<Limit>) -> ConditionState {
+fn limited(limit: Option<Limit>, rejection: Option<String>) -> ConditionState {
+    if let Some(rejection) = rejection {
+        let message = format!(
+            "pods of the workers are rejected: {rejection}; raise the limit that it names, or lower maxReplicas"
+        );
+        return ConditionState::new(True, "PodsRejected", message);
+    }
     let Some(limit) = limit else {
         return ConditionState::new(False, "DesiredWithinRange", "the desired number of workers is within its limits");
     };

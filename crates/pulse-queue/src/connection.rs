@@ -2,18 +2,21 @@
 //!
 //! Each user of Redis has a separate connection, because a blocking read on a shared connection makes all other
 //! commands wait. A failed command closes the connection: after a time-out, a late answer could be taken for the answer
-//! to the next command.
+//! to the next command. The size of an answer is bounded.
 
 use std::time::Duration;
 
 use pulse_tls::{CaBundle, Encryption};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, TlsCertificates};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisError};
+use tokio::task::AbortHandle;
 
+use crate::bounded::{AnswerBytes, Bounded};
 use crate::error::QueueError;
 use crate::health::{RedisHealth, name};
 use crate::keys::Keys;
 use crate::scripts::NamedScript;
+use crate::server::Server;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time-out of a command that does not block in the server.
@@ -33,7 +36,7 @@ pub struct QueueConfig {
 /// A client for the stream and the gauges of one instance. Cheap to clone; holds no connection.
 #[derive(Clone)]
 pub struct Queue {
-    client: Client,
+    server: Server,
     instance: String,
     pub(crate) keys: Keys,
     health: RedisHealth,
@@ -46,9 +49,9 @@ impl Queue {
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
     /// an error here.
     pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
-        let client = open_client(&config.url, config.ca.as_ref())?;
+        let server = Server::new(&config.url, config.ca.as_ref())?;
         let instance = config.instance.clone();
-        Ok(Self { client, keys: Keys::new(&instance), instance, health: RedisHealth::default() })
+        Ok(Self { server, keys: Keys::new(&instance), instance, health: RedisHealth::default() })
     }
 
     /// A connection for the work of a role. The health is that of its commands.
@@ -58,7 +61,7 @@ impl Queue {
 
     /// A connection whose commands do not count for the health.
     pub(crate) fn probe_connection(&self) -> Connection {
-        Connection::new(self.client.clone())
+        Connection::new(self.server.clone())
     }
 
     /// The same Redis, with the keys and the health of a rehearsal. No role uses the keys, which have the hash tag and the
@@ -76,46 +79,37 @@ impl Queue {
 
     /// Encryption of the connections, as the URL asks for it.
     pub fn encryption(&self) -> Encryption {
-        match self.client.get_connection_info().addr() {
-            ConnectionAddr::TcpTls { .. } => Encryption::Verified,
-            ConnectionAddr::Tcp(host, _) => Encryption::plain(host),
-            _ => Encryption::UnixSocket,
-        }
-    }
-}
-
-/// A client for a URL, whose scheme decides about TLS.
-pub(crate) fn open_client(url: &str, ca: Option<&CaBundle>) -> Result<Client, QueueError> {
-    let client = Client::open(url).map_err(QueueError::Config)?;
-    match (client.get_connection_info().addr(), ca) {
-        (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
-            Err(QueueError::Tls("#insecure is not supported: give the certificate of the server's CA as CA file"))
-        }
-        (ConnectionAddr::TcpTls { .. }, Some(ca)) => {
-            let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.pem().to_vec()) };
-            Client::build_with_tls(url, certificates).map_err(QueueError::Config)
-        }
-        (_, Some(_)) => Err(QueueError::Tls(
-            "a CA is given, but the URL does not ask for TLS: write rediss://, or leave the CA out",
-        )),
-        (_, None) => Ok(client),
+        self.server.encryption()
     }
 }
 
 pub(crate) struct Connection {
-    client: Client,
-    connection: Option<MultiplexedConnection>,
+    server: Server,
+    open: Option<Open>,
     health: RedisHealth,
 }
 
+/// An open connection. Dropping it closes the socket, also while an answer is outstanding.
+struct Open {
+    commands: MultiplexedConnection,
+    answer: AnswerBytes,
+    driver: AbortHandle,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
 impl Connection {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client, connection: None, health: RedisHealth::default() }
+    pub(crate) fn new(server: Server) -> Self {
+        Self { server, open: None, health: RedisHealth::default() }
     }
 
     /// Returns true if the next command has to connect first.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.connection.is_none()
+        self.open.is_none()
     }
 
     pub(crate) async fn query<T: FromRedisValue>(
@@ -149,7 +143,7 @@ impl Connection {
 
     /// Closes the connection; the next command opens another.
     pub(crate) fn close(&mut self) {
-        self.connection = None;
+        self.open = None;
     }
 
     async fn run<T>(
@@ -159,31 +153,41 @@ impl Connection {
     ) -> Result<T, QueueError> {
         // Taken out, so that a cancelled future closes the connection, and with it the answer that is still
         // outstanding.
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
+        let mut open = match self.open.take() {
+            Some(open) => open,
             None => self.connect().await?,
         };
-        let result = match tokio::time::timeout(timeout, work(&mut connection)).await {
+        open.answer.reset();
+        let result = match tokio::time::timeout(timeout, work(&mut open.commands)).await {
+            Ok(Err(_)) if open.answer.are_too_many() => Err(QueueError::AnswerTooLong),
             Ok(answer) => answer.map_err(QueueError::from),
             Err(_) => Err(QueueError::TimedOut),
         };
         if !result.as_ref().is_err_and(QueueError::breaks_connection) {
-            self.connection = Some(connection);
+            open.answer.reset();
+            self.open = Some(open);
         }
         result
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, QueueError> {
-        // The library's time-out would end every blocking read after half a second; `run` has one for each command.
-        let config =
-            AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(CONNECT_TIMEOUT));
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        let is_tls = matches!(self.client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) if !error.is_timeout() => Err(error.into()),
-            Ok(Err(_)) | Err(_) if is_tls => Err(QueueError::Handshake),
-            Ok(Err(_)) | Err(_) => Err(QueueError::TimedOut),
+    async fn connect(&self) -> Result<Open, QueueError> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
+            Err(_) if self.server.encryption() == Encryption::Verified => Err(QueueError::Handshake),
+            Err(_) => Err(QueueError::TimedOut),
+            Ok(opened) => opened,
         }
+    }
+
+    async fn open(&self) -> Result<Open, QueueError> {
+        let answer = AnswerBytes::default();
+        let stream = Bounded { stream: self.server.connect().await?, read: answer.clone() };
+        // The library's time-out would end every blocking read after half a second; `run` has one for each command.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let opened = MultiplexedConnection::new_with_config(self.server.login(), stream, config).await;
+        let too_long = |error: RedisError| {
+            if answer.are_too_many() { QueueError::AnswerTooLong } else { QueueError::from(error) }
+        };
+        let (commands, driver) = opened.map_err(too_long)?;
+        Ok(Open { commands, driver: tokio::spawn(driver).abort_handle(), answer })
     }
 }

@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError};
 
+use crate::bounded::MAX_ANSWER;
+
 /// Error of a command, by what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -11,6 +13,12 @@ pub enum QueueError {
     /// The URL and the CA contradict each other, or the URL asks for something unsupported.
     #[error("the Redis URL cannot be used: {0}")]
     Tls(&'static str),
+    /// The host of the URL has no address: continue without Redis, and try again later.
+    #[error("the host name in the Redis URL is not found: correct it, or check the DNS of this machine")]
+    NameNotFound,
+    /// The answer was longer than any answer about a queue: it is another program, or the queue of another one.
+    #[error("the answer is longer than {} MiB: the server of the Redis URL has no queue of this program", MAX_ANSWER >> 20)]
+    AnswerTooLong,
     /// Redis is unreachable, out of memory, loading or read-only: continue without it, and try again later.
     #[error("{}", explain(.0))]
     Unavailable(RedisError),
@@ -52,7 +60,12 @@ impl QueueError {
         match self {
             Self::NoGroup => true,
             Self::Unavailable(error) => error.clone().into_server_errors().is_some(),
-            Self::Config(_) | Self::Tls(_) | Self::TimedOut | Self::Handshake => false,
+            Self::Config(_)
+            | Self::Tls(_)
+            | Self::NameNotFound
+            | Self::AnswerTooLong
+            | Self::TimedOut
+            | Self::Handshake => false,
         }
     }
 

@@ -15,6 +15,7 @@
 //! delivered twice or never: the claim in PostgreSQL rejects the duplicate, and the scheduler's requeue job enqueues the
 //! lost task again.
 
+mod bounded;
 mod connection;
 mod consumer;
 mod depth;
@@ -26,6 +27,7 @@ mod keys;
 mod probe;
 mod publisher;
 mod scripts;
+mod server;
 mod snapshot;
 mod upkeep;
 

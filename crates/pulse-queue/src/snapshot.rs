@@ -1,4 +1,4 @@
-//! Reads what a scaler needs to know about the queues of many instances, in one round trip for each 100 instances.
+//! Reads what a scaler needs to know about the queues of many instances, in one round trip for each 10 instances.
 //!
 //! Strict: a figure that is missing, negative or not a number is a fault, never zero. Only a stream or a group that
 //! does not exist yet counts as empty.
@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use pulse_tls::CaBundle;
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
-use crate::connection::{self, Connection};
+use crate::connection::Connection;
 use crate::depth::{Depth, Gauges, milliseconds};
 use crate::error::QueueError;
 use crate::keys::{GROUP, Keys, STREAMS};
+use crate::server::Server;
 
-/// Maximum number of instances in one round trip.
-const CHUNK: usize = 100;
+/// Maximum number of instances in one round trip. Their answers fit into [`crate::bounded::MAX_ANSWER`] with 700 workers
+/// each.
+const CHUNK: usize = 10;
 /// Number of commands for each stream.
 const STREAM_COMMANDS: usize = 4;
 /// Number of commands for each instance.
@@ -33,19 +35,25 @@ pub struct Snapshot {
     pub consumers: Vec<(String, u64)>,
 }
 
-/// Reason why a figure could not be read.
+/// Reason why a figure could not be read. Whoever may name the server learns of it only what a Redis says: every other
+/// server, open port and closed port is the same [`Fault::Connection`], whether it refuses, hangs, or speaks something
+/// else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Redis is unreachable, or answers that it cannot serve now.
+    /// The URL or its scheme cannot be used.
+    Url,
+    /// The host name has no address.
+    NameNotFound,
+    /// Redis is unreachable, does not answer in time, or answers that it cannot serve now.
     Connection,
     /// The password is wrong, or the user lacks a permission.
     Auth,
-    /// The server's certificate is not trusted, or the server does not speak TLS.
+    /// The server's certificate is not trusted, or the CA cannot be used.
     Tls,
-    /// Redis did not answer in time.
-    TimedOut,
     /// A key or an answer has another type than expected.
     WrongType,
+    /// The answer is longer than that of a queue.
+    AnswerTooLong,
 }
 
 impl From<&RedisError> for Fault {
@@ -53,9 +61,8 @@ impl From<&RedisError> for Fault {
         match (error.kind(), error.code()) {
             (ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm), _)
             | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => Self::Auth,
-            (ErrorKind::Parse | ErrorKind::UnexpectedReturnType, _) | (_, Some("WRONGTYPE")) => Self::WrongType,
-            _ if pulse_tls::explain(error).is_some() => Self::Tls,
-            _ if error.is_timeout() => Self::TimedOut,
+            (ErrorKind::UnexpectedReturnType, _) | (_, Some("WRONGTYPE")) => Self::WrongType,
+            _ if pulse_tls::is_certificate_refused(error) => Self::Tls,
             _ => Self::Connection,
         }
     }
@@ -65,10 +72,12 @@ impl QueueError {
     /// The reason of this error, for a status or a metric.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Config(_) | Self::NoGroup => Fault::Connection,
+            Self::Config(_) => Fault::Url,
             Self::Tls(_) => Fault::Tls,
+            Self::NameNotFound => Fault::NameNotFound,
+            Self::AnswerTooLong => Fault::AnswerTooLong,
             Self::Unavailable(error) => Fault::from(error),
-            Self::TimedOut | Self::Handshake => Fault::TimedOut,
+            Self::NoGroup | Self::TimedOut | Self::Handshake => Fault::Connection,
         }
     }
 }
@@ -79,18 +88,18 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    /// Creates a reader for the Redis at `url`, which trusts `ca` instead of the system's roots. The first read
-    /// connects.
+    /// Creates a reader for the Redis at `url`, which trusts `ca` instead of the system's roots. It looks up `alias` in
+    /// place of the URL's host, if given; TLS still verifies the host. The first read connects.
     ///
     /// # Errors
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
     /// an error here.
-    pub fn new(url: &str, ca: Option<&CaBundle>) -> Result<Self, QueueError> {
-        Ok(Self { connection: Connection::new(connection::open_client(url, ca)?) })
+    pub fn new(url: &str, ca: Option<&CaBundle>, alias: Option<String>) -> Result<Self, QueueError> {
+        Ok(Self { connection: Connection::new(Server::new(url, ca)?.with_alias(alias)) })
     }
 
     /// Reads the queues of `instances`, each `<namespace>/<name>`; the snapshots have the same order. Takes at most 3 s
-    /// for each 100 instances.
+    /// for each 10 instances.
     ///
     /// # Errors
     /// [`QueueError`] if a round trip fails. What is wrong with one instance alone is a [`Fault`] in its snapshot.

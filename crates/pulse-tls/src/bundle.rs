@@ -73,6 +73,11 @@ impl CaBundle {
     pub fn pem(&self) -> &[u8] {
         &self.0
     }
+
+    /// The certificates. All of them were parsed when the bundle was made.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(&self.0).filter_map(Result::ok)
+    }
 }
 
 impl fmt::Debug for CaBundle {

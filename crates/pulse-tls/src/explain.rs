@@ -19,6 +19,11 @@ pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
+/// Whether `error` is or wraps a handshake in which the certificate of the server was refused. The server speaks TLS then.
+pub fn is_certificate_refused(error: &(dyn Error + 'static)) -> bool {
+    matches!(find(error), Some(TlsError::InvalidCertificate(_)))
+}
+
 fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -61,6 +66,8 @@ mod tests {
         let shared: Arc<dyn Error + Send + Sync> = Arc::new(wrapped);
         let advice = explain(&shared).expect("a handshake error");
         assert!(advice.contains("not signed by a CA that is trusted here"), "{advice}");
+        assert!(is_certificate_refused(&shared));
+        assert!(!is_certificate_refused(&io::Error::other(TlsError::DecryptError)));
         assert_eq!(explain(&io::Error::from(io::ErrorKind::TimedOut)), None);
     }
 }

@@ -49,6 +49,14 @@ use super::workers::WorkersSpec;
     validation = (
         "self.metadata.name.matches('^[a-z][-a-z0-9]*$')",
         "the name must start with a letter and must not contain a dot, because a Service is named after it"
+    ),
+    // `kubectl scale` would seem to work otherwise.
+    validation = (
+        "[self, oldSelf].exists(object, !has(object.spec.workers.autoscaling) \
+          || object.spec.workers.autoscaling.mode != 'Internal') \
+         || self.spec.workers.replicas == oldSelf.spec.workers.replicas",
+        "the operator sets the number of workers: change workers.autoscaling.minReplicas and maxReplicas, or remove \
+         workers.autoscaling"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -75,8 +83,7 @@ pub struct PulseIngestSpec {
     /// Timeout and retries of tasks.
     #[serde(default)]
     pub tasks: TasksSpec,
-    /// Scheduler, which requeues due retries, expired leases and lost tasks, and creates partitions. It always has one
-    /// replica, or none while `stopped` is true.
+    /// Scheduler, which requeues due retries, expired leases and lost tasks, and creates partitions.
     #[serde(default)]
     pub scheduler: SchedulerSpec,
     /// Migrations of the database schema.
@@ -175,9 +182,12 @@ pub struct DatabaseSpec {
     #[serde(default, deserialize_with = "with_ca_key", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "ca_secret")]
     pub ca_secret_ref: Option<SecretKey>,
-    /// Maximum number of connections that the pods of all roles may open together. It limits the number of workers, but
-    /// never to less than one. An API pod counts as 14 connections, a worker as 6, the scheduler as 4, and 4 are reserved
-    /// for migrations and administration. If not set, connections do not limit the number of workers.
+    /// Maximum number of connections that the pods of all roles may open together, also during rollouts, in which pods
+    /// that start and pods that end overlap. It limits the number of workers, but never to less than one, and rollouts
+    /// then wait until replaced pods have ended. An API pod counts as its `databasePoolSize` and 4 more connections, a
+    /// worker likewise, a scheduler as 4, and 4 are reserved for migrations and administration. Not counted are pods that
+    /// are evicted or deleted by others, and API pods that another controller adds. If not set, connections do not limit
+    /// the number of workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 10000))]
     pub max_connections_total: Option<u32>,
@@ -248,6 +258,10 @@ pub struct ApiSpec {
     pub cors_allow_origins: Vec<String>,
     /// Docs serves the documentation page at `/docs` and the OpenAPI document. Defaults to true.
     pub docs: bool,
+    /// Maximum number of pooled connections to PostgreSQL of each API pod, which opens up to 4 others as well. Defaults
+    /// to 10.
+    #[schemars(range(min = 1, max = 500))]
+    pub database_pool_size: u32,
     /// CPU and memory requests and limits of each API pod.
     pub resources: Resources,
     /// Additional settings of the API pods: labels, annotations, scheduling and environment variables.
@@ -263,6 +277,7 @@ impl Default for ApiSpec {
             user_limits: UserLimitsSpec::default(),
             cors_allow_origins: Vec::new(),
             docs: defaults::DOCS,
+            database_pool_size: defaults::API_POOL,
             resources: Resources::default(),
             pod_template: PodTemplate::default(),
         }
@@ -372,14 +387,24 @@ impl Default for RetrySpec {
 }
 
 /// Scheduler, which requeues due retries, expired leases and lost tasks, and creates partitions.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SchedulerSpec {
-    /// CPU and memory requests and limits of the scheduler pod and of migration pods.
+    /// Replicas is the number of scheduler pods. One of them is active; with 2, the other one takes over within seconds
+    /// when a node is lost. Defaults to 1.
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: u32,
+    /// CPU and memory requests and limits of each scheduler pod and of migration pods.
     pub resources: Resources,
-    /// Additional settings of the scheduler pod: labels, annotations, scheduling and environment variables. Migration
+    /// Additional settings of the scheduler pods: labels, annotations, scheduling and environment variables. Migration
     /// pods use its `nodeSelector`, `tolerations` and `priorityClassName`.
     pub pod_template: PodTemplate,
+}
+
+impl Default for SchedulerSpec {
+    fn default() -> Self {
+        Self { replicas: 1, resources: Resources::default(), pod_template: PodTemplate::default() }
+    }
 }
 
 /// Migrations of the database schema, which are done before a new image is rolled out.

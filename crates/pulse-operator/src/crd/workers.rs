@@ -14,7 +14,7 @@ use super::pod::{PodTemplate, Resources};
 pub struct WorkersSpec {
     /// Replicas is the number of workers without autoscaling, and in the autoscaling mode `External`, in which it may
     /// be 0. Leave it out of manifests in that mode: the other autoscaler sets it through the scale subresource. It is
-    /// ignored in the mode `Internal`. Set `stopped` to run no workers. Defaults to 1.
+    /// ignored in the mode `Internal`, and cannot change then. Set `stopped` to run no workers. Defaults to 1.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: u32,
     /// Autoscaling of the workers. If not set, `replicas` is the number of workers.
@@ -27,6 +27,10 @@ pub struct WorkersSpec {
     /// released without using up an attempt. The termination grace period of the pods is 15 s longer. Defaults to 60.
     #[schemars(range(min = 0, max = 3600))]
     pub drain_timeout_seconds: u32,
+    /// Maximum number of pooled connections to PostgreSQL of each worker, which opens up to 4 others as well. Processors
+    /// that use the pool need one for each of their queries at the same time. Defaults to 2.
+    #[schemars(range(min = 1, max = 500))]
+    pub database_pool_size: u32,
     /// CPU and memory requests and limits of each worker pod.
     pub resources: Resources,
     /// Additional settings of the worker pods: labels, annotations, scheduling and environment variables.
@@ -40,6 +44,7 @@ impl Default for WorkersSpec {
             autoscaling: None,
             concurrency: defaults::CONCURRENCY,
             drain_timeout_seconds: defaults::WORKER_DRAIN_TIMEOUT_SECONDS,
+            database_pool_size: defaults::SMALL_POOL,
             resources: Resources::default(),
             pod_template: PodTemplate::default(),
         }

@@ -11,8 +11,9 @@ use kube::ResourceExt;
 use pulse_core::defaults;
 
 use super::pod::{self, Pod, SecretFile};
+use crate::connections;
 use crate::crd::{ApiSpec, AuthSpec, PodTemplate, PulseIngest, Resources, Revision, TasksSpec, UserLimitsSpec};
-use crate::names::{self, REVISION, Role, SECRETS};
+use crate::names::{self, CONNECTIONS, REVISION, Role, SECRETS};
 
 /// Time that an API needs to terminate in addition to its drain.
 const API_GRACE_SECONDS: u32 = 5;
@@ -40,27 +41,32 @@ pub(super) fn deployment(
     pod.resources = Some(resources);
     pod.ports = ports(role);
     pod.probes = Some((probe("/livez", 10, 3), probe("/readyz", 2, 2)));
-    pod.grace_seconds = Some(i64::from(grace_seconds(cr, role)));
+    let grace_seconds = grace_seconds(cr, role);
+    pod.grace_seconds = Some(i64::from(grace_seconds));
     pod.files.extend(SecretFile::public_key(cr).filter(|_| role == Role::Api));
     pod.files.extend(SecretFile::database_ca(cr));
     pod.files.extend(SecretFile::redis_ca(cr));
+    // With a budget, the next step of a rollout waits until what the last one stopped has ended: see `connections.rs`.
+    let min_ready = cr.spec.database.max_connections_total.map(|_| grace_seconds.cast_signed());
     let mut labels = template.labels.clone();
     labels.extend(names::labels(&instance, component));
     let mut annotations = template.annotations.clone();
+    annotations.insert(CONNECTIONS.to_owned(), connections::per_pod(&cr.spec, role).to_string());
     annotations.extend(secrets.map(|digest| (SECRETS.to_owned(), digest.clone())));
     Deployment {
         metadata,
         spec: Some(DeploymentSpec {
             selector: names::label_selector(&instance, component),
-            strategy: Some(strategy(role)),
-            progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS),
+            strategy: Some(strategy()),
+            min_ready_seconds: min_ready,
+            progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS + min_ready.unwrap_or(0)),
             revision_history_limit: Some(3),
             // The Deployment is created paused, so that its first, minimal template never runs.
             paused: Some(false),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels),
-                    annotations: (!annotations.is_empty()).then_some(annotations),
+                    annotations: Some(annotations),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod.spec()),
@@ -88,10 +94,8 @@ fn grace_seconds(cr: &PulseIngest, role: Role) -> u32 {
     }
 }
 
-fn strategy(role: Role) -> DeploymentStrategy {
-    if role == Role::Scheduler {
-        return DeploymentStrategy { type_: Some("Recreate".into()), rolling_update: None };
-    }
+/// Never fewer pods than wanted. Of the schedulers, old and new, one is active. `connections.rs` relies on the surge.
+fn strategy() -> DeploymentStrategy {
     DeploymentStrategy {
         type_: Some("RollingUpdate".into()),
         rolling_update: Some(RollingUpdateDeployment {
@@ -108,6 +112,8 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
         pod::value("PULSE_LOG_FORMAT", "json"),
         pod::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
         pod::secret("PULSE_REDIS_URL", &cr.spec.redis.url_secret_ref),
+        // Set for every role, so that `podTemplate.env` cannot exceed `database.maxConnectionsTotal` unseen.
+        pod::value("PULSE_DATABASE_MAX_CONNECTIONS", connections::pool(&cr.spec, role).to_string()),
     ];
     env.extend(SecretFile::database_ca(cr).map(SecretFile::variable));
     env.extend(SecretFile::redis_ca(cr).map(SecretFile::variable));

@@ -112,6 +112,9 @@ fn disruption_budgets(cr: &PulseIngest) -> Vec<PodDisruptionBudget> {
     if api.autoscaling.is_some() || api.replicas > 1 {
         budgets.push(disruption_budget(cr, Role::Api, IntOrString::Int(1)));
     }
+    if cr.spec.scheduler.replicas > 1 {
+        budgets.push(disruption_budget(cr, Role::Scheduler, IntOrString::Int(1)));
+    }
     if has_many_workers {
         budgets.push(disruption_budget(cr, Role::Worker, IntOrString::String("50%".into())));
     }
@@ -141,7 +144,7 @@ pub fn replicas(cr: &PulseIngest, role: Role) -> Option<i32> {
         _ if cr.spec.stopped => 0,
         Role::Api if cr.spec.api.autoscaling.is_some() => return None,
         Role::Api => cr.spec.api.replicas,
-        Role::Scheduler => 1,
+        Role::Scheduler => cr.spec.scheduler.replicas,
     };
     Some(desired.cast_signed())
 }

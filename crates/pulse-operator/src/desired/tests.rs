@@ -213,6 +213,8 @@ fn secrets_are_mounted_only_when_referenced() {
 fn settings_become_variables_of_their_role() {
     let table = [
         (json!({"workers": {"concurrency": 3}}), "worker", "PULSE_CONCURRENCY", "3"),
+        (json!({"workers": {"databasePoolSize": 7}}), "worker", "PULSE_DATABASE_MAX_CONNECTIONS", "7"),
+        (json!({"api": {"databasePoolSize": 7}}), "api", "PULSE_DATABASE_MAX_CONNECTIONS", "7"),
         (json!({"workers": {"drainTimeoutSeconds": 7}}), "worker", "PULSE_DRAIN_TIMEOUT", "7s"),
         (json!({"tasks": {"timeoutSeconds": 7}}), "worker", "PULSE_TASK_TIMEOUT", "7s"),
         (json!({"tasks": {"retry": {"baseSeconds": 7}}}), "worker", "PULSE_RETRY_BASE", "7"),
@@ -353,6 +355,8 @@ fn single_pod_has_no_disruption_budget() {
     assert_eq!(budgets(json!({"api": external, "workers": external})), both, "another scaler may run more than one");
     let scaled = json!({"api": {"replicas": 1}, "workers": {"autoscaling": {"maxReplicas": 2}}});
     assert_eq!(budgets(scaled), ["PodDisruptionBudget/main-worker"]);
+    let schedulers = json!({"api": {"replicas": 1}, "scheduler": {"replicas": 2}});
+    assert_eq!(budgets(schedulers), ["PodDisruptionBudget/main-scheduler"]);
 }
 
 #[test]
@@ -391,6 +395,34 @@ fn pod_template_cannot_make_the_drain_longer_than_the_grace_period() {
 }
 
 #[test]
+fn pod_template_cannot_change_the_pool_size_unseen() {
+    let template = json!({ "podTemplate": { "env": [{ "name": "PULSE_DATABASE_MAX_CONNECTIONS", "value": "99" }] } });
+    let objects = made(json!({ "api": template, "workers": template, "scheduler": template }));
+    for (role, pool, connections) in [("api", "10", "14"), ("worker", "2", "6"), ("scheduler", "2", "4")] {
+        let name = format!("Deployment/main-{role}");
+        assert_eq!(env(container(&objects, &name), "PULSE_DATABASE_MAX_CONNECTIONS")["value"], pool, "{role}");
+        let annotation = &objects[&name]["spec"]["template"]["metadata"]["annotations"]["pulseboard.dev/connections"];
+        assert_eq!(annotation, connections, "{role}");
+    }
+}
+
+#[test]
+fn rollouts_leave_no_role_without_pods_and_wait_for_replaced_pods_with_a_budget() {
+    for (changes, waits) in [(json!({}), false), (json!({ "database": { "maxConnectionsTotal": 500 } }), true)] {
+        for (name, object) in made(changes).into_iter().filter(|(name, _)| name.starts_with("Deployment")) {
+            let spec = &object["spec"];
+            assert_eq!(spec["strategy"]["type"], "RollingUpdate", "{name}");
+            assert_eq!(spec["strategy"]["rollingUpdate"], json!({ "maxSurge": "25%", "maxUnavailable": 0 }), "{name}");
+            let grace = &spec["template"]["spec"]["terminationGracePeriodSeconds"];
+            let wanted = if waits { grace } else { &Value::Null };
+            assert_eq!(&spec["minReadySeconds"], wanted, "{name}");
+            let deadline = spec["progressDeadlineSeconds"].as_i64().expect("a deadline");
+            assert_eq!(deadline, 600 + wanted.as_i64().unwrap_or(0), "{name}");
+        }
+    }
+}
+
+#[test]
 fn migration_uses_the_placement_of_the_scheduler_and_nothing_else() {
     let template = json!({
         "nodeSelector": { "pool": "data" }, "tolerations": [{ "key": "data", "operator": "Exists" }],
@@ -419,8 +451,8 @@ fn operator_upgrade_restarts_no_pod() {
     );
 }
 
-const GOLDEN_MINIMAL: [&str; 3] = ["70ea2d2868", "6069dab995", "156812a7b4"];
-const GOLDEN_KEY: [&str; 3] = ["4d8ca09109", "6069dab995", "156812a7b4"];
+const GOLDEN_MINIMAL: [&str; 3] = ["60ad369014", "8b094ae420", "be85a796ea"];
+const GOLDEN_KEY: [&str; 3] = ["67dc8427cb", "8b094ae420", "be85a796ea"];
 
 #[test]
 fn pods_have_the_pull_secrets_of_the_object_and_then_of_the_operator() {

@@ -22,13 +22,15 @@ const PROBLEMS: [&str; 10] = [
 pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
     Some(match (condition, reason) {
         ("Ready=False", "RolloutInProgress") => "wait",
+        ("Ready=False", "PodsRejected") => "raise the quota or the limit, or correct what the policy refuses",
+        ("Ready=False", "PodsNotReady") => "check the pods",
         ("Ready=False", "Paused") => "`kubectl pulse plan NAME`, then `kubectl pulse resume NAME`",
         ("Ready=False", "ReconcileFailed") => "read the message",
         ("Available=False", "NoApiPods") => "check the API pods",
         ("Migrated=False", "MigrationPlanning" | "MigrationRunning") => "wait",
         ("Migrated=False", "PlanNeedsApproval") => "read the plan, then `kubectl pulse approve NAME`",
         ("Migrated=False", "ManualMigrationNeeded") => "run `pulse migrate` with the new image",
-        ("Migrated=False", "MigrationPodNotStarting") => "fix the image, its pull secret, or the quota",
+        ("Migrated=False", "MigrationPodNotStarting") => "fix the image, its pull secret, the quota, or the policy",
         ("Migrated=False", "MigrationFailed") => "see the exit codes; the old version keeps running",
         ("Migrated=False" | "Reconciling=True", "WaitingForReference") | ("Stalled=True", "ReferenceMissing") => {
             "create the Secret"
@@ -36,15 +38,18 @@ pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
         ("Stalled=True", "NameConflict") => "rename or delete that object",
         ("Stalled=True", "RolloutStuck") => "check the new pods",
         ("CRDOutdated=True", "FieldsMissing") => "have an administrator run the command in the message",
-        ("QueueReachable=False", "ConnectionFailed" | "TimedOut" | "AuthFailed" | "TlsFailed" | "WrongType") => {
+        ("QueueReachable=False", "ConnectionFailed" | "AuthFailed" | "TlsFailed" | "WrongType" | "AnswerTooLong") => {
             "start Redis, or correct its Secret or its CA"
         }
+        ("QueueReachable=False", "HostNotFound" | "UrlNotSupported") => "correct the URL in the Secret",
+        ("QueueReachable=False", "HostNotAllowed") => "add the host to `--redis-allowed-host` of the operator",
         ("ScalingActive=False", "MetricsUnavailable") => "see QueueReachable, and check that a scheduler runs",
         ("ScalingLimited=True", "TooManyReplicas" | "TooFewReplicas") => "change the bound if it is not intended",
         ("ScalingLimited=True", "ScaleUpLimit") => "wait",
         ("ScalingLimited=True", "DatabaseConnectionBudget") => {
             "raise `database.maxConnectionsTotal`, and `max_connections` of PostgreSQL if needed"
         }
+        ("ScalingLimited=True", "PodsRejected") => "raise the quota or the limit, or lower `maxReplicas`",
         ("ScalingLimited=True", "WorkersNotReady") => "check the worker pods",
         ("BacklogWithinTarget=False", "TooOld") => "allow more workers, or make the processor faster",
         _ => return None,

@@ -21,13 +21,14 @@ use crate::condition::find;
 use crate::controller::replica_mismatch;
 use crate::crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use crate::desired::{self, DEV_RELOAD, Inputs, JobKind};
-use crate::names::{self, APPLIED, MANAGER};
+use crate::names::{self, APPLIED, MANAGER, Role};
 use crate::observe::{self, ByName, Labelled, Observed};
 use crate::operator::{DIGEST_SECRET, key_of};
 use crate::plan::{self, ReconcilePlan};
+use crate::rollout::Rollouts;
 use crate::scaling::ScalingReason;
 use crate::secrets::{DigestKey, SecretRead};
-use crate::workers;
+use crate::workers::{self, Changing};
 
 /// The changes that a reconcile would make now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -350,7 +351,8 @@ where
 /// unchanged.
 fn scale(cr: &PulseIngest, observed: &Observed, migrating: bool, now: Timestamp) -> Option<Scale> {
     let memory = &mut workers::ScalingMemory::default();
-    let decided = workers::decide(cr, observed, None, migrating, Duration::from_secs(10), memory, now)?;
+    let changing = Changing { rolling_out: Rollouts::default().is_rolling(observed, Role::Worker), migrating };
+    let decided = workers::decide(cr, observed, None, changing, Duration::from_secs(10), memory, now)?;
     let workers::ScalingPlan { workers, decision, .. } = decided;
     let follows = cr.spec.workers.autoscaling.as_ref().is_some_and(|scaling| scaling.mode == AutoscalingMode::Internal);
     let last = cr.status.as_ref().and_then(|status| status.autoscaling.as_ref()?.last_decision.clone());

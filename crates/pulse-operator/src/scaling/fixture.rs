@@ -84,7 +84,7 @@ impl Queue {
 }
 
 pub(super) fn failed_sample(seconds: i64) -> Sample {
-    Sample::failed(at(seconds), SampleError::TimedOut)
+    Sample::failed(at(seconds), SampleError::ConnectionFailed)
 }
 
 /// `count` workers, all ready.

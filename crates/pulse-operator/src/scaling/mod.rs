@@ -1,6 +1,6 @@
 //! Worker autoscaling: from the depth of the queue to a number of replicas, with a reason.
 //!
-//! Only `sampler.rs` does I/O: it reads Redis, off the reconcile path. Everything else is pure, with the time as an
+//! Only `sampler.rs` does I/O: it reads Redis, off the reconcile path, at the address of `address.rs`. Everything else is pure, with the time as an
 //! argument: `estimate.rs` derives the state of the queue from a sample, `history.rs` and `learning.rs` keep what a
 //! decision needs of the past, `targets.rs` computes the recommendation, `limits.rs` applies the tolerance, the
 //! stabilization windows and the scaling policies, `plan.rs` combines them into a decision, and `victims.rs` chooses
@@ -15,6 +15,7 @@
 //!
 //! This module does not write: the caller applies a [`Decision`] and records it in the [`History`].
 
+mod address;
 mod decision;
 mod estimate;
 mod history;
@@ -36,10 +37,11 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub use address::{AllowedHosts, RedisServer};
 pub use decision::{Decision, Limit, ScalingReason};
 pub use history::History;
 pub use plan::plan_workers;
 pub use policy::{Policy, STARTUP_BUDGET, WorkerPod, Workers};
 pub use sample::{GAUGES_MAX_AGE, Sample, SampleError};
-pub use sampler::{Key, RedisServer, SampleTarget, Samplers};
+pub use sampler::{Key, SampleTarget, Samplers};
 pub use victims::{CostChange, VICTIM_COST, choose_victims, in_flight_by_pod};

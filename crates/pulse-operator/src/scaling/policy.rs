@@ -1,14 +1,12 @@
 //! Inputs of a decision: the scaling rules of the spec, and the observed worker pods.
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_core::defaults::{API_CONNECTIONS, SCHEDULER_CONNECTIONS, WORKER_CONNECTIONS};
 
+use crate::connections;
 use crate::crd::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, PulseIngestSpec, Target};
 
 /// Time that a pod may take to become ready. Until then it counts as starting, later as failing.
 pub const STARTUP_BUDGET: SignedDuration = SignedDuration::from_secs(120);
-/// Connections left for a migration, an administrator and a backup.
-const CONNECTIONS_RESERVED: u32 = 4;
 
 /// The scaling rules of one object.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,10 +51,7 @@ impl Policy {
             fixed,
             min,
             max,
-            connection_limit: spec
-                .database
-                .max_connections_total
-                .map(|total| max_workers_within(total, spec.api.replicas)),
+            connection_limit: connections::max_workers(spec, spec.api.replicas),
             target: internal.and_then(|it| it.target.clone()).unwrap_or_default(),
             behavior: internal.and_then(|it| it.behavior.clone()).unwrap_or_default(),
             idle: seconds(internal.map_or(0, |Autoscaling { idle_seconds, .. }| *idle_seconds)),
@@ -81,12 +76,6 @@ impl Policy {
     pub(super) fn floor(&self) -> u32 {
         self.min.min(self.ceiling())
     }
-}
-
-/// Maximum number of workers within `connections`, after the API pods and the scheduler.
-fn max_workers_within(connections: u32, api_replicas: u32) -> u32 {
-    let others = API_CONNECTIONS * api_replicas + SCHEDULER_CONNECTIONS + CONNECTIONS_RESERVED;
-    (connections.saturating_sub(others) / WORKER_CONNECTIONS).max(1)
 }
 
 pub(super) fn seconds(seconds: u32) -> SignedDuration {

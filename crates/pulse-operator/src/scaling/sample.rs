@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use pulse_queue::{Depth, Gauges};
+use pulse_queue::{Depth, Fault, Gauges};
 
 /// Maximum age of the gauges from PostgreSQL. Older ones make the backlog *unknown*, not zero.
 pub const GAUGES_MAX_AGE: SignedDuration = SignedDuration::from_secs(pulse_queue::GAUGES_MAX_AGE.as_secs() as i64);
@@ -32,30 +32,76 @@ impl Sample {
     }
 }
 
-/// Why the queue could not be read; the reasons of the condition `QueueReachable`.
+/// Why the queue could not be read; the reasons of the condition `QueueReachable`. See [`Fault`] for what they hide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SampleError {
-    /// Redis does not accept connections, or answers that it cannot serve.
+    /// The URL is not `redis://HOST…` or `rediss://HOST…`.
+    UrlNotSupported,
+    /// The operator is configured not to connect to the host.
+    HostNotAllowed,
+    /// The host name has no address.
+    HostNotFound,
+    /// No Redis answers: it refuses connections, hangs, cannot serve now, or is another program.
     ConnectionFailed,
     /// Redis rejects the user name or the password, or the user lacks a permission.
     AuthFailed,
-    /// The TLS handshake failed: untrusted certificate, unusable CA, or a server without TLS.
+    /// The certificate is not trusted, or the CA cannot be used.
     TlsFailed,
-    /// Redis did not answer in time.
-    TimedOut,
     /// A key has an unexpected type or value: another program wrote it.
     WrongType,
+    /// The answer is longer than that of a queue.
+    AnswerTooLong,
 }
 
 impl SampleError {
     /// The reason in conditions.
     pub fn reason(self) -> &'static str {
         match self {
+            Self::UrlNotSupported => "UrlNotSupported",
+            Self::HostNotAllowed => "HostNotAllowed",
+            Self::HostNotFound => "HostNotFound",
             Self::ConnectionFailed => "ConnectionFailed",
             Self::AuthFailed => "AuthFailed",
             Self::TlsFailed => "TlsFailed",
-            Self::TimedOut => "TimedOut",
             Self::WrongType => "WrongType",
+            Self::AnswerTooLong => "AnswerTooLong",
+        }
+    }
+
+    /// What is wrong and what to do, for the condition.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::UrlNotSupported => {
+                "write the URL as redis://HOST:PORT/DB, or rediss:// for TLS, not as a unix socket"
+            }
+            Self::HostNotAllowed => {
+                "the operator may not connect to this host: ask its administrator to add the host to \
+                 --redis-allowed-host"
+            }
+            Self::HostNotFound => "the host has no address: correct it in the Secret",
+            Self::ConnectionFailed => {
+                "no Redis answers: start it, correct its Secret, or admit the operator's namespace in its NetworkPolicy"
+            }
+            Self::AuthFailed => "Redis refuses the user, the password or a command: correct the Secret or the ACL",
+            Self::TlsFailed => "the certificate is not trusted: correct the CA, or the host in the Secret",
+            Self::WrongType => {
+                "a key of the instance has an unexpected type or value: delete it with `pulse queue purge`"
+            }
+            Self::AnswerTooLong => "the answer is longer than that of a queue: correct the Secret",
+        }
+    }
+}
+
+impl From<Fault> for SampleError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Url => Self::UrlNotSupported,
+            Fault::NameNotFound => Self::HostNotFound,
+            Fault::Connection => Self::ConnectionFailed,
+            Fault::Auth => Self::AuthFailed,
+            Fault::Tls => Self::TlsFailed,
+            Fault::WrongType => Self::WrongType,
+            Fault::AnswerTooLong => Self::AnswerTooLong,
         }
     }
 }

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_queue::{Fault, Snapshot, SnapshotReader};
-use pulse_tls::CaBundle;
+use pulse_queue::{Snapshot, SnapshotReader};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::address::{AllowedHosts, RedisServer};
 use super::sample::{Sample, SampleError};
 use super::victims::in_flight_by_pod;
 
@@ -45,28 +45,13 @@ pub struct SampleTarget {
     pub key: Key,
 }
 
-/// Identity of a Redis server: URL and trusted CA. The same URL with another CA is another server.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RedisServer {
-    /// URL; it may contain a password, so it is never logged.
-    pub url: String,
-    /// CA certificates as PEM, not validated yet; `None` for the system's CAs.
-    pub ca: Option<Vec<u8>>,
-}
-
-impl RedisServer {
-    fn reader(&self) -> Result<SnapshotReader, SampleError> {
-        let ca = self.ca.clone().map(CaBundle::from_pem).transpose().map_err(|_| SampleError::TlsFailed)?;
-        SnapshotReader::new(&self.url, ca.as_ref()).map_err(|error| SampleError::from(error.fault()))
-    }
-}
-
 /// The instances of one Redis: objects and their instance ids.
 type Instances = BTreeMap<Key, String>;
 
 /// The sampling tasks and their newest samples. Dropping it ends the tasks.
 pub struct Samplers {
     interval: Duration,
+    allowed: AllowedHosts,
     sampled: mpsc::Sender<Key>,
     samples: Samples,
     state: Mutex<SamplerState>,
@@ -100,14 +85,19 @@ impl Samples {
 
 impl Samplers {
     /// Samples every `interval` ± 10 %, and sends the key of each new sample to `sampled`. While that channel is full,
-    /// sampling waits; no key is skipped.
-    pub fn new(interval: Duration, sampled: mpsc::Sender<Key>) -> Self {
-        Self { interval, sampled, samples: Samples::default(), state: Mutex::default() }
+    /// sampling waits; no key is skipped. A Redis whose host is not `allowed` is not connected to, and its samples fail.
+    pub fn new(interval: Duration, allowed: AllowedHosts, sampled: mpsc::Sender<Key>) -> Self {
+        Self { interval, allowed, sampled, samples: Samples::default(), state: Mutex::default() }
     }
 
     /// The newest sample of an object; `None` before the first one.
     pub fn latest(&self, key: &Key) -> Option<Sample> {
         self.samples.lock().get(key).cloned()
+    }
+
+    /// The name that is looked up to sample an object, or the address; `None` before there is a target with a host.
+    pub fn looked_up(&self, key: &Key) -> Option<String> {
+        self.state().targets.get(key)?.server.looked_up().map(str::to_owned)
     }
 
     /// Replaces all targets. New ones are sampled at once. Must be called within a tokio runtime.
@@ -160,36 +150,37 @@ impl Samplers {
                     });
                 }
                 None => {
-                    tasks.insert(server.clone(), self.spawn(server.clone(), instances));
+                    tasks.insert(server.clone(), self.spawn(server, instances));
                 }
             }
         }
         self.samples.lock().retain(|key, _| targets.contains_key(key));
     }
 
-    fn spawn(&self, server: RedisServer, instances: Instances) -> SamplerTask {
+    fn spawn(&self, server: &RedisServer, instances: Instances) -> SamplerTask {
         let (sender, receiver) = watch::channel(instances);
         let sampler = Sampler {
             interval: self.interval,
+            reader: server.reader(&self.allowed),
             instances: receiver,
             samples: self.samples.clone(),
             sampled: self.sampled.clone(),
         };
-        SamplerTask { instances: sender, task: tokio::spawn(sampler.run(server)).abort_handle() }
+        SamplerTask { instances: sender, task: tokio::spawn(sampler.run()).abort_handle() }
     }
 }
 
 /// The task that samples one Redis.
 struct Sampler {
     interval: Duration,
+    reader: Result<SnapshotReader, SampleError>,
     instances: watch::Receiver<Instances>,
     samples: Samples,
     sampled: mpsc::Sender<Key>,
 }
 
 impl Sampler {
-    async fn run(mut self, server: RedisServer) {
-        let mut reader = server.reader();
+    async fn run(mut self) {
         let mut sampled_before = Instances::new();
         let mut next = Instant::now();
         loop {
@@ -201,7 +192,7 @@ impl Sampler {
                 instances.clone().into_iter().filter(|(key, instance)| is_due(key, instance)).collect();
             sampled_before = instances;
             if !due.is_empty() {
-                let found = match &mut reader {
+                let found = match &mut self.reader {
                     Ok(reader) => read(reader, &due).await,
                     Err(error) => Err(*error),
                 };
@@ -264,17 +255,5 @@ fn sample(at: Timestamp, snapshot: Snapshot) -> Sample {
         gauges: gauges.ok().flatten(),
         in_flight: in_flight_by_pod(consumers.iter().map(|(name, tasks)| (name.as_str(), *tasks))),
         error: fault.map(SampleError::from),
-    }
-}
-
-impl From<Fault> for SampleError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Connection => Self::ConnectionFailed,
-            Fault::Auth => Self::AuthFailed,
-            Fault::Tls => Self::TlsFailed,
-            Fault::TimedOut => Self::TimedOut,
-            Fault::WrongType => Self::WrongType,
-        }
     }
 }

@@ -462,7 +462,7 @@ fn age_target_waits_for_starting_pods() {
 fn spec(workers: serde_json::Value, stopped: bool) -> PulseIngestSpec {
     serde_json::from_value(serde_json::json!({
         "image": { "repository": "pulse", "tag": "1" },
-        "database": { "urlSecretRef": { "name": "db" }, "maxConnectionsTotal": 56 },
+        "database": { "urlSecretRef": { "name": "db" }, "maxConnectionsTotal": 102 },
         "redis": { "urlSecretRef": { "name": "redis" } },
         "auth": { "jwtSecretRef": { "name": "jwt", "key": "key" } },
         "workers": workers,
@@ -504,5 +504,5 @@ fn decision_record_has_inputs_limit_and_message() {
     assert_eq!((record.inputs.backlog, record.inputs.in_flight), (Some(950), Some(64)));
     assert_eq!(record.message, "backlog is 950, target is 100 per worker: 10 workers, limited to 8 by ScaleUpLimit");
     let decision = Harness::with(4).observe(failed_sample(100_000));
-    assert_eq!(decision.message, "backlog is unknown (TimedOut, incomplete samples in a row: 1): 4 workers");
+    assert_eq!(decision.message, "backlog is unknown (ConnectionFailed, incomplete samples in a row: 1): 4 workers");
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use futures_util::future::BoxFuture;
 use pulse_http::{Check, ProbeCheck, Status};
+use pulse_operator::scaling::AllowedHosts;
 use pulse_operator::{Intervals, Kubernetes, LeaseConfig, Operator, OperatorConfig, OperatorHealth, OperatorMetrics};
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,16 @@ pub(crate) struct OperatorArgs {
         value_parser = NonEmptyStringValueParser::new()
     )]
     pull_secrets: Vec<String>,
+    /// Host of Redis that the operator may connect to, to read the depth of queues: a name, an address, or `*.` and the
+    /// end of names, such as `*.svc`; defaults to all. A host without a dot counts as `HOST.NAMESPACE.svc`
+    #[arg(
+        long = "redis-allowed-host",
+        env = "PULSE_REDIS_ALLOWED_HOSTS",
+        value_name = "HOST",
+        value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    redis_allowed_hosts: Vec<String>,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -73,6 +84,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         missing_interval,
         watch_timeout,
         pull_secrets,
+        redis_allowed_hosts,
         admin: AdminArgs { admin_listen },
         reload: ReloadArgs { dev_reload },
     } = args;
@@ -95,6 +107,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         },
         watch_timeout_seconds: watch_timeout,
         pull_secrets,
+        redis_allowed_hosts: AllowedHosts::new(redis_allowed_hosts),
         dev_reload,
     };
     let mut registry = metrics::registry("operator");
