@@ -9,7 +9,7 @@ use redis::{Client, FromRedisValue};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-use crate::host::send_signal;
+use crate::host::{free_port, send_signal};
 use crate::wait::eventually;
 
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(250);
@@ -50,9 +50,13 @@ impl TestQueue {
     /// If Redis does not start.
     pub async fn start(instance: &str) -> anyhow::Result<Self> {
         let data = DataDir::open(None)?;
-        let config = RedisConfig::in_dir(data.path().join("redis"));
+        let port = free_port()?;
+        let config = RedisConfig::in_dir(data.path().join("redis"))
+            .with_setting("port", &port.to_string())
+            .with_setting("bind", "127.0.0.1");
         let redis = Redis::start(config.clone()).await?;
-        let url = redis.url();
+        // An operator connects to no unix socket.
+        let url = format!("redis://127.0.0.1:{port}");
         let client = Client::open(url.as_str())?;
         let gauges = Arc::new(Mutex::new(PublishedGauges::default()));
         let mut scheduler = JoinSet::new();
@@ -116,7 +120,7 @@ impl TestQueue {
     /// # Errors
     /// If Redis refuses the password or the command.
     pub async fn command_as(&self, password: &str, words: &[&str]) -> anyhow::Result<()> {
-        let client = Client::open(format!("{}?pass={password}", self.url.replace("unix://", "redis+unix://")))?;
+        let client = Client::open(self.url.replace("redis://", &format!("redis://:{password}@")))?;
         self.run_command(&client, words).await
     }
 

@@ -228,7 +228,7 @@ async fn approve_accepts_only_the_waiting_plan() -> anyhow::Result<()> {
     let (right, wrong) = ("a".repeat(64), "b".repeat(64));
     let job = env.wait_for_job("main-plan-").await?;
     env.finish_job(&job, 0, &MIGRATED.replace("\"x\"", &format!("\"{right}\""))).await?;
-    env.wait_for_condition("main", "Stalled", "True/PlanNeedsApproval").await?;
+    env.wait_for_condition("main", "Reconciling", "True/PlanNeedsApproval").await?;
 
     let text = user.run_ok(&["status", "main"]).await?;
     assert_contains_all(&text, &["Planned, version 3", &format!("plan    {right}: 3 migrations: a")]);

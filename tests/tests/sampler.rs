@@ -6,12 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 use pulse::datastores::{DataDir, Redis, RedisConfig};
 use pulse_operator::crd::{AutoscalingPause, Behavior, Target};
 use pulse_operator::scaling::{
-    History, Key, Policy, RedisServer, Sample, SampleError, SampleTarget, Samplers, ScalingReason, Workers,
-    plan_workers,
+    AllowedHosts, History, Key, Policy, RedisServer, Sample, SampleError, SampleTarget, Samplers, ScalingReason,
+    Workers, plan_workers,
 };
 use pulse_queue::{Gauges, Queue, QueueConfig};
-use pulse_tests::send_signal;
+use pulse_tests::{free_port, send_signal};
 use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
@@ -22,19 +24,16 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A Redis, and the samplers for the targets that the test sets.
 struct SamplerEnv {
-    data: DataDir,
+    _data: DataDir,
     redis: Option<Redis>,
+    config: RedisConfig,
     url: String,
     samplers: Samplers,
     sampled: mpsc::Receiver<Key>,
 }
 
-fn config(data: &DataDir) -> RedisConfig {
-    RedisConfig::in_dir(data.path().join("redis"))
-}
-
 fn server(url: &str) -> RedisServer {
-    RedisServer { url: url.to_owned(), ca: None }
+    RedisServer::new(url, None, "shop")
 }
 
 fn key(name: &str) -> Key {
@@ -48,10 +47,14 @@ impl SamplerEnv {
 
     async fn with_interval(interval: Duration) -> anyhow::Result<Self> {
         let data = DataDir::open(None)?;
-        let redis = Redis::start(config(&data)).await?;
+        let port = free_port()?;
+        let config = RedisConfig::in_dir(data.path().join("redis"))
+            .with_setting("port", &port.to_string())
+            .with_setting("bind", "127.0.0.1");
+        let redis = Some(Redis::start(config.clone()).await?);
         let (sender, sampled) = mpsc::channel(64);
-        let samplers = Samplers::new(interval, sender);
-        Ok(Self { url: redis.url(), data, redis: Some(redis), samplers, sampled })
+        let samplers = Samplers::new(interval, AllowedHosts::default(), sender);
+        Ok(Self { url: format!("redis://127.0.0.1:{port}"), _data: data, redis, config, samplers, sampled })
     }
 
     fn target(&self, name: &str) -> SampleTarget {
@@ -176,7 +179,7 @@ async fn stopped_redis_is_reported_and_sampled_again_after_restart() -> anyhow::
     let (sample, took) = env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?;
     assert_eq!((sample.depth, sample.gauges), (None, None), "unknown, not zero");
     assert!(took < 3 * POLL_INTERVAL, "{took:?}");
-    env.redis = Some(Redis::start(config(&env.data)).await?);
+    env.redis = Some(Redis::start(env.config.clone()).await?);
     let (sample, took) = env.wait_for_sample("main", is_ok).await?;
     assert_eq!(lengths(&sample), Some((5, 0)));
     assert!(took < 3 * POLL_INTERVAL, "{took:?}");
@@ -201,8 +204,8 @@ async fn hung_redis_delays_no_other_instance() -> anyhow::Result<()> {
     assert!(neighbours > 15, "{neighbours} samples of the neighbour in {TIMEOUT:?}");
     let late = env.samplers.latest(&key("main"));
     let (sample, _) = match late {
-        Some(sample) if has_error(SampleError::TimedOut)(&sample) => (sample, Duration::ZERO),
-        _ => env.wait_for_sample("main", has_error(SampleError::TimedOut)).await?,
+        Some(sample) if has_error(SampleError::ConnectionFailed)(&sample) => (sample, Duration::ZERO),
+        _ => env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?,
     };
     assert_eq!((sample.depth, sample.gauges), (None, None), "unknown, not zero");
     assert!(started.elapsed() < TIMEOUT + 3 * POLL_INTERVAL, "{:?}", started.elapsed());
@@ -222,11 +225,10 @@ async fn wrong_and_missing_passwords_are_reported() -> anyhow::Result<()> {
     env.redis(&["CONFIG", "SET", "requirepass", "right"]).await?;
     // Open connections stay authenticated, so every target gets a new URL.
     let target_with = |password: &str, name: &str| SampleTarget {
-        server: server(&(env.url.replace("unix://", "redis+unix://") + password)),
+        server: server(&format!("{}/0", env.url.replace("redis://", &format!("redis://{password}")))),
         ..env.target(name)
     };
-    let targets =
-        vec![target_with("?pass=right", "main"), target_with("?pass=wrong", "wrong"), target_with("", "none")];
+    let targets = vec![target_with(":right@", "main"), target_with(":wrong@", "wrong"), target_with("", "none")];
     env.samplers.set_targets(targets);
     assert_eq!(env.samplers.servers(), 3);
     env.wait_for_sample("wrong", has_error(SampleError::AuthFailed)).await?;
@@ -272,6 +274,30 @@ async fn many_instances_share_one_connection_and_removed_targets_are_dropped() -
     env.wait_for_sample("new", is_ok).await?;
     env.samplers.set_targets(Vec::new());
     assert_eq!((env.samplers.servers(), env.samplers.latest(&key("i249"))), (0, None));
+    Ok(())
+}
+
+/// A server that announces an answer of 500 MB, and sends it.
+#[tokio::test]
+async fn endless_answer_is_cut_off() -> anyhow::Result<()> {
+    let mut env = SamplerEnv::start().await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("redis://{}", listener.local_addr()?);
+    let sent = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await?;
+        let (mut sent, chunk) = (0, vec![b'x'; 64 * 1024]);
+        client.write_all(b"$500000000\r\n").await?;
+        while client.write_all(&chunk).await.is_ok() {
+            sent += chunk.len();
+        }
+        std::io::Result::Ok(sent)
+    });
+    env.samplers.set_targets(vec![env.target("main"), SampleTarget { server: server(&url), ..env.target("endless") }]);
+    env.wait_for_sample("endless", has_error(SampleError::AnswerTooLong)).await?;
+    let sent = timeout(TIMEOUT, sent).await???;
+    // 2 MiB, and what the buffers of both sockets hold.
+    assert!(sent < 20 * 1024 * 1024, "{sent} bytes");
+    env.wait_for_sample("main", is_ok).await?;
     Ok(())
 }
 
@@ -322,7 +348,7 @@ async fn redis_failures_never_remove_workers() -> anyhow::Result<()> {
     follow(&sample);
 
     env.signal(Signal::STOP)?;
-    let (sample, _) = env.wait_for_sample("main", has_error(SampleError::TimedOut)).await?;
+    let (sample, _) = env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?;
     follow(&sample);
     if let Some(redis) = env.redis.take() {
         redis.kill().await?;

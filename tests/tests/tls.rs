@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_operator::scaling::{Key, RedisServer, SampleError, SampleTarget, Samplers};
+use pulse_operator::scaling::{AllowedHosts, Key, RedisServer, SampleError, SampleTarget, Samplers};
 use pulse_tests::{Process, TestEnv, TlsServers, eventually, pulse, pulse_output, unrelated_ca};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -249,26 +249,32 @@ async fn operator_samples_redis_over_tls_with_the_ca_of_each_instance() -> anyho
             add.arg("pulse:{shop/main}:tasks").arg("*").arg("task_id").arg("x").query_async(&mut redis).await?;
     }
     let (sender, mut sampled) = mpsc::channel(64);
-    let samplers = Samplers::new(Duration::from_millis(100), sender);
+    let samplers = Samplers::new(Duration::from_millis(100), AllowedHosts::default(), sender);
     let key = |uid: &str| Key { namespace: "shop".into(), name: "main".into(), uid: uid.into() };
     let target = |uid: &str, ca: Option<String>| SampleTarget {
         instance: "shop/main".into(),
-        server: RedisServer { url: servers.redis_url("localhost"), ca: ca.map(String::into_bytes) },
+        server: RedisServer::new(&servers.redis_url("localhost"), ca.map(String::into_bytes), "shop"),
         key: key(uid),
     };
+    // The certificate is for localhost, and not for the name that is looked up.
+    let mut by_alias = target("alias", Some(servers.ca.clone()));
+    by_alias.server.alias = Some("127.0.0.1".into());
     samplers.set_targets(vec![
         target("right", Some(servers.ca.clone())),
+        by_alias,
         target("wrong", Some(unrelated_ca()?)),
         target("none", None),
         target("text", Some("no PEM".into())),
     ]);
-    assert_eq!(samplers.servers(), 4, "each CA needs a separate connection");
+    assert_eq!(samplers.servers(), 5, "each CA and each address needs a separate connection");
     tokio::spawn(async move { while sampled.recv().await.is_some() {} });
-    let undelivered = async || {
-        let sample = samplers.latest(&key("right")).context("a sample")?;
-        Ok(sample.depth.is_some_and(|depth| depth.undelivered() == 4))
-    };
-    eventually("the backlog is sampled", TIMEOUT, undelivered).await?;
+    for uid in ["right", "alias"] {
+        let undelivered = async || {
+            let sample = samplers.latest(&key(uid)).context("a sample")?;
+            Ok(sample.depth.is_some_and(|depth| depth.undelivered() == 4))
+        };
+        eventually(&format!("the backlog is sampled: {uid}"), TIMEOUT, undelivered).await?;
+    }
     for uid in ["wrong", "none", "text"] {
         let failed = async || Ok(samplers.latest(&key(uid)).context("a sample")?.error == Some(SampleError::TlsFailed));
         eventually(&format!("{uid} fails"), TIMEOUT, failed).await?;

@@ -238,6 +238,30 @@ async fn crd_null_means_default() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn scaling_by_hand_is_refused_while_the_operator_scales() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("scale").await?;
+    let scale = async |replicas: &str| {
+        let args = ["scale", "pi/main", replicas, "-n", &env.namespace];
+        env.plane.admin().kubectl(&args).await
+    };
+    env.create("main", json!({"workers": {"replicas": 2, "autoscaling": {"maxReplicas": 5}}})).await?;
+    let refused = scale("--replicas=3").await.err().context("it is refused")?;
+    let message = format!("{refused:#}");
+    anyhow::ensure!(
+        message.contains("the operator sets the number of workers: change workers.autoscaling"),
+        "{message}"
+    );
+    env.patch_spec("main", json!({"workers": {"autoscaling": {"maxReplicas": 6}}})).await?;
+    env.patch_spec("main", json!({"workers": {"replicas": 3, "autoscaling": {"mode": "External"}}})).await?;
+    scale("--replicas=4").await?;
+    env.patch_spec("main", json!({"workers": {"replicas": 1, "autoscaling": {"mode": "Internal"}}})).await?;
+    scale("--replicas=4").await.err().context("it is refused again")?;
+    env.patch_spec("main", json!({"workers": {"autoscaling": null}})).await?;
+    scale("--replicas=4").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn misspelt_field_is_refused_by_name() -> anyhow::Result<()> {
     let env = OperatorEnv::start("strict").await?;
     let mut object = minimal("main")?;

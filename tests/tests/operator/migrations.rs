@@ -20,12 +20,13 @@ async fn migration_plan_waits_for_approval_of_its_hash() -> anyhow::Result<()> {
     let (right, wrong) = ("a".repeat(64), "b".repeat(64));
     let job = env.wait_for_job("main-plan-").await?;
     env.finish_job(&job, 0, &MIGRATED.replace("\"x\"", &format!("\"{right}\""))).await?;
-    env.wait_for_condition("main", "Stalled", "True/PlanNeedsApproval").await?;
+    env.wait_for_condition("main", "Reconciling", "True/PlanNeedsApproval").await?;
+    env.wait_for_condition("main", "Stalled", "").await?;
     assert_eq!(env.status("main").await?["migrations"]["planHash"], right);
 
     env.patch_spec("main", json!({ "migrations": { "approvedPlan": wrong } })).await?;
     wait_for_reconcile(&env, "main").await?;
-    env.wait_for_condition("main", "Stalled", "True/PlanNeedsApproval").await?;
+    env.wait_for_condition("main", "Reconciling", "True/PlanNeedsApproval").await?;
     assert_eq!(job_names(&env).await?, [job.name_any()], "the wrong hash starts no Job");
 
     env.patch_spec("main", json!({ "migrations": { "approvedPlan": right } })).await?;

@@ -64,7 +64,7 @@ async fn redis_failure_never_scales_down() -> anyhow::Result<()> {
         expect_recovery(&env, "down").await?;
 
         queue.signal(Signal::STOP)?;
-        expect_reported(&env, "hung", "False/TimedOut").await?;
+        expect_reported(&env, "hung", "False/ConnectionFailed").await?;
         expect_workers_unchanged(&env, "hung").await?;
         queue.signal(Signal::CONT)?;
         expect_recovery(&env, "hung").await?;
@@ -120,6 +120,7 @@ async fn scaling_to_zero_needs_an_idle_queue_and_a_due_retry_wakes_workers() -> 
         println!("zero workers {:.1?} after the last task, with idleSeconds 10", idle.elapsed());
         anyhow::ensure!(idle.elapsed() > Duration::from_secs(9), "too soon");
 
+        let ready = env.status("main").await?["conditions"][0].clone();
         // A retry is due in 33 s; the operator wakes the workers 30 s before.
         let due = SystemTime::now() + Duration::from_secs(33);
         queue.gauges().next_due = Some(due);
@@ -128,7 +129,11 @@ async fn scaling_to_zero_needs_an_idle_queue_and_a_due_retry_wakes_workers() -> 
         println!("workers woken {before:.1?} before the retry is due");
         anyhow::ensure!(before > Duration::from_secs(27), "too late");
         anyhow::ensure!(before < Duration::from_secs(31), "too soon");
-        wait_for_decision(&env, 0, 1).await
+        wait_for_decision(&env, 0, 1).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        let now = env.status("main").await?["conditions"][0].clone();
+        anyhow::ensure!(now["type"] == "Ready" && now == ready, "Ready has changed: {ready} {now}");
+        Ok(())
     };
     env.with_simulator(body).await?;
     env.wait_for_events("main", &["ScaledToZero", "WokeFromZero"]).await

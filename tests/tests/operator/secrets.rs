@@ -97,6 +97,30 @@ async fn queue_is_read_over_tls_with_the_ca_of_the_instance() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn redis_is_looked_up_in_the_namespace_of_the_object_and_only_at_allowed_hosts() -> anyhow::Result<()> {
+    let env = OperatorEnv::start("lookup").await?;
+    env.create_secrets("redis://:canary@main-redis:6379/0").await?;
+    let _operator = env.start_operator(&["--redis-allowed-host", "*.svc"]).await?;
+    let body = async {
+        env.create("main", json!({})).await?;
+        env.wait_until_reconciled("main", TIMEOUT).await?;
+        let name = format!("main-redis.{}.svc", env.namespace);
+        for (url, reason, place) in [
+            ("redis://:canary@main-redis:6379/0", "HostNotFound", name.as_str()),
+            ("redis://:canary@127.0.0.1:1", "HostNotAllowed", "127.0.0.1"),
+            ("unix:///var/run/redis.sock", "UrlNotSupported", "no host"),
+        ] {
+            env.apply_secret("main-redis", "url", url).await?;
+            env.wait_for_condition("main", "QueueReachable", &format!("False/{reason}")).await?;
+            let status = env.status("main").await?.to_string();
+            anyhow::ensure!(status.contains(place) && !status.contains("canary"), "{status}");
+        }
+        Ok(())
+    };
+    env.with_simulator(body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unrelated_secret_changes_roll_nothing() -> anyhow::Result<()> {
     let (env, _operator) = start("rest").await?;
     let body = async {
