@@ -17,7 +17,28 @@ pub(crate) struct Cache<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
     objects: RwLock<Objects<K>>,
-    is_ready: watch::Sender<bool>,
+    lists: Lists,
+}
+
+/// Counts the first lists that are not complete yet.
+pub(crate) struct Lists(watch::Sender<usize>);
+
+impl Lists {
+    /// Waits for this number of lists.
+    pub(crate) fn new(number: usize) -> Self {
+        Self(watch::Sender::new(number))
+    }
+
+    /// Records that a first list is complete.
+    pub(crate) fn completed(&self) {
+        self.0.send_modify(|missing| *missing = missing.saturating_sub(1));
+    }
+
+    /// Returns after all first lists.
+    pub(crate) async fn wait_until_complete(&self) {
+        // An error means that the watch has ended, which happens only at shutdown.
+        let _ = self.0.subscribe().wait_for(|missing| *missing == 0).await;
+    }
 }
 
 impl<K> Clone for Cache<K> {
@@ -33,29 +54,32 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         objects.get(&ObjectRef::from_obj(cr)).cloned().unwrap_or_default()
     }
 
-    /// Returns after the first complete list.
+    /// Returns after the first complete list of each namespace.
     pub(crate) async fn wait_until_ready(&self) {
-        // An error means that the watch has ended, which happens only at shutdown.
-        let _ = self.0.is_ready.subscribe().wait_for(|ready| *ready).await;
+        self.0.lists.wait_until_complete().await;
     }
 }
 
-/// Writes the events of a watch into a cache.
+impl<K> Cache<K> {
+    /// An empty cache that is ready after the first lists of `watches`.
+    pub(crate) fn new(watches: usize) -> Self {
+        Self(Arc::new(Shared { objects: RwLock::default(), lists: Lists::new(watches) }))
+    }
+}
+
+/// Writes the events of one watch into a cache.
 pub(crate) struct CacheWriter<K> {
     cache: Cache<K>,
+    /// Namespace of the watch; `None` for all namespaces.
+    namespace: Option<String>,
     listing: Objects<K>,
+    is_listed: bool,
 }
 
 impl<K: Resource<DynamicType = ()>> CacheWriter<K> {
-    /// Creates an empty cache.
-    pub(crate) fn new() -> Self {
-        let shared = Shared { objects: RwLock::default(), is_ready: watch::Sender::new(false) };
-        Self { cache: Cache(Arc::new(shared)), listing: HashMap::new() }
-    }
-
-    /// The cache that is written.
-    pub(crate) fn cache(&self) -> Cache<K> {
-        self.cache.clone()
+    /// Writes what the watch of `namespace` sees; `None` for all namespaces.
+    pub(crate) fn new(cache: Cache<K>, namespace: Option<String>) -> Self {
+        Self { cache, namespace, listing: HashMap::new(), is_listed: false }
     }
 
     /// Applies an event, and returns the affected owners. A list takes effect as a whole, at its end.
@@ -68,9 +92,15 @@ impl<K: Resource<DynamicType = ()>> CacheWriter<K> {
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listing);
                 let mut affected: Vec<_> = listed.keys().cloned().collect();
-                let before = std::mem::replace(&mut *objects(), listed);
-                affected.extend(before.into_keys());
-                shared.is_ready.send_replace(true);
+                let is_listed =
+                    |owner: &ObjectRef<PulseIngest>| self.namespace.is_none() || owner.namespace == self.namespace;
+                let mut objects = objects();
+                affected.extend(objects.extract_if(|owner, _| is_listed(owner)).map(|(owner, _)| owner));
+                objects.extend(listed);
+                drop(objects);
+                if !std::mem::replace(&mut self.is_listed, true) {
+                    shared.lists.completed();
+                }
                 return affected;
             }
             Event::Apply(object) => return insert(&mut objects(), object).into_iter().collect(),
@@ -122,11 +152,16 @@ mod tests {
 
     #[test]
     fn relist_removes_missing_objects_and_returns_their_owners() {
-        let mut writer = CacheWriter::new();
+        let mut writer = CacheWriter::new(Cache::new(1), Some("here".into()));
+        let mut elsewhere = CacheWriter::new(writer.cache.clone(), Some("elsewhere".into()));
+        elsewhere.apply(Event::Init);
+        elsewhere.apply(Event::InitDone);
         assert_eq!(writer.apply(Event::Apply(pod("a", "one"))), [ObjectRef::new("one").within("here")]);
         writer.apply(Event::Apply(pod("b", "two")));
         writer.apply(Event::Init);
         writer.apply(Event::InitApply(pod("c", "two")));
+        elsewhere.apply(Event::Init);
+        elsewhere.apply(Event::InitDone);
         assert_eq!(names(&writer, "one"), ["a"], "until the list is complete");
         let mut affected = writer.apply(Event::InitDone);
         affected.sort_by(|left, right| left.name.cmp(&right.name));

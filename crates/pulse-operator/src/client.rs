@@ -102,7 +102,7 @@ where
             });
             let code = answer.as_ref().map_or(0, |response| response.status().as_u16());
             if call.verb == "watch" && (200..300).contains(&code) {
-                progress.record(&call.resource);
+                progress.record(&call.resource, call.namespace.as_deref());
             }
             metrics.request(call.verb, &call.resource, code);
             answer
@@ -110,10 +110,11 @@ where
     }
 }
 
-/// A call in the terms of RBAC: verb and resource.
+/// A call in the terms of RBAC: verb, resource and namespace.
 struct Call {
     verb: &'static str,
     resource: String,
+    namespace: Option<String>,
 }
 
 impl Call {
@@ -121,12 +122,13 @@ impl Call {
     fn of(request: &Request<Body>) -> Self {
         let path = request.uri().path().trim_start_matches('/');
         if path.starts_with("openapi/") {
-            return Self { verb: "get", resource: "openapi".into() };
+            return Self { verb: "get", resource: "openapi".into(), namespace: None };
         }
         let mut parts: Vec<&str> = path.split('/').collect();
         parts.drain(..parts.len().min(if parts.first() == Some(&"api") { 2 } else { 3 }));
+        let mut namespace = None;
         if parts.first() == Some(&"namespaces") && parts.len() > 2 {
-            parts.drain(..2);
+            namespace = parts.drain(..2).next_back().map(str::to_owned);
         }
         let watches =
             request.uri().query().is_some_and(|query| query.contains("watch=true") || query.contains("watch=1"));
@@ -146,7 +148,7 @@ impl Call {
             [resource, ..] => (*resource).to_owned(),
             [] => String::new(),
         };
-        Self { verb, resource }
+        Self { verb, resource, namespace }
     }
 }
 
@@ -158,7 +160,7 @@ mod tests {
     fn calls_are_named_like_rbac_rules() {
         let named = |method: Method, uri: &str| {
             let request = Request::builder().method(method).uri(uri).body(Body::empty()).expect("valid");
-            let Call { verb, resource } = Call::of(&request);
+            let Call { verb, resource, namespace: _ } = Call::of(&request);
             format!("{verb} {resource}")
         };
         assert_eq!(named(Method::GET, "/api/v1/namespaces/a/secrets/b"), "get secrets");

@@ -1,58 +1,39 @@
-//! One reconcile of an object: observe → plan → desired → apply → status.
+//! One reconcile of an object: decide → apply → publish.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
-use kube::runtime::events::Recorder;
-use kube::{Api, Client, Resource, ResourceExt};
-use serde_json::json;
+use kube::{Resource, ResourceExt};
 
-use crate::apply::{Applier, ApplyError, ApplyReport};
-use crate::client::api_message;
+use crate::apply::{Applier, ApplyReport};
+use crate::condition::find;
 use crate::connections::Use;
-use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec, WorkersStatus};
+use crate::context::{Context, key};
+use crate::crd::{PulseIngest, PulseIngestStatus, RedisSpec, SecretKey, WorkersStatus};
 use crate::desired::{self, Inputs};
 use crate::events;
-use crate::intervals::Intervals;
-use crate::memory::{ApplyBackoff, ObjectMemory, jittered};
-use crate::metrics::OperatorMetrics;
+use crate::instances::Readable;
+use crate::intervals::jittered;
+use crate::memory::ObjectMemory;
 use crate::names::{self, Role};
-use crate::observe::{self, Caches, Observed, Readable};
+use crate::observe::{self, Observed};
+use crate::owner::{self, Owner};
 use crate::plan::{self, ReconcilePlan};
-use crate::scaling::{Key, Policy, RedisServer, SampleTarget, Samplers};
-use crate::secrets::{DigestKey, SecretRead, SecretValue};
-use crate::served::Served;
-use crate::status::{self, ReconcileError, StatusInputs};
-use crate::workers::{self, Changing};
+use crate::replicas;
+use crate::rollout::Rollouts;
+use crate::scaling::{Key, Policy, RedisServer, SampleTarget};
+use crate::secret_reads::SecretReads;
+use crate::secrets::{SecretRead, SecretValue};
+use crate::status::{self, StatusInputs};
+use crate::status_writer::{self, StatusError, version_of};
+use crate::unapplied::Unapplied;
+use crate::workers::{self, Changing, ScalingPlan};
 
-/// The field manager of the status.
-const STATUS_MANAGER: &str = "pulse-operator-status";
 /// Time limit of a reconcile. A longer one is aborted, so that it does not block the object.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The memory of every object that was reconciled.
-type Objects = HashMap<Key, Arc<tokio::sync::Mutex<ObjectMemory>>>;
-
-/// Shared by all reconciles.
-pub(crate) struct Context {
-    pub(crate) client: Client,
-    pub(crate) caches: Caches,
-    pub(crate) recorder: Recorder,
-    pub(crate) digest_key: DigestKey,
-    pub(crate) served: tokio::sync::watch::Receiver<Arc<Served>>,
-    pub(crate) pull_secrets: Vec<String>,
-    pub(crate) dev_reload: Option<PathBuf>,
-    pub(crate) intervals: Intervals,
-    pub(crate) metrics: OperatorMetrics,
-    pub(crate) samplers: Samplers,
-    pub(crate) objects: Mutex<Objects>,
-}
 
 /// Reconciles an object once, and returns when to reconcile it again. Errors go into the status and the log, and are
 /// retried with a back-off.
@@ -106,8 +87,8 @@ async fn leave_unreadable(object: &Readable, error: &str, context: &Context) {
 
 #[derive(Debug, thiserror::Error)]
 enum ReconcileAborted {
-    #[error("cannot write the status: {}", api_message(.0))]
-    Status(kube::Error),
+    #[error(transparent)]
+    Status(#[from] StatusError),
     #[error("timed out after {} s", RECONCILE_TIMEOUT.as_secs())]
     TimedOut,
 }
@@ -117,77 +98,137 @@ async fn reconcile_object(
     context: &Context,
     memory: &mut ObjectMemory,
 ) -> Result<Duration, ReconcileAborted> {
-    let cr = with_newest_status(cr, context, memory);
-    let now = Timestamp::now();
+    let (started, now) = (Instant::now(), Timestamp::now());
+    let mut cr = with_newest_status(cr, context, memory);
+    match owner::owner(&cr, &context.identity) {
+        Owner::This => {}
+        Owner::Unclaimed => status_writer::claim(&context.client, &mut cr, memory, &context.identity).await?,
+        Owner::Other(other) => return Ok(leave_to(&other, &cr, context, memory).await),
+    }
+    memory.other_operator = None;
+    let decided = decide(cr, context, memory, started, now).await;
+    let applied = apply(&decided, context, memory).await;
+    publish(decided, applied, context, memory).await
+}
 
-    // observe: the caches, and the API server for Secrets.
+/// What was observed of an object and decided about it.
+struct Decided {
+    cr: PulseIngest,
+    instance: Key,
+    observed: Observed,
+    plan: ReconcilePlan,
+    scaling: Option<ScalingPlan>,
+    missing_duration: Option<Duration>,
+    started: Instant,
+    now: Timestamp,
+}
+
+/// Observes the object through the caches, and the Secrets through the API server. The decisions are pure.
+async fn decide(
+    cr: PulseIngest,
+    context: &Context,
+    memory: &mut ObjectMemory,
+    started: Instant,
+    now: Timestamp,
+) -> Decided {
+    let instance = key(&cr);
     let mut observed = observe::children(context.caches.labelled(&cr), &cr);
-    observed.secrets = secrets(&cr, context, memory).await;
+    observed.secrets = secrets(&cr, &observed, context, memory).await;
     observed.job_rejections = observe::job_rejections(&context.client, &observed).await;
-
-    // plan, desired: pure.
     let plan = plan::plan(&cr, &observed, &context.digest_key, now);
     let missing_duration = memory.missing_duration(&plan);
     register_sample_target(&cr, &observed, context);
-    let sample = context.samplers.latest(&key(&cr));
-    let redis = context.samplers.looked_up(&key(&cr));
+    let sample = context.samplers.latest(&instance);
     memory.rollouts.observe(&observed);
     let rolling_out = memory.rollouts.is_rolling(&observed, Role::Worker);
     let changing = Changing { rolling_out, migrating: plan.migration.waiting.is_some() };
     let (poll, workers) = (context.intervals.poll, &mut memory.workers);
-    let decided = workers::decide(&cr, &observed, sample.as_ref(), changing, poll, workers, now);
+    let scaling = workers::decide(&cr, &observed, sample.as_ref(), changing, poll, workers, now);
+    Decided { cr, instance, observed, plan, scaling, missing_duration, started, now }
+}
+
+/// What was applied.
+struct Applied {
+    report: ApplyReport,
+    /// What kept it from applying everything.
+    unapplied: Option<Unapplied>,
+    /// The number of workers before and after it was changed.
+    scaled: Option<(u32, u32)>,
+}
+
+async fn apply(decided: &Decided, context: &Context, memory: &mut ObjectMemory) -> Applied {
+    let Decided { cr, instance, observed, plan, scaling, started, now, .. } = decided;
     let inputs = Inputs {
         revision: plan.active.as_ref(),
         secrets: plan.secrets.clone(),
         job: plan.migration.create.as_ref(),
         dev_reload: context.dev_reload.as_deref(),
     };
-    let resources = desired::resources(&cr, &inputs);
-
-    // apply: the API server.
-    let applied_cache = memory.applied.clone();
-    let used = Use::of(&cr, &observed, now).filter(|_| !cr.spec.paused);
-    let (used, dry_run) = (used.as_ref(), cr.spec.paused);
-    let applier = Applier { client: &context.client, cr: &cr, memory: &applied_cache, dry_run, used };
-    let mut applied = ApplyReport::default();
-    let mut failure = apply_objects(&applier, resources, &observed, &plan, context, memory, &mut applied).await;
+    let resources = desired::resources(cr, &inputs);
+    let used = Use::of(cr, observed, *now).filter(|_| !cr.spec.paused);
+    let apply_memory = memory.applied.clone();
+    let known = context.caches.objects.count();
+    let applier = Applier {
+        client: &context.client,
+        cr,
+        memory: &apply_memory,
+        intervals: &context.intervals,
+        now: *started,
+        may_roll: &|| context.rollout_queue.may_begin(instance, known),
+        used: used.as_ref(),
+        dry_run: cr.spec.paused,
+    };
+    let mut report = ApplyReport::default();
+    let mut unapplied = apply_resources(&applier, resources, observed, plan, &mut report).await;
     let mut scaled = None;
-    if let Some(decided) = &decided {
+    if let Some(scaling) = scaling {
         let workers = &mut memory.workers;
-        match workers::apply_scaling(&applier, decided, workers, &context.metrics, &mut applied, now).await {
+        match workers::apply_scaling(&applier, scaling, workers, &context.metrics, &mut report, *now).await {
             Ok(changed) => scaled = changed,
             // The next sample triggers another decision.
-            Err(error) => failure = failure.or(Some(ReconcileError::Error(error.to_string()))),
+            Err(error) => unapplied = unapplied.or(Some(error.unapplied())),
         }
     }
+    Applied { report, unapplied, scaled }
+}
 
-    // status: pure, then the API server if the status changed.
-    let changed = std::mem::take(&mut applied.deployments).into_iter();
-    observed.deployments.extend(changed.map(|(role, deployment)| (role, Arc::new(deployment))));
-    let pending = if cr.spec.paused { applied.changes } else { Vec::new() };
-    let served = context.served.borrow().clone();
+/// Writes the status if it has changed, and Events. Returns the time until the next reconcile.
+async fn publish(
+    decided: Decided,
+    applied: Applied,
+    context: &Context,
+    memory: &mut ObjectMemory,
+) -> Result<Duration, ReconcileAborted> {
+    let Decided { cr, instance, mut observed, mut plan, scaling, missing_duration, started, now } = decided;
+    let Applied { report, unapplied, scaled } = applied;
+    plan.hold_queued(&cr, &report.queued);
+    observed.deployments.extend(report.deployments.into_iter().map(|(role, deployment)| (role, Arc::new(deployment))));
+    let (served, redis) = (context.served.borrow().clone(), context.samplers.looked_up(&instance));
     let status_inputs = StatusInputs {
         cr: &cr,
         observed: &observed,
         plan: &plan,
         rollouts: &memory.rollouts,
-        scaling: workers::report(&cr, &observed, decided.as_ref(), scaled, redis.as_deref(), &mut memory.workers, now),
-        failure,
+        scaling: workers::report(&cr, &observed, scaling.as_ref(), scaled, redis.as_deref(), &mut memory.workers, now),
+        unapplied,
         missing_duration,
-        pending,
+        pending: if cr.spec.paused { report.changes } else { Vec::new() },
         crd_outdated: served.condition(),
-        held: applied.held,
+        held: report.held,
         now,
     };
     let status = served.as_stored(status::status(status_inputs));
     let mut changes = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
-    changes.extend(events::drift(&applied.drifted));
+    changes.extend(events::drift(&report.drifted));
     record(&cr, context, &status);
-    write_status(&cr, context, memory, &served, status).await?;
+    let is_rolling = is_rolling(&observed, &plan, &memory.rollouts, &status);
+    context.observe_rollout(&instance, is_rolling, !report.queued.is_empty());
+    status_writer::write(&context.client, &cr, memory, &served, status).await?;
     // After a failed write of the status, the next reconcile finds the same changes again.
     events::publish(&context.recorder, &cr.object_ref(&()), changes).await;
-    let wake = decided.and_then(|decided| decided.decision.next_wake);
-    Ok(time_until_next(&observed, &plan, memory, wake, context, now))
+    let wake = scaling.and_then(|scaling| scaling.decision.next_wake);
+    let retry = memory.applied.next_attempt(started);
+    Ok(time_until_next(&observed, &plan, retry, wake, context, now))
 }
 
 /// Returns the object with the operator's pull Secrets, and with the status that was written last if the cache does not
@@ -210,42 +251,39 @@ fn record(cr: &PulseIngest, context: &Context, status: &PulseIngestStatus) {
     context.metrics.record(&names::namespace(cr), &cr.name_any(), desired, ready, backlog);
 }
 
-/// Applies the objects, unless a backoff is active. Returns the error, or that of the backoff.
-async fn apply_objects(
-    applier: &Applier<'_>,
-    resources: desired::ChildObjects,
-    observed: &Observed,
-    plan: &ReconcilePlan,
-    context: &Context,
-    memory: &mut ObjectMemory,
-    applied: &mut ApplyReport,
-) -> Option<ReconcileError> {
-    if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| backoff.is_active(applier.cr)) {
-        return Some(backoff.failure.clone());
+/// Does nothing with an object of another operator, but reports it once.
+async fn leave_to(other: &str, cr: &PulseIngest, context: &Context, memory: &mut ObjectMemory) -> Duration {
+    if memory.other_operator.as_deref() != Some(other) {
+        let explanation = owner::explain(cr, other, &context.identity);
+        tracing::warn!(object = names::instance_id(cr), "{explanation}");
+        events::publish(&context.recorder, &cr.object_ref(&()), vec![events::not_reconciled(&explanation)]).await;
+        memory.other_operator = Some(other.to_owned());
+        context.disown(&key(cr));
     }
-    match apply(applier, resources, observed, plan, applied).await {
-        Ok(()) => {
-            memory.backoff = None;
-            None
-        }
-        Err(error) => Some(memory.start_backoff(applier.cr, &context.intervals, &error)),
-    }
+    context.intervals.secrets
+}
+
+/// Whether the pods or the schema of a running instance are being replaced. A rollout that makes no progress lets the
+/// next one begin: one broken instance must not stop all others.
+fn is_rolling(observed: &Observed, plan: &ReconcilePlan, rollouts: &Rollouts, status: &PulseIngestStatus) -> bool {
+    let is_stalled = find(&status.conditions, "Stalled").is_some();
+    let is_migrating = plan.migration.is_running() && !observed.deployments.is_empty();
+    !is_stalled && (is_migrating || Role::ALL.into_iter().any(|role| rollouts.is_rolling(observed, role)))
 }
 
 /// Time until the next reconcile, if nothing triggers one before.
 fn time_until_next(
     observed: &Observed,
     plan: &ReconcilePlan,
-    memory: &ObjectMemory,
+    retry: Option<Duration>,
     wake: Option<Timestamp>,
     context: &Context,
     now: Timestamp,
 ) -> Duration {
     // The Events of a Job without pods are not watched.
     let lacks_pods = observed.jobs.iter().any(|job| observe::lacks_pods(job, observed));
-    let is_waiting = !plan.missing.is_empty() || !plan.unreadable.is_empty() || lacks_pods;
+    let is_waiting = !plan.missing.is_empty() || !plan.unreadable.is_empty() || plan.migration.unended || lacks_pods;
     let next = if is_waiting { context.intervals.missing } else { context.intervals.secrets };
-    let retry = memory.backoff.as_ref().map(ApplyBackoff::remaining);
     let wake = wake.and_then(|wake| time_until_wake(wake, now));
     [retry, wake].into_iter().flatten().fold(next, Duration::min)
 }
@@ -254,10 +292,6 @@ fn time_until_next(
 /// once would change nothing.
 fn time_until_wake(wake: Timestamp, now: Timestamp) -> Option<Duration> {
     Duration::try_from(wake.duration_since(now)).ok().filter(|wait| !wait.is_zero())
-}
-
-fn key(cr: &PulseIngest) -> Key {
-    Key { namespace: names::namespace(cr), name: cr.name_any(), uid: cr.uid().unwrap_or_default() }
 }
 
 /// Registers the queue for sampling once its URL is known. While the Secret cannot be read, the last URL stays.
@@ -272,13 +306,14 @@ fn register_sample_target(cr: &PulseIngest, observed: &Observed, context: &Conte
     }
 }
 
-async fn apply(
+/// Applies the objects. Returns what kept it from applying all of them.
+async fn apply_resources(
     applier: &Applier<'_>,
     resources: desired::ChildObjects,
     observed: &Observed,
     plan: &ReconcilePlan,
     applied: &mut ApplyReport,
-) -> Result<(), ApplyError> {
+) -> Option<Unapplied> {
     let poll = jiff::SignedDuration::ZERO;
     let workers = Policy::new(&applier.cr.spec, poll).initial_replicas();
     let initial = |role| {
@@ -286,125 +321,29 @@ async fn apply(
         let initial = if role == Role::Worker { workers } else { applier.cr.spec.api.replicas };
         desired::replicas(applier.cr, role).unwrap_or(initial.cast_signed())
     };
-    let made = applier.apply(resources, observed, initial, applied).await;
-    let expired = applier.expire(&plan.migration.expire, observed).await;
-    made.and(expired).and(scale(applier, observed, applied).await)
-}
-
-/// The replicas that a Deployment should have: those of the spec, also for an API of another scaler that was stopped.
-/// `None` if the Deployment has them already, or if another scaler sets them.
-pub(crate) fn replica_mismatch(cr: &PulseIngest, role: Role, deployment: &Deployment) -> Option<i32> {
-    let seen = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-    // An external scaler never scales up from zero: an API at zero was stopped by us, so we start it again.
-    let started = (role == Role::Api && seen == Some(0)).then_some(cr.spec.api.replicas.cast_signed());
-    desired::replicas(cr, role).or(started).filter(|wanted| seen != Some(*wanted))
-}
-
-/// Scales the Deployments whose replicas the spec sets.
-async fn scale(applier: &Applier<'_>, observed: &Observed, applied: &mut ApplyReport) -> Result<(), ApplyError> {
-    for (role, deployment) in &observed.deployments {
-        let Some(wanted) = replica_mismatch(applier.cr, *role, deployment) else { continue };
-        let name = deployment.name_any();
-        let adds_pods = deployment.spec.as_ref().and_then(|spec| spec.replicas).is_some_and(|now| wanted > now);
-        if adds_pods && applier.used.is_some_and(|used| used.holds(*role, true)) {
-            applied.held.push(name);
-            continue;
-        }
-        applied.changes.push(crate::crd::PendingChange {
-            object: format!("Deployment {name}"),
-            action: "scale".into(),
-            restarts: false,
-        });
-        if applier.dry_run {
-            continue;
-        }
-        if let Some(live) = applier.live(&name).await?
-            && live.spec.as_ref().and_then(|spec| spec.replicas) != Some(wanted)
-        {
-            applier.scale(&live, wanted).await?;
-        }
-    }
-    Ok(())
+    let made = applier.apply(resources, observed, plan, initial, applied).await;
+    let result = made.and(replicas::scale(applier, observed, applied).await);
+    let failure = result.err().map(|error| error.unapplied());
+    let contested = || applier.memory.fights.contested(applier.now).filter(|_| !applier.dry_run);
+    let queued = || (!applied.queued.is_empty()).then(|| plan::queued(&applied.queued));
+    failure.or_else(contested).or_else(queued)
 }
 
 /// The Secrets, from memory unless they are due to be read again: not every reconcile may read them.
 async fn secrets(
     cr: &PulseIngest,
+    observed: &Observed,
     context: &Context,
     memory: &mut ObjectMemory,
-) -> std::collections::BTreeMap<crate::crd::SecretKey, SecretRead> {
-    if let Some((at, generation, reads)) = &memory.secrets {
-        let complete = reads.values().all(|read| read.found().is_some());
-        let max_age = if complete { context.intervals.secrets } else { context.intervals.missing };
-        let covers = observe::referenced(cr).iter().all(|key| reads.contains_key(key));
-        if covers && *generation == cr.metadata.generation && at.elapsed() < max_age {
-            return reads.clone();
-        }
+) -> BTreeMap<SecretKey, SecretRead> {
+    let remembered = memory.secrets.as_ref();
+    let current = remembered.and_then(|reads| reads.current(cr, observed, context.reconciled(), &context.intervals));
+    if let Some(reads) = current {
+        return reads;
     }
     let reads = observe::secrets(&context.client, cr).await;
-    memory.secrets = Some((Instant::now(), cr.metadata.generation, reads.clone()));
+    memory.secrets = Some(SecretReads::new(cr, reads.clone()));
     reads
-}
-
-async fn write_status(
-    cr: &PulseIngest,
-    context: &Context,
-    memory: &mut ObjectMemory,
-    served: &Served,
-    status: PulseIngestStatus,
-) -> Result<(), ReconcileAborted> {
-    if cr.status.as_ref() == Some(&status) {
-        return Ok(());
-    }
-    let api: Api<PulseIngest> = Api::namespaced(context.client.clone(), &names::namespace(cr));
-    let patch = json!({
-        "apiVersion": PulseIngest::api_version(&()),
-        "kind": PulseIngest::kind(&()),
-        // The UID keeps the status off a new object of the same name.
-        "metadata": { "uid": cr.uid() },
-        "status": served.fit(&status),
-    });
-    let params = PatchParams::apply(STATUS_MANAGER).force();
-    match api.patch_status(&cr.name_any(), &params, &Patch::Apply(&patch)).await {
-        Ok(written) => {
-            memory.written = Some((version_of(&written), status));
-            Ok(())
-        }
-        // The object was deleted in the meantime.
-        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
-        Err(error) => Err(ReconcileAborted::Status(error)),
-    }
-}
-
-/// The resource version as a number. Kubernetes 1.35 guarantees that versions of one kind can be compared; with etcd,
-/// all earlier servers behave the same.
-fn version_of(cr: &PulseIngest) -> u64 {
-    cr.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
-}
-
-impl Context {
-    fn memory(&self, key: Key) -> Arc<tokio::sync::Mutex<ObjectMemory>> {
-        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(memory) = objects.get(&key) {
-            return memory.clone();
-        }
-        // Drops the memory of an earlier object of the same name.
-        self.drop_memory(&mut objects, &key.namespace, &key.name);
-        objects.entry(key).or_default().clone()
-    }
-
-    /// Drops the memory, the samples and the metrics of a deleted object.
-    pub(crate) fn forget(&self, namespace: &str, name: &str) {
-        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
-        self.drop_memory(&mut objects, namespace, name);
-        self.metrics.forget(namespace, name);
-    }
-
-    fn drop_memory(&self, objects: &mut Objects, namespace: &str, name: &str) {
-        for (key, _) in objects.extract_if(|key, _| key.namespace == namespace && key.name == name) {
-            self.samplers.remove(&key);
-        }
-    }
 }
 
 #[cfg(test)]

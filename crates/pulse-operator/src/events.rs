@@ -41,6 +41,11 @@ pub(crate) fn unreadable(error: &str) -> Event {
     warning("ObjectUnreadable", "Read", note)
 }
 
+/// Returns the Event for an object that another operator reconciles.
+pub(crate) fn not_reconciled(explanation: &str) -> Event {
+    warning("NotReconciled", "Leave", explanation.to_owned())
+}
+
 /// Publishes Events. An error is only logged: the Event is lost, and the reconcile continues.
 pub(crate) async fn publish(recorder: &Recorder, object: &ObjectReference, events: Vec<Event>) {
     for event in events {
@@ -75,6 +80,11 @@ fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
         && before.map(|condition| &condition.reason) != Some(&waiting.reason)
     {
         events.push(warning("ReferenceMissing", "Wait", waiting.message.clone()));
+    }
+    if let Some(contested) = after.filter(|condition| condition.reason == "Contested")
+        && before.map(|condition| &condition.reason) != Some(&contested.reason)
+    {
+        events.push(warning("Contested", "Apply", contested.message.clone()));
     }
     let (before, after) = pair("ScalingActive");
     if let Some(active) = after.filter(|condition| condition.reason == "MetricsUnavailable")

@@ -7,18 +7,22 @@
 //! finalizers, so a deletion never waits for it.
 
 mod apply;
+mod backoff;
 mod cache;
 mod client;
 mod compare;
 mod condition;
 mod connections;
+mod context;
 mod controller;
 pub mod crd;
 pub mod desired;
 mod events;
+mod fights;
 mod fit;
 #[cfg(test)]
 mod fixture;
+mod instances;
 mod intervals;
 mod lease;
 mod memory;
@@ -27,18 +31,24 @@ mod migration;
 pub mod names;
 mod observe;
 mod operator;
+mod owner;
 mod plan;
 pub mod plugin;
 mod pods;
 mod preflight;
 mod progress;
 pub mod rbac;
+mod replicas;
 pub mod revision;
 mod rollout;
+mod rollout_queue;
 pub mod scaling;
+mod secret_reads;
 mod secrets;
 mod served;
 mod status;
+mod status_writer;
+mod unapplied;
 mod watches;
 mod workers;
 pub mod yaml;

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
-use crate::crd::PulseIngest;
+use crate::crd::{GROUP, PulseIngest};
 
 /// Field manager, Event source and value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "pulse-operator";
@@ -22,6 +22,10 @@ pub const APPLIED: &str = "pulseboard.dev/applied";
 pub const REVISION: &str = "pulseboard.dev/revision";
 /// Annotation of pods: the ReplicaSet controller removes pods with a lower cost first.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Annotation of a `PulseIngest`: the operator that shall reconcile it, as the namespace and the name of its Lease.
+pub const OPERATOR: &str = "pulseboard.dev/operator";
+/// Annotation of a `PulseIngest`: a new value makes the operator read the Secrets at once.
+pub const REFRESH: &str = "pulseboard.dev/refresh";
 /// Selects all objects that the operator manages.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=pulse-operator";
 
@@ -81,23 +85,34 @@ pub fn selector_text(instance: &str, component: &str) -> String {
     labels.join(",")
 }
 
-/// Returns the labels of a component's objects.
-pub fn labels(instance: &str, component: &str) -> BTreeMap<String, String> {
+/// Returns the labels that the operator sets on a component's objects and pods. They win over all others.
+pub fn own_labels(instance: &str, component: &str) -> BTreeMap<String, String> {
     let mut labels = selector(instance, component);
     labels.insert("app.kubernetes.io/managed-by".into(), MANAGER.into());
     labels.insert("app.kubernetes.io/part-of".into(), "pulseboard-ingest".into());
     labels
 }
 
-/// Returns the metadata of a child object, with its owner: the garbage collector removes it even if no operator runs.
+/// Returns the metadata of a child object, with the common labels and annotations of the spec and its owner: the garbage collector removes it even if no operator runs.
 pub fn metadata(cr: &PulseIngest, name: String, component: &str) -> ObjectMeta {
+    let mut labels = cr.spec.common_labels.clone();
+    labels.extend(own_labels(&cr.name_any(), component));
     ObjectMeta {
         name: Some(name),
         namespace: cr.namespace(),
-        labels: Some(labels(&cr.name_any(), component)),
+        labels: Some(labels),
+        annotations: common_annotations(cr),
         owner_references: Some(vec![owner(cr)]),
         ..ObjectMeta::default()
     }
+}
+
+/// Returns the common annotations of the spec. Those that only the operator sets are left out.
+pub fn common_annotations(cr: &PulseIngest) -> Option<BTreeMap<String, String>> {
+    let own = format!("{GROUP}/");
+    let common = cr.spec.common_annotations.iter().filter(|(name, _)| !name.starts_with(&own));
+    let common: BTreeMap<_, _> = common.map(|(name, value)| (name.clone(), value.clone())).collect();
+    (!common.is_empty()).then_some(common)
 }
 
 fn owner(cr: &PulseIngest) -> OwnerReference {

@@ -9,32 +9,23 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::cache::Cache;
 use crate::client::api_message;
 use crate::crd::{PulseIngest, SecretKey};
+use crate::instances::Instances;
 use crate::names::{self, Role};
 use crate::secrets::{SecretRead, SecretValue};
 
 /// Maximum number of Events of a Job that are read. Kubernetes counts repeated ones in one Event.
 const MAX_EVENTS: u32 = 10;
 
-/// An object, or the reason why this version cannot read it: a newer one may have more values of an enum.
-pub(crate) type Readable = DeserializeGuard<PulseIngest>;
-
-/// The reference to an object.
-pub(crate) fn reference(object: &Readable) -> ObjectRef<PulseIngest> {
-    ObjectRef::from_obj(object).into_kind_unchecked(())
-}
-
 /// Caches of the objects that the operator manages, by label.
 #[derive(Clone)]
 pub(crate) struct Caches {
     /// `PulseIngest` objects.
-    pub(crate) objects: Store<Readable>,
+    pub(crate) objects: Instances,
     /// Deployments.
     pub(crate) deployments: Cache<Deployment>,
     /// Jobs.

@@ -17,14 +17,17 @@ use kube::{Api, Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, WriteGuard};
-use crate::controller::{Context, reconcile};
+use crate::context::Context;
+use crate::controller::reconcile;
 use crate::crd::PulseIngest;
+use crate::instances::{Readable, reference};
 use crate::intervals::Intervals;
 use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
 use crate::names::MANAGER;
-use crate::observe::{Caches, Readable, reference};
+use crate::observe::Caches;
 use crate::progress::WatchProgress;
+use crate::rollout_queue::RolloutQueue;
 use crate::scaling::{AllowedHosts, Key, Samplers};
 use crate::secrets::DigestKey;
 use crate::served;
@@ -43,14 +46,16 @@ const DIGEST_SECRET_KEY: &str = "key";
 /// Configuration of an operator.
 #[derive(Debug, Clone)]
 pub struct OperatorConfig {
-    /// Namespace to watch; `None` watches all namespaces.
-    pub namespace: Option<String>,
+    /// Namespaces to watch; empty watches all namespaces.
+    pub namespaces: Vec<String>,
     /// Leader election. Its namespace is the operator's.
     pub lease: LeaseConfig,
     /// Intervals of the reconcile.
     pub intervals: Intervals,
     /// Duration of one watch request, in seconds.
     pub watch_timeout_seconds: u32,
+    /// Maximum number of instances that roll out at once; `None` without a limit.
+    pub max_concurrent_rollouts: Option<usize>,
     /// Image pull secrets of every created pod, besides those that its object names.
     pub pull_secrets: Vec<String>,
     /// Hosts of Redis that the operator may connect to.
@@ -221,7 +226,11 @@ impl Operator {
     fn watch(&self, client: Client, trigger: Trigger, shutdown: CancellationToken) -> Caches {
         let watches = Watches {
             client,
-            namespace: self.config.namespace.clone(),
+            namespaces: if self.config.namespaces.is_empty() {
+                vec![None]
+            } else {
+                self.config.namespaces.iter().cloned().map(Some).collect()
+            },
             timeout_seconds: self.config.watch_timeout_seconds,
             progress: self.health.progress.clone(),
             trigger,
@@ -240,15 +249,17 @@ impl Operator {
             intervals: config.intervals.clone(),
             metrics: metrics.clone(),
             caches: caches.clone(),
-            trigger,
+            trigger: trigger.clone(),
         };
         let served = reader.start().await;
+        let identity = format!("{}/{}", config.lease.namespace, config.lease.name);
         let digest_key = digest_key(&client, &config.lease.namespace).await?;
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.lease.identity) };
         Ok(Arc::new(Context {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             caches,
+            identity,
             digest_key,
             served,
             samplers: Samplers::new(config.intervals.poll, config.redis_allowed_hosts, sampled),
@@ -256,6 +267,8 @@ impl Operator {
             pull_secrets: config.pull_secrets,
             dev_reload: config.dev_reload,
             metrics,
+            rollout_queue: RolloutQueue::new(config.max_concurrent_rollouts),
+            trigger,
             objects: Mutex::new(HashMap::new()),
         }))
     }
@@ -267,7 +280,7 @@ async fn reconciles(
     context: Arc<Context>,
     ended: CancellationToken,
 ) {
-    let all: Vec<_> = caches.objects.state().iter().map(|object| reference(object)).collect();
+    let all: Vec<_> = caches.objects.store().state().iter().map(|object| reference(object)).collect();
     let later =
         futures_util::stream::unfold(triggered, async |mut triggered| Some((triggered.recv().await?, triggered)));
     let queue = futures_util::stream::iter(all)
@@ -280,7 +293,7 @@ async fn reconciles(
         |object, context| Box::pin(reconcile(object, context)),
         never,
         context.clone(),
-        caches.objects.clone(),
+        caches.objects.store(),
         queue.map(|item| item.map(Request)),
         settings,
     );

@@ -10,6 +10,7 @@ use crate::names::{Role, SECRETS};
 use crate::observe::Observed;
 use crate::revision;
 use crate::secrets::{DigestKey, SecretRead};
+use crate::unapplied::Unapplied;
 
 /// The plan of a reconcile.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,26 @@ pub(crate) struct ReconcilePlan {
     pub(crate) missing: Vec<String>,
     /// References that cannot be read, one sentence each.
     pub(crate) unreadable: Vec<String>,
+}
+
+impl ReconcilePlan {
+    /// Records that a Job that should be created waits for the rollouts of other instances.
+    pub(crate) fn hold_queued(&mut self, cr: &PulseIngest, queued: &[String]) {
+        let Some(request) = &self.migration.create else { return };
+        if !queued.iter().any(|object| object.strip_prefix("Job ") == Some(&request.name)) {
+            return;
+        }
+        let known = cr.status.as_ref().and_then(|status| status.migrations.clone());
+        self.migration.queued(known.unwrap_or_default(), self::queued(queued).message());
+    }
+}
+
+/// Returns why `objects` are not applied while other instances roll out.
+pub(crate) fn queued(objects: &[String]) -> Unapplied {
+    Unapplied::Queued(format!(
+        "the rollout waits for those of other instances (--max-concurrent-rollouts of the operator): {}",
+        objects.join(", ")
+    ))
 }
 
 /// Plans the migration, the active revision and the Secret digests of `cr`.

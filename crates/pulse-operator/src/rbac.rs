@@ -16,7 +16,8 @@ pub fn watched() -> Vec<PolicyRule> {
         rule("apps", &["deployments"], &["create", "get", "list", "patch", "watch"]),
         // Replicas only.
         rule("apps", &["deployments/scale"], &["patch"]),
-        rule("batch", &["jobs"], &["create", "get", "list", "patch", "watch"]),
+        // `delete` is for Jobs whose container never started, or has ended beside one that does not.
+        rule("batch", &["jobs"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule("", &["serviceaccounts", "services"], &["create", "get", "list", "patch", "watch"]),
         rule("policy", &["poddisruptionbudgets"], &["create", "delete", "get", "list", "patch", "watch"]),
         // `patch` sets the pod deletion cost.

@@ -15,10 +15,11 @@ use crate::condition::ConditionState;
 use crate::condition::ConditionStatus::True;
 use crate::crd::{BreakingChange, PulseIngest, PulseIngestStatus, breaking_changes, crd};
 use crate::fit::fit;
+use crate::instances::reference;
 use crate::intervals::Intervals;
-use crate::memory::jittered;
+use crate::intervals::jittered;
 use crate::metrics::OperatorMetrics;
-use crate::observe::{Caches, reference};
+use crate::observe::Caches;
 use crate::watches::Trigger;
 
 /// The command that updates the CRD to this version.
@@ -149,7 +150,7 @@ impl Reader {
                     () = tokio::time::sleep(jittered(interval)) => {}
                 }
                 if self.refresh(&sender, &mut problem).await {
-                    for object in self.caches.objects.state() {
+                    for object in self.caches.objects.store().state() {
                         // Fails only at shutdown, when the receiver is dropped.
                         let _ = self.trigger.send(reference(&object));
                     }

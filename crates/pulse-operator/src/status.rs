@@ -17,6 +17,7 @@ use crate::observe::Observed;
 use crate::plan::ReconcilePlan;
 use crate::pods;
 use crate::rollout::{self, Progress, Rollouts};
+use crate::unapplied::Unapplied;
 
 /// Time after which a missing reference or approval is reported as `Stalled`, because the user has to act. Until then it
 /// is `Reconciling`: tools that wait for an object give up on a stalled one, and roll it back.
@@ -31,15 +32,6 @@ pub(crate) struct ScalingReport {
     pub(crate) conditions: Vec<(&'static str, ConditionState)>,
 }
 
-/// An error that kept the reconcile from applying everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ReconcileError {
-    /// An object with the name of a child exists and has another owner. It does not resolve by retrying.
-    NameConflict(String),
-    /// Any other error. The reconcile is retried.
-    Error(String),
-}
-
 /// Inputs of [`status`].
 pub(crate) struct StatusInputs<'a> {
     /// The object, with its previous status.
@@ -52,8 +44,8 @@ pub(crate) struct StatusInputs<'a> {
     pub(crate) rollouts: &'a Rollouts,
     /// The scaler's part of the status.
     pub(crate) scaling: ScalingReport,
-    /// The error of this reconcile, or of the backoff that it is in.
-    pub(crate) failure: Option<ReconcileError>,
+    /// What kept this reconcile from applying everything.
+    pub(crate) unapplied: Option<Unapplied>,
     /// Time for which a reference has been missing.
     pub(crate) missing_duration: Option<Duration>,
     /// Changes that were not made because reconciliation is paused.
@@ -74,7 +66,7 @@ pub(crate) fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
         plan,
         rollouts,
         scaling,
-        failure,
+        unapplied,
         missing_duration,
         pending,
         crd_outdated,
@@ -84,7 +76,7 @@ pub(crate) fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
     let old = cr.status.clone().unwrap_or_default();
     let waiting = approval_duration(plan, now);
     let progress = rollout::progress(cr, observed, rollouts, &held, now);
-    let problem = problem(cr, plan, failure.as_ref(), missing_duration, waiting, &pending, progress);
+    let problem = problem(cr, plan, unapplied.as_ref(), missing_duration, waiting, &pending, progress);
     let mut states = core_states(cr, observed, plan, problem);
     states.extend(scaling.conditions);
     states.extend(crd_outdated);
@@ -104,6 +96,7 @@ pub(crate) fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
         autoscaling: scaling.status,
         migrations: Some(plan.migration.status.clone()),
         pending_changes: pending,
+        operator: old.operator,
     }
 }
 
@@ -114,16 +107,16 @@ type Problem = (ConditionState, bool);
 fn problem(
     cr: &PulseIngest,
     plan: &ReconcilePlan,
-    failure: Option<&ReconcileError>,
+    unapplied: Option<&Unapplied>,
     missing_duration: Option<Duration>,
     approval_duration: Duration,
     pending: &[PendingChange],
     progress: Progress,
 ) -> Option<Problem> {
     first([
-        failure.map(|failure| match failure {
-            ReconcileError::NameConflict(message) => (ConditionState::new(False, "NameConflict", message), true),
-            ReconcileError::Error(message) => (ConditionState::new(False, "ReconcileFailed", message), false),
+        unapplied.map(|unapplied| {
+            let is_stalled = matches!(unapplied, Unapplied::NameConflict(_));
+            (ConditionState::new(False, unapplied.reason(), unapplied.message()), is_stalled)
         }),
         (!plan.missing.is_empty()).then(|| {
             let overdue = missing_duration.is_some_and(|time| time >= PATIENCE);
@@ -145,7 +138,7 @@ fn problem(
         }),
         match progress {
             Progress::Done => None,
-            Progress::InProgress(reason, message) => Some((ConditionState::new(False, reason, message), false)),
+            Progress::Rolling(reason, message) => Some((ConditionState::new(False, reason, message), false)),
             Progress::Stuck(message) => Some((ConditionState::new(False, "RolloutStuck", message), true)),
         },
     ])

@@ -1,16 +1,15 @@
-//! The watches: one task per kind writes a cache and triggers reconciles of the owners.
+//! The watches: one task per kind and watched namespace writes a cache and triggers reconciles of the owners.
 //!
 //! Each watch has a separate back-off, so that a failing one does not delay the others. A watch is renewed every
 //! `timeout_seconds`. If one makes no progress for twice that time, the operator is not live.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 
 use futures_util::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -20,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, CacheWriter};
 use crate::crd::PulseIngest;
+use crate::instances::{self, Instances};
 use crate::names::MANAGED;
-use crate::observe::{Caches, Readable, reference};
+use crate::observe::Caches;
 use crate::progress::WatchProgress;
 
 /// Objects per page of a list. A page is in memory twice while it is parsed, so pages are small.
@@ -52,8 +52,8 @@ impl<K> Watched for K where
 pub(crate) struct Watches {
     /// Client for lists and watches.
     pub client: Client,
-    /// Namespace to watch; `None` watches all namespaces.
-    pub namespace: Option<String>,
+    /// Namespaces to watch, one watch per kind each; `None` is one watch of all namespaces.
+    pub namespaces: Vec<Option<String>>,
     /// Duration of one watch request, in seconds. Must be below the idle time-out of load balancers.
     pub timeout_seconds: u32,
     /// Progress of the watches, for the liveness probe.
@@ -83,57 +83,22 @@ impl Watches {
         }
     }
 
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        match &self.namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
+    fn objects(&self) -> Instances {
+        let (instances, writer) = instances::instances(self.namespaces.len());
+        for namespace in &self.namespaces {
+            let mut writer = writer.of(namespace.clone());
+            self.watch(namespace.as_deref(), Config::default(), |_| {}, move |event| writer.apply(event));
         }
-    }
-
-    /// Triggers only for a changed spec, changed annotations or a deletion. Otherwise, each write of the status would
-    /// trigger another reconcile.
-    fn objects(&self) -> Store<Readable> {
-        let (reader, mut writer) = store::<Readable>();
-        let mut known: HashMap<ObjectRef<PulseIngest>, Version> = HashMap::new();
-        let mut listed = Vec::new();
-        self.watch(
-            Config::default(),
-            |_| {},
-            move |event: Event<Readable>| {
-                writer.apply_watcher_event(&event);
-                match event {
-                    Event::Init => listed.clear(),
-                    Event::InitApply(object) => listed.push((reference(&object), version(&object))),
-                    Event::InitDone => {
-                        let before = std::mem::replace(&mut known, listed.drain(..).collect());
-                        let deleted = before.keys().filter(|key| !known.contains_key(key)).cloned();
-                        let changed = known.iter().filter(|(key, version)| before.get(key) != Some(version));
-                        return deleted.chain(changed.map(|(key, _)| key.clone())).collect();
-                    }
-                    Event::Apply(object) => {
-                        let (key, version) = (reference(&object), version(&object));
-                        let same = known.insert(key.clone(), version.clone()).is_some_and(|before| before == version);
-                        return if same { Vec::new() } else { vec![key] };
-                    }
-                    Event::Delete(object) => {
-                        let key = reference(&object);
-                        known.remove(&key);
-                        return vec![key];
-                    }
-                }
-                Vec::new()
-            },
-        );
-        reader
+        instances
     }
 
     fn children<K: Watched>(&self, prune: fn(&mut K)) -> Cache<K> {
-        let mut writer = CacheWriter::new();
-        let cache = writer.cache();
-        self.watch(Config::default().labels(MANAGED), prune, move |event: Event<K>| writer.apply(event));
+        let cache = Cache::new(self.namespaces.len());
+        for namespace in &self.namespaces {
+            let mut writer = CacheWriter::new(cache.clone(), namespace.clone());
+            let managed = Config::default().labels(MANAGED);
+            self.watch(namespace.as_deref(), managed, prune, move |event: Event<K>| writer.apply(event));
+        }
         cache
     }
 
@@ -141,14 +106,19 @@ impl Watches {
     /// affects.
     fn watch<K: Watched>(
         &self,
+        namespace: Option<&str>,
         config: Config,
         prune: fn(&mut K),
         mut apply: impl FnMut(Event<K>) -> Vec<ObjectRef<PulseIngest>> + Send + 'static,
     ) {
         let Self { timeout_seconds, progress, trigger, shutdown, .. } = self.clone();
-        let kind = K::plural(&()).into_owned();
-        progress.record(&kind);
-        let stream = watcher(self.api::<K>(), config.timeout(timeout_seconds).page_size(PAGE))
+        let (kind, namespace) = (K::plural(&()).into_owned(), namespace.map(str::to_owned));
+        progress.record(&kind, namespace.as_deref());
+        let api: Api<K> = match &namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        let stream = watcher(api, config.timeout(timeout_seconds).page_size(PAGE))
             .modify(move |object| {
                 *object.managed_fields_mut() = Vec::new();
                 prune(object);
@@ -160,23 +130,15 @@ impl Watches {
             while let Some(event) = stream.next().await {
                 match event {
                     Ok(event) => {
-                        progress.record(&kind);
+                        progress.record(&kind, namespace.as_deref());
                         for owner in apply(event) {
                             // Fails only at shutdown, when the receiver is dropped.
                             let _ = trigger.send(owner);
                         }
                     }
-                    Err(error) => tracing::warn!(kind, %error, "watch failed and is restarted"),
+                    Err(error) => tracing::warn!(kind, namespace, %error, "watch failed and is restarted"),
                 }
             }
         });
     }
-}
-
-/// What a change is detected by: UID, generation, whether it is being deleted, and annotations.
-type Version = (Option<String>, Option<i64>, bool, Vec<String>);
-
-fn version(object: &Readable) -> Version {
-    let annotations = object.annotations().iter().map(|(name, value)| format!("{name}={value}")).collect();
-    (object.uid(), object.meta().generation, object.meta().deletion_timestamp.is_some(), annotations)
 }

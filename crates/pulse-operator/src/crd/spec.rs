@@ -1,11 +1,14 @@
 //! The desired state.
 #![expect(unreachable_pub, reason = "the derive for CEL rules generates types inside functions")]
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use pulse_core::defaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounded::{annotations, labels};
 use super::pod::{PodTemplate, Resources};
 use super::secret::{SecretKey, ca_secret, uri_secret, url_secret, with_ca_key, with_uri_key, with_url_key};
 use super::status::PulseIngestStatus;
@@ -89,6 +92,16 @@ pub struct PulseIngestSpec {
     /// Migrations of the database schema.
     #[serde(default)]
     pub migrations: MigrationsSpec,
+    /// Labels that are added to all objects that the operator creates and to their pods, but to no selector. Labels of
+    /// `podTemplate`, and those that the operator sets, take precedence. A change replaces the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "labels")]
+    pub common_labels: BTreeMap<String, String>,
+    /// Annotations that are added to all objects that the operator creates and to their pods. Annotations of
+    /// `podTemplate`, and those that the operator sets, take precedence. A change replaces the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "annotations")]
+    pub common_annotations: BTreeMap<String, String>,
     /// Paused suspends reconciliation: the operator only updates the status and lists the changes that it would make in
     /// `status.pendingChanges`. Pods that run are not affected. Defaults to false.
     #[serde(default)]

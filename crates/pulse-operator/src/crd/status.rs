@@ -40,6 +40,11 @@ pub struct PulseIngestStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub pending_changes: Vec<PendingChange>,
+    /// Operator that reconciles this object, as the namespace and the name of its Lease. Other operators do nothing with
+    /// it. To hand the object over, set the annotation `pulseboard.dev/operator` to the other operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 320))]
+    pub operator: Option<String>,
 }
 
 /// Fields of the spec that wait for a migration when they change. All other fields apply at once.

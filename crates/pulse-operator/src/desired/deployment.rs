@@ -1,11 +1,9 @@
 //! Builds the Deployment of a role.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{ContainerPort, EnvVar, HTTPGetAction, PodTemplateSpec, Probe};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use pulse_core::defaults;
@@ -33,7 +31,7 @@ pub(super) fn deployment(
     let (template, resources) = pod_settings(cr, role);
     let mut metadata = names::metadata(cr, names::child(cr, component), component);
     let revision_text = serde_json::to_string(revision).unwrap_or_default();
-    metadata.annotations = Some(BTreeMap::from([(REVISION.to_owned(), revision_text)]));
+    metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), revision_text);
     let mut pod = Pod::new(cr, component, &revision.image, vec![component.to_owned()]);
     pod.env = env(cr, role, revision);
     pod.dev_reload = dev_reload;
@@ -48,9 +46,8 @@ pub(super) fn deployment(
     pod.files.extend(SecretFile::redis_ca(cr));
     // With a budget, the next step of a rollout waits until what the last one stopped has ended: see `connections.rs`.
     let min_ready = cr.spec.database.max_connections_total.map(|_| grace_seconds.cast_signed());
-    let mut labels = template.labels.clone();
-    labels.extend(names::labels(&instance, component));
-    let mut annotations = template.annotations.clone();
+    let mut pod_metadata = pod::metadata(cr, component, Some(template));
+    let annotations = pod_metadata.annotations.get_or_insert_default();
     annotations.insert(CONNECTIONS.to_owned(), connections::per_pod(&cr.spec, role).to_string());
     annotations.extend(secrets.map(|digest| (SECRETS.to_owned(), digest.clone())));
     Deployment {
@@ -61,16 +58,9 @@ pub(super) fn deployment(
             min_ready_seconds: min_ready,
             progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS + min_ready.unwrap_or(0)),
             revision_history_limit: Some(3),
-            // The Deployment is created paused, so that its first, minimal template never runs.
+            // Owned by the operator, so that a pause by another client does not last.
             paused: Some(false),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels),
-                    annotations: Some(annotations),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod.spec()),
-            },
+            template: PodTemplateSpec { metadata: Some(pod_metadata), spec: Some(pod.spec()) },
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()

@@ -6,8 +6,6 @@ use k8s_openapi::api::batch::v1::{
     PodFailurePolicyRule,
 };
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
 
 use super::pod::{self, Pod, SecretFile};
 use crate::condition::ConditionStatus;
@@ -78,10 +76,7 @@ pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Job {
             pod_replacement_policy: Some("Failed".into()),
             pod_failure_policy: Some(failure_policy()),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(names::labels(&cr.name_any(), names::MIGRATION)),
-                    ..ObjectMeta::default()
-                }),
+                metadata: Some(pod::metadata(cr, names::MIGRATION, None)),
                 spec: Some(pod.spec()),
             },
             ..JobSpec::default()

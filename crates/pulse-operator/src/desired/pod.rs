@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
@@ -71,6 +72,23 @@ impl<'a> SecretFile<'a> {
     fn mount(self) -> VolumeMount {
         let (name, mount_path) = (self.volume.into(), self.directory());
         VolumeMount { name, mount_path, read_only: Some(true), ..VolumeMount::default() }
+    }
+}
+
+/// Returns the labels and annotations of a component's pods: the common ones of the spec, then those of the template,
+/// then those of the operator. The later ones win.
+pub(super) fn metadata(cr: &PulseIngest, component: &str, template: Option<&PodTemplate>) -> ObjectMeta {
+    let mut labels = cr.spec.common_labels.clone();
+    let mut annotations = names::common_annotations(cr).unwrap_or_default();
+    if let Some(template) = template {
+        labels.extend(template.labels.clone());
+        annotations.extend(template.annotations.clone());
+    }
+    labels.extend(names::own_labels(&cr.name_any(), component));
+    ObjectMeta {
+        labels: Some(labels),
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
+        ..ObjectMeta::default()
     }
 }
 

@@ -209,9 +209,18 @@ fn secrets_are_mounted_only_when_referenced() {
     ]);
 }
 
+/// Checks that each change of the spec sets the variable of the role.
+fn check_variables(table: &[(Value, &str, &str, &str)]) {
+    for (changes, role, name, expected) in table {
+        let object = format!("Deployment/main-{role}");
+        assert_eq!(env(container(&made(changes.clone()), &object), name)["value"], **expected, "{changes}");
+        assert_ne!(env(container(&made(json!({})), &object), name)["value"], **expected, "{changes} has an effect");
+    }
+}
+
 #[test]
 fn settings_become_variables_of_their_role() {
-    let table = [
+    let settings = [
         (json!({"workers": {"concurrency": 3}}), "worker", "PULSE_CONCURRENCY", "3"),
         (json!({"workers": {"databasePoolSize": 7}}), "worker", "PULSE_DATABASE_MAX_CONNECTIONS", "7"),
         (json!({"api": {"databasePoolSize": 7}}), "api", "PULSE_DATABASE_MAX_CONNECTIONS", "7"),
@@ -239,6 +248,8 @@ fn settings_become_variables_of_their_role() {
             "PULSE_CORS_ALLOW_ORIGIN",
             "https://a,https://b",
         ),
+    ];
+    let files_and_others = [
         (
             json!({"database": {"caSecretRef": {"name": "a"}}}),
             "worker",
@@ -261,11 +272,8 @@ fn settings_become_variables_of_their_role() {
             "debug",
         ),
     ];
-    for (changes, role, name, expected) in table {
-        let object = format!("Deployment/main-{role}");
-        assert_eq!(env(container(&made(changes.clone()), &object), name)["value"], expected, "{changes}");
-        assert_ne!(env(container(&made(json!({})), &object), name)["value"], expected, "{changes} has an effect");
-    }
+    check_variables(&settings);
+    check_variables(&files_and_others);
     let additional = json!({"api": {"podTemplate": {"env": [{"name": "PULSE_INSTANCE", "value": "additional"}]}}});
     assert_eq!(
         env(container(&made(additional), "Deployment/main-api"), "PULSE_INSTANCE")["value"],
@@ -298,6 +306,32 @@ fn ca_is_mounted_in_every_pod_that_connects_and_in_no_other() {
     assert_eq!(made(dropped), made(json!({})), "removing a CA leaves nothing behind");
     let (with, without) = (pulse_ingest(both), pulse_ingest(json!({})));
     assert_eq!(revision::desired(&with.spec), revision::desired(&without.spec), "a CA triggers no migration");
+}
+
+#[test]
+fn common_metadata_is_on_all_objects_and_pods_and_in_no_selector() {
+    let common = json!({
+        "commonLabels": { "team": "a", "zone": "b", "app.kubernetes.io/component": "foreign" },
+        "commonAnnotations": { "team": "a", "zone": "b", "pulseboard.dev/applied": "foreign" },
+        "api": { "podTemplate": { "labels": { "zone": "api" }, "annotations": { "zone": "api" } } },
+    });
+    let before = made(json!({}));
+    for (name, object) in made(common) {
+        let pod = &object["spec"]["template"]["metadata"];
+        let zone = if name == "Deployment/main-api" { "api" } else { "b" };
+        for (metadata, zone) in [(&object["metadata"], "b"), (pod, zone)] {
+            if metadata.is_null() {
+                continue;
+            }
+            assert_eq!(metadata["labels"]["team"], "a", "{name}");
+            assert_eq!(metadata["annotations"]["team"], "a", "{name}");
+            assert_eq!(metadata["labels"]["zone"], zone, "{name}");
+            assert_eq!(metadata["annotations"]["zone"], zone, "{name}");
+            assert_ne!(metadata["labels"]["app.kubernetes.io/component"], "foreign", "{name}");
+            assert_eq!(metadata["annotations"]["pulseboard.dev/applied"], Value::Null, "{name}");
+        }
+        assert_eq!(object["spec"]["selector"], before[&name]["spec"]["selector"], "{name}");
+    }
 }
 
 #[test]

@@ -18,13 +18,13 @@ use super::diff::{self, Field};
 use super::read::{Section, created_for};
 use crate::compare::hash;
 use crate::condition::find;
-use crate::controller::replica_mismatch;
 use crate::crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use crate::desired::{self, DEV_RELOAD, Inputs, JobKind};
 use crate::names::{self, APPLIED, MANAGER, Role};
 use crate::observe::{self, ByName, Labelled, Observed};
 use crate::operator::{DIGEST_SECRET, key_of};
 use crate::plan::{self, ReconcilePlan};
+use crate::replicas::replica_mismatch;
 use crate::rollout::Rollouts;
 use crate::scaling::ScalingReason;
 use crate::secrets::{DigestKey, SecretRead};
@@ -295,6 +295,7 @@ fn changes(
             changes.push(change_without_fields("update", format!("Job {name}")));
         }
     }
+    changes.extend(plan.migration.delete.iter().map(|name| change_without_fields("delete", format!("Job {name}"))));
     changes.extend(services.iter().filter_map(|desired| change(cluster, desired, &observed.services)));
     changes
         .extend(disruption_budgets.iter().filter_map(|desired| change(cluster, desired, &observed.disruption_budgets)));

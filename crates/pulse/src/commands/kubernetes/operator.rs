@@ -1,4 +1,4 @@
-//! `pulse operator`: reconciles the `PulseIngest` objects of one namespace or of the cluster.
+//! `pulse operator`: reconciles the `PulseIngest` objects of some namespaces or of the cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,15 @@ use crate::roles::{self, AdminServer};
 
 #[derive(Debug, Args)]
 pub(crate) struct OperatorArgs {
-    /// Namespace to watch; defaults to all namespaces
-    #[arg(long, env = "PULSE_WATCH_NAMESPACE", value_name = "NAMESPACE")]
-    watch_namespace: Option<String>,
+    /// Namespace to watch; repeat it for more than one. Defaults to all namespaces
+    #[arg(
+        long = "watch-namespace",
+        env = "PULSE_WATCH_NAMESPACE",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    watch_namespaces: Vec<String>,
     /// Namespace of the Lease and of the Secret with the digest key; defaults to the namespace of the operator's pod
     #[arg(long, env = "PULSE_OPERATOR_NAMESPACE", value_name = "NAMESPACE")]
     operator_namespace: Option<String>,
@@ -33,9 +39,26 @@ pub(crate) struct OperatorArgs {
     /// Interval at which the depth of each Redis queue is read
     #[arg(long, env = "PULSE_POLL_INTERVAL", default_value = "10s", value_parser = duration)]
     poll_interval: Duration,
-    /// Interval at which Secrets are read again and every object is reconciled
+    /// Interval at which every object is reconciled, and its Secrets are read again if --secret-reads-per-second allows
     #[arg(long, env = "PULSE_RESYNC_INTERVAL", default_value = "60s", value_parser = duration)]
     resync_interval: Duration,
+    /// Maximum number of Secrets that are read per second, for all objects together: with many objects, each one's are
+    /// read less often. Does not apply while a Secret is missing or a pod is not ready
+    #[arg(
+        long,
+        env = "PULSE_SECRET_READS_PER_SECOND",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    secret_reads_per_second: u32,
+    /// Maximum number of objects whose pods are replaced or whose schema is migrated at once; the others wait. Defaults
+    /// to no limit
+    #[arg(
+        long,
+        env = "PULSE_MAX_CONCURRENT_ROLLOUTS",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    max_concurrent_rollouts: Option<u32>,
     /// Interval at which a missing Secret is read again
     #[arg(long, env = "PULSE_MISSING_INTERVAL", default_value = "5s", value_parser = duration)]
     missing_interval: Duration,
@@ -75,12 +98,14 @@ pub(crate) struct OperatorArgs {
 
 pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let OperatorArgs {
-        watch_namespace,
+        mut watch_namespaces,
         operator_namespace,
         lease_name,
         lease_duration,
         poll_interval,
         resync_interval,
+        secret_reads_per_second,
+        max_concurrent_rollouts,
         missing_interval,
         watch_timeout,
         pull_secrets,
@@ -88,9 +113,11 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         admin: AdminArgs { admin_listen },
         reload: ReloadArgs { dev_reload },
     } = args;
+    watch_namespaces.sort();
+    watch_namespaces.dedup();
     let kubernetes = Kubernetes::infer().await?;
     let config = OperatorConfig {
-        namespace: watch_namespace,
+        namespaces: watch_namespaces,
         lease: LeaseConfig {
             namespace: operator_namespace.unwrap_or_else(|| kubernetes.namespace().to_owned()),
             name: lease_name,
@@ -101,11 +128,13 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         },
         intervals: Intervals {
             secrets: resync_interval,
+            secret_reads_per_second,
             missing: missing_interval,
             poll: poll_interval,
             ..Intervals::default()
         },
         watch_timeout_seconds: watch_timeout,
+        max_concurrent_rollouts: max_concurrent_rollouts.map(|number| number as usize),
         pull_secrets,
         redis_allowed_hosts: AllowedHosts::new(redis_allowed_hosts),
         dev_reload,

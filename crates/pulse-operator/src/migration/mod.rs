@@ -5,23 +5,24 @@
 //! vanished without a result runs again, because its absence does not prove that it has succeeded. The Job before is
 //! one of the inputs: inputs that come back after others run again, because the schema may have changed in between.
 
+mod outcome;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use serde::Deserialize;
 
-use crate::condition::ConditionStatus;
+use self::outcome::{JobOutcome, JobResult, has_ended, is_idle, outcome};
 use crate::crd::{
     MigrationPolicy, MigrationState, MigrationsSpec, MigrationsStatus, PlanSummary, PulseIngest, Revision,
 };
-use crate::desired::{CONTAINER, FINAL_EXIT_CODES, JobKind, JobRequest};
+use crate::desired::{FINAL_EXIT_CODES, JobKind, JobRequest};
 use crate::names::short_hash;
-use crate::pods;
+use crate::unapplied::ROLLOUT_QUEUED;
 
 /// Reason while a plan waits for its approval.
 pub(crate) const NEEDS_APPROVAL: &str = "PlanNeedsApproval";
@@ -31,6 +32,8 @@ const POD_NOT_STARTING: &str = "MigrationPodNotStarting";
 const KEEP_SECONDS: i32 = 86_400;
 /// Time after which an ended Job is removed so that it can run again, in seconds.
 const RERUN_SECONDS: i32 = 60;
+/// Time for which a Job with a known result may be kept running by containers that another client has added.
+const SIDECAR_PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 
 /// State of the schema, and the Jobs to create and to expire.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +46,11 @@ pub(crate) struct Migration {
     pub(crate) create: Option<JobRequest>,
     /// Jobs whose results are known, with the time after which they are removed, in seconds.
     pub(crate) expire: Vec<(String, i32)>,
+    /// Jobs to delete, because they would not end soon: those of other inputs in which nothing was started, and those
+    /// with a known result that other containers keep running.
+    pub(crate) delete: Vec<String>,
+    /// True if a Job with a known result has not ended yet.
+    pub(crate) unended: bool,
     /// The reason why the schema does not fit the desired revision yet.
     pub(crate) waiting: Option<MigrationWait>,
 }
@@ -57,6 +65,17 @@ impl Migration {
         }
         self
     }
+
+    /// Whether a Job runs, or is about to.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.done && matches!(self.status.state, MigrationState::Planning | MigrationState::Running)
+    }
+
+    /// Records that the Job is not created yet. `known` is the status before.
+    pub(crate) fn queued(&mut self, known: MigrationsStatus, message: &str) {
+        self.status = known;
+        self.waiting = Some(MigrationWait { reason: ROLLOUT_QUEUED, message: message.to_owned(), needs_action: false });
+    }
 }
 
 /// The reason why the schema does not fit the desired revision yet.
@@ -70,33 +89,35 @@ pub(crate) struct MigrationWait {
     pub(crate) needs_action: bool,
 }
 
-/// Result that `pulse migrate` writes as its termination message.
-#[derive(Debug, Deserialize)]
-struct JobResult {
-    pending: i64,
-    names: Vec<String>,
-    newest: i64,
-    destructive: bool,
-    ahead: i64,
-    hash: String,
-}
-
-/// State of a Job.
-enum JobOutcome {
-    /// There is no Job of that name.
-    Absent,
-    /// The Job runs, with the reason why its pod cannot start, if any.
-    Running(Option<String>),
-    Succeeded(Option<JobResult>),
-    Failed {
-        exit_code: Option<i32>,
-        message: String,
-    },
-}
-
 /// Plans the migration to the `desired` revision. `url_digest` is the digest of the database's URL; `None` if the URL
 /// or the CA cannot be read.
 pub(crate) fn plan_migration(
+    cr: &PulseIngest,
+    desired: &Revision,
+    url_digest: Option<&str>,
+    jobs: &[Arc<Job>],
+    job_pods: &[Arc<Pod>],
+    now: Timestamp,
+) -> Migration {
+    let mut migration = next_step(cr, desired, url_digest, jobs, job_pods, now);
+    // A container that another client has added, such as a proxy, may never end. The exit code of our own container
+    // decides, and the Job is deleted once the result is in the status.
+    let known = cr.status.as_ref().and_then(|status| status.migrations.as_ref());
+    let recorded = known.filter(|known| known.job_name == migration.status.job_name);
+    if let Some(job) = jobs.iter().find(|job| job.name_any() == migration.status.job_name)
+        && let Some(finished) = &migration.status.finished_at
+        && !has_ended(job)
+    {
+        migration.unended = true;
+        let is_recorded = recorded.is_some_and(|recorded| recorded.finished_at.is_some());
+        let is_overdue = now.duration_since(finished.0) >= SIDECAR_PATIENCE;
+        let is_deleted = job.metadata.deletion_timestamp.is_some();
+        migration.delete.extend((is_recorded && is_overdue && !is_deleted).then(|| job.name_any()));
+    }
+    migration
+}
+
+fn next_step(
     cr: &PulseIngest,
     desired: &Revision,
     url_digest: Option<&str>,
@@ -128,11 +149,14 @@ pub(crate) fn plan_migration(
     }
     let outcome = outcome(&request.name, jobs, job_pods);
     if matches!(outcome, JobOutcome::Absent)
-        && let Some(other) = jobs.iter().find(|job| is_running(job))
+        && let Some(other) = jobs.iter().find(|job| !has_ended(job))
     {
+        // A Job whose image cannot be pulled, for example, would not end before its deadline.
+        let is_deletable = other.metadata.deletion_timestamp.is_none() && is_idle(other, job_pods);
+        let delete = Vec::from_iter(is_deletable.then(|| other.name_any()));
         let status = MigrationsStatus { state: MigrationState::Running, ..known };
         let message = format!("waiting for Job {} of other inputs to end", other.name_any());
-        return waiting(status, "MigrationRunning", message, false);
+        return Migration { delete, ..waiting(status, "MigrationRunning", message, false) };
     }
     advance(cr, request, after, outcome, known, now)
 }
@@ -303,12 +327,14 @@ fn running(kind: JobKind) -> &'static str {
 }
 
 fn finished(status: MigrationsStatus) -> Migration {
-    Migration { status, done: true, create: None, expire: Vec::new(), waiting: None }
+    let (expire, delete) = (Vec::new(), Vec::new());
+    Migration { status, done: true, create: None, expire, delete, unended: false, waiting: None }
 }
 
 fn waiting(status: MigrationsStatus, reason: &'static str, message: String, needs_action: bool) -> Migration {
     let waiting = Some(MigrationWait { reason, message, needs_action });
-    Migration { status, done: false, create: None, expire: Vec::new(), waiting }
+    let (expire, delete) = (Vec::new(), Vec::new());
+    Migration { status, done: false, create: None, expire, delete, unended: false, waiting }
 }
 
 fn is_final(exit_code: Option<i32>) -> bool {
@@ -325,59 +351,5 @@ fn failed_message(status: &MigrationsStatus) -> String {
     format!("Job {} failed ({code}): {}; {next}", status.job_name, status.message)
 }
 
-fn is_running(job: &Job) -> bool {
-    job.metadata.deletion_timestamp.is_none() && ended(job).is_none()
-}
-
-/// Returns `Complete` or `Failed` with the message of the condition, or `None` while the Job runs.
-fn ended(job: &Job) -> Option<(&str, String)> {
-    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut ended = conditions.filter(|condition| {
-        condition.status == ConditionStatus::True && (condition.type_ == "Complete" || condition.type_ == "Failed")
-    });
-    ended.next().map(|condition| (condition.type_.as_str(), condition.message.clone().unwrap_or_default()))
-}
-
-fn outcome(name: &str, jobs: &[Arc<Job>], job_pods: &[Arc<Pod>]) -> JobOutcome {
-    let Some(job) = jobs.iter().find(|job| job.name_any() == name) else { return JobOutcome::Absent };
-    if job.metadata.deletion_timestamp.is_some() {
-        return JobOutcome::Running(None);
-    }
-    let mut pods: Vec<&Arc<Pod>> = job_pods
-        .iter()
-        .filter(|pod| pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|of| of == name))
-        .collect();
-    pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
-    let last = pods.iter().rev().find_map(|pod| terminated(pod));
-    if last.is_none() && !pods.is_empty() && ended(job).is_some() {
-        // The pod has ended too, but the pod watch lags behind the Job watch.
-        return JobOutcome::Running(None);
-    }
-    match ended(job) {
-        None => JobOutcome::Running(pods.iter().rev().find_map(|pod| pods::startup_failure(pod))),
-        Some(("Complete", _)) => {
-            let text = last.and_then(|state| state.message.clone());
-            JobOutcome::Succeeded(text.and_then(|text| serde_json::from_str(&text).ok()))
-        }
-        Some((_, message)) => JobOutcome::Failed {
-            exit_code: last.map(|state| state.exit_code),
-            message: last.and_then(|state| state.message.clone()).map_or(message, |text| last_line(&text)),
-        },
-    }
-}
-
-fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
-    // An admission webhook may have added containers.
-    let mut statuses = pod.status.as_ref()?.container_statuses.iter().flatten();
-    statuses.find(|status| status.name == CONTAINER)?.state.as_ref()?.terminated.as_ref()
-}
-
-/// Returns the last line that is not empty, cut to the size that the status allows.
-fn last_line(text: &str) -> String {
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    line.chars().take(1000).collect()
-}
-
 #[cfg(test)]
-#[path = "migration_tests.rs"]
 mod tests;

@@ -126,6 +126,68 @@ fn changed_inputs_create_a_new_job_that_waits_for_the_running_one() {
     assert_eq!((waits.create.is_none(), reason(&waits)), (true, "MigrationRunning"));
 }
 
+/// A pod of a Job whose containers have these states.
+fn pod_of(job: &str, states: Value) -> Arc<Pod> {
+    let statuses = states.as_object().unwrap().iter().map(|(name, state)| {
+        json!({ "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state })
+    });
+    let pod = json!({
+        "metadata": { "name": job, "labels": { "batch.kubernetes.io/job-name": job } },
+        "status": { "phase": "Pending", "containerStatuses": Vec::from_iter(statuses) },
+    });
+    Arc::new(serde_json::from_value(pod).unwrap())
+}
+
+#[test]
+fn superseded_job_is_deleted_only_if_its_container_never_started() {
+    let first = reconcile(&mut pulse_ingest(json!({})), &[], &[]).create.expect("a Job").name;
+    let deleted = |jobs: &[Arc<Job>], pods: &[Arc<Pod>]| {
+        let mut cr = pulse_ingest(json!({ "image": { "tag": "2" } }));
+        let waits = reconcile(&mut cr, jobs, pods);
+        assert_eq!((waits.create.is_none(), reason(&waits)), (true, "MigrationRunning"));
+        waits.delete
+    };
+    let waiting = json!({ "waiting": { "reason": "ImagePullBackOff" } });
+    let (runs, ended) = (json!({ "running": {} }), json!({ "terminated": { "exitCode": 0 } }));
+    let jobs = running(&first);
+    assert_eq!(deleted(&jobs, &[]), [first.as_str()], "quota: no pod");
+    assert_eq!(deleted(&jobs, &[pod_of(&first, json!({ "pulse": waiting }))]), [first.as_str()]);
+    assert_eq!(deleted(&jobs, &[pod_of(&first, json!({ "pulse": waiting, "proxy": runs }))]), [first.as_str()]);
+    assert_eq!(deleted(&jobs, &[pod_of(&first, json!({ "pulse": ended, "proxy": runs }))]), [first.as_str()]);
+    assert_eq!(deleted(&jobs, &[pod_of(&first, json!({ "pulse": runs }))]), [""; 0]);
+    assert_eq!(deleted(&jobs, &[pod_of(&first, json!({ "pulse": ended }))]), [""; 0], "the Job is about to end");
+    let mut job = jobs[0].as_ref().clone();
+    job.status.get_or_insert_default().active = Some(1);
+    assert_eq!(deleted(&[Arc::new(job.clone())], &[]), [""; 0], "its pod is not in the cache yet");
+    job.metadata.deletion_timestamp = Some(Time(NOW));
+    assert_eq!(deleted(&[Arc::new(job)], &[]), [""; 0], "its pods may still end");
+}
+
+#[test]
+fn exit_code_of_our_container_decides_beside_one_that_never_ends() {
+    let proxy = json!({ "running": {} });
+    let at = |second| Timestamp::from_second(second).unwrap();
+    for (code, message, wanted) in [(0, NOTHING, ""), (20, "not migrated: x", "MigrationFailed")] {
+        let mut cr = pulse_ingest(json!({}));
+        let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
+        let state = json!({ "terminated": { "exitCode": code, "message": message } });
+        let (jobs, pods) = (running(&name), [pod_of(&name, json!({ "pulse": state, "proxy": proxy }))]);
+        let first = reconcile(&mut cr, &jobs, &pods);
+        assert_eq!((first.done, reason(&first)), (code == 0, wanted));
+        assert_eq!((first.unended, &first.delete), (true, &vec![]), "the sidecar may end by itself");
+        let desired = revision::desired(&cr.spec);
+        let later = plan_migration(&cr, &desired, Some("key:digest"), &jobs, &pods, at(61));
+        assert_eq!((later.done, later.delete), (code == 0, vec![name]));
+    }
+    // A failed sidecar does not make a successful migration run again.
+    let mut cr = pulse_ingest(json!({}));
+    let name = reconcile(&mut cr, &[], &[]).create.expect("a Job").name;
+    let (jobs, _) = ended(&name, 1, "");
+    let state = json!({ "terminated": { "exitCode": 0, "message": NOTHING } });
+    let failed = json!({ "terminated": { "exitCode": 137 } });
+    assert!(reconcile(&mut cr, &jobs, &[pod_of(&name, json!({ "pulse": state, "proxy": failed }))]).done);
+}
+
 #[test]
 fn plan_waits_for_the_approval_of_its_hash() {
     let mut cr = pulse_ingest(policy("Plan"));

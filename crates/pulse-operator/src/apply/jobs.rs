@@ -1,0 +1,68 @@
+//! Creates, expires and deletes migration Jobs. A Job is never changed otherwise.
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use super::object::{api_error, json_of, key};
+use super::{Applier, ApplyError, ApplyReport};
+use crate::compare::hash;
+use crate::names::MANAGER;
+use crate::observe::Observed;
+
+impl Applier<'_> {
+    /// Creates a Job. With the migration, the rollout of a running instance begins.
+    pub(super) async fn create_job(
+        &self,
+        job: &Job,
+        observed: &Observed,
+        report: &mut ApplyReport,
+    ) -> Result<(), ApplyError> {
+        let key = key::<Job>(&job.name_any());
+        if !observed.deployments.is_empty() && !self.dry_run && !(self.may_roll)() {
+            report.queued.push(key);
+            return Ok(());
+        }
+        self.guarded(key, &hash(&json_of(job)), self.create(job, report)).await.map(drop)
+    }
+
+    /// Sets the TTL of ended Jobs that have none.
+    ///
+    /// # Errors
+    /// [`ApplyError::Api`] if a Job cannot be patched.
+    pub(super) async fn expire_jobs(&self, jobs: &[(String, i32)], observed: &Observed) -> Result<(), ApplyError> {
+        for (name, seconds) in jobs {
+            let job = observed.jobs.iter().find(|job| job.name_any() == *name);
+            let kept = job.and_then(|job| job.spec.as_ref()?.ttl_seconds_after_finished);
+            if self.dry_run || job.is_none() || kept.is_some() {
+                continue;
+            }
+            let patch = json!({ "spec": { "ttlSecondsAfterFinished": seconds } });
+            let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+            match self.api::<Job>().patch(name, &params, &Patch::Merge(&patch)).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => return Err(api_error::<Job>("patch", name)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes Jobs that would hold the migration up. Each stays until its pods are gone, so that the next Job does not
+    /// run beside them.
+    pub(super) async fn delete_jobs(
+        &self,
+        names: &[String],
+        observed: &Observed,
+        report: &mut ApplyReport,
+    ) -> Result<(), ApplyError> {
+        let mut result = Ok(());
+        for job in observed.jobs.iter().filter(|job| names.contains(&job.name_any())) {
+            // A pod that has become ready meanwhile has changed the Job.
+            let version = job.resource_version();
+            result = result.and(self.delete::<Job>(job, version, DeleteParams::foreground(), report).await);
+        }
+        result
+    }
+}

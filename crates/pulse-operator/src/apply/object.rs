@@ -1,0 +1,260 @@
+//! Creates, changes and deletes one object.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::response::StatusCause;
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Applier, ApplyError, ApplyReport};
+use crate::backoff::Attempt;
+use crate::compare::{contains, hash, project};
+use crate::crd::PendingChange;
+use crate::names::{self, APPLIED, MANAGER};
+
+/// A resource version that no object has, because the API server's storage was empty at it. With it, server-side apply
+/// creates an object and never changes one.
+const BEFORE_ALL_OBJECTS: &str = "1";
+
+/// A kind of object that the operator writes.
+pub(super) trait Kind:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
+{
+}
+
+impl<K> Kind for K where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
+{
+}
+
+impl Applier<'_> {
+    /// Creates an object or changes it, unless its back-off is active.
+    pub(super) async fn converge<K: Kind>(
+        &self,
+        mut desired: K,
+        live: Option<&K>,
+        report: &mut ApplyReport,
+    ) -> Result<(), ApplyError> {
+        let hash = hash(&json_of(&desired));
+        let key = key::<K>(&desired.name_any());
+        let attempt = async {
+            match live {
+                Some(live) => self.update(desired, live, report).await.map(drop),
+                None => {
+                    // The created object is complete, so its hash marks it as applied.
+                    desired.annotations_mut().insert(APPLIED.into(), hash.clone());
+                    self.create(&desired, report).await.map(drop)
+                }
+            }
+        };
+        self.guarded(key, &hash, attempt).await
+    }
+
+    /// Runs an attempt to apply an object, unless its back-off is active. An error starts the back-off of this object
+    /// only; it ends early if the spec or the desired object changes.
+    pub(super) async fn guarded<T>(
+        &self,
+        key: String,
+        hash: &str,
+        attempt: impl Future<Output = Result<T, ApplyError>>,
+    ) -> Result<T, ApplyError> {
+        if self.dry_run {
+            return attempt.await;
+        }
+        let (backoffs, generation) = (&self.memory.backoffs, self.cr.metadata.generation);
+        let tried = Attempt { key, hash: hash.to_owned(), generation };
+        if let Some(failure) = backoffs.held(&tried, self.now) {
+            return Err(ApplyError::Held(failure));
+        }
+        let result = attempt.await;
+        match &result {
+            Ok(_) => backoffs.succeeded(&tried.key),
+            // It waits already.
+            Err(ApplyError::Held(_)) => {}
+            Err(error) => {
+                let object = names::instance_id(self.cr);
+                let wait = backoffs.failed(tried, error.unapplied(), self.intervals, self.now);
+                tracing::warn!(object, wait_ms = wait.as_millis() as u64, %error, "cannot apply an object: retrying later");
+            }
+        }
+        result
+    }
+
+    /// Creates an object and returns the object that exists now. An object that exists already is not an error if it
+    /// has the right owner, because the cache may be stale.
+    pub(super) async fn create<K: Kind>(&self, desired: &K, report: &mut ApplyReport) -> Result<Option<K>, ApplyError> {
+        let name = desired.name_any();
+        report.changes.push(pending_change::<K>(&name, "create", false));
+        if self.dry_run {
+            return Ok(None);
+        }
+        let mut patch = typed_json_of(desired);
+        patch["metadata"]["resourceVersion"] = json!(BEFORE_ALL_OBJECTS);
+        let api = self.api::<K>();
+        match api.patch(&name, &PatchParams::apply(MANAGER), &Patch::Apply(&patch)).await {
+            Ok(created) => Ok(Some(created)),
+            Err(kube::Error::Api(status)) if status.is_conflict() => {
+                let live = api.get_opt(&name).await.map_err(api_error::<K>("get", &name))?;
+                match live {
+                    Some(live) if names::is_owned(live.meta(), self.cr) => Ok(Some(live)),
+                    Some(live) if names::is_owned_by_predecessor(live.meta(), self.cr) => {
+                        Err(ApplyError::PredecessorTerminating { kind: K::kind(&()).into_owned(), name })
+                    }
+                    Some(_) => Err(ApplyError::Conflict { kind: K::kind(&()).into_owned(), name }),
+                    None => Ok(None),
+                }
+            }
+            Err(error) => Err(api_error::<K>("create", &name)(error)),
+        }
+    }
+
+    /// Applies an object unless it is up to date. Returns the new object if it was applied.
+    pub(super) async fn update<K: Kind>(
+        &self,
+        mut desired: K,
+        live: &K,
+        report: &mut ApplyReport,
+    ) -> Result<Option<K>, ApplyError> {
+        let name = desired.name_any();
+        let text = json_of(&desired);
+        let hash = hash(&text);
+        let version = live.resource_version().unwrap_or_default();
+        let key = key::<K>(&name);
+        let is_applied = live.annotations().get(APPLIED) == Some(&hash);
+        let cache = &self.memory.cache;
+        if is_applied && cache.is_current(&key, &hash, &version) {
+            return Ok(None);
+        }
+        let live_text = json_of(live);
+        let found = project(&live_text, &text);
+        if is_applied && (contains(&live_text, &text) || cache.is_known_result(&key, &hash, &found)) {
+            cache.remember(key, &hash, version, &found);
+            return Ok(None);
+        }
+        let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);
+        if !is_applied && restarts && !self.dry_run && !(self.may_roll)() {
+            report.queued.push(key);
+            return Ok(None);
+        }
+        if is_applied && let Some(contested) = self.memory.fights.held(&key, self.now) {
+            return Err(ApplyError::Held(contested));
+        }
+        report.changes.push(pending_change::<K>(&name, "update", restarts));
+        if self.dry_run {
+            return Ok(None);
+        }
+        desired.meta_mut().uid = live.uid();
+        desired.annotations_mut().insert(APPLIED.into(), hash.clone());
+        let (applied, rivals) = self.apply_over(&desired, is_applied).await?;
+        let now = applied.resource_version().unwrap_or_default();
+        // Without a new version, the API server only stores a value in another form.
+        if is_applied && now != version {
+            report.drifted.push(if rivals.is_empty() { key.clone() } else { format!("{key} ({rivals})") });
+            self.memory.fights.changed_back(&key, rivals, self.intervals, self.now);
+        }
+        cache.remember(key, &hash, now, &project(&json_of(&applied), &text));
+        Ok(Some(applied))
+    }
+
+    /// Applies an object over fields of other managers. With `names_rivals`, it is first tried without force, because
+    /// the API server then names the managers and their fields.
+    async fn apply_over<K: Kind>(&self, desired: &K, names_rivals: bool) -> Result<(K, String), ApplyError> {
+        let (api, name, patch) = (self.api::<K>(), desired.name_any(), typed_json_of(desired));
+        let mut rivals = String::new();
+        if names_rivals {
+            match api.patch(&name, &PatchParams::apply(MANAGER), &Patch::Apply(&patch)).await {
+                Ok(applied) => return Ok((applied, rivals)),
+                Err(kube::Error::Api(status)) if status.is_conflict() => {
+                    let causes = status.details.as_ref().map(|details| details.causes.as_slice());
+                    rivals = self::rivals(causes.unwrap_or_default());
+                }
+                Err(error) => return Err(api_error::<K>("apply", &name)(error)),
+            }
+        }
+        let forced = PatchParams::apply(MANAGER).force();
+        let applied = api.patch(&name, &forced, &Patch::Apply(&patch)).await;
+        Ok((applied.map_err(api_error::<K>("apply", &name))?, rivals))
+    }
+
+    /// Deletes an object, unless it was replaced or, with `version`, has changed.
+    pub(super) async fn delete<K: Kind>(
+        &self,
+        live: &K,
+        version: Option<String>,
+        params: DeleteParams,
+        report: &mut ApplyReport,
+    ) -> Result<(), ApplyError> {
+        let name = live.name_any();
+        report.changes.push(pending_change::<K>(&name, "delete", false));
+        let attempt = async {
+            if self.dry_run {
+                return Ok(());
+            }
+            let preconditions = Some(Preconditions { uid: live.uid(), resource_version: version });
+            match self.api::<K>().delete(&name, &DeleteParams { preconditions, ..params }).await {
+                Ok(_) => Ok(()),
+                // The change triggers the next reconcile.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+                Err(error) => Err(api_error::<K>("delete", &name)(error)),
+            }
+        };
+        self.guarded(key::<K>(&name), "", attempt).await
+    }
+
+    pub(super) fn api<K: Kind>(&self) -> Api<K> {
+        Api::namespaced(self.client.clone(), &names::namespace(self.cr))
+    }
+}
+
+/// The managers of the conflicts, each with its first field. Two are enough to find out who it is.
+fn rivals(causes: &[StatusCause]) -> String {
+    let conflicts = causes.iter().filter(|cause| cause.reason == "FieldManagerConflict");
+    let texts = conflicts.map(|cause| format!("{}: {}", cause.message.replace("conflict with ", ""), cause.field));
+    texts.take(2).collect::<Vec<_>>().join(", ")
+}
+
+/// Identifies an object in the memory and in messages.
+pub(super) fn key<K: Kind>(name: &str) -> String {
+    format!("{} {name}", K::kind(&()))
+}
+
+pub(super) fn json_of<K: Serialize>(object: &K) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// Returns the object with its type, as server-side apply requires.
+fn typed_json_of<K: Kind>(object: &K) -> Value {
+    let mut text = json_of(object);
+    text["apiVersion"] = json!(K::api_version(&()));
+    text["kind"] = json!(K::kind(&()));
+    text
+}
+
+pub(super) fn api_error<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {
+    let name = name.to_owned();
+    move |source| ApplyError::Api { verb, kind: K::kind(&()).into_owned(), name, source: Box::new(source) }
+}
+
+fn pending_change<K: Kind>(name: &str, action: &str, restarts: bool) -> PendingChange {
+    PendingChange { object: key::<K>(name), action: action.to_owned(), restarts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rivals_are_named_with_their_fields() {
+        let cause = |reason: &str, manager: &str| StatusCause {
+            reason: reason.into(),
+            message: format!("conflict with \"{manager}\" using apps/v1"),
+            field: ".spec.paused".into(),
+        };
+        let causes = [cause("FieldManagerConflict", "vpa"), cause("Other", "x")];
+        assert_eq!(rivals(&causes), "\"vpa\" using apps/v1: .spec.paused");
+    }
+}
