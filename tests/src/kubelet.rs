@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
@@ -40,15 +40,28 @@ impl OperatorEnv {
     }
 
     async fn simulate_once(&self) -> anyhow::Result<()> {
-        let mut jobs = self.api::<Job>().list(&ListParams::default()).await?.items;
-        jobs.retain(|job| !has_ended(job) && job.metadata.deletion_timestamp.is_none());
+        let jobs = self.api::<Job>().list(&ListParams::default()).await?.items;
+        let (deleted, mut jobs): (Vec<Job>, Vec<Job>) =
+            jobs.into_iter().partition(|job| job.metadata.deletion_timestamp.is_some());
+        jobs.retain(|job| !has_ended(job));
         let mut deployments = self.api::<Deployment>().list(&ListParams::default()).await?.items;
         deployments.retain(is_behind);
         // A write fails if its object has changed or was deleted; the next pass handles it.
         let finish = async |job: Job| drop(self.finish_job(&job, 0, MIGRATED).await);
         stream::iter(jobs).for_each_concurrent(CONCURRENCY, finish).await;
+        stream::iter(deleted).for_each_concurrent(CONCURRENCY, async |job| drop(self.end_deletion(&job).await)).await;
         let ready = async |deployment: Deployment| drop(self.mark_ready(&deployment.name_any()).await);
         stream::iter(deployments).for_each_concurrent(CONCURRENCY, ready).await;
+        Ok(())
+    }
+
+    /// Ends a foreground deletion: deletes the pods of a Job, and then the Job.
+    async fn end_deletion(&self, job: &Job) -> anyhow::Result<()> {
+        let name = job.name_any();
+        let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}"));
+        self.api::<Pod>().delete_collection(&DeleteParams::background().grace_period(0), &of_job).await?;
+        let patch = Patch::Merge(serde_json::json!({ "metadata": { "finalizers": null } }));
+        self.api::<Job>().patch(&name, &PatchParams::default(), &patch).await?;
         Ok(())
     }
 
@@ -82,7 +95,7 @@ impl OperatorEnv {
 }
 
 fn is_behind(deployment: &Deployment) -> bool {
-    let Some(spec) = deployment.spec.as_ref().filter(|spec| spec.paused != Some(true)) else { return false };
+    let Some(spec) = &deployment.spec else { return false };
     let status = deployment.status.clone().unwrap_or_default();
     let count = |count: Option<i32>| count.unwrap_or(0);
     status.observed_generation != deployment.metadata.generation

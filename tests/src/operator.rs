@@ -283,13 +283,39 @@ impl OperatorEnv {
         found().await?.context("the object was deleted meanwhile")
     }
 
+    /// Waits until a Job is being deleted.
+    ///
+    /// # Errors
+    /// If none is within [`TIMEOUT`].
+    pub async fn wait_for_deleted_job(&self) -> anyhow::Result<()> {
+        let deleted = async || {
+            let jobs = self.api::<Job>().list(&ListParams::default()).await?;
+            Ok(jobs.iter().any(|job| job.metadata.deletion_timestamp.is_some()))
+        };
+        eventually("a Job is being deleted", TIMEOUT, deleted).await
+    }
+
     /// Creates a pod for a Job, as the Job controller would.
     ///
     /// # Errors
     /// If the API server refuses it.
     pub async fn create_job_pod(&self, job: &Job) -> anyhow::Result<Pod> {
+        self.create_pod_of(job, &[]).await
+    }
+
+    /// Creates a pod for a Job with another container, as an admission webhook would add it.
+    ///
+    /// # Errors
+    /// If the API server refuses it.
+    pub async fn create_job_pod_beside(&self, job: &Job, container: &str) -> anyhow::Result<Pod> {
+        self.create_pod_of(job, &[json!({ "name": container, "image": container })]).await
+    }
+
+    async fn create_pod_of(&self, job: &Job, added: &[Value]) -> anyhow::Result<Pod> {
         let name = job.name_any();
-        let template = serde_json::to_value(job.spec.as_ref().map(|spec| &spec.template))?;
+        let mut template = serde_json::to_value(job.spec.as_ref().map(|spec| &spec.template))?;
+        let containers = template["spec"]["containers"].as_array_mut();
+        containers.context("the Job has no containers")?.extend_from_slice(added);
         let mut pod = json!({ "metadata": template["metadata"], "spec": template["spec"] });
         pod["metadata"]["generateName"] = json!(format!("{name}-"));
         pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] = json!(name);
@@ -313,8 +339,8 @@ impl OperatorEnv {
         for role in ["api", "worker", "scheduler"] {
             let child = format!("{name}-{role}");
             let applied = async || {
-                let spec = self.api::<Deployment>().get(&child).await?.spec;
-                Ok(spec.is_some_and(|spec| spec.paused != Some(true)))
+                let found = self.api::<Deployment>().get(&child).await?;
+                Ok(found.annotations().contains_key("pulseboard.dev/applied"))
             };
             eventually(&format!("{child} is applied"), TIMEOUT, applied).await?;
             self.mark_ready(&child).await?;

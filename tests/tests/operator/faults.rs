@@ -36,7 +36,7 @@ async fn stale_watches_create_no_second_job() -> anyhow::Result<()> {
     for (resource, expected) in [("jobs", 2), ("deployments", 3)] {
         let created = |code| {
             env.proxy.count(|logged| {
-                logged.call.verb == "create" && logged.call.resource == resource && logged.status == Some(code)
+                logged.call.verb == "patch" && logged.call.resource == resource && logged.status == Some(code)
             })
         };
         assert_eq!(created(201), expected, "{resource}");
@@ -83,7 +83,7 @@ async fn missed_and_repeated_watch_events_are_reconciled() -> anyhow::Result<()>
     env.with_simulator(lifecycle).await?;
     let jobs = env
         .proxy
-        .count(|logged| logged.call.verb == "create" && logged.call.resource == "jobs" && logged.status == Some(201));
+        .count(|logged| logged.call.verb == "patch" && logged.call.resource == "jobs" && logged.status == Some(201));
     assert_eq!(jobs, 2, "one Job for each version");
     Ok(())
 }
@@ -250,7 +250,8 @@ async fn competing_writer_is_overwritten_with_few_writes() -> anyhow::Result<()>
         }
         let stopped = Instant::now();
         let same = async || Ok(env.snapshot().await? == before);
-        if let Err(error) = eventually("the objects are as before", TIMEOUT, same).await {
+        // The operator has slowed down, and reports the fight until nobody has changed the objects for a while.
+        if let Err(error) = eventually("the objects are as before", TIMEOUT * 2, same).await {
             return Err(error.context(difference(&before, &env.snapshot().await?)));
         }
         let writes = env.proxy.count(|logged| logged.call.writes() && logged.call.resource != "leases");
@@ -259,7 +260,7 @@ async fn competing_writer_is_overwritten_with_few_writes() -> anyhow::Result<()>
             EDITS * 3,
             stopped.elapsed()
         );
-        assert!(writes <= EDITS * 6, "{writes} writes");
+        assert!(writes <= EDITS * 2, "{writes} writes");
         Ok(())
     };
     env.with_simulator(lifecycle).await

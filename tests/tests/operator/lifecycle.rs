@@ -47,7 +47,7 @@ async fn instance_becomes_ready_after_its_migration() -> anyhow::Result<()> {
         "pulse_operator_leader 1",
         "pulse_operator_reconciles_total{result=\"ok\"}",
         "pulse_operator_reconcile_seconds_count",
-        "pulse_operator_api_requests_total{verb=\"create\",resource=\"jobs\",code=\"201\"}",
+        "pulse_operator_api_requests_total{verb=\"patch\",resource=\"jobs\",code=\"201\"}",
         "pulse_operator_watch_age_seconds{kind=\"pulseingests\"}",
         "pulse_operator_workers_desired{",
         "pulse_operator_workers_ready{",

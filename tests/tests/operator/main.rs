@@ -1,5 +1,6 @@
 //! The operator against a real API server. All tests share one control plane; each has a namespace and an operator.
 
+mod applying;
 mod crd;
 mod docs;
 mod faults;
@@ -7,6 +8,8 @@ mod gitops;
 mod leader;
 mod lifecycle;
 mod migrations;
+mod owners;
 mod rbac;
+mod rollouts;
 mod scaling;
 mod secrets;

@@ -112,13 +112,9 @@ async fn migration_pod_that_cannot_start_is_reported() -> anyhow::Result<()> {
     let (env, _operator) = start("image").await?;
     env.create("main", json!({})).await?;
     let job = env.wait_for_job("main-migrate-").await?;
-    let pod = env.create_job_pod(&job).await?.name_any();
-    let waiting = json!({ "reason": "ErrImagePull", "message": "no such image" });
-    let status = json!({ "status": { "phase": "Pending", "containerStatuses": [{
-        "name": "pulse", "image": "pulse", "imageID": "", "ready": false, "restartCount": 0,
-        "state": { "waiting": waiting },
-    }] } });
-    env.api::<Pod>().patch_status(&pod, &PatchParams::default(), &Patch::Strategic(&status)).await?;
+    let pod = env.create_job_pod(&job).await?;
+    let waiting = json!({ "waiting": { "reason": "ErrImagePull", "message": "no such image" } });
+    set_containers(&env, &pod, json!({ "pulse": waiting })).await?;
     let started = Instant::now();
     env.wait_for_condition("main", "Migrated", "False/MigrationPodNotStarting").await?;
     println!("MigrationPodNotStarting after {:.2?}", started.elapsed());
@@ -132,9 +128,12 @@ async fn running_migration_job_delays_the_next_one() -> anyhow::Result<()> {
     let (env, _operator) = start("running").await?;
     env.create("main", json!({})).await?;
     let first = env.wait_for_job("main-migrate-").await?;
+    let pod = env.create_job_pod(&first).await?;
+    set_containers(&env, &pod, json!({ "pulse": { "running": {} } })).await?;
     env.patch_spec("main", json!({ "image": { "tag": "0.2.0" } })).await?;
     wait_for_reconcile(&env, "main").await?;
     assert_eq!(job_names(&env).await?, [first.name_any()], "one Job at a time");
+    env.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
     env.finish_job(&first, 0, MIGRATED).await?;
     let second = env.wait_for_job("main-migrate-").await?;
     assert_ne!(second.name_any(), first.name_any());
@@ -146,6 +145,53 @@ async fn running_migration_job_delays_the_next_one() -> anyhow::Result<()> {
     env.finish_rollout("main").await?;
     assert_eq!(env.image("main-api").await?, "localhost/pulse:0.2.0");
     assert_eq!(env.proxy.count_of("delete", "jobs"), 0, "the operator deletes no Job");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn corrected_tag_replaces_a_job_that_never_started() -> anyhow::Result<()> {
+    let (env, _operator) = start("typo").await?;
+    env.create("main", json!({ "image": { "tag": "0.1.O" } })).await?;
+    let first = env.wait_for_job("main-migrate-").await?;
+    let pod = env.create_job_pod(&first).await?;
+    set_containers(&env, &pod, json!({ "pulse": { "waiting": { "reason": "ImagePullBackOff" } } })).await?;
+    env.wait_for_condition("main", "Migrated", "False/MigrationPodNotStarting").await?;
+    let corrected = Instant::now();
+    env.patch_spec("main", json!({ "image": { "tag": "0.1.0" } })).await?;
+    env.wait_for_deleted_job().await?;
+    assert_eq!(job_names(&env).await?, [first.name_any()], "the next Job does not run beside its pods");
+    env.with_simulator(env.wait_until_reconciled("main", TIMEOUT)).await?;
+    println!("rolled out {:.1?} after the correction", corrected.elapsed());
+    assert_eq!(env.image("main-api").await?, "localhost/pulse:0.1.0");
+    assert!(env.api::<Job>().get_opt(&first.name_any()).await?.is_none(), "the first Job is gone");
+    let deletions = env.proxy.log().into_iter().filter(|logged| logged.call.verb == "delete");
+    let bodies: Vec<String> = deletions.map(|logged| String::from_utf8_lossy(&logged.body).into_owned()).collect();
+    let uid = first.uid().unwrap_or_default();
+    assert!(bodies.iter().all(|body| body.contains(&uid) && body.contains("Foreground")), "{bodies:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migration_beside_a_container_that_never_ends_is_done() -> anyhow::Result<()> {
+    let (env, _operator) = start("sidecar").await?;
+    env.create("main", json!({})).await?;
+    let job = env.wait_for_job("main-migrate-").await?;
+    let pod = env.create_job_pod_beside(&job, "proxy").await?;
+    let ended = json!({ "terminated": { "exitCode": 0, "message": MIGRATED } });
+    set_containers(&env, &pod, json!({ "pulse": ended, "proxy": { "running": {} } })).await?;
+    env.wait_for_condition("main", "Migrated", "True/UpToDate").await?;
+    env.finish_rollout("main").await?;
+    env.wait_for_condition("main", "Ready", "True/AsExpected").await
+}
+
+/// Writes the states of a pod's containers, as the kubelet would.
+async fn set_containers(env: &OperatorEnv, pod: &Pod, states: serde_json::Value) -> anyhow::Result<()> {
+    let statuses = states.as_object().into_iter().flatten().map(|(name, state)| {
+        json!({ "name": name, "image": name, "imageID": "", "ready": false, "restartCount": 0, "state": state })
+    });
+    let statuses: Vec<_> = statuses.collect();
+    let status = json!({ "status": { "phase": "Pending", "containerStatuses": statuses } });
+    env.api::<Pod>().patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(&status)).await?;
     Ok(())
 }
 
