@@ -19,7 +19,7 @@ async fn namespaced_install_has_no_permission_outside_its_namespace() -> anyhow:
          kubectl create secret generic main-auth --from-literal=secret=\"$(openssl rand -hex 32)\"
          kubectl create secret generic datastores-ca --from-file=ca.crt={ca}
          kubectl apply --server-side -f manifests/crds.yaml
-         helm install pulse-operator charts/pulse-operator --set watch.scope=namespace,crds.enabled=false --wait
+         helm install pulse-operator charts/pulse-operator --set crds.enabled=false --wait
          helm install main charts/pulse-ingest \
              --set database.caSecretRef.name=datastores-ca,redis.caSecretRef.name=datastores-ca
          kubectl wait --for=condition=Ready --timeout=3m pulseingest/main",

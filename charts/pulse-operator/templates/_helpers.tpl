@@ -61,3 +61,9 @@ skipped
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* The watched namespaces, as a JSON list without duplicates. Empty for all namespaces. */ -}}
+{{- define "pulse-operator.watchedNamespaces" -}}
+{{- $named := default (list .Release.Namespace) .Values.watch.namespaces -}}
+{{- ternary list ($named | uniq | sortAlpha) (eq .Values.watch.scope "cluster") | toJson -}}
+{{- end -}}

@@ -76,8 +76,8 @@ impl Default for Values {
             image: Image::default(),
             image_pull_secrets: Vec::new(),
             crds: Crds { enabled: true, keep: true },
-            watch: Watch { scope: Scope::Cluster },
-            rbac: Rbac { create: true, aggregate: true },
+            watch: Watch { scope: Scope::Namespaces, namespaces: Vec::new() },
+            rbac: Rbac { create: true, aggregate: false },
             service_account: ServiceAccount { create: true, name: String::new(), annotations: BTreeMap::new() },
             redis_allowed_hosts: Vec::new(),
             replica_count: 2,
@@ -109,24 +109,32 @@ struct Crds {
 /// Namespaces that the operator watches.
 #[derive(JsonSchema, Serialize)]
 struct Watch {
-    /// `cluster` watches all namespaces. `namespace` watches only the release's namespace and needs no ClusterRole.
+    /// `namespaces` watches the listed namespaces, with a Role in each. `cluster` watches all namespaces, with a
+    /// ClusterRole, which allows to read every Secret of the cluster by its name.
     scope: Scope,
+    /// Namespaces to watch with the scope `namespaces`. Each must exist. Defaults to the release's namespace.
+    namespaces: Vec<Namespace>,
 }
 
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Scope {
-    Cluster,
     #[expect(dead_code, reason = "only the schema names it")]
-    Namespace,
+    Cluster,
+    Namespaces,
 }
+
+/// Name of a namespace.
+#[derive(JsonSchema, Serialize)]
+struct Namespace(#[schemars(length(min = 1, max = 63), pattern("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))] String);
 
 /// RBAC objects.
 #[derive(JsonSchema, Serialize)]
 struct Rbac {
     /// Create the roles of the operator and their bindings. If false, grant the same rights to its service account.
     create: bool,
-    /// Aggregate rights on `PulseIngest` to the ClusterRoles view, edit and admin. Only with `watch.scope` `cluster`.
+    /// Aggregate rights on `PulseIngest` to the ClusterRoles view, edit and admin, for the users of every namespace. Needs
+    /// the right to create ClusterRoles.
     aggregate: bool,
 }
 

@@ -7,6 +7,7 @@
 //! finalizers, so a deletion never waits for it.
 
 mod apply;
+mod apply_memory;
 mod backoff;
 mod cache;
 mod client;

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoffs;
-use crate::compare::AppliedCache;
+use crate::apply_memory::ApplyMemory;
 use crate::crd::PulseIngestStatus;
-use crate::fights::Fights;
 use crate::plan::ReconcilePlan;
 use crate::rollout::Rollouts;
 use crate::secret_reads::SecretReads;
@@ -30,24 +28,6 @@ pub(crate) struct ObjectMemory {
     pub(crate) failures: u32,
     /// The other operator that reconciles the object, once it was reported.
     pub(crate) other_operator: Option<String>,
-}
-
-/// What was applied for one instance, and what failed.
-#[derive(Default)]
-pub(crate) struct ApplyMemory {
-    /// Hashes of the applied objects.
-    pub(crate) cache: AppliedCache,
-    /// Back-offs after errors, per object.
-    pub(crate) backoffs: Backoffs,
-    /// Objects that others change again and again.
-    pub(crate) fights: Fights,
-}
-
-impl ApplyMemory {
-    /// Time until an object may be tried again. Call it at the end of the reconcile that began at `now`.
-    pub(crate) fn next_attempt(&self, now: Instant) -> Option<Duration> {
-        [self.backoffs.next_attempt(now), self.fights.next_attempt(now)].into_iter().flatten().min()
-    }
 }
 
 impl ObjectMemory {

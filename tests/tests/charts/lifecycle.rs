@@ -167,7 +167,7 @@ async fn namespaced_operator_needs_only_the_permissions_of_its_release() -> anyh
     let env = OperatorEnv::start("namespaced").await?;
     let namespace = env.namespace.as_str();
     let chart = format!("charts/{OPERATOR}");
-    let values = "watch.scope=namespace,crds.enabled=false";
+    let values = "crds.enabled=false";
     let install = ["install", "pulse-operator", &chart, "--namespace", namespace, "--set", values];
     Helm::Four.run_in_cluster(env.plane.admin().kubeconfig(), &install).await?;
 

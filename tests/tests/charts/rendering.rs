@@ -80,17 +80,30 @@ fn rules(objects: &[Value], kind: &str) -> Vec<Value> {
 #[tokio::test]
 async fn chart_roles_match_the_permissions_of_the_operator() -> anyhow::Result<()> {
     let (watched, own) = (pulse_operator::rbac::watched(), pulse_operator::rbac::own());
-    let cluster_wide = objects(&Helm::Four.template(OPERATOR, &[]).await?)?;
+    let cluster_wide = objects(&Helm::Four.template(OPERATOR, &["--set", "watch.scope=cluster"]).await?)?;
     assert_eq!(json!(rules(&cluster_wide, "ClusterRole")), json!(watched));
     assert_eq!(json!(rules(&cluster_wide, "Role")), json!(own));
 
-    let namespaced = objects(&Helm::Four.template(OPERATOR, &["--set", "watch.scope=namespace"]).await?)?;
+    let namespaced = objects(&Helm::Four.template(OPERATOR, &[]).await?)?;
     let cluster_objects: Vec<_> =
         namespaced.iter().filter(|object| object["kind"].to_string().contains("Cluster")).collect();
     assert!(cluster_objects.is_empty(), "{cluster_objects:?}");
     let text = |rules: Vec<Value>| rules.iter().map(Value::to_string).collect::<BTreeSet<_>>();
     let expected = json!([watched, own].concat());
     assert_eq!(text(rules(&namespaced, "Role")), text(expected.as_array().cloned().unwrap_or_default()));
+
+    let several = objects(&Helm::Four.template(OPERATOR, &["--set", "watch.namespaces={a,b}"]).await?)?;
+    assert!(several.iter().all(|object| !object["kind"].to_string().contains("ClusterRole")));
+    let mut by_namespace: Vec<_> =
+        of_kind(&several, "Role").map(|role| (role["metadata"]["namespace"].clone(), &role["rules"])).collect();
+    by_namespace.sort_by_key(|(namespace, _)| namespace.to_string());
+    assert_eq!(
+        by_namespace,
+        [(json!("a"), &json!(watched)), (json!("b"), &json!(watched)), (Value::Null, &json!(own))]
+    );
+    let subjects: Vec<_> =
+        of_kind(&several, "RoleBinding").map(|binding| binding["subjects"][0]["name"].clone()).collect();
+    assert_eq!(subjects, [json!("main-pulse-operator"), json!("main-pulse-operator"), json!("main-pulse-operator")]);
 
     let none = objects(&Helm::Four.template(OPERATOR, &["--set", "rbac.create=false"]).await?)?;
     assert!(none.iter().all(|object| object["apiVersion"] != "rbac.authorization.k8s.io/v1"));
@@ -101,7 +114,10 @@ async fn chart_roles_match_the_permissions_of_the_operator() -> anyhow::Result<(
 async fn rendered_objects_name_no_namespace() -> anyhow::Result<()> {
     for case in Case::all()? {
         for object in case.objects().await? {
-            assert_eq!(object["metadata"]["namespace"], Value::Null, "{case:?}: {}", object["kind"]);
+            // The roles of the watched namespaces are the only objects outside the release's namespace.
+            if !matches!(object["kind"].as_str(), Some("Role" | "RoleBinding")) {
+                assert_eq!(object["metadata"]["namespace"], Value::Null, "{case:?}: {}", object["kind"]);
+            }
         }
     }
     Ok(())

@@ -102,9 +102,10 @@ async fn replicas_are_created_at_once_and_stay_with_their_owner() -> anyhow::Res
     env.with_simulator(env.wait_until_reconciled("main", TIMEOUT)).await?;
     assert_eq!(env.replicas("main-api").await?, 3);
     let found = env.api::<Deployment>().get("main-api").await?;
-    let owners = found.managed_fields().iter().filter(|entry| {
-        entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"]["f:replicas"].is_object())
-    });
+    let owners = found
+        .managed_fields()
+        .iter()
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| fields.0["f:spec"]["f:replicas"].is_object()));
     let owners: Vec<_> = owners.filter_map(|entry| entry.manager.clone()).collect();
     assert_eq!(owners, ["pulse-scaler"]);
     Ok(())
@@ -117,7 +118,8 @@ async fn refused_object_holds_only_itself() -> anyhow::Result<()> {
     env.create_secrets(REDIS).await?;
     env.create("main", json!({ "workers": { "replicas": 3 } })).await?;
     let budgets = json!([{ "apiGroups": ["policy"], "apiVersions": ["v1"], "resources": ["poddisruptionbudgets"], "operations": ["CREATE", "UPDATE"] }]);
-    let services = json!([{ "apiGroups": [""], "apiVersions": ["v1"], "resources": ["services"], "operations": ["CREATE"] }]);
+    let services =
+        json!([{ "apiGroups": [""], "apiVersions": ["v1"], "resources": ["services"], "operations": ["CREATE"] }]);
     env.with_simulator(env.wait_until_reconciled("main", TIMEOUT)).await?;
     require(&env, budgets, &["false"]).await?;
     require(&env, services, &["true", "object.metadata.name != 'probe'"]).await?;
@@ -126,7 +128,8 @@ async fn refused_object_holds_only_itself() -> anyhow::Result<()> {
     env.wait_for_condition("main", "Ready", "False/ReconcileFailed").await?;
     // The back-off has grown to 16 s, and a rotated Secret rolls out nevertheless.
     let attempts = |name: &'static str| {
-        env.proxy.count(|logged| logged.call.resource == name && logged.call.verb == "patch" && logged.status != Some(200))
+        env.proxy
+            .count(|logged| logged.call.resource == name && logged.call.verb == "patch" && logged.status != Some(200))
     };
     eventually("it was tried five times", TIMEOUT, async || Ok(attempts("poddisruptionbudgets") >= 10)).await?;
     let before = env.api::<Deployment>().get("main-api").await?.metadata.generation;
@@ -160,7 +163,10 @@ async fn fight_about_a_field_is_bounded_and_names_the_rival() -> anyhow::Result<
     }
     env.wait_for_events("main", &["Contested"]).await?;
     let message = env.status("main").await?.to_string();
-    assert!(message.contains("Service main-api is changed again and again by") && message.contains("meddler"), "{message}");
+    assert!(
+        message.contains("Service main-api is changed again and again by") && message.contains("meddler"),
+        "{message}"
+    );
     let writes = env.proxy.count(|logged| logged.call.writes() && logged.call.resource == "services");
     assert!(writes <= 10, "{writes} writes");
     env.wait_for_condition("main", "Ready", "True/AsExpected").await?;

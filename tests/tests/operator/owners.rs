@@ -70,7 +70,10 @@ async fn operator_serves_several_namespaces_without_a_cluster_role() -> anyhow::
     for env in [&one, &other] {
         env.create_secrets("redis://127.0.0.1:1").await?;
     }
-    tokio::try_join!(one.with_simulator(one.create_and_wait("main")), other.with_simulator(other.create_and_wait("main")))?;
+    tokio::try_join!(
+        one.with_simulator(one.create_and_wait("main")),
+        other.with_simulator(other.create_and_wait("main"))
+    )?;
     assert!(!operator.output()?.contains("forbidden"), "{}", operator.output()?);
     assert_eq!(Client::new(&operator.admin, "").get("/readyz").await?.status, 200);
     Ok(())

@@ -1,6 +1,9 @@
 //! Secrets: a change of a value rolls exactly the roles that use it, nothing else does, and no value is exposed.
 
+#![expect(clippy::print_stdout, reason = "a test prints what it measures")]
+
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
@@ -210,6 +213,39 @@ async fn secret_values_are_never_exposed() -> anyhow::Result<()> {
         assert_eq!(found, None);
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_of_many_instances_are_read_within_a_budget() -> anyhow::Result<()> {
+    const INSTANCES: usize = 20;
+    let env = OperatorEnv::start("budget").await?;
+    env.create_secrets(REDIS).await?;
+    // 60 Secrets in 30 s. Without the budget, it would be every 3 s.
+    let operator = env.start_operator(&["--secret-reads-per-second", "2"]).await?;
+    let body = async {
+        for number in 0..INSTANCES {
+            env.create(&format!("o{number}"), json!({})).await?;
+        }
+        for number in 0..INSTANCES {
+            env.wait_until_reconciled(&format!("o{number}"), TIMEOUT).await?;
+        }
+        Ok(())
+    };
+    env.with_simulator(body).await?;
+    let reads = || env.proxy.count(|logged| logged.call.verb == "get" && logged.call.resource == "secrets");
+    let (before, reconciled, started) = (reads(), operator.reconcile_count().await, Instant::now());
+    let resynced = async || Ok(operator.reconcile_count().await >= reconciled + 4 * INSTANCES);
+    eventually("every instance is reconciled four times", TIMEOUT, resynced).await?;
+    let (found, seconds) = (reads() - before, started.elapsed().as_secs_f64());
+    println!("{found} reads in {seconds:.1} s, in {} reconciles", operator.reconcile_count().await - reconciled);
+    assert!(found as f64 <= 60.0 + 2.0 * seconds, "{found} reads in {seconds:.1} s");
+
+    env.apply_secret("main-auth", "secret", "canary-auth-9876543210-9876543210-9876").await?;
+    let before = env.api::<Deployment>().get("o7-api").await?.metadata.generation;
+    let refresh = json!({ "metadata": { "annotations": { "pulseboard.dev/refresh": "1" } } });
+    env.instances().patch("o7", &PatchParams::default(), &Patch::Merge(&refresh)).await?;
+    let rolls = async || Ok(env.api::<Deployment>().get("o7-api").await?.metadata.generation > before);
+    eventually("a changed annotation makes it read at once", std::time::Duration::from_secs(5), rolls).await
 }
 
 async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess)> {

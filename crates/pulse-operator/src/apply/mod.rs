@@ -8,6 +8,8 @@
 
 mod deployment;
 mod error;
+mod force;
+mod guard;
 mod jobs;
 mod object;
 mod replicas;
@@ -19,11 +21,11 @@ use kube::api::DeleteParams;
 use kube::{Client, ResourceExt};
 
 pub(crate) use self::error::ApplyError;
+use crate::apply_memory::ApplyMemory;
 use crate::connections::Use;
 use crate::crd::{PendingChange, PulseIngest};
 use crate::desired::ChildObjects;
 use crate::intervals::Intervals;
-use crate::memory::ApplyMemory;
 use crate::names::{REVISION, Role};
 use crate::observe::Observed;
 use crate::plan::ReconcilePlan;

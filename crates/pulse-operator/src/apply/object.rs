@@ -4,14 +4,12 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::core::response::StatusCause;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Applier, ApplyError, ApplyReport};
-use crate::backoff::Attempt;
 use crate::compare::{contains, hash, project};
 use crate::crd::PendingChange;
 use crate::names::{self, APPLIED, MANAGER};
@@ -52,36 +50,6 @@ impl Applier<'_> {
             }
         };
         self.guarded(key, &hash, attempt).await
-    }
-
-    /// Runs an attempt to apply an object, unless its back-off is active. An error starts the back-off of this object
-    /// only; it ends early if the spec or the desired object changes.
-    pub(super) async fn guarded<T>(
-        &self,
-        key: String,
-        hash: &str,
-        attempt: impl Future<Output = Result<T, ApplyError>>,
-    ) -> Result<T, ApplyError> {
-        if self.dry_run {
-            return attempt.await;
-        }
-        let (backoffs, generation) = (&self.memory.backoffs, self.cr.metadata.generation);
-        let tried = Attempt { key, hash: hash.to_owned(), generation };
-        if let Some(failure) = backoffs.held(&tried, self.now) {
-            return Err(ApplyError::Held(failure));
-        }
-        let result = attempt.await;
-        match &result {
-            Ok(_) => backoffs.succeeded(&tried.key),
-            // It waits already.
-            Err(ApplyError::Held(_)) => {}
-            Err(error) => {
-                let object = names::instance_id(self.cr);
-                let wait = backoffs.failed(tried, error.unapplied(), self.intervals, self.now);
-                tracing::warn!(object, wait_ms = wait.as_millis() as u64, %error, "cannot apply an object: retrying later");
-            }
-        }
-        result
     }
 
     /// Creates an object and returns the object that exists now. An object that exists already is not an error if it
@@ -160,26 +128,6 @@ impl Applier<'_> {
         Ok(Some(applied))
     }
 
-    /// Applies an object over fields of other managers. With `names_rivals`, it is first tried without force, because
-    /// the API server then names the managers and their fields.
-    async fn apply_over<K: Kind>(&self, desired: &K, names_rivals: bool) -> Result<(K, String), ApplyError> {
-        let (api, name, patch) = (self.api::<K>(), desired.name_any(), typed_json_of(desired));
-        let mut rivals = String::new();
-        if names_rivals {
-            match api.patch(&name, &PatchParams::apply(MANAGER), &Patch::Apply(&patch)).await {
-                Ok(applied) => return Ok((applied, rivals)),
-                Err(kube::Error::Api(status)) if status.is_conflict() => {
-                    let causes = status.details.as_ref().map(|details| details.causes.as_slice());
-                    rivals = self::rivals(causes.unwrap_or_default());
-                }
-                Err(error) => return Err(api_error::<K>("apply", &name)(error)),
-            }
-        }
-        let forced = PatchParams::apply(MANAGER).force();
-        let applied = api.patch(&name, &forced, &Patch::Apply(&patch)).await;
-        Ok((applied.map_err(api_error::<K>("apply", &name))?, rivals))
-    }
-
     /// Deletes an object, unless it was replaced or, with `version`, has changed.
     pub(super) async fn delete<K: Kind>(
         &self,
@@ -210,13 +158,6 @@ impl Applier<'_> {
     }
 }
 
-/// The managers of the conflicts, each with its first field. Two are enough to find out who it is.
-fn rivals(causes: &[StatusCause]) -> String {
-    let conflicts = causes.iter().filter(|cause| cause.reason == "FieldManagerConflict");
-    let texts = conflicts.map(|cause| format!("{}: {}", cause.message.replace("conflict with ", ""), cause.field));
-    texts.take(2).collect::<Vec<_>>().join(", ")
-}
-
 /// Identifies an object in the memory and in messages.
 pub(super) fn key<K: Kind>(name: &str) -> String {
     format!("{} {name}", K::kind(&()))
@@ -227,7 +168,7 @@ pub(super) fn json_of<K: Serialize>(object: &K) -> Value {
 }
 
 /// Returns the object with its type, as server-side apply requires.
-fn typed_json_of<K: Kind>(object: &K) -> Value {
+pub(super) fn typed_json_of<K: Kind>(object: &K) -> Value {
     let mut text = json_of(object);
     text["apiVersion"] = json!(K::api_version(&()));
     text["kind"] = json!(K::kind(&()));
@@ -241,20 +182,4 @@ pub(super) fn api_error<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(
 
 fn pending_change<K: Kind>(name: &str, action: &str, restarts: bool) -> PendingChange {
     PendingChange { object: key::<K>(name), action: action.to_owned(), restarts }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rivals_are_named_with_their_fields() {
-        let cause = |reason: &str, manager: &str| StatusCause {
-            reason: reason.into(),
-            message: format!("conflict with \"{manager}\" using apps/v1"),
-            field: ".spec.paused".into(),
-        };
-        let causes = [cause("FieldManagerConflict", "vpa"), cause("Other", "x")];
-        assert_eq!(rivals(&causes), "\"vpa\" using apps/v1: .spec.paused");
-    }
 }

@@ -1,6 +1,9 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
+use super::steps::{KEEP_SECONDS, RERUN_SECONDS};
 use super::*;
+use crate::crd::PlanSummary;
 use crate::fixture::pulse_ingest;
 use crate::revision;
 
