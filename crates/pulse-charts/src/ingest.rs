@@ -24,8 +24,10 @@ pub(crate) struct Values {
     enabled: Option<bool>,
     /// Name of the `PulseIngest`. Defaults to the release name.
     name_override: String,
-    /// Labels added to all objects.
+    /// Labels added to all objects, also to those that the operator creates, and to all pods. A change replaces the pods.
     common_labels: BTreeMap<String, String>,
+    /// Annotations added to all objects that the operator creates, and to their pods. A change replaces the pods.
+    common_annotations: BTreeMap<String, String>,
     /// Image of all roles.
     image: Image,
     /// Image pull Secrets of all pods.
