@@ -25,12 +25,16 @@ pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
         ("Ready=False", "PodsRejected") => "raise the quota or the limit, or correct what the policy refuses",
         ("Ready=False", "PodsNotReady") => "check the pods",
         ("Ready=False", "Paused") => "`kubectl pulse plan NAME`, then `kubectl pulse resume NAME`",
+        ("Ready=False", "RolloutQueued") => "wait, or raise `--max-concurrent-rollouts`",
+        ("Ready=False", "Contested") => "stop that client, or set the field in the spec",
         ("Ready=False", "ReconcileFailed") => "read the message",
         ("Available=False", "NoApiPods") => "check the API pods",
-        ("Migrated=False", "MigrationPlanning" | "MigrationRunning") => "wait",
+        ("Migrated=False", "MigrationPlanning" | "MigrationRunning" | "RolloutQueued") => "wait",
         ("Migrated=False", "PlanNeedsApproval") => "read the plan, then `kubectl pulse approve NAME`",
         ("Migrated=False", "ManualMigrationNeeded") => "run `pulse migrate` with the new image",
-        ("Migrated=False", "MigrationPodNotStarting") => "fix the image, its pull secret, the quota, or the policy",
+        ("Migrated=False", "MigrationPodNotStarting") => {
+            "fix the image, its pull secret, the quota, or the policy: the Job is replaced at once"
+        }
         ("Migrated=False", "MigrationFailed") => "see the exit codes; the old version keeps running",
         ("Migrated=False" | "Reconciling=True", "WaitingForReference") | ("Stalled=True", "ReferenceMissing") => {
             "create the Secret"
