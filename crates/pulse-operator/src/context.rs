@@ -66,7 +66,7 @@ impl Context {
         self.metrics.forget(namespace, name);
     }
 
-    /// Ends what goes on beside the reconciles of an object that another operator reconciles.
+    /// Ends the samples and the rollout of an object that another operator reconciles.
     pub(crate) fn disown(&self, key: &Key) {
         self.samplers.remove(key);
         self.metrics.forget(&key.namespace, &key.name);

@@ -53,7 +53,7 @@ pub(crate) struct Writers {
 /// An empty cache that is ready after the first lists of `watches`.
 pub(crate) fn instances(watches: usize) -> (Instances, Writers) {
     let (store, mut writer) = store();
-    // The store counts as listed from now on, because each namespace has a list of its own.
+    // The store counts as listed from now on, because each namespace is listed separately.
     writer.apply_watcher_event(&Event::Init);
     writer.apply_watcher_event(&Event::InitDone);
     let instances = Instances { store, lists: Arc::new(Lists::new(watches)) };

@@ -89,7 +89,7 @@ async fn chart_roles_match_the_permissions_of_the_operator() -> anyhow::Result<(
         namespaced.iter().filter(|object| object["kind"].to_string().contains("Cluster")).collect();
     assert!(cluster_objects.is_empty(), "{cluster_objects:?}");
     let text = |rules: Vec<Value>| rules.iter().map(Value::to_string).collect::<BTreeSet<_>>();
-    let expected = json!([watched, own].concat());
+    let expected = json!([watched.clone(), own.clone()].concat());
     assert_eq!(text(rules(&namespaced, "Role")), text(expected.as_array().cloned().unwrap_or_default()));
 
     let several = objects(&Helm::Four.template(OPERATOR, &["--set", "watch.namespaces={a,b}"]).await?)?;

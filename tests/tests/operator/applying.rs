@@ -1,4 +1,4 @@
-//! Applied objects: complete from the first request, with the common metadata, each with a back-off of its own, and
+//! Applied objects: complete from the first request, with the common metadata, each with a separate back-off, and
 //! changed back less and less often when another client fights about them.
 
 #![expect(clippy::print_stdout, reason = "the tests print what they measure")]
@@ -59,12 +59,11 @@ async fn objects_pass_a_policy_from_the_first_request() -> anyhow::Result<()> {
     ]);
     let containers = "!has(object.spec) || !has(object.spec.template) || object.spec.template.spec.containers";
     let resources = format!("{containers}.all(c, has(c.resources.requests) && has(c.resources.limits))");
-    let probes = format!(
-        "object.kind != 'Deployment' || object.spec.template.spec.containers.all(c, has(c.livenessProbe) && has(c.readinessProbe))"
-    );
+    let probes = "object.kind != 'Deployment' || object.spec.template.spec.containers.all(c, \
+                  has(c.livenessProbe) && has(c.readinessProbe))";
     let label = "has(object.metadata.labels) && 'team' in object.metadata.labels";
     let of_pods = "object.kind != 'Deployment' || 'team' in object.spec.template.metadata.labels";
-    require(&env, all, &[&resources, &probes, label, of_pods]).await?;
+    require(&env, all, &[&resources, probes, label, of_pods]).await?;
     wait_until_refused(&env, json!({ "other": "x" })).await?;
 
     let _operator = env.start_operator(&[]).await?;

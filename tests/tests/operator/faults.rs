@@ -250,7 +250,7 @@ async fn competing_writer_is_overwritten_with_few_writes() -> anyhow::Result<()>
         }
         let stopped = Instant::now();
         let same = async || Ok(env.snapshot().await? == before);
-        // The operator has slowed down, and reports the fight until nobody has changed the objects for a while.
+        // The operator has slowed down, and reports the fight until no client has changed the objects for a while.
         if let Err(error) = eventually("the objects are as before", TIMEOUT * 2, same).await {
             return Err(error.context(difference(&before, &env.snapshot().await?)));
         }

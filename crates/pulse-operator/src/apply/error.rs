@@ -36,7 +36,7 @@ pub(crate) enum ApplyError {
     },
     /// No request was made: the back-off of this object has not ended. Contains the reason for it.
     #[error("{}", .0.message())]
-    Held(Unapplied),
+    BackingOff(Unapplied),
 }
 
 impl ApplyError {
@@ -45,7 +45,7 @@ impl ApplyError {
         match self {
             Self::Conflict { .. } => Unapplied::NameConflict(self.to_string()),
             Self::PredecessorTerminating { .. } | Self::Api { .. } => Unapplied::Error(self.to_string()),
-            Self::Held(unapplied) => unapplied.clone(),
+            Self::BackingOff(unapplied) => unapplied.clone(),
         }
     }
 }

@@ -19,13 +19,13 @@ impl Applier<'_> {
         let (backoffs, generation) = (&self.memory.backoffs, self.cr.metadata.generation);
         let tried = Attempt { key, hash: hash.to_owned(), generation };
         if let Some(failure) = backoffs.held(&tried, self.now) {
-            return Err(ApplyError::Held(failure));
+            return Err(ApplyError::BackingOff(failure));
         }
         let result = attempt.await;
         match &result {
             Ok(_) => backoffs.succeeded(&tried.key),
             // It waits already.
-            Err(ApplyError::Held(_)) => {}
+            Err(ApplyError::BackingOff(_)) => {}
             Err(error) => {
                 let object = names::instance_id(self.cr);
                 let wait = backoffs.failed(tried, error.unapplied(), self.intervals, self.now);

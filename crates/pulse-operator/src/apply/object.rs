@@ -109,7 +109,7 @@ impl Applier<'_> {
             return Ok(None);
         }
         if is_applied && let Some(contested) = self.memory.fights.held(&key, self.now) {
-            return Err(ApplyError::Held(contested));
+            return Err(ApplyError::BackingOff(contested));
         }
         report.changes.push(pending_change::<K>(&name, "update", restarts));
         if self.dry_run {

@@ -42,7 +42,7 @@ impl Applier<'_> {
     /// Scales a Deployment unless it has the replicas already.
     ///
     /// # Errors
-    /// [`ApplyError::Api`] if the Deployment cannot be read or scaled, or [`ApplyError::Held`] during the back-off.
+    /// [`ApplyError::Api`] if the Deployment cannot be read or scaled, or [`ApplyError::BackingOff`] during the back-off.
     pub(crate) async fn scale_if_needed(&self, name: &str, replicas: i32) -> Result<(), ApplyError> {
         let attempt = async {
             if let Some(live) = self.live(name).await?

@@ -37,7 +37,7 @@ pub(crate) fn plan_migration(
     now: Timestamp,
 ) -> Migration {
     let mut migration = next_step(cr, desired, url_digest, jobs, job_pods, now);
-    // A container that another client has added, such as a proxy, may never end. The exit code of our own container
+    // A container that another client has added, such as a proxy, may never end. The exit code of our container
     // decides, and the Job is deleted once the result is in the status.
     let known = cr.status.as_ref().and_then(|status| status.migrations.as_ref());
     let recorded = known.filter(|known| known.job_name == migration.status.job_name);

@@ -1,4 +1,4 @@
-//! Reads the outcome of a migration Job. The exit code of our own container decides, because other containers that an
+//! Reads the outcome of a migration Job. The exit code of our container decides, because other containers that an
 //! admission webhook has added to the pod may fail or never end.
 
 use std::sync::Arc;
