@@ -31,6 +31,7 @@ mod metrics;
 mod migration;
 pub mod names;
 mod observe;
+mod openapi;
 mod operator;
 mod owner;
 mod plan;

@@ -26,11 +26,11 @@ use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
 use crate::names::MANAGER;
 use crate::observe::Caches;
+use crate::openapi;
 use crate::progress::WatchProgress;
 use crate::rollout_queue::RolloutQueue;
 use crate::scaling::{AllowedHosts, Key, Samplers};
 use crate::secrets::DigestKey;
-use crate::served;
 use crate::watches::{Trigger, Watches};
 
 /// Maximum number of concurrent reconciles, each of another object.
@@ -244,7 +244,7 @@ impl Operator {
         let Self { config, metrics, .. } = self;
         let (sampled, samples) = tokio::sync::mpsc::channel(10_000);
         tokio::spawn(reconcile_on_sample(samples, trigger.clone()));
-        let reader = served::Reader {
+        let reader = openapi::Reader {
             client: client.clone(),
             intervals: config.intervals.clone(),
             metrics: metrics.clone(),

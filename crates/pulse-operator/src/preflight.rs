@@ -10,10 +10,11 @@ use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use crate::client::api_message;
 use crate::crd::{PulseIngest, breaking_changes_of_crd, crd};
 use crate::observe;
+use crate::openapi::{self, ReadError};
 use crate::operator::{Kubernetes, OperatorError};
 use crate::rbac;
 use crate::secrets::SecretRead;
-use crate::served::UPDATE_CRD;
+use crate::served::{Served, UPDATE_CRD};
 
 /// The oldest supported minor version of Kubernetes 1.
 const OLDEST_MINOR: u32 = 33;
@@ -90,10 +91,20 @@ async fn crd_version(client: &Client) -> Finding {
         }
         Ok(None) => Finding::bad(name, "not installed", UPDATE_CRD),
         // Only this check needs the permission, so its absence is not a problem.
-        Err(kube::Error::Api(status)) if status.is_forbidden() => {
-            Finding::good(name, "not readable with these permissions")
-        }
+        Err(kube::Error::Api(status)) if status.is_forbidden() => served_version(client, name).await,
         Err(error) => Finding::bad(name, "unknown", api_message(&error)),
+    }
+}
+
+/// The same from the OpenAPI document, for an account that may not read CustomResourceDefinitions.
+async fn served_version(client: &Client, name: &str) -> Finding {
+    match openapi::read(client, &Served::default()).await {
+        Ok(served) => match served.and_then(|served| served.outdated()) {
+            None => Finding::good(name, "installed"),
+            Some(message) => Finding::bad(name, message, UPDATE_CRD),
+        },
+        Err(ReadError::NotServed) => Finding::bad(name, "not installed", UPDATE_CRD),
+        Err(_) => Finding::good(name, "not readable with these permissions"),
     }
 }
 

@@ -8,6 +8,7 @@
 mod bounded;
 mod compatibility;
 mod pod;
+mod schema_changes;
 mod secret;
 mod spec;
 mod status;
@@ -20,8 +21,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 pub use bounded::Quantities;
-pub use compatibility::{BreakingChange, breaking_changes, breaking_changes_of_crd};
+pub use compatibility::breaking_changes_of_crd;
 pub use pod::{EnvVar, PodTemplate, Resources, Toleration, TopologySpread, Unsatisfiable};
+pub use schema_changes::{BreakingChange, breaking_changes};
 pub use secret::SecretKey;
 pub use spec::{
     ApiAutoscaling, ApiAutoscalingMode, ApiLimits, ApiSpec, AuthSpec, DatabaseSpec, ImageSpec, MigrationPolicy,
