@@ -36,6 +36,7 @@
   - jobs
   verbs:
   - create
+  - delete
   - get
   - list
   - patch
@@ -82,6 +83,7 @@
   - events
   verbs:
   - create
+  - list
   - patch
 {{- end }}
 
