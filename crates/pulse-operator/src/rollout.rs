@@ -27,6 +27,18 @@ pub(crate) enum Progress {
     Stuck(String),
 }
 
+impl Progress {
+    /// The most urgent one is reported: what needs somebody before what only needs time.
+    fn urgency(&self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::InProgress("RolloutInProgress", _) => 1,
+            Self::InProgress(..) => 2,
+            Self::Stuck(_) => 3,
+        }
+    }
+}
+
 /// The applied objects that were rolled out completely, as their hashes. Can be lost.
 #[derive(Debug, Default)]
 pub(crate) struct Rollouts(BTreeMap<Role, String>);
@@ -105,25 +117,23 @@ pub(crate) fn progress(
         let name = deployment.name_any();
         let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let desired = if cr.spec.stopped { Some(0) } else { desired::replicas(cr, *role) };
-        if held.contains(&name) {
-            progress = in_progress(format!(
+        let next = if held.contains(&name) {
+            in_progress(format!(
                 "Deployment {name} waits until pods that terminate have ended, because of database.maxConnectionsTotal"
-            ));
+            ))
         } else if let Some(desired) = desired.filter(|desired| *desired != replicas) {
-            progress = in_progress(format!("Deployment {name} is being scaled from {replicas} to {desired} replicas"));
+            in_progress(format!("Deployment {name} is being scaled from {replicas} to {desired} replicas"))
         } else {
             match rollouts.of(*role, deployment) {
-                Progress::Done => progress = first(progress, failing(*role, deployment, now)),
-                stuck @ Progress::Stuck(_) => return stuck,
-                in_progress => progress = in_progress,
+                Progress::Done => failing(*role, deployment, now),
+                unfinished => unfinished,
             }
+        };
+        if next.urgency() > progress.urgency() {
+            progress = next;
         }
     }
     progress
-}
-
-fn first(progress: Progress, other: Progress) -> Progress {
-    if progress == Progress::Done { other } else { progress }
 }
 
 /// What keeps a Deployment from its pods although its rollout was complete.

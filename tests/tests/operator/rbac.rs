@@ -47,6 +47,10 @@ async fn operator_uses_all_granted_permissions_and_needs_no_others() -> anyhow::
     let operator = env.start_operator_via(proxy.access(), &[]).await?;
     create_and_correct(&env).await?;
     env.with_simulator(run_lifecycle(&env)).await?;
+    // Without the simulator, the Job has no pod: the operator looks for the reason.
+    env.patch_spec("main", json!({ "image": { "tag": "0.3.0" } })).await?;
+    let listed = async || Ok(proxy.count(|logged| logged.call.resource == "events" && logged.call.verb == "list") > 0);
+    eventually("the Events of the Job are listed", TIMEOUT, listed).await?;
     // A restarted operator takes over the Lease.
     assert_eq!(operator.stop().await?, 0);
     let operator = env.start_operator_via(proxy.access(), &[]).await?;
