@@ -23,7 +23,7 @@ const RESTART: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Progress {
     Done,
-    Rolling(&'static str, String),
+    Unfinished(&'static str, String),
     Stuck(String),
 }
 
@@ -32,8 +32,8 @@ impl Progress {
     fn urgency(&self) -> u8 {
         match self {
             Self::Done => 0,
-            Self::InProgress("RolloutInProgress", _) => 1,
-            Self::InProgress(..) => 2,
+            Self::Unfinished("RolloutInProgress", _) => 1,
+            Self::Unfinished(..) => 2,
             Self::Stuck(_) => 3,
         }
     }
@@ -61,7 +61,7 @@ impl Rollouts {
     /// Follows `kubectl rollout status` until the rollout is complete.
     fn of(&self, role: Role, deployment: &Deployment) -> Progress {
         let name = deployment.name_any();
-        let in_progress = |message| Progress::Rolling("RolloutInProgress", message);
+        let in_progress = |message| Progress::Unfinished("RolloutInProgress", message);
         let Some(status) = &deployment.status else {
             return in_progress(format!("Deployment {name} has no status yet"));
         };
@@ -91,7 +91,7 @@ impl Rollouts {
         }
         match rejected {
             Some(message) => {
-                Progress::Rolling("PodsRejected", format!("pods of Deployment {name} are rejected: {message}"))
+                Progress::Unfinished("PodsRejected", format!("pods of Deployment {name} are rejected: {message}"))
             }
             None => in_progress(format!(
                 "Deployment {name} is rolling out: {ready} of {desired} pods are ready, {updated} updated, {old} outdated"
@@ -108,7 +108,7 @@ pub(crate) fn progress(
     held: &[String],
     now: Timestamp,
 ) -> Progress {
-    let in_progress = |message| Progress::Rolling("RolloutInProgress", message);
+    let in_progress = |message| Progress::Unfinished("RolloutInProgress", message);
     if observed.deployments.len() < Role::ALL.len() {
         return in_progress("not every Deployment has been created yet".into());
     }
@@ -141,7 +141,7 @@ fn failing(role: Role, deployment: &Deployment, now: Timestamp) -> Progress {
     let name = deployment.name_any();
     // Workers that are rejected limit the scaling, and the others work.
     if let Some(message) = rejected(deployment).filter(|_| role != Role::Worker) {
-        return Progress::Rolling("PodsRejected", format!("pods of Deployment {name} are rejected: {message}"));
+        return Progress::Unfinished("PodsRejected", format!("pods of Deployment {name} are rejected: {message}"));
     }
     let wants_pods = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1) > 0;
     let is_ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0) > 0;
@@ -150,7 +150,7 @@ fn failing(role: Role, deployment: &Deployment, now: Timestamp) -> Progress {
         available.and_then(|found| found.last_transition_time.as_ref()).map(|since| now.duration_since(since.0));
     let is_long = since.and_then(|since| Duration::try_from(since).ok()).is_some_and(|since| since >= RESTART);
     if wants_pods && !is_ready && is_long {
-        return Progress::Rolling("PodsNotReady", format!("no pod of Deployment {name} is ready: check its pods"));
+        return Progress::Unfinished("PodsNotReady", format!("no pod of Deployment {name} is ready: check its pods"));
     }
     Progress::Done
 }

@@ -35,14 +35,14 @@ fn stuck_rollout_is_in_progress_again_after_a_change() {
         |seen: i64| json!({ "status": { "observedGeneration": seen, "readyReplicas": 1, "conditions": stuck } });
     let rollouts = Rollouts::default();
     assert!(matches!(of(&rollouts, &stuck(2)), Progress::Stuck(_)));
-    assert!(matches!(of(&rollouts, &stuck(1)), Progress::Rolling(..)));
+    assert!(matches!(of(&rollouts, &stuck(1)), Progress::Unfinished(..)));
 }
 
 #[test]
 fn rollout_is_in_progress_while_replicas_differ_from_the_spec() {
     let observed = observed(&json!({}));
     let message = |changes| match progress(&pulse_ingest(changes), &observed, &Rollouts::default(), &[], at(0)) {
-        Progress::Rolling("RolloutInProgress", message) => message,
+        Progress::Unfinished("RolloutInProgress", message) => message,
         other => panic!("{other:?}"),
     };
     assert!(message(json!({ "api": { "replicas": 5 } })).contains("3 to"));
@@ -61,7 +61,7 @@ fn scaling_restarts_and_drains_are_no_rollout() {
     let restarting = json!({ "status": { "readyReplicas": 0 } });
     let all = [&scaled, &starting, &creating, &from_zero, &restarting];
     for changes in all {
-        assert!(matches!(of(&rollouts, changes), Progress::Rolling(..)), "first rollout: {changes}");
+        assert!(matches!(of(&rollouts, changes), Progress::Unfinished(..)), "first rollout: {changes}");
     }
     let complete = json!([{ "type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable" }]);
     for changes in all.into_iter().filter(|changes| **changes != scaled) {
@@ -77,10 +77,10 @@ fn scaling_restarts_and_drains_are_no_rollout() {
             &mut other,
             json!({ "metadata": { "annotations": { "pulseboard.dev/applied": "two" } } }),
         );
-        assert!(matches!(of(&rollouts, &other), Progress::Rolling(..)), "another template: {changes}");
+        assert!(matches!(of(&rollouts, &other), Progress::Unfinished(..)), "another template: {changes}");
     }
     let outdated = json!({ "status": { "replicas": 4, "updatedReplicas": 1 } });
-    assert!(matches!(of(&rollouts, &outdated), Progress::Rolling(..)), "somebody restarts the pods");
+    assert!(matches!(of(&rollouts, &outdated), Progress::Unfinished(..)), "somebody restarts the pods");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn role_without_a_ready_pod_is_reported_after_two_minutes() {
     let cr = pulse_ingest(json!({ "api": { "replicas": 2 }, "scheduler": { "replicas": 2 } }));
     let progress = |ready, seconds| progress(&cr, &observed(&since(ready)), &Rollouts::default(), &[], at(seconds));
     assert_eq!(progress(0, 119), Progress::Done);
-    assert!(matches!(progress(0, 120), Progress::Rolling("PodsNotReady", _)));
+    assert!(matches!(progress(0, 120), Progress::Unfinished("PodsNotReady", _)));
     assert_eq!(progress(1, 9999), Progress::Done, "one of two serves");
 }
 
@@ -109,7 +109,7 @@ fn rejected_pods_are_reported_with_the_message_of_kubernetes() {
     let cr = pulse_ingest(json!({ "api": { "replicas": 3 }, "scheduler": { "replicas": 3 } }));
     let progress = |reason| progress(&cr, &observed(&rejected(reason)), &Rollouts::default(), &[], at(0));
     for reason in ["ReplicaSetUpdated", "NewReplicaSetAvailable"] {
-        let Progress::Rolling("PodsRejected", message) = progress(reason) else { panic!("{reason}") };
+        let Progress::Unfinished("PodsRejected", message) = progress(reason) else { panic!("{reason}") };
         assert!(message.contains("exceeded quota: small"), "{message}");
     }
     let Progress::Stuck(message) = progress("ProgressDeadlineExceeded") else { panic!("not stuck") };
@@ -124,6 +124,6 @@ fn held_deployment_is_in_progress() {
     let cr = pulse_ingest(json!({ "api": { "replicas": 3 }, "scheduler": { "replicas": 3 } }));
     let progress = progress(&cr, &observed(&json!({})), &Rollouts::default(), &["main-api".into()], at(0));
     assert!(
-        matches!(progress, Progress::Rolling("RolloutInProgress", message) if message.contains("maxConnectionsTotal"))
+        matches!(progress, Progress::Unfinished("RolloutInProgress", message) if message.contains("maxConnectionsTotal"))
     );
 }

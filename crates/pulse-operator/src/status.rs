@@ -138,7 +138,7 @@ fn problem(
         }),
         match progress {
             Progress::Done => None,
-            Progress::Rolling(reason, message) => Some((ConditionState::new(False, reason, message), false)),
+            Progress::Unfinished(reason, message) => Some((ConditionState::new(False, reason, message), false)),
             Progress::Stuck(message) => Some((ConditionState::new(False, "RolloutStuck", message), true)),
         },
     ])

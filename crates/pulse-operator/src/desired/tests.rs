@@ -223,7 +223,6 @@ fn settings_become_variables_of_their_role() {
     let settings = [
         (json!({"workers": {"concurrency": 3}}), "worker", "PULSE_CONCURRENCY", "3"),
         (json!({"workers": {"databasePoolSize": 7}}), "worker", "PULSE_DATABASE_MAX_CONNECTIONS", "7"),
-        (json!({"api": {"databasePoolSize": 7}}), "api", "PULSE_DATABASE_MAX_CONNECTIONS", "7"),
         (json!({"workers": {"drainTimeoutSeconds": 7}}), "worker", "PULSE_DRAIN_TIMEOUT", "7s"),
         (json!({"tasks": {"timeoutSeconds": 7}}), "worker", "PULSE_TASK_TIMEOUT", "7s"),
         (json!({"tasks": {"retry": {"baseSeconds": 7}}}), "worker", "PULSE_RETRY_BASE", "7"),
@@ -431,8 +430,10 @@ fn pod_template_cannot_make_the_drain_longer_than_the_grace_period() {
 #[test]
 fn pod_template_cannot_change_the_pool_size_unseen() {
     let template = json!({ "podTemplate": { "env": [{ "name": "PULSE_DATABASE_MAX_CONNECTIONS", "value": "99" }] } });
-    let objects = made(json!({ "api": template, "workers": template, "scheduler": template }));
-    for (role, pool, connections) in [("api", "10", "14"), ("worker", "2", "6"), ("scheduler", "2", "4")] {
+    let mut api = template.clone();
+    api["databasePoolSize"] = json!(7);
+    let objects = made(json!({ "api": api, "workers": template, "scheduler": template }));
+    for (role, pool, connections) in [("api", "7", "11"), ("worker", "2", "6"), ("scheduler", "2", "4")] {
         let name = format!("Deployment/main-{role}");
         assert_eq!(env(container(&objects, &name), "PULSE_DATABASE_MAX_CONNECTIONS")["value"], pool, "{role}");
         let annotation = &objects[&name]["spec"]["template"]["metadata"]["annotations"]["pulseboard.dev/connections"];
