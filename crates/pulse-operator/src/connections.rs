@@ -4,13 +4,13 @@
 //! Kubernetes does not count a terminating pod, which keeps its connections until it ends, and starts its successor at
 //! once. Two rules bound the pods of a role to [`most_pods`], with a budget:
 //!
-//! * A new pod counts as available only after a whole grace period (`minReadySeconds`). A rollout goes on when a new pod
+//! * A new pod counts as available only after a whole grace period (`minReadySeconds`). A rollout continues when a new pod
 //!   is available; whatever it stopped before that pod existed has then ended. So [`surge`] pods more than wanted run at
 //!   most, and as many terminate.
 //! * The operator begins nothing that adds pods while pods of an earlier change terminate: [`Use::holds`] and
 //!   [`Use::room_for_workers`].
 //!
-//! Pods that somebody else deletes or evicts are replaced at once and not counted.
+//! Pods that other clients delete or evict are replaced at once and not counted.
 
 use std::collections::BTreeMap;
 

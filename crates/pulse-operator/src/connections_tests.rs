@@ -104,7 +104,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 /// The cluster: the Deployments, what the user asks for, and the time.
-struct World {
+struct TestEnv {
     cr: PulseIngest,
     roles: BTreeMap<Role, Model>,
     /// The template that each role should have.
@@ -113,15 +113,15 @@ struct World {
     now: i64,
 }
 
-impl World {
+impl TestEnv {
     fn new() -> Self {
         let cr = pulse_ingest(json!({ "database": { "maxConnectionsTotal": TOTAL }, "api": { "replicas": 2 } }));
-        let mut world = Self { cr, roles: BTreeMap::new(), template: 1, workers: 1, now: 0 };
+        let mut env = Self { cr, roles: BTreeMap::new(), template: 1, workers: 1, now: 0 };
         for (role, replicas) in [(Role::Api, 2), (Role::Worker, 1), (Role::Scheduler, 1)] {
-            let connections = per_pod(&world.cr.spec, role);
-            world.roles.insert(role, Model { replicas, template: 1, connections, pods: Vec::new() });
+            let connections = per_pod(&env.cr.spec, role);
+            env.roles.insert(role, Model { replicas, template: 1, connections, pods: Vec::new() });
         }
-        world
+        env
     }
 
     fn used(&self) -> Use {
@@ -207,18 +207,18 @@ proptest! {
     fn budget_holds_through_every_rollout_and_change(
         steps in proptest::collection::vec((0u8..24, any::<u32>(), 0i64..40), 1..150),
     ) {
-        let mut world = World::new();
+        let mut env = TestEnv::new();
         for (number, (action, value, seconds)) in steps.into_iter().enumerate() {
-            world.now += seconds;
-            world.change(action, value);
-            world.reconcile();
-            let now = world.now;
-            for model in world.roles.values_mut() {
+            env.now += seconds;
+            env.change(action, value);
+            env.reconcile();
+            let now = env.now;
+            for model in env.roles.values_mut() {
                 model.run(now, value);
                 model.sync(now);
             }
-            let used = world.connections();
-            prop_assert!(used + RESERVED <= TOTAL, "{used} connections after step {number}: {}", world.describe());
+            let used = env.connections();
+            prop_assert!(used + RESERVED <= TOTAL, "{used} connections after step {number}: {}", env.describe());
         }
     }
 
@@ -240,16 +240,16 @@ fn production_sample_can_have_all_its_workers() {
 
 #[test]
 fn terminating_pods_and_pods_with_more_connections_leave_less_room() {
-    let mut world = World::new();
-    let room = world.used().room_for_workers();
+    let mut env = TestEnv::new();
+    let room = env.used().room_for_workers();
     assert_eq!(room, 24, "(300 - 4 - 4 × 14 - 3 × 4) / 6 = 37 pods: 24 workers, and 12 more in a rollout");
-    let workers = world.roles.get_mut(&Role::Worker).expect("workers");
+    let workers = env.roles.get_mut(&Role::Worker).expect("workers");
     let ending = ModelPod { template: 1, connections: 6, ready: None, ends: Some(GRACE) };
     workers.pods = vec![ending; 20];
-    assert!(world.used().room_for_workers() < room);
-    assert!(world.used().holds(Role::Worker, false) && !world.used().holds(Role::Api, false));
-    world.change(2, 7);
-    assert!(world.used().holds(Role::Api, true), "further API pods have to wait for them");
-    world.now = GRACE + 10;
-    assert!(!world.used().holds(Role::Worker, true), "a lost node keeps its pods for ever");
+    assert!(env.used().room_for_workers() < room);
+    assert!(env.used().holds(Role::Worker, false) && !env.used().holds(Role::Api, false));
+    env.change(2, 7);
+    assert!(env.used().holds(Role::Api, true), "further API pods have to wait for them");
+    env.now = GRACE + 10;
+    assert!(!env.used().holds(Role::Worker, true), "a lost node keeps its pods for ever");
 }

@@ -1,6 +1,6 @@
 //! Whether the pods of a Deployment are being replaced. Pure.
 //!
-//! Scaling, a restarted pod and a drained node are no rollout: the same pods come back. What tells them apart is that the
+//! Scaling, a restarted pod and a drained node are no rollout: the same pods come back. They differ from one in that the
 //! newest template was rolled out completely before.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub(crate) enum Progress {
 }
 
 impl Progress {
-    /// The most urgent one is reported: what needs somebody before what only needs time.
+    /// The most urgent one is reported: what needs an action before what only needs time.
     fn urgency(&self) -> u8 {
         match self {
             Self::Done => 0,

@@ -80,7 +80,7 @@ fn scaling_restarts_and_drains_are_no_rollout() {
         assert!(matches!(of(&rollouts, &other), Progress::Unfinished(..)), "another template: {changes}");
     }
     let outdated = json!({ "status": { "replicas": 4, "updatedReplicas": 1 } });
-    assert!(matches!(of(&rollouts, &outdated), Progress::Unfinished(..)), "somebody restarts the pods");
+    assert!(matches!(of(&rollouts, &outdated), Progress::Unfinished(..)), "a user restarts the pods");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A stream that ends with an error once a server sends more than an answer may have.
 //!
-//! The library buffers an answer before anyone looks at it, and trusts the length that the server announces. What it
+//! The library buffers an answer before it can be looked at, and trusts the length that the server announces. What it
 //! makes of an answer takes up to 14 times the bytes of it.
 
 use std::io;

@@ -35,7 +35,7 @@ pub struct Snapshot {
     pub consumers: Vec<(String, u64)>,
 }
 
-/// Reason why a figure could not be read. Whoever may name the server learns of it only what a Redis says: every other
+/// Reason why a figure could not be read. The user who names the server learns of it only what a Redis says: every other
 /// server, open port and closed port is the same [`Fault::Connection`], whether it refuses, hangs, or speaks something
 /// else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The Redis of an instance, as the operator reaches it: from another namespace than the pods, on behalf of whoever wrote
-//! the Secret.
+//! The Redis of an instance, as the operator reaches it: from another namespace than the pods, on behalf of the author
+//! of the Secret.
 
 use std::net::IpAddr;
 
