@@ -1,5 +1,7 @@
 //! The rendered charts and `manifests/` against a real API server.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -74,15 +76,28 @@ async fn pods_all_meet_the_restricted_standard() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Applies objects with a server-side dry run; returns kubectl's output.
+/// Applies objects with a server-side dry run, those without a namespace in the test's; returns kubectl's output.
 pub(crate) async fn dry_run_apply(env: &OperatorEnv, objects: &[Value]) -> anyhow::Result<String> {
+    let mut by_namespace: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for object in objects {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&env.namespace);
+        by_namespace.entry(namespace).or_default().push(object);
+    }
+    let mut output = String::new();
+    for (namespace, objects) in by_namespace {
+        output.push_str(&dry_run_apply_in(env, namespace, &objects).await?);
+    }
+    Ok(output)
+}
+
+async fn dry_run_apply_in(env: &OperatorEnv, namespace: &str, objects: &[&Value]) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("objects.yaml");
     // JSON is YAML. Not a List, because kubectl would validate its fields on the client.
-    std::fs::write(&path, objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n"))?;
+    std::fs::write(&path, objects.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n"))?;
     let args = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f"];
     let file = path.to_str().context("the path is not UTF-8")?;
-    env.plane.admin().kubectl(&[&["-n", &env.namespace], &args[..], &[file]].concat()).await
+    env.plane.admin().kubectl(&[&["-n", namespace], &args[..], &[file]].concat()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

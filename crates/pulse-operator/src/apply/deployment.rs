@@ -5,9 +5,9 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::object::{api_error, json_of, key};
+use super::object::{Rendered, api_error, json_of, key};
 use super::{Applier, ApplyError, ApplyReport};
-use crate::compare::{hash, project};
+use crate::compare::project;
 use crate::names::{APPLIED, Role, SCALER};
 
 impl Applier<'_> {
@@ -19,15 +19,15 @@ impl Applier<'_> {
         initial: i32,
         report: &mut ApplyReport,
     ) -> Result<(), ApplyError> {
+        let rendered = Rendered::of(&desired);
         if let Some(live) = live
             && self.used.is_some_and(|used| used.holds(role, false))
         {
             let mut planned = ApplyReport::default();
-            Applier { dry_run: true, ..*self }.update(desired, live, &mut planned).await?;
+            Applier { dry_run: true, ..*self }.update(desired, &rendered, live, &mut planned).await?;
             report.held.extend((!planned.changes.is_empty()).then(|| live.name_any()));
             return Ok(());
         }
-        let hash = hash(&json_of(&desired));
         let key = key::<Deployment>(&desired.name_any());
         let attempt = async {
             match live {
@@ -37,12 +37,12 @@ impl Applier<'_> {
                         let replicas = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(initial);
                         self.hand_over_replicas(live, replicas, None).await?;
                     }
-                    self.update(desired, live, report).await
+                    self.update(desired, &rendered, live, report).await
                 }
-                None => self.create_deployment(desired, initial, &hash, report).await,
+                None => self.create_deployment(desired, &rendered, initial, report).await,
             }
         };
-        let changed = self.guarded(key, &hash, attempt).await?;
+        let changed = self.guarded(key, &rendered.hash, attempt).await?;
         report.deployments.extend(changed.map(|deployment| (role, deployment)));
         Ok(())
     }
@@ -51,24 +51,24 @@ impl Applier<'_> {
     async fn create_deployment(
         &self,
         desired: Deployment,
+        rendered: &Rendered,
         replicas: i32,
-        hash: &str,
         report: &mut ApplyReport,
     ) -> Result<Option<Deployment>, ApplyError> {
-        let text = json_of(&desired);
+        let Rendered { text, hash } = rendered;
         let mut complete = desired.clone();
         complete.spec.get_or_insert_default().replicas = Some(replicas);
         let Some(live) = self.create(&complete, report).await? else { return Ok(None) };
         if live.annotations().contains_key(APPLIED) {
             // It existed already, and the cache is stale.
-            return self.update(desired, &live, report).await;
+            return self.update(desired, rendered, &live, report).await;
         }
         let replicas = live.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(replicas);
         // The hash marks the Deployment as complete.
         let applied = self.hand_over_replicas(&live, replicas, Some(hash)).await?;
         let version = applied.resource_version().unwrap_or_default();
         let key = key::<Deployment>(&live.name_any());
-        self.memory.cache.remember(key, hash, version, &project(&json_of(&applied), &text));
+        self.memory.cache.remember(key, hash, version, &project(&json_of(&applied), text));
         Ok(Some(applied))
     }
 

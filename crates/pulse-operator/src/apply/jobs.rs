@@ -5,9 +5,8 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::object::{api_error, json_of, key};
+use super::object::{Rendered, api_error, key};
 use super::{Applier, ApplyError, ApplyReport};
-use crate::compare::hash;
 use crate::names::MANAGER;
 use crate::observe::Observed;
 
@@ -24,7 +23,7 @@ impl Applier<'_> {
             report.queued.push(key);
             return Ok(());
         }
-        self.guarded(key, &hash(&json_of(job)), self.create(job, report)).await.map(drop)
+        self.guarded(key, &Rendered::of(job).hash, self.create(job, report)).await.map(drop)
     }
 
     /// Sets the TTL of ended Jobs that have none.

@@ -29,6 +29,19 @@ impl<K> Kind for K where
 {
 }
 
+/// The JSON text of a desired object, and its hash. Both are needed in each reconcile, and computed once.
+pub(super) struct Rendered {
+    pub(super) text: Value,
+    pub(super) hash: String,
+}
+
+impl Rendered {
+    pub(super) fn of<K: Serialize>(desired: &K) -> Self {
+        let text = json_of(desired);
+        Self { hash: hash(&text), text }
+    }
+}
+
 impl Applier<'_> {
     /// Creates an object or changes it, unless its back-off is active.
     pub(super) async fn converge<K: Kind>(
@@ -37,19 +50,19 @@ impl Applier<'_> {
         live: Option<&K>,
         report: &mut ApplyReport,
     ) -> Result<(), ApplyError> {
-        let hash = hash(&json_of(&desired));
+        let rendered = Rendered::of(&desired);
         let key = key::<K>(&desired.name_any());
         let attempt = async {
             match live {
-                Some(live) => self.update(desired, live, report).await.map(drop),
+                Some(live) => self.update(desired, &rendered, live, report).await.map(drop),
                 None => {
                     // The created object is complete, so its hash marks it as applied.
-                    desired.annotations_mut().insert(APPLIED.into(), hash.clone());
+                    desired.annotations_mut().insert(APPLIED.into(), rendered.hash.clone());
                     self.create(&desired, report).await.map(drop)
                 }
             }
         };
-        self.guarded(key, &hash, attempt).await
+        self.guarded(key, &rendered.hash, attempt).await
     }
 
     /// Creates an object and returns the object that exists now. An object that exists already is not an error if it
@@ -84,23 +97,22 @@ impl Applier<'_> {
     pub(super) async fn update<K: Kind>(
         &self,
         mut desired: K,
+        Rendered { text, hash }: &Rendered,
         live: &K,
         report: &mut ApplyReport,
     ) -> Result<Option<K>, ApplyError> {
         let name = desired.name_any();
-        let text = json_of(&desired);
-        let hash = hash(&text);
         let version = live.resource_version().unwrap_or_default();
         let key = key::<K>(&name);
-        let is_applied = live.annotations().get(APPLIED) == Some(&hash);
+        let is_applied = live.annotations().get(APPLIED) == Some(hash);
         let cache = &self.memory.cache;
-        if is_applied && cache.is_current(&key, &hash, &version) {
+        if is_applied && cache.is_current(&key, hash, &version) {
             return Ok(None);
         }
         let live_text = json_of(live);
-        let found = project(&live_text, &text);
-        if is_applied && (contains(&live_text, &text) || cache.is_known_result(&key, &hash, &found)) {
-            cache.remember(key, &hash, version, &found);
+        let found = project(&live_text, text);
+        if is_applied && (contains(&live_text, text) || cache.is_known_result(&key, hash, &found)) {
+            cache.remember(key, hash, version, &found);
             return Ok(None);
         }
         let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);
@@ -124,7 +136,7 @@ impl Applier<'_> {
             report.drifted.push(if rivals.is_empty() { key.clone() } else { format!("{key} ({rivals})") });
             self.memory.fights.changed_back(&key, rivals, self.intervals, self.now);
         }
-        cache.remember(key, &hash, now, &project(&json_of(&applied), &text));
+        cache.remember(key, hash, now, &project(&json_of(&applied), text));
         Ok(Some(applied))
     }
 
