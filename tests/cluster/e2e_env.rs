@@ -95,18 +95,7 @@ impl E2eEnv {
         heading: &str,
         placeholders: &[(&str, &str)],
     ) -> anyhow::Result<String> {
-        let readme = std::fs::read_to_string(repository().join("README.md"))?;
-        let (_, section) = readme.split_once(&format!("\n{heading}\n")).with_context(|| format!("no {heading}"))?;
-        let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
-        let section = section.split_once("\n### ").map_or(section, |(section, _)| section);
-        let mut script: String =
-            section.lines().filter_map(|line| line.strip_prefix("    ")).map(|line| format!("{line}\n")).collect();
-        anyhow::ensure!(!script.is_empty(), "no commands below {heading}");
-        for (placeholder, value) in placeholders {
-            anyhow::ensure!(script.contains(placeholder), "{heading} has no placeholder {placeholder}");
-            script = script.replace(placeholder, value);
-        }
-        self.shell(&script).await
+        self.shell(&commands("README.md", heading, placeholders)?).await
     }
 
     fn command(&self, script: &str) -> anyhow::Result<Command> {
@@ -258,6 +247,24 @@ impl E2eEnv {
         self.wait_for("every task is settled", settled).await?;
         check_ledger(&self.database.pool, &self.ledger()).await
     }
+}
+
+/// The commands below a heading of a page, with the placeholders replaced by their values.
+pub(crate) fn commands(page: &str, heading: &str, placeholders: &[(&str, &str)]) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(repository().join(page))?;
+    let (_, section) = text.split_once(&format!("\n{heading}\n")).with_context(|| format!("no {heading}"))?;
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let section = section.split_once("\n### ").map_or(section, |(section, _)| section);
+    // Between fences is code in other languages.
+    let text = section.split("```").step_by(2);
+    let lines = text.flat_map(str::lines).filter_map(|line| line.strip_prefix("    "));
+    let mut script: String = lines.map(|line| format!("{line}\n")).collect();
+    anyhow::ensure!(!script.is_empty(), "no commands below {heading}");
+    for (placeholder, value) in placeholders {
+        anyhow::ensure!(script.contains(placeholder), "{heading} has no placeholder {placeholder}");
+        script = script.replace(placeholder, value);
+    }
+    Ok(script)
 }
 
 /// Waits for the end of a load run. Returns the number of accepted events and the refused requests by status code.

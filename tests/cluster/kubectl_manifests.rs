@@ -1,7 +1,9 @@
-//! Installation without Helm: README's commands, and the quickstart manifest, which includes the datastores.
+//! Installation without Helm: README's commands, an own processor, and the quickstart manifest, which includes the
+//! datastores.
 
 use crate::cluster::{Helm, SERIAL};
 use crate::e2e_env::E2eEnv;
+use crate::own_processor;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_manifests_install_and_process_events() -> anyhow::Result<()> {
@@ -10,6 +12,7 @@ async fn kubectl_manifests_install_and_process_events() -> anyhow::Result<()> {
     let urls = env.urls(2, false);
     env.run_readme_section("### By kubectl", &[("postgres://…", &urls.database), ("redis://…", &urls.redis)]).await?;
     env.post_event(&env.expose_api().await?).await?;
+    own_processor::deploy(&env).await?;
     env.shell("kubectl delete pulseingest main --timeout=1m").await?;
     env.wait_until_deleted().await?;
 

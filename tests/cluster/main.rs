@@ -16,5 +16,6 @@ mod helm_lifecycle;
 mod kubectl_manifests;
 mod namespaced_tls_helm3;
 mod next_version;
+mod own_processor;
 mod removal;
 mod upgrade;

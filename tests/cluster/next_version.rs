@@ -21,7 +21,8 @@ pub(crate) async fn build_broken() -> anyhow::Result<PathBuf> {
     build("broken", &[NEXT, BROKEN]).await
 }
 
-async fn build(tag: &str, migrations: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
+/// Copies the source of this repository into a folder of the tests, and returns it with the folder of its builds.
+pub(crate) async fn copy_source() -> anyhow::Result<(PathBuf, PathBuf)> {
     let folder = repository().join("target/e2e");
     let source = folder.join("source");
     let mut copy = Command::new("bash");
@@ -30,10 +31,14 @@ async fn build(tag: &str, migrations: &[(&str, &str)]) -> anyhow::Result<PathBuf
         git ls-files -z Cargo.* .cargo .sqlx crates migrations tests rust-toolchain.toml |
             xargs -0 cp --parents --preserve=timestamps -t "$1""#;
     run(copy.args(["-euo", "pipefail", "-c", script, "copy"]).arg(&source).current_dir(repository())).await?;
+    Ok((source, target_dir_for_copy(&folder).await?))
+}
+
+async fn build(tag: &str, migrations: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
+    let (source, target) = copy_source().await?;
     for (name, statement) in migrations {
         write_if_changed(&source.join(format!("migrations/{name}.sql")), &format!("-- additive: yes\n{statement}\n"))?;
     }
-    let target = target_dir_for_copy(&folder).await?;
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "-q", "-p", "pulse-tests", "--bin", "pulse-under-test"]).current_dir(&source);
     run(without_cargo_env(cargo.env("CARGO_TARGET_DIR", &target))).await?;

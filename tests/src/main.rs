@@ -1,5 +1,5 @@
 //! `pulse` with a processor that is scripted by the name of the event, such as `sleep:500`, `panic`, `spin`,
-//! `abort` or `fail`.
+//! `abort`, `fail`, `variable:HOME` or `file:/tmp/a`.
 //! Everything else is the product.
 
 use std::process::ExitCode;
@@ -28,6 +28,16 @@ fn echo(event: &Event) -> Result<Value, ProcessError> {
     Ok(echoed)
 }
 
+#[expect(clippy::disallowed_methods, reason = "settings of the processor, not of pulse")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn result(text: Option<String>) -> Result<String, ProcessError> {
+    let text = text.ok_or_else(|| ProcessError::invalid_payload("as scripted"))?;
+    Ok(json!({ "result": text }).to_string())
+}
+
 struct ScriptedProcessor;
 
 #[async_trait]
@@ -50,6 +60,9 @@ impl Processor for ScriptedProcessor {
             ("constraint", _) => return Ok(r#"{"a":1e999999}"#.into()),
             ("nul", _) => return Ok(r#"{"a":"\u0000"}"#.into()),
             ("echo", _) => return Ok(echo(event)?.to_string()),
+            ("variable", name) => return result(variable(name)),
+            ("file", path) => return result(std::fs::read_to_string(path).ok()),
+            ("write", path) => return result(std::fs::write(path, "written").ok().map(|()| "written".into())),
             _ => {}
         }
         Normalize.process(event).await

@@ -1,4 +1,4 @@
-//! README's `curl` commands run unchanged, and its example processor is the one that is built.
+//! README's `curl` commands run unchanged, and the documentation's processors are the ones that are built.
 
 use anyhow::Context;
 use pulse_tests::{Process, TestEnv, token};
@@ -12,10 +12,13 @@ fn commands(readme: &str) -> Vec<String> {
 }
 
 #[test]
-fn readme_processor_is_the_built_example() {
+fn processors_of_the_documentation_are_the_built_examples() {
     let readme = include_str!("../../README.md");
     let example = include_str!("../../crates/pulse/examples/my_processor.rs");
     assert!(readme.contains(&format!("```rust\n{example}```")), "README differs from examples/my_processor.rs");
+    let page = include_str!("../../docs/your-own-processor.md");
+    let example = include_str!("../../crates/pulse/examples/processor_with_key.rs");
+    assert!(page.contains(&format!("```rust\n{example}```")), "the page differs from examples/processor_with_key.rs");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::values::Object;
+use crate::values::{Object, object};
 
 /// PostgreSQL and Redis for evaluation: one pod each, without backup and without TLS. Not for production: use an
 /// operator or a managed service there.
@@ -48,19 +48,16 @@ impl Default for DevDatastores {
 struct Datastore {
     /// Image: the official one, or one with the same configuration.
     image: DatastoreImage,
-    /// User and group id that the image runs as.
+    /// User and group id that the image runs as: the official image names no user. Null leaves the user to the cluster,
+    /// as OpenShift requires.
     #[schemars(range(min = 1))]
-    run_as_user: u32,
+    run_as_user: Option<u32>,
     /// Resource requests and limits of the pod.
     resources: Object,
 }
 
 impl Datastore {
     fn new(repository: &str, tag: &str) -> Self {
-        let resources = json!({
-            "requests": { "cpu": "50m", "memory": "128Mi" },
-            "limits": { "memory": "512Mi" },
-        });
         Self {
             image: DatastoreImage {
                 registry: "docker.io".into(),
@@ -68,8 +65,11 @@ impl Datastore {
                 tag: tag.into(),
                 pull_policy: PullPolicy::default(),
             },
-            run_as_user: 999,
-            resources: resources.as_object().cloned().unwrap_or_default(),
+            run_as_user: Some(999),
+            resources: object(json!({
+                "requests": { "cpu": "50m", "memory": "128Mi" },
+                "limits": { "memory": "512Mi" },
+            })),
         }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::monitor::Monitor;
-use crate::values::{Global, Image, Object, PullSecret};
+use crate::values::{Global, Image, Object, PullSecret, object};
 
 /// Values of the chart pulse-operator.
 #[derive(JsonSchema, Serialize)]
@@ -43,6 +44,10 @@ pub(crate) struct Values {
     pod_labels: BTreeMap<String, String>,
     /// Annotations added to the pods.
     pod_annotations: BTreeMap<String, String>,
+    /// Security settings of the pods. Without `runAsUser`, user and group are those of the image or of the cluster.
+    pod_security_context: Object,
+    /// Security settings of the container.
+    security_context: Object,
     /// Node selector of the pods.
     node_selector: BTreeMap<String, String>,
     /// Tolerations of the pods.
@@ -63,10 +68,6 @@ pub(crate) struct Values {
 
 impl Default for Values {
     fn default() -> Self {
-        let resources = serde_json::json!({
-            "requests": { "cpu": "20m", "memory": "64Mi" },
-            "limits": { "memory": "256Mi" },
-        });
         Self {
             global: Global::default(),
             enabled: None,
@@ -81,9 +82,20 @@ impl Default for Values {
             service_account: ServiceAccount { create: true, name: String::new(), annotations: BTreeMap::new() },
             redis_allowed_hosts: Vec::new(),
             replica_count: 2,
-            resources: resources.as_object().cloned().unwrap_or_default(),
+            resources: object(json!({
+                "requests": { "cpu": "20m", "memory": "64Mi" },
+                "limits": { "memory": "256Mi" },
+            })),
             pod_labels: BTreeMap::new(),
             pod_annotations: BTreeMap::new(),
+            pod_security_context: object(
+                json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } }),
+            ),
+            security_context: object(json!({
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"] },
+            })),
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
             affinity: Object::new(),

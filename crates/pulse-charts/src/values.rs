@@ -15,6 +15,14 @@ use serde_json::{Map, Value, json};
 /// An object of a Kubernetes type, which the API server validates.
 pub(crate) type Object = Map<String, Value>;
 
+/// Returns the object of a JSON literal.
+pub(crate) fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
+}
+
 /// Markers around the table in a README.
 const BEGIN: &str = "<!-- values: begin -->";
 const END: &str = "<!-- values: end -->";
@@ -139,7 +147,8 @@ impl Values {
 /// Refuses unknown names, and drops keywords that only the API server or Rust use.
 fn strict(schema: &mut Schema) {
     let Some(schema) = schema.as_object_mut() else { return };
-    if schema.contains_key("properties") && !schema.contains_key("additionalProperties") {
+    let is_free = schema.contains_key("x-kubernetes-preserve-unknown-fields");
+    if schema.contains_key("properties") && !schema.contains_key("additionalProperties") && !is_free {
         schema.insert("additionalProperties".into(), json!(false));
     }
     schema.retain(|keyword, _| !keyword.starts_with("x-kubernetes-") && keyword != "format" && keyword != "title");

@@ -46,12 +46,17 @@ pub(crate) fn project(live: &Value, desired: &Value) -> Value {
         (Value::Object(live), Value::Object(desired)) => {
             desired.iter().filter_map(|(name, value)| Some((name.clone(), project(live.get(name)?, value)))).collect()
         }
-        (Value::Array(live), Value::Array(desired)) if desired.iter().all(|item| item["name"].is_string()) => {
-            let found = |item: &Value| live.iter().find(|found| found["name"] == item["name"]).cloned();
+        (Value::Array(live), Value::Array(desired)) if desired.iter().all(|item| item_key(item).is_some()) => {
+            let found = |item: &Value| live.iter().find(|found| item_key(found) == item_key(item)).cloned();
             desired.iter().map(|item| found(item).map_or(Value::Null, |found| project(&found, item))).collect()
         }
         (live, _) => live.clone(),
     }
+}
+
+/// The text that identifies an item of a list. Several mounts of one volume have the same name.
+pub(crate) fn item_key(item: &Value) -> Option<&str> {
+    item["mountPath"].as_str().or(item["name"].as_str())
 }
 
 /// Hash of the JSON text, whose maps are sorted.
@@ -68,11 +73,11 @@ pub(crate) fn contains(live: &Value, desired: &Value) -> bool {
             .iter()
             .all(|(name, value)| live.get(name).map_or_else(|| is_empty(value), |found| contains(found, value))),
         (Value::Array(live), Value::Array(desired)) => {
-            let named = desired.iter().all(|item| item["name"].is_string());
+            let named = desired.iter().all(|item| item_key(item).is_some());
             if named {
                 desired
                     .iter()
-                    .all(|item| live.iter().any(|found| found["name"] == item["name"] && contains(found, item)))
+                    .all(|item| live.iter().any(|found| item_key(found) == item_key(item) && contains(found, item)))
             } else {
                 live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| contains(live, desired))
             }

@@ -115,7 +115,7 @@ fn problem(
 ) -> Option<Problem> {
     first([
         unapplied.map(|unapplied| {
-            let is_stalled = matches!(unapplied, Unapplied::NameConflict(_));
+            let is_stalled = matches!(unapplied, Unapplied::NameConflict(_) | Unapplied::InvalidPodTemplate(_));
             (ConditionState::new(False, unapplied.reason(), unapplied.message()), is_stalled)
         }),
         (!plan.missing.is_empty()).then(|| {

@@ -5,6 +5,8 @@
 pub(crate) enum Unapplied {
     /// An object with the name of a child exists and has another owner. It does not resolve by retrying.
     NameConflict(String),
+    /// A pod template has a field that Kubernetes does not have, or of another type. Only the user can correct it.
+    InvalidPodTemplate(String),
     /// Another client changes an object again and again.
     Contested(String),
     /// A rollout waits for those of other instances.
@@ -16,8 +18,11 @@ pub(crate) enum Unapplied {
 impl Unapplied {
     /// Returns the sentence.
     pub(crate) fn message(&self) -> &str {
-        let (Self::NameConflict(message) | Self::Contested(message) | Self::Queued(message) | Self::Error(message)) =
-            self;
+        let (Self::NameConflict(message)
+        | Self::InvalidPodTemplate(message)
+        | Self::Contested(message)
+        | Self::Queued(message)
+        | Self::Error(message)) = self;
         message
     }
 
@@ -25,6 +30,7 @@ impl Unapplied {
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::NameConflict(_) => "NameConflict",
+            Self::InvalidPodTemplate(_) => "InvalidPodTemplate",
             Self::Contested(_) => "Contested",
             Self::Queued(_) => ROLLOUT_QUEUED,
             Self::Error(_) => "ReconcileFailed",

@@ -32,6 +32,36 @@ async fn charts_render_the_same_objects_with_both_helms() -> anyhow::Result<()> 
     Ok(())
 }
 
+/// The security contexts of the pods that a chart renders.
+async fn security_contexts(chart: &str, flags: &[&str]) -> anyhow::Result<Vec<Value>> {
+    let all = objects(&Helm::Four.template(chart, flags).await?)?;
+    let pods = all.iter().filter_map(|object| object.pointer("/spec/template/spec/securityContext"));
+    Ok(pods.cloned().collect())
+}
+
+#[tokio::test]
+async fn pods_name_a_user_only_if_asked_to() -> anyhow::Result<()> {
+    let restricted = json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } });
+    assert_eq!(json!(security_contexts(OPERATOR, &[]).await?), json!([restricted]));
+    let mut asked = restricted.clone();
+    asked["runAsUser"] = json!(1000);
+    assert_eq!(security_contexts(OPERATOR, &["--set", "podSecurityContext.runAsUser=1000"]).await?, [asked]);
+
+    let datastores =
+        "devDatastores.enabled=true,devDatastores.password=p,devDatastores.jwtSecret=012345678901234567890123456789012";
+    let user = |user: u32| {
+        let mut context = restricted.clone();
+        for id in ["runAsUser", "runAsGroup", "fsGroup"] {
+            context[id] = json!(user);
+        }
+        context
+    };
+    assert_eq!(security_contexts(INGEST, &["--set", datastores]).await?, [user(999), user(999)]);
+    let none = format!("{datastores},devDatastores.postgres.runAsUser=null,devDatastores.redis.runAsUser=null");
+    assert_eq!(security_contexts(INGEST, &["--set", &none]).await?, [restricted.clone(), restricted]);
+    Ok(())
+}
+
 /// Collects the `image` fields of a value, at any depth.
 fn collect_images(value: &Value, found: &mut BTreeSet<String>) {
     match value {

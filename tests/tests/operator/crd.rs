@@ -150,11 +150,60 @@ fn rules_of_pods() -> Vec<RuleCase> {
     ]
 }
 
+/// Rules of pod templates, rollouts and drains.
+fn rules_of_templates() -> Vec<RuleCase> {
+    let worker = |template: Value| json!({ "workers": { "podTemplate": template } });
+    let mount = |path: &str| worker(json!({ "volumeMounts": [{ "name": "a", "mountPath": path }] }));
+    let api = |delay: u32, grace: u32| json!({ "api": { "drainDelaySeconds": delay, "podTemplate": { "terminationGracePeriodSeconds": grace } } });
+    let drain = |drain: Value, grace: u32| json!({ "workers": { "drainTimeoutSeconds": drain, "podTemplate": { "terminationGracePeriodSeconds": grace } } });
+    let rollout = |surge: Value, unavailable: Value| json!({ "api": { "rollout": { "maxSurge": surge, "maxUnavailable": unavailable } } });
+    let zero = "maxUnavailable and maxSurge must not both be zero";
+    vec![
+        (drain(json!(60), 75), drain(json!(60), 74), "at least 15 s more than drainTimeoutSeconds"),
+        (drain(Value::Null, 15), drain(Value::Null, 14), "at least 15 s more than drainTimeoutSeconds"),
+        (api(20, 50), api(20, 49), "at least 30 s more than drainDelaySeconds"),
+        (rollout(json!(0), json!("1%")), rollout(json!(0), json!("0%")), zero),
+        (rollout(json!("100%"), json!(0)), rollout(json!("0%"), json!(0)), zero),
+        (
+            json!({ "database": { "maxConnectionsTotal": 500 } }),
+            json!({ "database": { "maxConnectionsTotal": 500 }, "api": { "rollout": { "maxSurge": "50%" } } }),
+            "rollout must not be changed with database.maxConnectionsTotal",
+        ),
+        (rollout(json!(2), json!(0)), rollout(json!("101%"), json!(0)), "spec.api.rollout.maxSurge"),
+        (mount("/etc/pulsar"), mount("/etc/pulse/auth"), "use another mountPath"),
+        (
+            worker(json!({ "volumes": [{ "name": "pulse" }] })),
+            worker(json!({ "volumes": [{ "name": "pulse-auth" }] })),
+            "use another name",
+        ),
+        (
+            worker(json!({ "sidecars": [{ "name": "pulse-agent" }] })),
+            worker(json!({ "sidecars": [{ "name": "pulse" }] })),
+            "use another name",
+        ),
+        (
+            worker(json!({ "env": [{ "name": "A" }, { "name": "B" }] })),
+            worker(json!({ "env": [{ "name": "A" }, { "name": "A" }] })),
+            "Duplicate value",
+        ),
+        (
+            worker(json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "a", "key": "b" } } }] })),
+            worker(json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "a" } } }] })),
+            "valueFrom.secretKeyRef.key",
+        ),
+        (
+            worker(json!({ "serviceAccount": { "name": "a" } })),
+            worker(json!({ "serviceAccount": { "name": "a", "annotations": { "b": "c" } } })),
+            "set them on the account",
+        ),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()> {
     let env = OperatorEnv::start("rules").await?;
     for (valid, invalid, expected) in
-        [rules_of_roles(), rules_of_scaling(), rules_of_secrets(), rules_of_pods()].concat()
+        [rules_of_roles(), rules_of_scaling(), rules_of_secrets(), rules_of_pods(), rules_of_templates()].concat()
     {
         dry_run(&env, "main", &valid).await?.map_err(|error| anyhow::anyhow!("{valid}: {error}"))?;
         let refusal =
@@ -293,7 +342,8 @@ async fn samples_and_crd_manifest_apply_unchanged() -> anyhow::Result<()> {
         serde_json::to_value(pulse_operator::crd::crd())?,
         "manifests/crds.yaml is out of date: run `make generate`"
     );
-    assert!(!text.contains("x-kubernetes-preserve-unknown-fields"));
+    // Four pod templates with affinity, volumes, two lists of containers and two security contexts.
+    assert_eq!(text.matches("x-kubernetes-preserve-unknown-fields").count(), 4 * 6, "other objects have a schema");
     Ok(())
 }
 
@@ -305,7 +355,7 @@ fn crd_fields_are_all_bounded() -> anyhow::Result<()> {
         let bounded = match schema["type"].as_str() {
             Some("string") => has("maxLength") || has("enum") || has("format"),
             Some("array") => has("maxItems"),
-            Some("integer") if path.contains(".spec") => has("maximum") || path.ends_with("tolerationSeconds"),
+            Some("integer") if path.contains(".spec") => has("maximum"),
             Some("object") => has("properties") || has("maxProperties"),
             _ => true,
         };

@@ -9,6 +9,7 @@ mod leader;
 mod lifecycle;
 mod migrations;
 mod owners;
+mod pod_templates;
 mod rbac;
 mod rollouts;
 mod scaling;

@@ -6,6 +6,7 @@
 
 mod changes;
 mod node_env;
+mod pod_templates;
 mod rollout;
 mod scaling;
 mod worker_watch;

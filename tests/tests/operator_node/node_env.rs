@@ -76,6 +76,11 @@ impl NodeEnv {
         OperatorProcess::start(self.node.admin(), &self.namespace, self.servers.data.path(), &[])
     }
 
+    /// A client with the administrator's permissions.
+    pub(crate) fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
     /// The objects of a kind in the namespace.
     pub(crate) fn api<K>(&self) -> Api<K>
     where

@@ -25,9 +25,11 @@ imagePullSecrets:
 {{- end }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: {{ int64 $user }}
-  runAsGroup: {{ int64 $user }}
-  fsGroup: {{ int64 $user }}
+  {{- with $user }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  fsGroup: {{ int64 . }}
+  {{- end }}
   seccompProfile:
     type: RuntimeDefault
 {{- end -}}

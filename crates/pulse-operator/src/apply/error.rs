@@ -22,6 +22,16 @@ pub(crate) enum ApplyError {
         /// Name of the object.
         name: String,
     },
+    /// The pod template of an object is not valid.
+    #[error("{kind} {name} cannot be built: {message}: correct the pod template")]
+    Invalid {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Name of the object.
+        name: String,
+        /// Path of the field, and what is wrong with it.
+        message: String,
+    },
     /// The API server rejected the request or did not answer.
     #[error("cannot {verb} {kind} {name}: {}", api_message(.source))]
     Api {
@@ -44,6 +54,7 @@ impl ApplyError {
     pub(crate) fn unapplied(&self) -> Unapplied {
         match self {
             Self::Conflict { .. } => Unapplied::NameConflict(self.to_string()),
+            Self::Invalid { .. } => Unapplied::InvalidPodTemplate(self.to_string()),
             Self::PredecessorTerminating { .. } | Self::Api { .. } => Unapplied::Error(self.to_string()),
             Self::BackingOff(unapplied) => unapplied.clone(),
         }

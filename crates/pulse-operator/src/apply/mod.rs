@@ -24,7 +24,7 @@ pub(crate) use self::error::ApplyError;
 use crate::apply_memory::ApplyMemory;
 use crate::connections::Use;
 use crate::crd::{PendingChange, PulseIngest};
-use crate::desired::ChildObjects;
+use crate::desired::{ChildObjects, InvalidObject};
 use crate::intervals::Intervals;
 use crate::names::{REVISION, Role};
 use crate::observe::Observed;
@@ -80,8 +80,13 @@ impl Applier<'_> {
         initial: impl Fn(Role) -> i32,
         report: &mut ApplyReport,
     ) -> Result<(), ApplyError> {
-        let ChildObjects { service_accounts, migration, services, disruption_budgets, deployments } = resources;
-        let mut before_pods = Ok(());
+        let ChildObjects { service_accounts, migration, services, disruption_budgets, deployments, invalid } =
+            resources;
+        // A Deployment that cannot be built is before those after it, as one that cannot be applied.
+        let mut before_pods = invalid.into_iter().next().map_or(Ok(()), |invalid| {
+            let InvalidObject { kind, name, message } = invalid;
+            Err(ApplyError::Invalid { kind, name, message })
+        });
         for object in service_accounts {
             let live = observed.service_accounts.get(&object.name_any()).map(AsRef::as_ref);
             before_pods = before_pods.and(self.converge(object, live, report).await);

@@ -1,5 +1,5 @@
-//! The `PulseIngest` resource: the spec (`spec.rs`, `user_limits.rs`, `workers.rs`, `pod.rs`,
-//! `secret.rs`) and the status (`status.rs`).
+//! The `PulseIngest` resource: the spec (`spec.rs`, `user_limits.rs`, `workers.rs`, `secret.rs`), the pods (`pod.rs`,
+//! `resources.rs`, `rollout.rs`, `grace.rs`, with the schemas in `kubernetes.rs`) and the status (`status.rs`).
 //!
 //! Every default is part of the schema, so the API server stores it and a new version of the operator changes nothing.
 //! Every string, list and number is bounded. Rules about two fields are CEL rules, so the API server rejects an invalid
@@ -7,7 +7,11 @@
 
 mod bounded;
 mod compatibility;
+mod grace;
+mod kubernetes;
 mod pod;
+mod resources;
+mod rollout;
 mod schema_changes;
 mod secret;
 mod spec;
@@ -22,7 +26,11 @@ use kube::CustomResourceExt;
 
 pub use bounded::Quantities;
 pub use compatibility::breaking_changes_of_crd;
-pub use pod::{EnvVar, PodTemplate, Resources, Toleration, TopologySpread, Unsatisfiable};
+pub(crate) use grace::{API_GRACE_SECONDS, WORKER_GRACE_SECONDS};
+pub use kubernetes::Object;
+pub use pod::{PodServiceAccount, PodTemplate};
+pub use resources::Resources;
+pub use rollout::{ProbeTimes, Probes, Rollout};
 pub use schema_changes::{BreakingChange, breaking_changes};
 pub use secret::SecretKey;
 pub use spec::{

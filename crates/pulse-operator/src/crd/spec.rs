@@ -9,7 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounded::{annotations, labels};
-use super::pod::{PodTemplate, Resources};
+use super::grace;
+use super::pod::PodTemplate;
+use super::resources::Resources;
+use super::rollout::{Probes, Rollout};
 use super::secret::{SecretKey, ca_secret, uri_secret, url_secret, with_ca_key, with_uri_key, with_url_key};
 use super::status::PulseIngestStatus;
 use super::user_limits::UserLimitsSpec;
@@ -63,10 +66,16 @@ use super::workers::WorkersSpec;
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
-    "has(self.workers.autoscaling) || self.workers.replicas >= 1",
-    "workers.replicas must be at least 1 without autoscaling: set stopped to run no workers"
-))]
+#[x_kube(
+    validation = (
+        "has(self.workers.autoscaling) || self.workers.replicas >= 1",
+        "workers.replicas must be at least 1 without autoscaling: set stopped to run no workers"
+    ),
+    validation = (
+        "!has(self.database.maxConnectionsTotal) || [self.api.rollout, self.workers.rollout].all(it, string(it.maxSurge) == '25%' && string(it.maxUnavailable) in ['0', '0%'])",
+        "rollout must not be changed with database.maxConnectionsTotal, which counts on the default"
+    )
+)]
 pub struct PulseIngestSpec {
     /// Container image of every role. A change runs a migration Job first and then replaces the pods.
     pub image: ImageSpec,
@@ -253,6 +262,7 @@ pub struct AuthSpec {
 /// HTTP API that accepts events.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = grace::api_rule()))]
 pub struct ApiSpec {
     /// Replicas is the number of API pods. With autoscaling, it is only the number that the Deployment starts with.
     /// Defaults to 2.
@@ -275,9 +285,17 @@ pub struct ApiSpec {
     /// to 10.
     #[schemars(range(min = 1, max = 500))]
     pub database_pool_size: u32,
-    /// CPU and memory requests and limits of each API pod.
+    /// Time that a terminating API pod continues to accept requests, so that load balancers notice it, in seconds. The
+    /// termination grace period of the pods is at least 30 s longer. Defaults to 5.
+    #[schemars(range(min = 0, max = 3600))]
+    pub drain_delay_seconds: u32,
+    /// CPU and memory requests and limits of the container of each API pod.
     pub resources: Resources,
-    /// Additional settings of the API pods: labels, annotations, scheduling and environment variables.
+    /// Times of the probes.
+    pub probes: Probes,
+    /// Replacement of pods by newer ones.
+    pub rollout: Rollout,
+    /// Additional settings of the API pods, in the format of a pod.
     pub pod_template: PodTemplate,
 }
 
@@ -291,7 +309,10 @@ impl Default for ApiSpec {
             cors_allow_origins: Vec::new(),
             docs: defaults::DOCS,
             database_pool_size: defaults::API_POOL,
+            drain_delay_seconds: defaults::API_DRAIN_DELAY_SECONDS,
             resources: Resources::default(),
+            probes: Probes::default(),
+            rollout: Rollout::default(),
             pod_template: PodTemplate::default(),
         }
     }
@@ -407,16 +428,18 @@ pub struct SchedulerSpec {
     /// when a node is lost. Defaults to 1.
     #[schemars(range(min = 1, max = 5))]
     pub replicas: u32,
-    /// CPU and memory requests and limits of each scheduler pod and of migration pods.
+    /// CPU and memory requests and limits of the container of each scheduler pod.
     pub resources: Resources,
-    /// Additional settings of the scheduler pods: labels, annotations, scheduling and environment variables. Migration
-    /// pods use its `nodeSelector`, `tolerations` and `priorityClassName`.
+    /// Times of the probes.
+    pub probes: Probes,
+    /// Additional settings of the scheduler pods, in the format of a pod.
     pub pod_template: PodTemplate,
 }
 
 impl Default for SchedulerSpec {
     fn default() -> Self {
-        Self { replicas: 1, resources: Resources::default(), pod_template: PodTemplate::default() }
+        let (resources, probes) = (Resources::default(), Probes::default());
+        Self { replicas: 1, resources, probes, pod_template: PodTemplate::default() }
     }
 }
 
@@ -442,6 +465,11 @@ pub struct MigrationsSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub trigger: Option<String>,
+    /// CPU and memory requests and limits of the container of migration pods.
+    pub resources: Resources,
+    /// Additional settings of migration pods, in the format of a pod. They apply to the next Job: a Job that exists is
+    /// never changed.
+    pub pod_template: PodTemplate,
 }
 
 impl Default for MigrationsSpec {
@@ -452,6 +480,8 @@ impl Default for MigrationsSpec {
             allow_destructive: false,
             active_deadline_seconds: 600,
             trigger: None,
+            resources: Resources::default(),
+            pod_template: PodTemplate::default(),
         }
     }
 }

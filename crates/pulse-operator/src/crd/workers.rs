@@ -6,11 +6,15 @@ use pulse_core::defaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::pod::{PodTemplate, Resources};
+use super::grace;
+use super::pod::PodTemplate;
+use super::resources::Resources;
+use super::rollout::{Probes, Rollout};
 
 /// Workers that process tasks.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = grace::worker_rule()))]
 pub struct WorkersSpec {
     /// Replicas is the number of workers without autoscaling, and in the autoscaling mode `External`, in which it may
     /// be 0. Leave it out of manifests in that mode: the other autoscaler sets it through the scale subresource. It is
@@ -24,16 +28,22 @@ pub struct WorkersSpec {
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: u16,
     /// Time that a terminating worker waits for its running tasks to end, in seconds. Tasks that have not ended are
-    /// released without using up an attempt. The termination grace period of the pods is 15 s longer. Defaults to 60.
+    /// released without using up an attempt. The termination grace period of the pods is at least 15 s longer. If not
+    /// set, 15 s less than `podTemplate.terminationGracePeriodSeconds`, or 60.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
-    pub drain_timeout_seconds: u32,
+    pub drain_timeout_seconds: Option<u32>,
     /// Maximum number of pooled connections to PostgreSQL of each worker, which opens up to 4 others as well. Processors
     /// that use the pool need one for each of their queries at the same time. Defaults to 2.
     #[schemars(range(min = 1, max = 500))]
     pub database_pool_size: u32,
-    /// CPU and memory requests and limits of each worker pod.
+    /// CPU and memory requests and limits of the container of each worker pod.
     pub resources: Resources,
-    /// Additional settings of the worker pods: labels, annotations, scheduling and environment variables.
+    /// Times of the probes.
+    pub probes: Probes,
+    /// Replacement of pods by newer ones.
+    pub rollout: Rollout,
+    /// Additional settings of the worker pods, in the format of a pod.
     pub pod_template: PodTemplate,
 }
 
@@ -43,9 +53,11 @@ impl Default for WorkersSpec {
             replicas: 1,
             autoscaling: None,
             concurrency: defaults::CONCURRENCY,
-            drain_timeout_seconds: defaults::WORKER_DRAIN_TIMEOUT_SECONDS,
             database_pool_size: defaults::SMALL_POOL,
+            drain_timeout_seconds: None,
             resources: Resources::default(),
+            probes: Probes::default(),
+            rollout: Rollout::default(),
             pod_template: PodTemplate::default(),
         }
     }

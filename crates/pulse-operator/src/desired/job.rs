@@ -5,9 +5,9 @@ use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule,
 };
-use k8s_openapi::api::core::v1::PodTemplateSpec;
 
-use super::pod::{self, Pod, SecretFile};
+use super::pod::{CONTAINER, Pod};
+use super::secrets::{self, SecretFile};
 use crate::condition::ConditionStatus;
 use crate::crd::{PulseIngest, Revision};
 use crate::names;
@@ -50,39 +50,36 @@ pub(crate) const FINAL_EXIT_CODES: std::ops::RangeInclusive<i32> = 20..=25;
 /// line of output.
 const MARGIN_SECONDS: u32 = 30;
 
-pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Job {
+/// # Errors
+/// What is wrong with the pod template.
+pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Result<Job, String> {
     let JobRequest { name, kind: _, revision, args } = request;
     let deadline = cr.spec.migrations.active_deadline_seconds;
-    let placement = cr.spec.scheduler.pod_template.placement();
     let mut pod = Pod::new(cr, names::MIGRATION, &revision.image, args.clone());
     pod.is_job = true;
-    pod.resources = Some(&cr.spec.scheduler.resources);
-    pod.template = Some(&placement);
+    pod.grace_seconds = cr.spec.migrations.pod_template.termination_grace_period_seconds;
     pod.env = vec![
-        pod::value("PULSE_INSTANCE", names::instance_id(cr)),
-        pod::value("PULSE_LOG_FORMAT", "json"),
-        pod::value("PULSE_IMAGE", &revision.image),
-        pod::value("PULSE_TIME_LIMIT", format!("{}s", deadline - MARGIN_SECONDS)),
-        pod::value("PULSE_RESULT_FILE", "/dev/termination-log"),
-        pod::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
+        secrets::value("PULSE_INSTANCE", names::instance_id(cr)),
+        secrets::value("PULSE_LOG_FORMAT", "json"),
+        secrets::value("PULSE_IMAGE", &revision.image),
+        secrets::value("PULSE_TIME_LIMIT", format!("{}s", deadline - MARGIN_SECONDS)),
+        secrets::value("PULSE_RESULT_FILE", "/dev/termination-log"),
+        secrets::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
     ];
     pod.env.extend(SecretFile::database_ca(cr).map(SecretFile::variable));
     pod.files.extend(SecretFile::database_ca(cr));
-    Job {
+    Ok(Job {
         metadata: names::metadata(cr, name.clone(), names::MIGRATION),
         spec: Some(JobSpec {
             backoff_limit: Some(3),
             active_deadline_seconds: Some(i64::from(deadline)),
             pod_replacement_policy: Some("Failed".into()),
             pod_failure_policy: Some(failure_policy()),
-            template: PodTemplateSpec {
-                metadata: Some(pod::metadata(cr, names::MIGRATION, None)),
-                spec: Some(pod.spec()),
-            },
+            template: pod.build()?,
             ..JobSpec::default()
         }),
         ..Job::default()
-    }
+    })
 }
 
 /// Disruptions do not count as failures, and a final exit code ends the Job.
@@ -99,7 +96,7 @@ fn failure_policy() -> PodFailurePolicy {
             },
             PodFailurePolicyRule {
                 on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-                    container_name: Some(pod::CONTAINER.into()),
+                    container_name: Some(CONTAINER.into()),
                     operator: "In".into(),
                     values: FINAL_EXIT_CODES.collect(),
                 }),

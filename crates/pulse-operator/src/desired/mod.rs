@@ -2,12 +2,21 @@
 //! upgrade of the operator restarts no pod.
 
 mod deployment;
+mod grace;
 mod job;
 mod pod;
 #[cfg(test)]
+mod pod_properties;
+#[cfg(test)]
+mod pod_tests;
+#[cfg(test)]
 mod properties;
+mod secrets;
+mod settings;
+mod template;
 #[cfg(test)]
 mod tests;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +29,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use pulse_core::defaults;
 
+use self::settings::pod_settings;
 use crate::crd::{AutoscalingMode, PulseIngest, Revision};
 use crate::names::{self, Role};
 
@@ -54,32 +64,70 @@ pub struct ChildObjects {
     /// Deployments without `replicas`. The scheduler and the workers come before the API, so the API accepts nothing
     /// that an older worker does not know.
     pub deployments: Vec<(Role, Deployment)>,
+    /// Objects that cannot be built, because their pod template is not valid. They stay as they are.
+    pub invalid: Vec<InvalidObject>,
+}
+
+/// An object with a pod template that is not valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidObject {
+    /// Kind of the object.
+    pub kind: &'static str,
+    /// Name of the object.
+    pub name: String,
+    /// Path of the field, and what is wrong with it.
+    pub message: String,
 }
 
 /// Returns the objects that `cr` should have.
 pub fn resources(cr: &PulseIngest, inputs: &Inputs<'_>) -> ChildObjects {
     let Inputs { revision, secrets, job, dev_reload } = inputs;
-    let mut components: Vec<&str> = Role::ALL.map(Role::component).to_vec();
-    components.push(names::MIGRATION);
-    let deployments = revision.iter().flat_map(|revision| {
-        Role::ALL.map(|role| (role, deployment::deployment(cr, role, revision, secrets.get(&role), *dev_reload)))
-    });
-    ChildObjects {
-        service_accounts: components.iter().map(|component| service_account(cr, component)).collect(),
-        migration: job.map(|job| job::job(cr, job)),
+    let components = Role::ALL.map(Role::component).into_iter().chain([names::MIGRATION]);
+    let mut objects = ChildObjects {
+        service_accounts: components.filter_map(|component| service_account(cr, component)).collect(),
         services: vec![api_service(cr)],
         disruption_budgets: disruption_budgets(cr),
-        deployments: deployments.collect(),
+        ..ChildObjects::default()
+    };
+    let invalid = |kind, name, component: &str, error: String| {
+        let field = if component == Role::Worker.component() { "workers" } else { component };
+        let field = if component == names::MIGRATION { "migrations" } else { field };
+        InvalidObject { kind, name, message: format!("spec.{field}.podTemplate.{error}") }
+    };
+    if let Some(request) = job {
+        match job::job(cr, request) {
+            Ok(job) => objects.migration = Some(job),
+            Err(error) => objects.invalid.push(invalid("Job", request.name.clone(), names::MIGRATION, error)),
+        }
     }
+    for (role, revision) in Role::ALL.into_iter().flat_map(|role| revision.map(|revision| (role, revision))) {
+        match deployment::deployment(cr, role, revision, secrets.get(&role), *dev_reload) {
+            Ok(deployment) => objects.deployments.push((role, deployment)),
+            Err(error) => {
+                let name = names::child(cr, role.component());
+                objects.invalid.push(invalid("Deployment", name, role.component(), error));
+            }
+        }
+    }
+    objects
 }
 
-/// The pods do not call the Kubernetes API, so no token is mounted.
-fn service_account(cr: &PulseIngest, component: &str) -> ServiceAccount {
-    ServiceAccount {
-        metadata: names::metadata(cr, names::child(cr, component), component),
+/// Returns the service account of a component's pods, unless they have one of the user.
+fn service_account(cr: &PulseIngest, component: &str) -> Option<ServiceAccount> {
+    let account = &pod_settings(cr, component).0.service_account;
+    if account.name.is_some() {
+        return None;
+    }
+    let mut metadata = names::metadata(cr, names::child(cr, component), component);
+    if !account.annotations.is_empty() {
+        metadata.annotations.get_or_insert_default().extend(account.annotations.clone());
+    }
+    Some(ServiceAccount {
+        metadata,
+        // Pods that want the token ask for it themselves.
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
-    }
+    })
 }
 
 fn api_service(cr: &PulseIngest) -> Service {

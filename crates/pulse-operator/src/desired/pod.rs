@@ -1,95 +1,39 @@
-//! Builds the pods of all roles and Jobs, which comply with the restricted Pod Security Standard.
+//! Builds the pods of all roles and Jobs. Without a pod template, they comply with the restricted Pod Security Standard.
+//!
+//! Lists are merged by name. The operator's items win, because the product does not work without them; everything else
+//! is the user's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, KeyToPath,
-    LocalObjectReference, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
-    SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    Capabilities, Container, ContainerPort, EnvVar, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec,
+    Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use crate::crd::{PodTemplate, PulseIngest, Quantities, Resources, SecretKey, Unsatisfiable};
+use super::secrets::{SecretFile, value};
+use super::settings::pod_settings;
+use super::template::Parts;
+use super::volumes::{self, with_additional};
+use crate::crd::{PodTemplate, PulseIngest, Quantities, Resources};
 use crate::names;
 
-/// Name of the container of every pod.
+/// Name of the product's container in every pod.
 pub(crate) const CONTAINER: &str = "pulse";
 /// Development only: variable with the path at which newer builds are placed.
 pub(crate) const DEV_RELOAD: &str = "PULSE_DEV_RELOAD";
-/// User and group id of the image's unprivileged user.
-const USER: i64 = 65532;
 
-/// A Secret key that is mounted as a file, and the variable with its path.
-#[derive(Clone, Copy)]
-pub(super) struct SecretFile<'a> {
-    variable: &'static str,
-    /// Name of the volume, and of its directory below `/etc/pulse`.
-    volume: &'static str,
-    file: &'static str,
-    key: &'a SecretKey,
-}
-
-impl<'a> SecretFile<'a> {
-    /// The public key of tokens.
-    pub(super) fn public_key(cr: &'a PulseIngest) -> Option<Self> {
-        let key = cr.spec.auth.public_key_secret_ref.as_ref()?;
-        Some(Self { variable: "PULSE_JWT_PUBLIC_KEY_FILE", volume: "auth", file: "public.pem", key })
-    }
-
-    /// The CA of PostgreSQL.
-    pub(super) fn database_ca(cr: &'a PulseIngest) -> Option<Self> {
-        let key = cr.spec.database.ca_secret_ref.as_ref()?;
-        Some(Self { variable: "PULSE_DATABASE_CA_FILE", volume: "database-ca", file: "ca.crt", key })
-    }
-
-    /// The CA of Redis.
-    pub(super) fn redis_ca(cr: &'a PulseIngest) -> Option<Self> {
-        let key = cr.spec.redis.ca_secret_ref.as_ref()?;
-        Some(Self { variable: "PULSE_REDIS_CA_FILE", volume: "redis-ca", file: "ca.crt", key })
-    }
-
-    /// Returns the variable with the path of the file.
-    pub(super) fn variable(self) -> EnvVar {
-        value(self.variable, format!("{}/{}", self.directory(), self.file))
-    }
-
-    fn directory(self) -> String {
-        format!("/etc/pulse/{}", self.volume)
-    }
-
-    /// Mounts this key only, not the other keys of the Secret.
-    fn volume(self) -> Volume {
-        let SecretKey { name, key } = self.key.clone();
-        let items = vec![KeyToPath { key, path: self.file.into(), mode: None }];
-        let source =
-            SecretVolumeSource { secret_name: Some(name), items: Some(items), ..SecretVolumeSource::default() };
-        Volume { name: self.volume.into(), secret: Some(source), ..Volume::default() }
-    }
-
-    fn mount(self) -> VolumeMount {
-        let (name, mount_path) = (self.volume.into(), self.directory());
-        VolumeMount { name, mount_path, read_only: Some(true), ..VolumeMount::default() }
-    }
-}
-
-/// Returns the labels and annotations of a component's pods: the common ones of the spec, then those of the template,
-/// then those of the operator. The later ones win.
-pub(super) fn metadata(cr: &PulseIngest, component: &str, template: Option<&PodTemplate>) -> ObjectMeta {
-    let mut labels = cr.spec.common_labels.clone();
-    let mut annotations = names::common_annotations(cr).unwrap_or_default();
-    if let Some(template) = template {
-        labels.extend(template.labels.clone());
-        annotations.extend(template.annotations.clone());
-    }
-    labels.extend(names::own_labels(&cr.name_any(), component));
-    ObjectMeta {
-        labels: Some(labels),
-        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
-        ..ObjectMeta::default()
-    }
+/// Liveness, readiness and startup probe of a role.
+#[derive(Default)]
+pub(super) struct PodProbes {
+    pub(super) liveness: Option<Probe>,
+    pub(super) readiness: Option<Probe>,
+    pub(super) startup: Option<Probe>,
 }
 
 /// Settings in which the pods differ.
@@ -98,14 +42,17 @@ pub(super) struct Pod<'a> {
     component: &'a str,
     image: &'a str,
     args: Vec<String>,
+    template: &'a PodTemplate,
+    resources: &'a Resources,
     pub(super) env: Vec<EnvVar>,
-    pub(super) template: Option<&'a PodTemplate>,
-    pub(super) resources: Option<&'a Resources>,
     pub(super) ports: Vec<ContainerPort>,
-    /// Liveness and readiness probe.
-    pub(super) probes: Option<(Probe, Probe)>,
-    pub(super) grace_seconds: Option<i64>,
+    pub(super) probes: PodProbes,
+    pub(super) grace_seconds: Option<u32>,
     pub(super) files: Vec<SecretFile<'a>>,
+    /// Maximum number of connections to PostgreSQL.
+    pub(super) connections: Option<u32>,
+    /// Digest of the Secrets of which a change replaces the pod.
+    pub(super) secrets: Option<&'a String>,
     /// Development only: path at which newer builds are placed.
     pub(super) dev_reload: Option<&'a Path>,
     /// Runs to completion: the pod is not restarted.
@@ -114,101 +61,122 @@ pub(super) struct Pod<'a> {
 
 impl<'a> Pod<'a> {
     pub(super) fn new(cr: &'a PulseIngest, component: &'a str, image: &'a str, args: Vec<String>) -> Self {
+        let (template, resources) = pod_settings(cr, component);
         Self {
             cr,
             component,
             image,
             args,
+            template,
+            resources,
             env: Vec::new(),
-            template: None,
-            resources: None,
             ports: Vec::new(),
-            probes: None,
+            probes: PodProbes::default(),
             grace_seconds: None,
             files: Vec::new(),
+            connections: None,
+            secrets: None,
             dev_reload: None,
             is_job: false,
         }
     }
 
-    pub(super) fn spec(self) -> PodSpec {
-        let builds = self.dev_reload.and_then(Path::parent).map(build_volume);
-        let volumes = self.files.iter().map(|file| (file.volume(), file.mount())).chain(builds);
-        let (volumes, mounts): (Vec<Volume>, Vec<VolumeMount>) = volumes.unzip();
+    /// # Errors
+    /// What is wrong with the pod template.
+    pub(super) fn build(self) -> Result<PodTemplateSpec, String> {
+        let parts = Parts::read(self.template)?;
+        Ok(PodTemplateSpec { metadata: Some(self.metadata()), spec: Some(self.spec(parts)) })
+    }
+
+    /// The common labels and annotations of the spec, then those of the template, then those of the operator. The later
+    /// ones win.
+    fn metadata(&self) -> ObjectMeta {
+        let mut labels = self.cr.spec.common_labels.clone();
+        labels.extend(self.template.labels.clone());
+        labels.extend(names::own_labels(&self.cr.name_any(), self.component));
+        let mut annotations = names::common_annotations(self.cr).unwrap_or_default();
+        annotations.extend(self.template.annotations.clone());
+        let connections = self.connections.map(|connections| (names::CONNECTIONS.to_owned(), connections.to_string()));
+        annotations.extend(connections);
+        annotations.extend(self.secrets.map(|digest| (names::SECRETS.to_owned(), digest.clone())));
+        ObjectMeta { labels: Some(labels), annotations: some(annotations), ..ObjectMeta::default() }
+    }
+
+    fn spec(self, parts: Parts) -> PodSpec {
+        let Parts { affinity, volumes, init_containers, sidecars, pod_security_context, security_context } = parts;
+        let init_containers: Vec<Container> = init_containers.into_iter().filter(|it| it.name != CONTAINER).collect();
+        let (volumes, mounts) = volumes::volumes(&self.files, self.dev_reload, self.template, volumes);
         let Self { cr, component, template, grace_seconds, is_job, .. } = self;
         let pull_secrets = cr.spec.image.pull_secrets.iter();
-        let pull_secrets: Vec<LocalObjectReference> =
-            pull_secrets.map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
+        let pull_secrets = pull_secrets.map(|secret| LocalObjectReference { name: secret.name.clone() });
+        let account = &template.service_account;
+        let name_of = |container: &Container| container.name.clone();
         PodSpec {
-            containers: vec![self.container(mounts)],
-            service_account_name: Some(names::child(cr, component)),
-            automount_service_account_token: Some(false),
+            automount_service_account_token: Some(account.automount_token),
+            service_account_name: Some(account.name.clone().unwrap_or_else(|| names::child(cr, component))),
             enable_service_links: Some(false),
             restart_policy: Some(if is_job { "Never" } else { "Always" }.into()),
-            security_context: Some(restricted_pod()),
-            termination_grace_period_seconds: grace_seconds,
-            image_pull_secrets: (!pull_secrets.is_empty()).then_some(pull_secrets),
-            node_selector: template.map(|template| template.node_selector.clone()).filter(|labels| !labels.is_empty()),
-            tolerations: template.map(tolerations).filter(|tolerations| !tolerations.is_empty()),
-            topology_spread_constraints: template
-                .map(|template| spread(cr, component, template))
-                .filter(|constraints| !constraints.is_empty()),
-            priority_class_name: template.and_then(|template| template.priority_class_name.clone()),
-            volumes: (!volumes.is_empty()).then_some(volumes),
+            security_context: Some(merged(restricted_pod(), pod_security_context)),
+            termination_grace_period_seconds: grace_seconds.map(i64::from),
+            image_pull_secrets: some(pull_secrets.collect::<Vec<_>>()),
+            node_selector: some(template.node_selector.clone()),
+            tolerations: some(template.tolerations.clone()),
+            affinity,
+            topology_spread_constraints: some(spread(cr, component, template)),
+            priority_class_name: template.priority_class_name.clone(),
+            runtime_class_name: template.runtime_class_name.clone(),
+            scheduler_name: template.scheduler_name.clone(),
+            dns_policy: template.dns_policy.clone(),
+            dns_config: template.dns_config.clone(),
+            host_aliases: some(template.host_aliases.clone()),
+            volumes: some(volumes),
+            init_containers: some(init_containers),
+            containers: with_additional(vec![self.container(mounts, security_context)], sidecars, name_of),
             ..PodSpec::default()
         }
     }
 
-    fn container(self, mounts: Vec<VolumeMount>) -> Container {
-        let Self { cr, image, args, env, template, resources, ports, probes, dev_reload, .. } = self;
-        let (liveness, readiness) = probes.unzip();
+    fn container(self, mounts: Vec<VolumeMount>, security_context: Option<SecurityContext>) -> Container {
+        let Self { cr, image, args, mut env, template, resources, ports, probes, dev_reload, .. } = self;
+        let PodProbes { liveness, readiness, startup } = probes;
+        env.extend(dev_reload.map(|file| value(DEV_RELOAD, file.display().to_string())));
         Container {
             name: CONTAINER.into(),
             image: Some(image.to_owned()),
             image_pull_policy: Some(cr.spec.image.pull_policy.as_str().to_owned()),
             args: Some(args),
-            env: Some(with_additional(env, dev_reload, template)),
-            ports: (!ports.is_empty()).then_some(ports),
-            resources: resources.map(requirements),
+            env: Some(with_additional(env, template.env.clone(), |variable| variable.name.clone())),
+            env_from: some(template.env_from.clone()),
+            ports: some(ports),
+            resources: Some(requirements(resources)),
             liveness_probe: liveness,
             readiness_probe: readiness,
-            security_context: Some(restricted_container()),
+            startup_probe: startup,
+            security_context: Some(merged(restricted_container(), security_context)),
             termination_message_policy: Some("FallbackToLogsOnError".into()),
-            volume_mounts: (!mounts.is_empty()).then_some(mounts),
+            volume_mounts: Some(mounts),
             ..Container::default()
         }
     }
 }
 
-/// Adds the variables of the template that the operator does not set itself.
-fn with_additional(mut env: Vec<EnvVar>, dev_reload: Option<&Path>, template: Option<&PodTemplate>) -> Vec<EnvVar> {
-    env.extend(dev_reload.map(|file| value(DEV_RELOAD, file.display().to_string())));
-    let managed: Vec<String> = env.iter().map(|variable| variable.name.clone()).collect();
-    let additional = template.into_iter().flat_map(|template| &template.env);
-    let additional = additional.filter(|variable| !managed.contains(&variable.name));
-    env.extend(additional.map(|variable| value(&variable.name, &variable.value)));
-    env
+/// Returns the collection unless it is empty.
+fn some<T: Default + PartialEq>(items: T) -> Option<T> {
+    (items != T::default()).then_some(items)
 }
 
-/// Returns a variable with a literal value.
-pub(super) fn value(name: &str, value: impl Into<String>) -> EnvVar {
-    EnvVar { name: name.into(), value: Some(value.into()), ..EnvVar::default() }
+/// Sets the fields that the user has set.
+fn merged<T: DeepMerge>(mut ours: T, users: Option<T>) -> T {
+    if let Some(users) = users {
+        ours.merge_from(users);
+    }
+    ours
 }
 
-/// Returns a variable with the value of a Secret key.
-pub(super) fn secret(name: &str, key: &SecretKey) -> EnvVar {
-    let SecretKey { name: secret, key } = key.clone();
-    let selector = SecretKeySelector { name: secret, key, optional: None };
-    let source = EnvVarSource { secret_key_ref: Some(selector), ..EnvVarSource::default() };
-    EnvVar { name: name.into(), value_from: Some(source), ..EnvVar::default() }
-}
-
+/// User and group are those of the image: a cluster may prescribe others.
 fn restricted_pod() -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        run_as_group: Some(USER),
-        fs_group: Some(USER),
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
         ..PodSecurityContext::default()
     }
@@ -224,11 +192,11 @@ fn restricted_container() -> SecurityContext {
 }
 
 fn requirements(resources: &Resources) -> ResourceRequirements {
-    let Resources { requests, limits } = resources;
     let amounts = |quantities: &Quantities| {
         let amounts = quantities.iter().map(|(name, amount)| (name.clone(), quantity(amount)));
-        Some(amounts.collect::<std::collections::BTreeMap<_, _>>()).filter(|amounts| !amounts.is_empty())
+        some(amounts.collect::<BTreeMap<_, _>>())
     };
+    let Resources { requests, limits } = resources;
     ResourceRequirements { requests: amounts(requests), limits: amounts(limits), ..ResourceRequirements::default() }
 }
 
@@ -239,34 +207,10 @@ fn quantity(amount: &IntOrString) -> Quantity {
     }
 }
 
-fn tolerations(template: &PodTemplate) -> Vec<Toleration> {
-    let tolerations = template.tolerations.iter().map(|toleration| {
-        let crate::crd::Toleration { key, operator, value, effect, toleration_seconds } = toleration.clone();
-        Toleration { key, operator, value, effect, toleration_seconds }
-    });
-    tolerations.collect()
-}
-
 fn spread(cr: &PulseIngest, component: &str, template: &PodTemplate) -> Vec<TopologySpreadConstraint> {
-    let constraints = template.topology_spread.iter().map(|spread| TopologySpreadConstraint {
-        max_skew: spread.max_skew,
-        topology_key: spread.topology_key.clone(),
-        when_unsatisfiable: match spread.when_unsatisfiable {
-            Unsatisfiable::DoNotSchedule => "DoNotSchedule".into(),
-            Unsatisfiable::ScheduleAnyway => "ScheduleAnyway".into(),
-        },
-        label_selector: Some(names::label_selector(&cr.name_any(), component)),
-        ..TopologySpreadConstraint::default()
-    });
-    constraints.collect()
-}
-
-/// Returns an empty volume for development builds. It survives a restart of the container.
-fn build_volume(directory: &Path) -> (Volume, VolumeMount) {
-    let name = "dev-bin";
-    let empty = Some(EmptyDirVolumeSource::default());
-    let volume = Volume { name: name.into(), empty_dir: empty, ..Volume::default() };
-    let mount =
-        VolumeMount { name: name.into(), mount_path: directory.display().to_string(), ..VolumeMount::default() };
-    (volume, mount)
+    let mut constraints = template.topology_spread_constraints.clone();
+    for constraint in &mut constraints {
+        constraint.label_selector.get_or_insert_with(|| names::label_selector(&cr.name_any(), component));
+    }
+    constraints
 }

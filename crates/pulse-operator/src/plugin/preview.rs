@@ -283,8 +283,12 @@ fn changes(
     plan: &ReconcilePlan,
     job: Option<String>,
 ) -> Vec<Change> {
-    let desired::ChildObjects { service_accounts, migration, services, disruption_budgets, deployments } = resources;
-    let mut changes = Vec::new();
+    let desired::ChildObjects { service_accounts, migration, services, disruption_budgets, deployments, invalid } =
+        resources;
+    let mut changes: Vec<Change> = invalid
+        .into_iter()
+        .map(|it| change_without_fields("refuse", format!("{} {}: {}", it.kind, it.name, it.message)))
+        .collect();
     changes.extend(service_accounts.iter().filter_map(|desired| change(cluster, desired, &observed.service_accounts)));
     let job = migration.map(|job| job.name_any()).or(job);
     changes.extend(job.map(|name| change_without_fields("create", format!("Job {name}"))));

@@ -1,0 +1,15 @@
+//! The settings of a component's pods in the spec.
+
+use crate::crd::{PodTemplate, PulseIngest, Resources};
+use crate::names::Role;
+
+/// Returns the settings of the pods of a component.
+pub(super) fn pod_settings<'a>(cr: &'a PulseIngest, component: &str) -> (&'a PodTemplate, &'a Resources) {
+    let spec = &cr.spec;
+    match Role::ALL.into_iter().find(|role| role.component() == component) {
+        Some(Role::Api) => (&spec.api.pod_template, &spec.api.resources),
+        Some(Role::Worker) => (&spec.workers.pod_template, &spec.workers.resources),
+        Some(Role::Scheduler) => (&spec.scheduler.pod_template, &spec.scheduler.resources),
+        None => (&spec.migrations.pod_template, &spec.migrations.resources),
+    }
+}
