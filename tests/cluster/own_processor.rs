@@ -29,8 +29,10 @@ pub(crate) async fn deploy(env: &E2eEnv) -> anyhow::Result<()> {
 
 /// Waits until the processor of the page has processed the posted event with this key.
 async fn wait_until_processed(env: &E2eEnv, posted: &str, key: &str) -> anyhow::Result<()> {
-    let answer = posted.lines().last().unwrap_or_default();
-    let event = &serde_json::from_str::<Value>(answer).with_context(|| posted.to_owned())?["event_id"];
+    // Messages of the commands may follow the answer without a line end.
+    let answer = posted.find('{').map_or("", |begin| &posted[begin..]);
+    let answer = serde_json::Deserializer::from_str(answer).into_iter::<Value>().next();
+    let event = &answer.with_context(|| posted.to_owned())??["event_id"];
     let result = format!(r#"{{"region": "eu", "key_length": {}, "original": {{"total": 3}}}}"#, key.len());
     let sql = format!("SELECT count(*) FROM events WHERE id = {event} AND properties::jsonb = '{result}'::jsonb");
     env.wait_for("the processor had the key", async || Ok(env.database.number(&sql).await? == 1)).await
@@ -49,5 +51,6 @@ async fn build() -> anyhow::Result<PathBuf> {
     let mut bash = Command::new("bash");
     bash.args(["-euo", "pipefail", "-c", &(program + &image)]).current_dir(folder).env("CARGO_TARGET_DIR", target);
     let printed = run(without_cargo_env(&mut bash)).await?;
-    Ok(PathBuf::from(printed.lines().last().context("the path of the archive")?))
+    let archive = printed.lines().find(|line| line.ends_with(".tar")).context("the path of the archive")?;
+    Ok(PathBuf::from(archive))
 }
