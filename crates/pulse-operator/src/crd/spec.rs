@@ -57,13 +57,16 @@ use super::workers::WorkersSpec;
         "the name must start with a letter and must not contain a dot, because a Service is named after it"
     ),
     // `kubectl scale` would seem to work otherwise.
-    validation = (
+    validation = Rule::new(
         "[self, oldSelf].exists(object, !has(object.spec.workers.autoscaling) \
           || object.spec.workers.autoscaling.mode != 'Internal') \
-         || self.spec.workers.replicas == oldSelf.spec.workers.replicas",
-        "the operator sets the number of workers: change workers.autoscaling.minReplicas and maxReplicas, or remove \
-         workers.autoscaling"
+         || self.spec.workers.replicas == oldSelf.spec.workers.replicas"
     )
+    .message(
+        "the operator sets the number of workers: change workers.autoscaling.minReplicas and maxReplicas, set its mode to \
+         External, or remove workers.autoscaling"
+    )
+    .field_path(".spec.workers.replicas")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
