@@ -301,6 +301,8 @@ async fn scaling_by_hand_is_refused_while_the_operator_scales() -> anyhow::Resul
         "{message}"
     );
     env.patch_spec("main", json!({"workers": {"autoscaling": {"maxReplicas": 6}}})).await?;
+    // A manifest without the field that it had before sets the default.
+    env.patch_spec("main", json!({"workers": {"replicas": null}})).await?;
     env.patch_spec("main", json!({"workers": {"replicas": 3, "autoscaling": {"mode": "External"}}})).await?;
     scale("--replicas=4").await?;
     env.patch_spec("main", json!({"workers": {"replicas": 1, "autoscaling": {"mode": "Internal"}}})).await?;

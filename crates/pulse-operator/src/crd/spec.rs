@@ -56,11 +56,11 @@ use super::workers::WorkersSpec;
         "self.metadata.name.matches('^[a-z][-a-z0-9]*$')",
         "the name must start with a letter and must not contain a dot, because a Service is named after it"
     ),
-    // `kubectl scale` would seem to work otherwise.
+    // `kubectl scale` would seem to work otherwise. The default, 1, is allowed: removing the field from a manifest sets it.
     validation = Rule::new(
         "[self, oldSelf].exists(object, !has(object.spec.workers.autoscaling) \
           || object.spec.workers.autoscaling.mode != 'Internal') \
-         || self.spec.workers.replicas == oldSelf.spec.workers.replicas"
+         || self.spec.workers.replicas in [1, oldSelf.spec.workers.replicas]"
     )
     .message(
         "the operator sets the number of workers: change workers.autoscaling.minReplicas and maxReplicas, set its mode to \

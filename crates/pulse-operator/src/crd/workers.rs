@@ -18,7 +18,8 @@ use super::rollout::{Probes, Rollout};
 pub struct WorkersSpec {
     /// Replicas is the number of workers without autoscaling, and in the autoscaling mode `External`, in which it may
     /// be 0. Leave it out of manifests in that mode: the other autoscaler sets it through the scale subresource. It is
-    /// ignored in the mode `Internal`, and cannot change then. Set `stopped` to run no workers. Defaults to 1.
+    /// ignored in the mode `Internal`, and cannot change then, except to its default. Set
+    /// `stopped` to run no workers. Defaults to 1.
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: u32,
     /// Autoscaling of the workers. If not set, `replicas` is the number of workers.
