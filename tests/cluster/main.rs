@@ -11,6 +11,7 @@
 mod cluster;
 mod datastores;
 mod e2e_env;
+mod evaluation;
 mod faults;
 mod helm_lifecycle;
 mod kubectl_manifests;

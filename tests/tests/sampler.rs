@@ -21,6 +21,8 @@ use tokio::time::{Instant, timeout};
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Limit for the time until a hung Redis is reported.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for a few samples on a busy machine; a sampler that waits for another Redis needs `TIMEOUT`.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A Redis, and the samplers for the targets that the test sets.
 struct SamplerEnv {
@@ -178,11 +180,11 @@ async fn stopped_redis_is_reported_and_sampled_again_after_restart() -> anyhow::
     }
     let (sample, took) = env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?;
     assert_eq!((sample.depth, sample.gauges), (None, None), "unknown, not zero");
-    assert!(took < 3 * POLL_INTERVAL, "{took:?}");
+    assert!(took < SOON, "{took:?}");
     env.redis = Some(Redis::start(env.config.clone()).await?);
     let (sample, took) = env.wait_for_sample("main", is_ok).await?;
     assert_eq!(lengths(&sample), Some((5, 0)));
-    assert!(took < 3 * POLL_INTERVAL, "{took:?}");
+    assert!(took < SOON, "{took:?}");
     Ok(())
 }
 
@@ -198,17 +200,17 @@ async fn hung_redis_delays_no_other_instance() -> anyhow::Result<()> {
     let mut neighbours = 0;
     while started.elapsed() < TIMEOUT {
         let (_, took) = env.wait_for_sample("neighbour", is_ok).await?;
-        assert!(took < 3 * POLL_INTERVAL, "{took:?}");
+        assert!(took < SOON, "{took:?}");
         neighbours += 1;
     }
-    assert!(neighbours > 15, "{neighbours} samples of the neighbour in {TIMEOUT:?}");
+    assert!(neighbours > 5, "{neighbours} samples of the neighbour in {TIMEOUT:?}");
     let late = env.samplers.latest(&key("main"));
     let (sample, _) = match late {
         Some(sample) if has_error(SampleError::ConnectionFailed)(&sample) => (sample, Duration::ZERO),
         _ => env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?,
     };
     assert_eq!((sample.depth, sample.gauges), (None, None), "unknown, not zero");
-    assert!(started.elapsed() < TIMEOUT + 3 * POLL_INTERVAL, "{:?}", started.elapsed());
+    assert!(started.elapsed() < TIMEOUT + SOON, "{:?}", started.elapsed());
     env.signal(Signal::CONT)?;
     env.wait_for_sample("main", is_ok).await?;
     if let Some(redis) = other.redis.take() {
