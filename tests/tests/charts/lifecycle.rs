@@ -148,7 +148,7 @@ async fn instance_release_upgrades_without_conflict_after_external_scaling() -> 
             helm.run_in_cluster(plane.admin().kubeconfig(), &[args, &["--namespace", &namespace]].concat()).await
         };
         // With autoscaling, only the scaler writes workers.replicas.
-        let values = "workers.autoscaling.mode=External,workers.autoscaling.maxReplicas=5";
+        let values = "workers.autoscaling.mode=External";
         helm_run(&["install", "main", "charts/pulse-ingest", "--set", values]).await?;
         release.kubectl(&["scale", "pulseingest/main", "--replicas=4"]).await?;
         helm_run(&["upgrade", "main", "charts/pulse-ingest", "--reset-then-reuse-values", "--set", "image.tag=9.9.9"])

@@ -78,7 +78,8 @@ fn crd_schemas(crd: &Value) -> Vec<(String, Value)> {
 fn make_strict(schema: &mut Value) {
     let is_nullable = schema["nullable"] == true;
     let Value::Object(map) = schema else { return };
-    if map.contains_key("properties") && !map.contains_key("additionalProperties") {
+    let is_free = map.contains_key("x-kubernetes-preserve-unknown-fields");
+    if map.contains_key("properties") && !map.contains_key("additionalProperties") && !is_free {
         map.insert("additionalProperties".into(), json!(false));
     }
     if map.get("x-kubernetes-int-or-string") == Some(&json!(true)) {

@@ -75,7 +75,7 @@ use super::workers::WorkersSpec;
         "workers.replicas must be at least 1 without autoscaling: set stopped to run no workers"
     ),
     validation = (
-        "!has(self.database.maxConnectionsTotal) || [self.api.rollout, self.workers.rollout].all(it, string(it.maxSurge) == '25%' && string(it.maxUnavailable) in ['0', '0%'])",
+        "!has(self.database.maxConnectionsTotal) || (string(self.api.rollout.maxSurge) == '25%' && string(self.workers.rollout.maxSurge) == '25%' && string(self.api.rollout.maxUnavailable) == '0' && string(self.workers.rollout.maxUnavailable) == '0')",
         "rollout must not be changed with database.maxConnectionsTotal, which counts on the default"
     )
 )]
