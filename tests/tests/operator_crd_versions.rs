@@ -87,7 +87,7 @@ async fn status_stays_current_on_an_older_crd_until_it_is_updated() -> anyhow::R
         // Always, sometimes and never written.
         remove(schema, &["status", "workers"], "terminating");
         remove(schema, &["status"], "pendingChanges");
-        remove(schema, &["spec", "workers"], "drainTimeoutSeconds");
+        remove(schema, &["spec", "workers"], "concurrency");
     })?;
     apply_crd_version(env.plane.admin(), &older).await?;
     env.create_secrets(REDIS).await?;
@@ -98,12 +98,12 @@ async fn status_stays_current_on_an_older_crd_until_it_is_updated() -> anyhow::R
     let status = env.status("main").await?;
     assert_eq!(status["workers"]["terminating"], Value::Null, "the CRD does not have it");
     let outdated = message(&status, "CRDOutdated").as_str().unwrap_or_default().to_owned();
-    for field in ["spec.workers.drainTimeoutSeconds", "status.pendingChanges", "status.workers.terminating"] {
+    for field in ["spec.workers.concurrency", "status.pendingChanges", "status.workers.terminating"] {
         assert!(outdated.contains(&format!("{field}: the field is removed")), "{outdated}");
     }
     assert!(metric(&operator, "pulse_operator_crd_outdated 1").await?);
     let checked = preflight(&env).await?;
-    assert!(checked.contains("of an older version: spec.workers.drainTimeoutSeconds"), "{checked}");
+    assert!(checked.contains("of an older version: spec.workers.concurrency"), "{checked}");
 
     let (writes, reconciles) = (status_writes(&env), operator.reconcile_count().await);
     let again = async || Ok(operator.reconcile_count().await >= reconciles + 2);
@@ -134,6 +134,8 @@ async fn objects_of_a_newer_crd_hold_no_others() -> anyhow::Result<()> {
         fields(schema, &["status"])["progress"] = json!({ "type": "integer" });
         let modes = &mut fields(schema, &["spec", "workers", "autoscaling"])["mode"]["enum"];
         modes.as_array_mut().into_iter().for_each(|modes| modes.push(json!("Predictive")));
+        // Its rules know the new mode.
+        fields(schema, &["spec", "workers"])["autoscaling"]["x-kubernetes-validations"] = json!([]);
     })?;
     apply_crd_version(env.plane.admin(), &newer).await?;
     env.create_secrets(REDIS).await?;

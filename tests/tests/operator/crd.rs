@@ -303,9 +303,14 @@ async fn scaling_by_hand_is_refused_while_the_operator_scales() -> anyhow::Resul
     env.patch_spec("main", json!({"workers": {"autoscaling": {"maxReplicas": 6}}})).await?;
     // A manifest without the field that it had before sets the default.
     env.patch_spec("main", json!({"workers": {"replicas": null}})).await?;
-    env.patch_spec("main", json!({"workers": {"replicas": 3, "autoscaling": {"mode": "External"}}})).await?;
+    env.patch_spec(
+        "main",
+        json!({"workers": {"replicas": 3, "autoscaling": {"mode": "External", "maxReplicas": null}}}),
+    )
+    .await?;
     scale("--replicas=4").await?;
-    env.patch_spec("main", json!({"workers": {"replicas": 1, "autoscaling": {"mode": "Internal"}}})).await?;
+    env.patch_spec("main", json!({"workers": {"replicas": 1, "autoscaling": {"mode": "Internal", "maxReplicas": 5}}}))
+        .await?;
     scale("--replicas=4").await.err().context("it is refused again")?;
     env.patch_spec("main", json!({"workers": {"autoscaling": null}})).await?;
     scale("--replicas=4").await?;

@@ -138,14 +138,17 @@ async fn record_problems(recorder: &mut Recorder) -> anyhow::Result<()> {
     recorder.env.create("taken", json!({})).await?;
     recorder.record("taken", "False/NameConflict", "Degraded", "Failed").await?;
 
+    recorder.env.create("stuck", json!({})).await?;
+    recorder.env.finish_migration("stuck").await?;
+    recorder.record("stuck", "False/RolloutInProgress", "Progressing", "InProgress").await?;
     // As the Deployment controller writes it after `progressDeadlineSeconds`.
-    let stuck = json!({ "status": { "readyReplicas": 0, "availableReplicas": 0, "conditions": [{
+    let deployments = recorder.env.api::<Deployment>();
+    let generation = deployments.get("stuck-api").await?.metadata.generation;
+    let stuck = json!({ "status": { "observedGeneration": generation, "conditions": [{
         "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too slow",
     }] } });
-    let deployments = recorder.env.api::<Deployment>();
-    deployments.patch_status("main-api", &PatchParams::default(), &Patch::Merge(&stuck)).await?;
-    recorder.record("main", "False/RolloutStuck", "Degraded", "Failed").await?;
-    recorder.settle("main", "True/AsExpected").await
+    deployments.patch_status("stuck-api", &PatchParams::default(), &Patch::Merge(&stuck)).await?;
+    recorder.record("stuck", "False/RolloutStuck", "Degraded", "Failed").await
 }
 
 async fn record_switches(recorder: &mut Recorder) -> anyhow::Result<()> {
