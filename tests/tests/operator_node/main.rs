@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "the tests print what they measure")]
 
 mod changes;
+mod migrations;
 mod node_env;
 mod pod_templates;
 mod rollout;
