@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::cluster::{Helm, SERIAL};
 use crate::e2e_env::{E2eEnv, commands, report};
 
-/// One task at a time, so that a burst lasts. The last workers leave within seconds and not minutes.
+/// Slow workers, so that a burst lasts. The last ones leave within seconds and not minutes.
 const VALUES: &str = r#"
 devDatastores:
   enabled: true
@@ -16,6 +16,7 @@ devDatastores:
   redis: { image: { registry: localhost, repository: redis, tag: e2e } }
 workers:
   concurrency: 1
+  resources: { limits: { cpu: 50m } }
   autoscaling:
     maxReplicas: 5
     behavior:
