@@ -16,7 +16,7 @@ devDatastores:
   redis: { image: { registry: localhost, repository: redis, tag: e2e } }
 workers:
   concurrency: 1
-  resources: { limits: { cpu: 50m } }
+  resources: { requests: { cpu: 10m }, limits: { cpu: 50m } }
   autoscaling:
     maxReplicas: 5
     behavior:
