@@ -26,6 +26,7 @@ unit: ## The tests that need no server
 lint: ## The linters of CI
 	scripts/setup build
 	cargo fmt --all --check
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo clippy --workspace --all-targets --features pulse-tests/long,pulse-tests/e2e -- -D warnings
 	cargo clippy -p pulse --no-default-features --features dev-servers -- -D warnings
 	cargo clippy -p pulse --no-default-features --features kubernetes,jemalloc -- -D warnings

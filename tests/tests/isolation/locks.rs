@@ -25,6 +25,9 @@ pub(crate) async fn post_steadily(client: &Client, time: Duration) -> anyhow::Re
     Ok(latencies)
 }
 
+/// Latency that is always good enough. In CI, the tests beside this one use the processors too.
+pub(crate) const GOOD_LATENCY: Duration = Duration::from_millis(if cfg!(feature = "long") { 50 } else { 250 });
+
 pub(crate) fn p99(sorted: &[Duration]) -> Duration {
     sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
 }
@@ -57,7 +60,7 @@ async fn others_are_not_hurt(lock: &str, victim_is_refused: bool) -> anyhow::Res
     let statuses = statuses?;
     assert!(statuses.iter().all(|status| *status == expected), "{statuses:?}");
     let during = p99(&latencies?);
-    let limit = (2 * before).max(Duration::from_millis(250));
+    let limit = (2 * before).max(GOOD_LATENCY);
     assert!(during <= limit, "p99 of the others: {during:?} with the lock, {before:?} before");
 
     let unsettled = "SELECT count(*) FROM tasks JOIN users ON users.id = user_id WHERE subject = 'other'";
