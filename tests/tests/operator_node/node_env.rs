@@ -39,6 +39,15 @@ async fn node() -> anyhow::Result<&'static Node> {
     NODE.get_or_try_init(start).await
 }
 
+/// Deletes the instances of earlier tests, whose pods would leave no CPU for others, and waits until their pods are gone.
+async fn make_room(node: &Node) -> anyhow::Result<()> {
+    node.admin().kubectl(&["delete", "pulseingests", "--all", "--all-namespaces"]).await?;
+    let pods = Api::<Pod>::all(node.admin().client()?);
+    let of_instances = ListParams::default().labels("app.kubernetes.io/name=pulse");
+    let gone = async || Ok(pods.list(&of_instances).await?.items.is_empty());
+    eventually("the pods of earlier tests are gone", TIMEOUT, gone).await
+}
+
 /// A namespace of the node with a separate operator, PostgreSQL and Redis.
 pub(crate) struct NodeEnv {
     /// PostgreSQL and Redis, on the host.
@@ -57,6 +66,7 @@ impl NodeEnv {
     pub(crate) async fn start(namespace: &str) -> anyhow::Result<Self> {
         let guard = EXCLUSIVE.lock().await;
         let node = node().await?;
+        make_room(node).await?;
         let servers = TestEnv::unmigrated().await?;
         let reach = DatastorePorts::open(&servers).await?;
         let client = node.admin().client()?;
