@@ -1,5 +1,5 @@
 -- additive: yes
--- Tasks: unsettled, settled and dead; idempotency keys; running totals.
+-- Tasks: unsettled, settled and dead; idempotency keys.
 
 -- Unsettled tasks only, so the table is as large as the backlog. A claim changes no indexed column and stays on its page
 -- (a HOT update); the fill factor leaves room for it.
@@ -35,6 +35,14 @@ CREATE FUNCTION task_state(lease_until timestamptz, attempts int) RETURNS text L
     SELECT CASE WHEN lease_until IS NOT NULL THEN 'running' WHEN attempts > 0 THEN 'retrying' ELSE 'pending' END
 $$;
 
+-- The id of the trace in a W3C trace context.
+CREATE FUNCTION trace_id(traceparent text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT substr(traceparent, 4, 32) $$;
+
+-- The part of an error message that is the same for all errors of a kind: without quoted texts, ids and numbers.
+CREATE FUNCTION error_group(error text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT left(regexp_replace(error, '"[^"]*"|\m[0-9a-f]{8,}(-[0-9a-f]{4,})*\M|[0-9]+([.:][0-9]+)*', '…', 'g'), 200)
+$$;
+
 -- Settled tasks. Append-only.
 CREATE TABLE task_history (
     id          uuid        NOT NULL,
@@ -59,6 +67,13 @@ CREATE TABLE task_history (
 -- completing a task costs nothing more.
 CREATE INDEX task_history_cancelled ON task_history (user_id) WHERE outcome = 'cancelled';
 
+-- For searching by the id of a request or of a trace. Block ranges get a summary (a Bloom filter) once they are full, so
+-- completing a task writes nothing to it. It is sized for the 800 tasks of a range of 32 pages.
+CREATE INDEX task_history_search ON task_history USING brin (
+    request_id text_bloom_ops (n_distinct_per_range = 1000, false_positive_rate = 0.005),
+    trace_id(traceparent) text_bloom_ops (n_distinct_per_range = 1000, false_positive_rate = 0.005)
+) WITH (pages_per_range = 32, autosummarize = on);
+
 CREATE TABLE task_history_default PARTITION OF task_history DEFAULT;
 
 -- Dead letters, kept until an administrator retries or cancels them. The fencing token is kept too: if it started again
@@ -80,10 +95,17 @@ CREATE TABLE dead_tasks (
     errors        jsonb       NOT NULL,
     dead_at       timestamptz NOT NULL DEFAULT now(),
     traceparent   text,
-    request_id    text
+    request_id    text,
+    error_group   text        NOT NULL GENERATED ALWAYS AS (coalesce(error_group(errors -> -1 ->> 'error'), '')) STORED
 );
 
-CREATE INDEX dead_tasks_newest ON dead_tasks (dead_at, id);
+-- For listing dead letters, and for grouping them by error without reading the table.
+CREATE INDEX dead_tasks_newest ON dead_tasks (dead_at, id) INCLUDE (reason, error_group, user_id);
+-- For the dead letters with one error.
+CREATE INDEX dead_tasks_error ON dead_tasks (error_group, id);
+-- For searching by the id of a request or of a trace.
+CREATE INDEX dead_tasks_request ON dead_tasks (request_id);
+CREATE INDEX dead_tasks_trace ON dead_tasks (trace_id(traceparent));
 CREATE INDEX dead_tasks_user ON dead_tasks (user_id, id);
 
 -- Answers to repeat for a repeated Idempotency-Key, kept for 24 hours.
@@ -100,15 +122,6 @@ CREATE TABLE idempotency_keys (
 );
 
 CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
-
--- Running totals: one row per writing connection, so that writers never wait for each other's row lock.
-CREATE TABLE throughput (
-    writer     text        PRIMARY KEY,
-    accepted   bigint      NOT NULL DEFAULT 0, -- tasks
-    settled    bigint      NOT NULL DEFAULT 0, -- tasks
-    busy_us    bigint      NOT NULL DEFAULT 0, -- busy time of workers, in microseconds: see pulse-worker's `busy.rs`
-    updated_at timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 30);
 
 SELECT ensure_month_partitions('events', 12);
 SELECT ensure_month_partitions('task_history', 12);

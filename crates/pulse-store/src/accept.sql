@@ -26,7 +26,9 @@ WITH owners AS (
     WHERE stored.created_at < now() - interval '24 hours'
     RETURNING task_id
 ), accepted AS MATERIALIZED (
-    SELECT id FROM unnest($11::uuid[], $12::bigint[], $18::bool[]) AS posted (id, user_id, has_key)
+    SELECT id, last_event - first_event + 1 AS events
+    FROM unnest($11::uuid[], $12::bigint[], $18::bool[], $28::int[], $29::int[])
+         AS posted (id, user_id, has_key, first_event, last_event)
     WHERE (user_id IN (SELECT id FROM owners)) IS TRUE
           AND (NOT has_key OR (id IN (SELECT task_id FROM new_keys)) IS TRUE)
 ), new_events AS (
@@ -44,8 +46,10 @@ WITH owners AS (
          AS posted (id, user_id, kind, max_attempts, traceparent, request_id, bytes, first_event, last_event)
     WHERE (id IN (SELECT id FROM accepted)) IS TRUE
 ), counted AS (
-    INSERT INTO throughput (writer, accepted) SELECT $19, count(*) FROM accepted
-    ON CONFLICT (writer) DO UPDATE
-    SET accepted = throughput.accepted + excluded.accepted, updated_at = now()
+    INSERT INTO throughput (period, start, writer, accepted, accepted_events)
+    SELECT 'live', date_trunc('minute', now()), $19, count(*), coalesce(sum(events), 0) FROM accepted
+    ON CONFLICT (period, event_name, start, writer) DO UPDATE
+    SET accepted = throughput.accepted + excluded.accepted,
+        accepted_events = throughput.accepted_events + excluded.accepted_events
 )
 SELECT ids AS "ids!", ARRAY(SELECT id FROM accepted) AS "accepted!" FROM ids

@@ -1,10 +1,11 @@
 //! Cancel: ends unsettled and dead tasks by an administrator's decision. And its opposite, the retry of dead tasks.
 //!
-//! Tasks are moved in small transactions, which skip rows that another transaction has locked, so that nothing else waits.
+//! Each transaction leaves a row in the audit log. Tasks are moved in small transactions, which skip rows that another transaction has locked, so that nothing else waits.
 
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::audit::Act;
 use crate::connection::Store;
 use crate::error::StoreError;
 use crate::tasks::TaskFilter;
@@ -31,7 +32,8 @@ struct Chunk {
 /// A statement that deletes the matching rows of a table in the order of their ids, beginning after `$5`, and inserts the
 /// `chosen` ones elsewhere. The state is checked again once the row is locked.
 macro_rules! move_tasks {
-    ($table:literal, $state:literal, $insert:literal, $filter:expr, $after:expr, $limit:expr $(,)?) => {
+    ($table:literal, $state:literal, $group:literal, $insert:literal, $action:literal, $filter:expr, $act:expr,
+     $after:expr, $limit:expr $(,)?) => {
         sqlx::query_as!(
             Chunk,
             "WITH selected AS (
@@ -42,7 +44,10 @@ macro_rules! move_tasks {
                 + $state
                 + " = ANY ($2::text[])
                        AND ($3::bigint IS NULL OR user_id = $3)
-                       AND ($4::text IS NULL OR errors -> -1 ->> 'reason' = $4) AND id > $5
+                       AND ($4::text IS NULL OR errors -> -1 ->> 'reason' = $4)
+                       AND ($7::text IS NULL OR "
+                + $group
+                + " = $7) AND id > $5
                  ORDER BY id LIMIT $6
              ), locked AS (
                  SELECT id FROM "
@@ -59,7 +64,12 @@ macro_rules! move_tasks {
              ), moved AS (
                  "
                 + $insert
-                + r#"
+                + "
+             ), audited AS (
+                 INSERT INTO audit_log (act, actor, via, reason, target, action, count)
+                 SELECT $8, $9, $10, $11, $12, '"
+                + $action
+                + r#"', count(*) FROM chosen HAVING count(*) > 0
              )
              SELECT count(*) AS "selected!", (SELECT count(*) FROM chosen) AS "moved!",
                     (SELECT id FROM selected ORDER BY id DESC LIMIT 1) AS last
@@ -70,22 +80,31 @@ macro_rules! move_tasks {
             $filter.reason.as_deref(),
             $after,
             $limit,
+            $filter.error_group.as_deref(),
+            $act.id,
+            $act.actor,
+            $act.via.as_str(),
+            $act.reason,
+            $filter.to_string(),
         )
     };
 }
 
 /// A statement that moves the matching rows of a table to `task_history`.
 macro_rules! cancel_tasks {
-    ($table:literal, $state:literal, $filter:expr, $after:expr, $limit:expr $(,)?) => {
+    ($table:literal, $state:literal, $group:literal, $filter:expr, $act:expr, $after:expr, $limit:expr $(,)?) => {
         move_tasks!(
             $table,
             $state,
+            $group,
             "INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, started_at,
                                        worker, parent_id, traceparent, request_id)
              SELECT id, kind, user_id, event_ids, 'cancelled', attempts, errors, created_at, started_at,
                     worker, parent_id, traceparent, request_id
              FROM chosen",
+            "tasks.cancel",
             $filter,
+            $act,
             $after,
             $limit,
         )
@@ -98,18 +117,28 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]. The tasks of earlier transactions are cancelled: running it again continues.
-    pub async fn cancel_tasks(&self, filter: &TaskFilter, limit: i64) -> Result<MovedTasks, StoreError> {
+    pub async fn cancel_tasks(&self, filter: &TaskFilter, limit: i64, act: &Act) -> Result<MovedTasks, StoreError> {
         let filter = &self.with_children(filter).await?;
         let mut all = MovedTasks::default();
         if filter.has_unsettled() {
             in_chunks(&self.pool, limit, &mut all, async |pool, after, limit| {
-                cancel_tasks!("tasks", "task_state(lease_until, attempts)", filter, after, limit).fetch_one(pool).await
+                cancel_tasks!(
+                    "tasks",
+                    "task_state(lease_until, attempts)",
+                    "error_group(errors -> -1 ->> 'error')",
+                    filter,
+                    act,
+                    after,
+                    limit,
+                )
+                .fetch_one(pool)
+                .await
             })
             .await?;
         }
         if filter.has_dead() {
             in_chunks(&self.pool, limit, &mut all, async |pool, after, limit| {
-                cancel_tasks!("dead_tasks", "'dead'", filter, after, limit).fetch_one(pool).await
+                cancel_tasks!("dead_tasks", "'dead'", "error_group", filter, act, after, limit).fetch_one(pool).await
             })
             .await?;
         }
@@ -121,19 +150,27 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]. The tasks of earlier transactions are pending: running it again continues.
-    pub async fn retry_dead_tasks(&self, filter: &TaskFilter, limit: i64) -> Result<MovedTasks, StoreError> {
+    pub async fn retry_dead_tasks(
+        &self,
+        filter: &TaskFilter,
+        limit: i64,
+        act: &Act,
+    ) -> Result<MovedTasks, StoreError> {
         let filter = &self.with_children(filter).await?;
         let mut all = MovedTasks::default();
         in_chunks(&self.pool, limit, &mut all, async |pool, after, limit| {
             move_tasks!(
                 "dead_tasks",
                 "'dead'",
+                "error_group",
                 "INSERT INTO tasks (id, kind, user_id, event_ids, bytes, created_at, max_attempts, enqueued_at,
                                     fencing_token, parent_id, errors, traceparent, request_id)
                  SELECT id, kind, user_id, event_ids, bytes, created_at, max_attempts, NULL, fencing_token, parent_id,
                         errors, traceparent, request_id
                  FROM chosen",
+                "tasks.retry",
                 filter,
+                act,
                 after,
                 limit,
             )

@@ -41,6 +41,8 @@ pub struct Claim {
     /// Tasks that are due and not claimed, because a worker died while it had them: claim each with
     /// [`Claimer::claim_alone`].
     pub crashed: Vec<Uuid>,
+    /// All claims are paused: the tasks are `left`, also those that crashed.
+    pub paused: bool,
 }
 
 impl Claimer {
@@ -113,8 +115,10 @@ impl Claimer {
         let mut claimed = Vec::new();
         for row in rows {
             let (id, crashed) = (row.id, row.crashed);
+            claim.paused |= row.paused;
             match row.claimed() {
                 Some(task) => claimed.push(task),
+                None if claim.paused => claim.left.push(id),
                 None if crashed => claim.crashed.push(id),
                 None => claim.left.push(id),
             }

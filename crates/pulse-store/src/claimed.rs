@@ -11,6 +11,7 @@ use crate::error::StoreError;
 pub(crate) struct Row {
     pub(crate) id: Uuid,
     pub(crate) crashed: bool,
+    pub(crate) paused: bool,
     pub(crate) user_id: Option<i64>,
     pub(crate) event_ids: Option<Vec<i64>>,
     pub(crate) bytes: Option<i64>,
@@ -41,6 +42,7 @@ impl Row {
             Self {
                 id,
                 crashed: _,
+                paused: _,
                 user_id: Some(user_id),
                 event_ids: Some(event_ids),
                 bytes: Some(bytes),

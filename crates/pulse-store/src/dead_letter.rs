@@ -19,8 +19,8 @@ pub(crate) async fn dead_letter(
     let settled = settle_query!(
         "dead AS (
              DELETE FROM tasks
-             USING unnest($3::uuid[], $4::bigint[], $5::text[], $6::jsonb[]) AS failed (id, fencing_token, reason, attempt)
-             WHERE tasks.id = ANY ($3) AND tasks.id = failed.id AND tasks.fencing_token = failed.fencing_token
+             USING unnest($4::uuid[], $5::bigint[], $6::text[], $7::jsonb[]) AS failed (id, fencing_token, reason, attempt)
+             WHERE tasks.id = ANY ($4) AND tasks.id = failed.id AND tasks.fencing_token = failed.fencing_token
                    AND tasks.lease_until IS NOT NULL
              RETURNING tasks.*, failed.reason, failed.attempt
          ), marked AS (
@@ -29,7 +29,9 @@ pub(crate) async fn dead_letter(
              WHERE events.id = ANY (dead.event_ids) AND events.created_at = dead.created_at
                    AND events.user_id = dead.user_id
          )",
-        "(SELECT count(*) FROM dead)",
+        "count(*) AS settled, 0 AS completed, 0 AS completed_events, count(*) AS failed, 0 AS retried, count(*) AS dead,
+         NULL::float8[] AS completion_seconds
+         FROM dead",
         "INSERT INTO dead_tasks (id, kind, user_id, event_ids, created_at, attempts, max_attempts, started_at,
                                  fencing_token, bytes, worker, parent_id, reason, errors, traceparent, request_id)
          SELECT id, kind, user_id, event_ids, created_at, attempts + 1, max_attempts, started_at,
@@ -37,6 +39,7 @@ pub(crate) async fn dead_letter(
          FROM dead
          RETURNING id",
         totals,
+        &dead.attempt_seconds,
         &dead.task_id,
         &dead.fencing_token,
         &reasons as &[&str],

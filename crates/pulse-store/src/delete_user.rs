@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::audit::Act;
 use crate::connection::Store;
 use crate::error::StoreError;
 use crate::users::User;
@@ -50,6 +51,10 @@ impl DeletedRows {
             ("users", users),
         ]
     }
+
+    fn total(&self) -> u64 {
+        self.tables().iter().map(|(_, rows)| rows).sum()
+    }
 }
 
 /// The deletion of one user.
@@ -57,6 +62,7 @@ struct Deletion<'a, P> {
     store: &'a Store,
     user_id: i64,
     rows: DeletedRows,
+    act: &'a Act,
     progress: P,
 }
 
@@ -64,16 +70,17 @@ impl Store {
     /// Deletes a disabled user with all events, tasks and idempotency keys. Calls `progress` after each transaction.
     ///
     /// Returns the numbers of rows; `users` is 0 if rows stayed locked by other transactions for 30 s. Running it again
-    /// continues.
+    /// continues. The transaction that deletes the user leaves a row in the audit log.
     ///
     /// # Errors
     /// [`StoreError`]. Running it again continues.
     pub async fn delete_user(
         &self,
         user: &User,
+        act: &Act,
         progress: impl FnMut(&DeletedRows),
     ) -> Result<DeletedRows, StoreError> {
-        let mut deletion = Deletion { store: self, user_id: user.id, rows: DeletedRows::default(), progress };
+        let mut deletion = Deletion { store: self, user_id: user.id, rows: DeletedRows::default(), act, progress };
         let mut give_up_at = Instant::now() + GIVE_UP_AFTER;
         loop {
             let before = deletion.rows;
@@ -253,7 +260,19 @@ impl<P: FnMut(&DeletedRows)> Deletion<'_, P> {
         if has_rows(&mut transaction, self.user_id).await? {
             return Ok(false);
         }
-        let deleted = sqlx::query!("DELETE FROM users WHERE id = $1", self.user_id).execute(&mut *transaction).await?;
+        let deleted = sqlx::query!(
+            "WITH deleted AS (DELETE FROM users WHERE id = $1 RETURNING subject)
+             INSERT INTO audit_log (act, actor, via, reason, action, target, count)
+             SELECT $2, $3, $4, $5, 'user.delete', subject, $6 FROM deleted",
+            self.user_id,
+            self.act.id,
+            self.act.actor,
+            self.act.via.as_str(),
+            self.act.reason,
+            i64::try_from(self.rows.total() + 1).unwrap_or(i64::MAX),
+        )
+        .execute(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         self.rows.users += deleted.rows_affected();
         Ok(true)

@@ -1,13 +1,19 @@
-//! The backlog as PostgreSQL knows it, and maintenance of partitions and running totals. All figures count tasks.
+//! The backlog as PostgreSQL knows it, and maintenance of partitions. All figures count tasks.
 
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// Counts of unsettled and dead tasks, and running totals.
+/// Counts of unsettled and dead tasks, and totals.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backlog {
     /// Unsettled tasks: pending, running or retrying.
     pub unsettled: i64,
+    /// Unsettled and not leased, before the first attempt.
+    pub pending: i64,
+    /// Leased, also if the lease has expired.
+    pub running: i64,
+    /// Unsettled and not leased, after a failed attempt.
+    pub retrying: i64,
     /// Due now and not leased: on the stream, or waiting for the requeue job.
     pub due: i64,
     /// Due now and not on the stream.
@@ -31,6 +37,15 @@ pub struct Backlog {
     pub default_partition_rows: i64,
 }
 
+/// Numbers of entries of the queue in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLengths {
+    /// Not delivered to a worker yet.
+    pub undelivered: i64,
+    /// Delivered and not acknowledged.
+    pub in_flight: i64,
+}
+
 impl Store {
     /// Reads the backlog. The cost grows with the number of unsettled tasks.
     ///
@@ -40,26 +55,66 @@ impl Store {
         let backlog = sqlx::query_as!(
             Backlog,
             r#"
-            SELECT counts.unsettled AS "unsettled!", counts.due AS "due!", counts.due_not_enqueued AS "due_not_enqueued!", counts.delayed AS "delayed!",
+            SELECT counts.unsettled AS "unsettled!", counts.pending AS "pending!", counts.running AS "running!",
+                   counts.unsettled - counts.pending - counts.running AS "retrying!", counts.due AS "due!", counts.due_not_enqueued AS "due_not_enqueued!",
+                   counts.delayed AS "delayed!",
                    (SELECT count(*) FROM dead_tasks) AS "dead!", counts.next_due_ms,
                    coalesce(counts.oldest_age_seconds, 0) AS "oldest_age_seconds!",
                    totals.accepted AS "accepted_total!", totals.settled AS "settled_total!", totals.busy_ms AS "busy_worker_ms!",
                    (SELECT count(*) FROM events_default) AS "default_partition_rows!"
-            FROM (SELECT count(*) AS unsettled,
+            FROM (SELECT count(*) AS unsettled, count(lease_until) AS running,
+                         count(*) FILTER (WHERE lease_until IS NULL AND attempts = 0) AS pending,
                          count(*) FILTER (WHERE run_at <= now() AND (lease_until IS NULL OR lease_until < now())) AS due,
                          count(*) FILTER (WHERE run_at <= now() AND enqueued_at IS NULL AND lease_until IS NULL) AS due_not_enqueued,
                          count(*) FILTER (WHERE run_at > now()) AS delayed,
                          (extract(epoch FROM min(run_at) FILTER (WHERE run_at > now()) - now()) * 1000)::bigint AS next_due_ms,
                          extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
                   FROM tasks) AS counts,
-                 (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(settled), 0)::bigint AS settled,
+                 (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(completed + dead), 0)::bigint AS settled,
                          div(coalesce(sum(busy_us), 0), 1000)::bigint AS busy_ms
-                  FROM throughput) AS totals
+                  FROM throughput WHERE period IN ('live', 'all') AND event_name = '') AS totals
             "#,
         )
         .fetch_one(&self.pool)
         .await?;
         Ok(backlog)
+    }
+
+    /// Records the backlog for the console, with the lengths of the queue: `None` if Redis does not answer.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn record_gauges(&self, backlog: &Backlog, queue: Option<QueueLengths>) -> Result<(), StoreError> {
+        sqlx::query!(
+            "WITH counted AS (
+                 INSERT INTO throughput (period, start, writer, backlog)
+                 VALUES ('live', date_trunc('minute', now()), 'scheduler/gauges', $10)
+                 ON CONFLICT (period, event_name, start, writer) DO UPDATE
+                 SET backlog = excluded.backlog WHERE throughput.backlog < excluded.backlog
+             )
+             INSERT INTO gauges (measured_at, pending, running, retrying, due, due_not_enqueued, delayed, dead,
+                                 oldest_age_seconds, undelivered, in_flight)
+             VALUES (now(), $1, $2, $3, $4, $5, $6, $7, $8, $9, $11)
+             ON CONFLICT (one) DO UPDATE
+             SET measured_at = now(), pending = excluded.pending, running = excluded.running,
+                 retrying = excluded.retrying, due = excluded.due, due_not_enqueued = excluded.due_not_enqueued,
+                 delayed = excluded.delayed, dead = excluded.dead, oldest_age_seconds = excluded.oldest_age_seconds,
+                 undelivered = excluded.undelivered, in_flight = excluded.in_flight",
+            backlog.pending,
+            backlog.running,
+            backlog.retrying,
+            backlog.due,
+            backlog.due_not_enqueued,
+            backlog.delayed,
+            backlog.dead,
+            backlog.oldest_age_seconds,
+            queue.map(|queue| queue.undelivered),
+            backlog.unsettled,
+            queue.map(|queue| queue.in_flight),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// Creates missing monthly partitions up to `months_ahead` months ahead; returns the number. A partition that cannot be
@@ -77,25 +132,5 @@ impl Store {
                     .await?;
         }
         Ok(created)
-    }
-
-    /// Adds the totals of writers that wrote nothing for an hour to one row, so that each restart does not leave rows.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn fold_throughput(&self) -> Result<(), StoreError> {
-        sqlx::query!(
-            "WITH silent AS (
-                 DELETE FROM throughput WHERE updated_at < now() - interval '1 hour' AND writer <> 'folded' RETURNING *
-             )
-             INSERT INTO throughput AS folded (writer, accepted, settled, busy_us)
-             SELECT 'folded', coalesce(sum(accepted), 0), coalesce(sum(settled), 0), coalesce(sum(busy_us), 0) FROM silent
-             ON CONFLICT (writer) DO UPDATE
-             SET accepted = folded.accepted + excluded.accepted, settled = folded.settled + excluded.settled,
-                 busy_us = folded.busy_us + excluded.busy_us, updated_at = now()",
-        )
-        .execute(&self.pool)
-        .await?;
-        Ok(())
     }
 }

@@ -25,6 +25,9 @@ pub struct Recovered {
     pub dead: u64,
 }
 
+/// Name in the throughput. Only the leader of the schedulers recovers.
+const WRITER: &str = "scheduler/recover";
+
 struct Expired {
     id: Uuid,
     fencing_token: i64,
@@ -66,6 +69,7 @@ impl Store {
                     fencing_token: task.fencing_token,
                     created_at: task.created_at,
                     event_ids: task.event_ids,
+                    ran: None,
                     outcome,
                 }),
                 None => retried.push(task.id),
@@ -75,7 +79,7 @@ impl Store {
         let locked = locked(&mut transaction, &all).await?;
         let unlocked: Vec<&Settlement> = all.into_iter().filter(|task| !locked.contains(&task.task_id)).collect();
         for statement in statements(&unlocked) {
-            statement.run(&mut transaction, &Totals::NONE).await?;
+            statement.run(&mut transaction, &Totals { writer: WRITER.into(), busy_us: 0 }).await?;
         }
         retry_crashed(&mut transaction, &retried).await?;
         transaction.commit().await?;
@@ -121,7 +125,15 @@ async fn crashed_children(connection: &mut PgConnection, task: &Expired) -> Resu
 
 async fn retry_crashed(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE tasks
+        "WITH failed AS (
+             SELECT count(*) AS attempts FROM tasks WHERE id = ANY ($1) AND crashed
+         ), counted AS (
+             INSERT INTO throughput (period, start, writer, failed, retried)
+             SELECT 'live', date_trunc('minute', now()), $4::text, attempts, attempts FROM failed WHERE attempts > 0
+             ON CONFLICT (period, event_name, start, writer) DO UPDATE
+             SET failed = throughput.failed + excluded.failed, retried = throughput.retried + excluded.retried
+         )
+         UPDATE tasks
          SET lease_until = NULL, enqueued_at = NULL, crashed = true, attempts = attempts + crashed::int,
              errors = CASE WHEN crashed
                            THEN errors || jsonb_build_object('attempt', attempts + 1, 'at', now(), 'reason', $2::text,
@@ -131,6 +143,7 @@ async fn retry_crashed(connection: &mut PgConnection, ids: &[Uuid]) -> Result<()
         ids,
         FailureReason::Crash.as_str(),
         CRASH_ERROR,
+        WRITER,
     )
     .execute(connection)
     .await?;

@@ -67,6 +67,11 @@ impl Store {
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), found AS (
                 SELECT * FROM retries UNION ALL SELECT * FROM lost
+            ), counted AS (
+                INSERT INTO throughput (period, start, writer, requeued)
+                SELECT 'live', date_trunc('minute', now()), 'scheduler/requeue', count(*) FROM lost HAVING count(*) > 0
+                ON CONFLICT (period, event_name, start, writer) DO UPDATE
+                SET requeued = throughput.requeued + excluded.requeued
             )
             UPDATE tasks SET enqueued_at = now()
             FROM found WHERE tasks.id = found.id

@@ -95,6 +95,6 @@ impl Settler {
 
     fn totals(&self) -> Totals {
         let busy_us = i64::try_from(self.unreported.as_micros()).unwrap_or(i64::MAX);
-        Totals { writer: Some(self.writer.clone()), busy_us }
+        Totals { writer: self.writer.clone(), busy_us }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct CompletedColumns<'a> {
     pub(crate) task_id: Vec<Uuid>,
     pub(crate) fencing_token: Vec<i64>,
     pub(crate) orphaned: Vec<Uuid>,
+    /// Durations of the attempts that ran.
+    pub(crate) attempt_seconds: Vec<f64>,
     pub(crate) effects: EffectColumns<'a>,
 }
 
@@ -42,6 +44,7 @@ impl<'a> CompletedColumns<'a> {
     pub(crate) fn push(&mut self, settlement: &Settlement, effects: &'a [Effect]) {
         self.task_id.push(settlement.task_id);
         self.fencing_token.push(settlement.fencing_token);
+        self.attempt_seconds.extend(settlement.attempt_seconds());
         self.effects.push(settlement, effects);
     }
 }
@@ -52,6 +55,8 @@ pub(crate) struct AttemptColumns<'a> {
     pub(crate) task_id: Vec<Uuid>,
     pub(crate) fencing_token: Vec<i64>,
     pub(crate) delay: Vec<f64>,
+    /// Durations of the attempts that ran.
+    pub(crate) attempt_seconds: Vec<f64>,
     pub(crate) attempt: Vec<&'a Attempt>,
 }
 
@@ -60,6 +65,7 @@ impl<'a> AttemptColumns<'a> {
         self.task_id.push(settlement.task_id);
         self.fencing_token.push(settlement.fencing_token);
         self.delay.push(delay.as_secs_f64());
+        self.attempt_seconds.extend(settlement.attempt_seconds());
         self.attempt.extend(attempt);
     }
 

@@ -87,19 +87,22 @@ async fn complete(
     let settled = settle_query!(
         "settled AS (
              DELETE FROM tasks
-             WHERE id = ANY ($3) AND lease_until IS NOT NULL
-                   AND ((id, fencing_token) IN (SELECT * FROM unnest($3::uuid[], $4::bigint[]))) IS TRUE
-             RETURNING *, (id = ANY ($5::uuid[])) AS is_orphaned
+             WHERE id = ANY ($4) AND lease_until IS NOT NULL
+                   AND ((id, fencing_token) IN (SELECT * FROM unnest($4::uuid[], $5::bigint[]))) IS TRUE
+             RETURNING *, (id = ANY ($6::uuid[])) AS is_orphaned
          ), effects AS (
              UPDATE events
              SET processed = true, processed_at = now(), properties = effect.properties::jsonb,
                  processing_error = NULL
-             FROM unnest($6::uuid[], $7::bigint[], $8::timestamptz[], $9::text[])
+             FROM unnest($7::uuid[], $8::bigint[], $9::timestamptz[], $10::text[])
                   AS effect (task_id, event_id, created_at, properties)
              WHERE events.id = effect.event_id AND events.created_at = effect.created_at
                    AND (effect.task_id IN (SELECT id FROM settled)) IS TRUE
          )",
-        "(SELECT count(*) FROM settled)",
+        "count(*) AS settled, count(*) AS completed, coalesce(sum(cardinality(event_ids)), 0) AS completed_events,
+         0 AS failed, 0 AS retried, 0 AS dead,
+         array_agg(extract(epoch FROM now() - created_at)::float8) FILTER (WHERE NOT is_orphaned) AS completion_seconds
+         FROM settled",
         "INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at,
                                   started_at, worker, parent_id, traceparent, request_id)
          SELECT id, kind, user_id, event_ids, CASE WHEN is_orphaned THEN 'orphaned' ELSE 'completed' END,
@@ -108,6 +111,7 @@ async fn complete(
          FROM settled
          RETURNING id",
         totals,
+        &completed.attempt_seconds,
         &completed.task_id,
         &completed.fencing_token,
         &completed.orphaned,
@@ -131,14 +135,17 @@ async fn retry(
              UPDATE tasks
              SET lease_until = NULL, enqueued_at = NULL, run_at = now() + make_interval(secs => failed.delay),
                  attempts = attempts + 1, errors = errors || failed.attempt, crashed = false
-             FROM unnest($3::uuid[], $4::bigint[], $5::float8[], $6::jsonb[]) AS failed (id, fencing_token, delay, attempt)
-             WHERE tasks.id = ANY ($3) AND tasks.id = failed.id AND tasks.fencing_token = failed.fencing_token
+             FROM unnest($4::uuid[], $5::bigint[], $6::float8[], $7::jsonb[]) AS failed (id, fencing_token, delay, attempt)
+             WHERE tasks.id = ANY ($4) AND tasks.id = failed.id AND tasks.fencing_token = failed.fencing_token
                    AND tasks.lease_until IS NOT NULL
              RETURNING tasks.id
          )",
-        "0",
+        "count(*) AS settled, 0 AS completed, 0 AS completed_events, count(*) AS failed, count(*) AS retried, 0 AS dead,
+         NULL::float8[] AS completion_seconds
+         FROM retried",
         "SELECT id AS \"id!\" FROM retried",
         totals,
+        &retried.attempt_seconds,
         &retried.task_id,
         &retried.fencing_token,
         &retried.delay,

@@ -17,6 +17,8 @@ pub struct Settlement {
     pub created_at: DateTime<Utc>,
     /// Ids of the events that the claim returned.
     pub event_ids: Vec<i64>,
+    /// Time for which the attempt ran; `None` if it did not begin, or if its worker died.
+    pub ran: Option<Duration>,
     /// How the attempt ended.
     pub outcome: Outcome,
 }
@@ -89,6 +91,10 @@ pub enum ChildState {
 }
 
 impl Settlement {
+    pub(crate) fn attempt_seconds(&self) -> Option<f64> {
+        self.ran.map(|ran| ran.as_secs_f64())
+    }
+
     /// Whether settling updates the events. Only then can a lock on an event prevent it.
     pub(crate) fn updates_events(&self) -> bool {
         match self.outcome {

@@ -15,6 +15,7 @@ use pulse_core::Attempt;
 pub(crate) struct SplitColumns<'a> {
     pub(crate) task_id: Vec<Uuid>,
     fencing_token: Vec<i64>,
+    attempt_seconds: Vec<f64>,
     effects: EffectColumns<'a>,
     parent_id: Vec<Uuid>,
     child_id: Vec<Uuid>,
@@ -30,6 +31,7 @@ impl<'a> SplitColumns<'a> {
     pub(crate) fn push(&mut self, settlement: &Settlement, effects: &'a [Effect], children: &'a [Child]) {
         self.task_id.push(settlement.task_id);
         self.fencing_token.push(settlement.fencing_token);
+        self.attempt_seconds.extend(settlement.attempt_seconds());
         self.effects.push(settlement, effects);
         for Child { id, event_id, bytes, state } in children {
             let (delay, attempt) = match state {
@@ -57,8 +59,9 @@ pub(crate) async fn split(
 ) -> Result<Vec<Uuid>, StoreError> {
     let rows = sqlx::query_file_scalar!(
         "src/split.sql",
-        totals.writer.as_deref(),
+        &*totals.writer,
         totals.busy_us,
+        &columns.attempt_seconds,
         &columns.task_id,
         &columns.fencing_token,
         &columns.effects.task_id,

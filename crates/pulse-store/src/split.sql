@@ -2,13 +2,13 @@
 -- dead, for each of the other events.
 WITH parents AS (
     DELETE FROM tasks
-    WHERE id = ANY ($3) AND lease_until IS NOT NULL
-          AND ((id, fencing_token) IN (SELECT * FROM unnest($3::uuid[], $4::bigint[]))) IS TRUE
+    WHERE id = ANY ($4) AND lease_until IS NOT NULL
+          AND ((id, fencing_token) IN (SELECT * FROM unnest($4::uuid[], $5::bigint[]))) IS TRUE
     RETURNING *
 ), effects AS (
     UPDATE events
     SET processed = true, processed_at = now(), properties = effect.properties::jsonb, processing_error = NULL
-    FROM unnest($5::uuid[], $6::bigint[], $7::timestamptz[], $8::text[])
+    FROM unnest($6::uuid[], $7::bigint[], $8::timestamptz[], $9::text[])
          AS effect (task_id, event_id, created_at, properties)
     WHERE events.id = effect.event_id AND events.created_at = effect.created_at
           AND (effect.task_id IN (SELECT id FROM parents)) IS TRUE
@@ -16,8 +16,8 @@ WITH parents AS (
     SELECT child.id AS child_id, child.event_id, child.bytes AS child_bytes, child.delay, child.attempt, child.is_dead,
            child.is_crashed, parents.attempts + (child.attempt IS NOT NULL)::int AS ended,
            CASE WHEN child.attempt IS NULL THEN errors ELSE errors || child.attempt END AS child_errors, parents.*
-    FROM unnest($9::uuid[], $10::uuid[], $11::bigint[], $12::bigint[], $13::float8[], $14::jsonb[], $15::bool[],
-                $16::bool[])
+    FROM unnest($10::uuid[], $11::uuid[], $12::bigint[], $13::bigint[], $14::float8[], $15::jsonb[], $16::bool[],
+                $17::bool[])
          AS child (parent_id, id, event_id, bytes, delay, attempt, is_dead, is_crashed)
     JOIN parents ON parents.id = child.parent_id
 ), new_tasks AS (
@@ -38,13 +38,24 @@ WITH parents AS (
     FROM children
     WHERE children.is_dead AND events.id = children.event_id AND events.created_at = children.created_at
 ), counted AS (
-    INSERT INTO throughput (writer, accepted, settled, busy_us)
-    SELECT $1::text, (SELECT count(*) FROM children),
-           (SELECT count(*) FROM parents) + (SELECT count(*) FROM children WHERE is_dead), $2::bigint
-    WHERE $1 IS NOT NULL
-    ON CONFLICT (writer) DO UPDATE
-    SET accepted = throughput.accepted + excluded.accepted, settled = throughput.settled + excluded.settled,
-        busy_us = throughput.busy_us + excluded.busy_us, updated_at = now()
+    INSERT INTO throughput (period, start, writer, busy_us, attempt_times, accepted, completed, completed_events, failed,
+                            retried, dead, refused, completion_times)
+    SELECT 'live', date_trunc('minute', now()), $1::text, $2::bigint, histogram($3::float8[]), children.tasks,
+           parents.tasks, parents.events - children.tasks, children.failed, children.failed - children.dead,
+           children.dead, cardinality($4::uuid[]) - parents.tasks, histogram(parents.seconds)
+    FROM (SELECT count(*) AS tasks, coalesce(sum(cardinality(event_ids)), 0) AS events,
+                 array_agg(extract(epoch FROM now() - created_at)::float8) AS seconds
+          FROM parents) AS parents,
+         (SELECT count(*) AS tasks, count(attempt) AS failed, count(*) FILTER (WHERE is_dead) AS dead
+          FROM children) AS children
+    ON CONFLICT (period, event_name, start, writer) DO UPDATE
+    SET accepted = throughput.accepted + excluded.accepted, completed = throughput.completed + excluded.completed,
+        completed_events = throughput.completed_events + excluded.completed_events,
+        failed = throughput.failed + excluded.failed, retried = throughput.retried + excluded.retried,
+        dead = throughput.dead + excluded.dead, refused = throughput.refused + excluded.refused,
+        busy_us = throughput.busy_us + excluded.busy_us,
+        attempt_times = add_histograms(throughput.attempt_times, excluded.attempt_times),
+        completion_times = add_histograms(throughput.completion_times, excluded.completion_times)
 )
 INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, started_at, worker, children,
                           traceparent, request_id)

@@ -1,5 +1,7 @@
 //! Reads of tasks.
 
+use std::fmt::{self, Display, Formatter};
+
 use chrono::{DateTime, Utc};
 use pulse_core::Attempt;
 use serde::Serialize;
@@ -91,6 +93,34 @@ pub struct TaskFilter {
     pub user_id: Option<i64>,
     /// Reason of the last failed attempt; `None` matches all.
     pub reason: Option<String>,
+    /// The group of this error, as in [`DeadGroup`](crate::console::DeadGroup); `None` matches all.
+    pub error_group: Option<String>,
+}
+
+/// Maximum number of ids in the text of a filter.
+const SHOWN_IDS: usize = 10;
+
+impl Display for TaskFilter {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "state:{}", self.state_names().join(","))?;
+        if let Some(ids) = &self.ids {
+            let shown: Vec<String> = ids.iter().take(SHOWN_IDS).map(Uuid::to_string).collect();
+            write!(formatter, " id:{}", shown.join(","))?;
+            if ids.len() > SHOWN_IDS {
+                write!(formatter, " and {} more", ids.len() - SHOWN_IDS)?;
+            }
+        }
+        if let Some(user_id) = self.user_id {
+            write!(formatter, " user_id:{user_id}")?;
+        }
+        if let Some(reason) = &self.reason {
+            write!(formatter, " reason:{reason}")?;
+        }
+        if let Some(group) = &self.error_group {
+            write!(formatter, " error:{group}")?;
+        }
+        Ok(())
+    }
 }
 
 impl TaskFilter {
@@ -157,6 +187,7 @@ macro_rules! list_tasks {
                 + " = ANY ($2::text[])
                    AND ($3::bigint IS NULL OR user_id = $3)
                    AND ($4::text IS NULL OR errors -> -1 ->> 'reason' = $4)
+                   AND ($6::text IS NULL OR error_group(errors -> -1 ->> 'error') = $6)
              ORDER BY "
                 + $order
                 + " LIMIT $5",
@@ -165,6 +196,7 @@ macro_rules! list_tasks {
             $filter.user_id,
             $filter.reason.as_deref(),
             $limit,
+            $filter.error_group.as_deref(),
         )
     };
 }

@@ -1,37 +1,45 @@
-//! The running totals, which are updated by the statement that settles.
+//! The figures of the throughput, which are updated by the statement that settles.
 
 use std::sync::Arc;
 
-/// What a statement adds to the running totals.
+/// What a statement adds to the throughput, besides what it settles.
 #[derive(Clone)]
 pub(crate) struct Totals {
-    /// Name in the running totals; `None` adds nothing.
-    pub(crate) writer: Option<Arc<str>>,
+    /// Name of the writer, which must be unique: no two transactions write the same row.
+    pub(crate) writer: Arc<str>,
     /// Busy time, in microseconds.
     pub(crate) busy_us: i64,
 }
 
-impl Totals {
-    /// Adds nothing.
-    pub(crate) const NONE: Self = Self { writer: None, busy_us: 0 };
-}
-
-/// A statement that settles tasks and adds to the running totals: `WITH $settled … $returning`.
+/// A statement that settles tasks and adds to the throughput: `WITH $settled … $returning`.
 ///
-/// `$count` is the number of completed or dead-lettered tasks. The parameters `$1` and `$2` are the totals, so the
-/// first of the statement's arguments is `$3`.
+/// `$counts` is a `SELECT` of one row with the numbers of the settled tasks and of what became of them, and with the
+/// times from acceptance to completion, in seconds. The parameters `$1` to `$3` are the totals and the durations of the
+/// attempts, so the first of the statement's arguments is `$4`: the ids of the tasks.
 macro_rules! settle_query {
-    ($settled:literal, $count:literal, $returning:literal, $totals:expr, $($argument:expr),+ $(,)?) => {
+    ($settled:literal, $counts:literal, $returning:literal, $totals:expr, $attempt_seconds:expr, $($argument:expr),+ $(,)?) => {
         sqlx::query_scalar!(
-            "WITH " + $settled + ", counted AS (
-                 INSERT INTO throughput (writer, settled, busy_us)
-                 SELECT $1::text, " + $count + ", $2::bigint WHERE $1 IS NOT NULL
-                 ON CONFLICT (writer) DO UPDATE
-                 SET settled = throughput.settled + excluded.settled, busy_us = throughput.busy_us + excluded.busy_us,
-                     updated_at = now()
+            "WITH " + $settled + ", counts AS (
+                 SELECT " + $counts + "
+             ), counted AS (
+                 INSERT INTO throughput (period, start, writer, busy_us, attempt_times, completed, completed_events, failed,
+                                         retried, dead, refused, completion_times)
+                 SELECT 'live', date_trunc('minute', now()), $1::text, $2::bigint, histogram($3::float8[]), completed,
+                        completed_events, failed, retried, dead, cardinality($4::uuid[]) - settled,
+                        histogram(completion_seconds)
+                 FROM counts
+                 ON CONFLICT (period, event_name, start, writer) DO UPDATE
+                 SET completed = throughput.completed + excluded.completed,
+                     completed_events = throughput.completed_events + excluded.completed_events,
+                     failed = throughput.failed + excluded.failed, retried = throughput.retried + excluded.retried,
+                     dead = throughput.dead + excluded.dead, refused = throughput.refused + excluded.refused,
+                     busy_us = throughput.busy_us + excluded.busy_us,
+                     attempt_times = add_histograms(throughput.attempt_times, excluded.attempt_times),
+                     completion_times = add_histograms(throughput.completion_times, excluded.completion_times)
              ) " + $returning,
-            $totals.writer.as_deref(),
+            &*$totals.writer,
             $totals.busy_us,
+            $attempt_seconds,
             $($argument),+
         )
     };

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use pulse_core::UserLimits;
 use sqlx::types::Json;
 
+use crate::audit::Act;
 use crate::connection::Store;
 use crate::error::StoreError;
 
@@ -23,31 +24,57 @@ pub struct LimitsUpdate {
 
 impl Store {
     /// Sets the limits of a user that are not `None` in `limits`, and keeps the others. Returns the new limits; `None` if
-    /// the user does not exist.
+    /// the user does not exist. Leaves a row in the audit log.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn set_user_limits(&self, subject: &str, limits: &UserLimits) -> Result<Option<UserLimits>, StoreError> {
+    pub async fn set_user_limits(
+        &self,
+        subject: &str,
+        limits: &UserLimits,
+        act: &Act,
+    ) -> Result<Option<UserLimits>, StoreError> {
         let limits = sqlx::query_scalar!(
-            r#"UPDATE users SET limits = limits || $2, limits_changed_at = now() WHERE subject = $1
-               RETURNING limits AS "limits: Json<UserLimits>""#,
+            r#"WITH changed AS (
+                   UPDATE users SET limits = limits || $2, limits_changed_at = now() WHERE subject = $1
+                   RETURNING subject, limits
+               ), audited AS (
+                   INSERT INTO audit_log (act, actor, via, reason, action, target, count)
+                   SELECT $3, $4, $5, $6, 'user.limit', subject, 1 FROM changed
+               )
+               SELECT limits AS "limits: Json<UserLimits>" FROM changed"#,
             subject,
             Json(limits) as _,
+            act.id,
+            act.actor,
+            act.via.as_str(),
+            act.reason,
         )
         .fetch_optional(&self.pool)
         .await?;
         Ok(limits.map(|Json(limits)| limits))
     }
 
-    /// Removes all limits of a user, so that those of the instance apply. Returns whether the user exists.
+    /// Removes all limits of a user, so that those of the instance apply. Returns whether the user exists. Leaves a row in
+    /// the audit log.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn clear_user_limits(&self, subject: &str) -> Result<bool, StoreError> {
-        let cleared =
-            sqlx::query!("UPDATE users SET limits = '{}', limits_changed_at = now() WHERE subject = $1", subject)
-                .execute(&self.pool)
-                .await?;
+    pub async fn clear_user_limits(&self, subject: &str, act: &Act) -> Result<bool, StoreError> {
+        let cleared = sqlx::query!(
+            "WITH changed AS (
+                 UPDATE users SET limits = '{}', limits_changed_at = now() WHERE subject = $1 RETURNING subject
+             )
+             INSERT INTO audit_log (act, actor, via, reason, action, target, count)
+             SELECT $2, $3, $4, $5, 'user.clear_limits', subject, 1 FROM changed",
+            subject,
+            act.id,
+            act.actor,
+            act.via.as_str(),
+            act.reason,
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(cleared.rows_affected() > 0)
     }
 

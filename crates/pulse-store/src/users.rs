@@ -5,6 +5,7 @@ use pulse_core::UserLimits;
 use serde::Serialize;
 use sqlx::types::Json;
 
+use crate::audit::Act;
 use crate::connection::Store;
 use crate::error::StoreError;
 
@@ -89,17 +90,33 @@ impl Store {
         Ok(users.into_iter().map(User::from).collect())
     }
 
-    /// Disables or enables a user; `None` if the user does not exist. Disabling twice keeps the first time.
+    /// Disables or enables a user; `None` if the user does not exist. Disabling twice keeps the first time. Leaves a row in
+    /// the audit log.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn set_user_disabled(&self, subject: &str, disabled: bool) -> Result<Option<User>, StoreError> {
+    pub async fn set_user_disabled(
+        &self,
+        subject: &str,
+        disabled: bool,
+        act: &Act,
+    ) -> Result<Option<User>, StoreError> {
         let user = sqlx::query_as!(
             Row,
-            r#"UPDATE users SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END WHERE subject = $1
-               RETURNING id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>""#,
+            r#"WITH changed AS (
+                   UPDATE users SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END WHERE subject = $1
+                   RETURNING *
+               ), audited AS (
+                   INSERT INTO audit_log (act, actor, via, reason, action, target, count)
+                   SELECT $3, $4, $5, $6, CASE WHEN $2 THEN 'user.disable' ELSE 'user.enable' END, subject, 1 FROM changed
+               )
+               SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
             subject,
             disabled,
+            act.id,
+            act.actor,
+            act.via.as_str(),
+            act.reason,
         )
         .fetch_optional(&self.pool)
         .await?;

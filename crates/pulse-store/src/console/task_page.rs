@@ -1,0 +1,167 @@
+//! A page of tasks in any state.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::connection::Store;
+use crate::console::task_query::{Table, TaskRow};
+use crate::error::StoreError;
+
+/// Maximum number of rows of each table that a page looks at.
+const WALK: i64 = 20_000;
+/// The same if each row needs a look-up of its event.
+const WALK_EVENTS: i64 = 2_000;
+
+/// Conditions on tasks, combined with AND.
+#[derive(Debug, Clone, Default)]
+pub struct PageFilter {
+    /// Names of states: `pending`, `running`, `retrying`, `dead`, `completed`, `cancelled`, `orphaned`. Empty: every state.
+    /// A batch of which some events failed is `completed` here.
+    pub states: Vec<String>,
+    /// Owner of the events.
+    pub user_id: Option<i64>,
+    /// Name of the first event.
+    pub event_name: Option<String>,
+    /// Reason of the last failed attempt.
+    pub reason: Option<String>,
+    /// Beginning of the error of the last failed attempt.
+    pub error_prefix: Option<String>,
+    /// The group of this error: see [`DeadGroup`](crate::console::DeadGroup).
+    pub error_group: Option<String>,
+    /// Accepted at or after this time.
+    pub since: Option<DateTime<Utc>>,
+    /// Accepted before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl PageFilter {
+    /// The number of rows of a table that a page looks at.
+    pub(super) fn walk(&self) -> i64 {
+        if self.event_name.is_some() { WALK_EVENTS } else { WALK }
+    }
+
+    /// The lowest id of a task that was accepted at or after `since`.
+    pub(super) fn lowest_id(&self) -> Uuid {
+        self.since.map_or(Uuid::nil(), first_id_of)
+    }
+
+    fn states_of(&self, table: Table) -> Vec<&str> {
+        let names: &[&str] = match table {
+            Table::Unsettled => &["pending", "running", "retrying"],
+            Table::Dead => &["dead"],
+            Table::Settled => &["completed", "cancelled", "orphaned"],
+        };
+        let wanted = |name: &&str| self.states.is_empty() || self.states.iter().any(|state| state == name);
+        names.iter().copied().filter(wanted).collect()
+    }
+}
+
+/// Tasks, those that were accepted last first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskPage {
+    /// The tasks. A page may have none and still not be the last one: what it looked at does not match.
+    pub tasks: Vec<TaskRow>,
+    /// The id below which the next page begins; `None` on the last one.
+    pub next: Option<Uuid>,
+    /// Acceptance of the oldest task that this page looked at; `None` if it looked at all.
+    pub searched_until: Option<DateTime<Utc>>,
+}
+
+/// The ids of tasks are UUIDv7: this is the first one of a time.
+fn first_id_of(time: DateTime<Utc>) -> Uuid {
+    Uuid::from_u128(u128::from(time.timestamp_millis().max(0).unsigned_abs()) << 80)
+}
+
+/// The time in a UUIDv7.
+fn time_of(id: Uuid) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(i64::try_from(id.as_u128() >> 80).ok()?)
+}
+
+impl Store {
+    /// A page of at most `limit` tasks with ids below `below`. It looks at 20,000 tasks of each kind at most (2,000 with
+    /// a condition on the event), and the next page continues there.
+    ///
+    /// # Errors
+    /// [`StoreError::StatementLimit`] after 5 s; [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn task_page(
+        &self,
+        filter: &PageFilter,
+        below: Option<Uuid>,
+        limit: usize,
+    ) -> Result<TaskPage, StoreError> {
+        let below = below.into_iter().chain(filter.until.map(first_id_of)).min().unwrap_or(Uuid::max());
+        let mut tasks = Vec::new();
+        let mut end = None;
+        for table in [Table::Unsettled, Table::Dead, Table::Settled] {
+            let states = filter.states_of(table);
+            if states.is_empty() {
+                continue;
+            }
+            let wanted = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
+            let rows = self.task_rows(table, filter, &states, below, wanted).await?;
+            if rows.len() <= limit {
+                end = end.max(self.walk_end(table, filter, below).await?);
+            }
+            tasks.extend(rows);
+        }
+        Ok(merge(tasks, end, limit))
+    }
+}
+
+/// The page of these tasks, of which all with an id from `end` on are known.
+fn merge(mut tasks: Vec<TaskRow>, end: Option<Uuid>, limit: usize) -> TaskPage {
+    tasks.sort_unstable_by_key(|task| std::cmp::Reverse(task.id));
+    tasks.retain(|task| end.is_none_or(|end| task.id >= end));
+    if tasks.len() > limit {
+        tasks.truncate(limit);
+        let next = tasks.last().map(|task| task.id);
+        return TaskPage { tasks, next, searched_until: next.and_then(time_of) };
+    }
+    TaskPage { tasks, next: end, searched_until: end.and_then(time_of) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(id: u128) -> TaskRow {
+        TaskRow {
+            id: Uuid::from_u128(id),
+            kind: "process_event".into(),
+            state: "dead".into(),
+            user: None,
+            event_name: None,
+            events: 1,
+            attempts: 1,
+            max_attempts: None,
+            created_at: DateTime::UNIX_EPOCH,
+            next_run_at: None,
+            settled_at: None,
+            worker: None,
+            reason: None,
+            error: None,
+        }
+    }
+
+    fn merged(ids: &[u128], end: Option<u128>) -> (Vec<u128>, Option<u128>) {
+        let page = merge(ids.iter().map(|id| task(*id)).collect(), end.map(Uuid::from_u128), 3);
+        (page.tasks.iter().map(|task| task.id.as_u128()).collect(), page.next.map(|id| id.as_u128()))
+    }
+
+    #[test]
+    fn page_continues_below_its_last_task_or_where_a_walk_ended() {
+        assert_eq!(merged(&[1, 9, 5], None), (vec![9, 5, 1], None));
+        assert_eq!(merged(&[1, 9, 5, 7], None), (vec![9, 7, 5], Some(5)));
+        assert_eq!(merged(&[1, 9, 5], Some(4)), (vec![9, 5], Some(4)), "another table may have tasks above 1");
+        assert_eq!(merged(&[], Some(4)), (vec![], Some(4)));
+    }
+
+    #[test]
+    fn times_are_ranges_of_ids() {
+        let time = DateTime::from_timestamp(1_700_000_000, 0).expect("valid");
+        assert_eq!(time_of(first_id_of(time)), Some(time));
+        let filter = PageFilter { since: Some(time), ..PageFilter::default() };
+        assert!(filter.lowest_id() < Uuid::now_v7() && filter.lowest_id() > Uuid::nil());
+    }
+}

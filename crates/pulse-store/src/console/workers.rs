@@ -1,0 +1,88 @@
+//! The registry of workers, as the console shows it, and the report that each worker writes.
+
+use crate::connection::Store;
+use crate::console::percentiles::Percentiles;
+use crate::error::StoreError;
+use crate::workers::{WorkerReport, WorkerRow};
+
+impl Store {
+    /// Records what a worker does.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn report_worker(&self, name: &str, report: &WorkerReport) -> Result<(), StoreError> {
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        sqlx::query!(
+            "INSERT INTO workers (name, version, state, concurrency, running, in_flight, last_claim_at, longest_task,
+                                  longest_since)
+             VALUES ($1, $2, $3, $4, $5, $6, now() - make_interval(secs => $7), $8, now() - make_interval(secs => $9))
+             ON CONFLICT (name) DO UPDATE
+             SET seen_at = now(), state = excluded.state, concurrency = excluded.concurrency, running = excluded.running,
+                 in_flight = excluded.in_flight, last_claim_at = excluded.last_claim_at,
+                 longest_task = excluded.longest_task, longest_since = excluded.longest_since",
+            name,
+            report.version,
+            report.state.as_str(),
+            count(report.concurrency),
+            count(report.running),
+            count(report.in_flight),
+            report.last_claim_seconds,
+            report.longest.map(|(task, _)| task),
+            report.longest.map(|(_, seconds)| seconds),
+        )
+        .execute(&mut *self.probe_connection().await?)
+        .await?;
+        Ok(())
+    }
+
+    /// The workers of the last hour, by name; at most 1,000.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
+        self.workers_named(None).await
+    }
+
+    /// One worker, or all.
+    pub(super) async fn workers_named(&self, name: Option<&str>) -> Result<Vec<WorkerRow>, StoreError> {
+        let rows = sqlx::query!(
+            r#"SELECT name, version, started_at, seen_at, concurrency, running, in_flight, last_claim_at, longest_task,
+                      longest_since,
+                      CASE WHEN state <> 'stopped' AND seen_at < now() - interval '25 s' THEN 'gone' ELSE state END AS "state!",
+                      coalesce(recent.completed, 0) / seconds.recent AS "completed!",
+                      coalesce(recent.failed, 0) / seconds.recent AS "failed!",
+                      coalesce(recent.attempt_times, '{}') AS "attempt_times!"
+               FROM workers
+               CROSS JOIN (SELECT (60 + extract(epoch FROM now() - date_trunc('minute', now())))::float8 AS recent) AS seconds
+               LEFT JOIN (
+                   SELECT writer, sum(completed)::float8 AS completed, sum(failed)::float8 AS failed,
+                          sum_histograms(attempt_times) AS attempt_times
+                   FROM throughput
+                   WHERE period = 'live' AND event_name = '' AND start >= date_trunc('minute', now()) - interval '1 minute'
+                   GROUP BY writer
+               ) AS recent ON recent.writer = workers.name || '/settle'
+               WHERE $1::text IS NULL OR name = $1
+               ORDER BY name LIMIT 1000"#,
+            name,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let row = rows.into_iter().map(|row| WorkerRow {
+            name: row.name,
+            version: row.version,
+            state: row.state,
+            started_at: row.started_at,
+            seen_at: row.seen_at,
+            concurrency: row.concurrency,
+            running: row.running,
+            in_flight: row.in_flight,
+            last_claim_at: row.last_claim_at,
+            longest_task: row.longest_task,
+            longest_since: row.longest_since,
+            completed_per_second: row.completed,
+            failed_per_second: row.failed,
+            attempt_p95: Percentiles::of(&row.attempt_times).p95,
+        });
+        Ok(row.collect())
+    }
+}

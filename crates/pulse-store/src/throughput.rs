@@ -1,0 +1,67 @@
+//! Upkeep of the throughput: folds the rows of writers into those of longer periods, and deletes old ones.
+//!
+//! The minutes and ten-minute periods that the console draws are made here, from what the transactions that accept and
+//! settle have added to the rows of their minute. So they are exact, and they cost these transactions no statement.
+
+use crate::connection::Store;
+use crate::error::StoreError;
+
+/// Maximum number of event names with figures of their own in ten minutes. The others are counted as `other`.
+const EVENT_NAMES: i64 = 50;
+
+impl Store {
+    /// Folds the rows of the minutes before the last one. A transaction that ends even later adds a row for its minute
+    /// again, which the next call folds.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn fold_throughput(&self) -> Result<(), StoreError> {
+        sqlx::query_file!("src/fold_throughput.sql").execute(&self.pool).await?;
+        self.fold_event_names().await
+    }
+
+    /// Counts the rarest event names of each ten minutes as `other`. Only the last half hour can have new ones.
+    async fn fold_event_names(&self) -> Result<(), StoreError> {
+        sqlx::query!(
+            "WITH ranked AS (
+                 SELECT event_name, start, row_number() OVER (PARTITION BY start ORDER BY completed + failed DESC) AS place
+                 FROM throughput
+                 WHERE period = 'ten_minutes' AND event_name NOT IN ('', 'other') AND start > now() - interval '30 minutes'
+             ), rare AS (
+                 DELETE FROM throughput USING ranked
+                 WHERE period = 'ten_minutes' AND place > $1 AND throughput.event_name = ranked.event_name
+                       AND throughput.start = ranked.start
+                 RETURNING throughput.*
+             )
+             INSERT INTO throughput (period, event_name, start, completed, failed, retried, dead, attempt_times)
+             SELECT 'ten_minutes', 'other', start, sum(completed), sum(failed), sum(retried), sum(dead),
+                    sum_histograms(attempt_times)
+             FROM rare GROUP BY start
+             ON CONFLICT (period, event_name, start, writer) DO UPDATE
+             SET completed = throughput.completed + excluded.completed, failed = throughput.failed + excluded.failed,
+                 retried = throughput.retried + excluded.retried, dead = throughput.dead + excluded.dead,
+                 attempt_times = add_histograms(throughput.attempt_times, excluded.attempt_times)",
+            EVENT_NAMES,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Deletes the figures of single minutes after 25 hours and those of ten minutes after 8 days, and the workers that
+    /// have not been seen for an hour.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn expire_throughput(&self) -> Result<(), StoreError> {
+        sqlx::query!(
+            "WITH stopped AS (DELETE FROM workers WHERE seen_at < now() - interval '1 hour')
+             DELETE FROM throughput
+             WHERE period = 'minute' AND start < now() - interval '25 hours'
+                   OR period = 'ten_minutes' AND start < now() - interval '8 days'",
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! The registry of workers: who runs, and what each of them does. Workers write it with their heartbeats.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerState {
+    /// Claims tasks.
+    Running,
+    /// Ends its tasks, and claims none.
+    Draining,
+    /// Has ended.
+    Stopped,
+}
+
+impl WorkerState {
+    /// The name in the database.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What a worker reports.
+#[derive(Debug, Clone)]
+pub struct WorkerReport {
+    /// What it does.
+    pub state: WorkerState,
+    /// Its version.
+    pub version: &'static str,
+    /// Number of attempts that it can run at a time.
+    pub concurrency: usize,
+    /// Number of attempts that it runs.
+    pub running: usize,
+    /// Number of tasks whose lease it holds.
+    pub in_flight: usize,
+    /// Seconds since its last claim.
+    pub last_claim_seconds: Option<f64>,
+    /// The task whose lease it has held longest, and for how many seconds.
+    pub longest: Option<(Uuid, f64)>,
+}
+
+/// A worker of the registry, with what it did in the last whole minute and in the present one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkerRow {
+    /// Name, as in the tasks.
+    pub name: String,
+    /// Version of pulse.
+    pub version: String,
+    /// `running`, `draining` or `stopped`; `gone` if it has missed two heartbeats.
+    pub state: String,
+    /// Time of its first report.
+    pub started_at: DateTime<Utc>,
+    /// Time of its last report.
+    pub seen_at: DateTime<Utc>,
+    /// Number of attempts that it can run at a time.
+    pub concurrency: i32,
+    /// Number of attempts that it ran at the last report.
+    pub running: i32,
+    /// Number of tasks whose lease it held at the last report.
+    pub in_flight: i32,
+    /// Time of its last claim.
+    pub last_claim_at: Option<DateTime<Utc>>,
+    /// The task whose lease it had held longest at the last report.
+    pub longest_task: Option<Uuid>,
+    /// Since when.
+    pub longest_since: Option<DateTime<Utc>>,
+    /// Tasks completed per second.
+    pub completed_per_second: f64,
+    /// Failed attempts per second.
+    pub failed_per_second: f64,
+    /// 95th percentile of the durations of its attempts, in seconds.
+    pub attempt_p95: Option<f64>,
+}
