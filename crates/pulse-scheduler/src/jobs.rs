@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pulse_core::{SILENT_CONSUMER, STALE_DELIVERY};
-use pulse_queue::{Delivered, Entry, GAUGES_PERIOD, Gauges, Queue, QueueError, StreamDepth};
-use pulse_store::{LostBounds, Recovered, Store, StoreError};
+use pulse_queue::{Delivered, Depth, Entry, GAUGES_PERIOD, Gauges, Queue, QueueError, StreamDepth};
+use pulse_store::{LostBounds, QueueLengths, Recovered, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::metrics::SchedulerMetrics;
@@ -28,18 +28,20 @@ enum Kind {
     Reap,
     Partitions,
     ExpireKeys,
-    FoldTotals,
+    FoldThroughput,
+    ExpireThroughput,
 }
 
 /// All jobs. `requeue` runs each second, so that a retry is at most one second late.
-pub(crate) const JOBS: [Job; 7] = [
+pub(crate) const JOBS: [Job; 8] = [
     Job { name: "recover", period: Duration::from_secs(5), kind: Kind::Recover },
     Job { name: "requeue", period: Duration::from_secs(1), kind: Kind::Requeue },
     Job { name: "publish_gauges", period: GAUGES_PERIOD, kind: Kind::Gauges },
     Job { name: "reap_deliveries", period: Duration::from_secs(10), kind: Kind::Reap },
     Job { name: "create_partitions", period: Duration::from_hours(1), kind: Kind::Partitions },
     Job { name: "expire_idempotency_keys", period: Duration::from_secs(10), kind: Kind::ExpireKeys },
-    Job { name: "fold_throughput", period: Duration::from_mins(10), kind: Kind::FoldTotals },
+    Job { name: "fold_throughput", period: Duration::from_secs(30), kind: Kind::FoldThroughput },
+    Job { name: "expire_throughput", period: Duration::from_hours(1), kind: Kind::ExpireThroughput },
 ];
 
 impl Job {
@@ -101,7 +103,8 @@ impl Jobs {
             Kind::Reap => self.reap().await,
             Kind::Partitions => self.store.ensure_partitions(MONTHS_AHEAD).await.map(drop).map_err(JobError::from),
             Kind::ExpireKeys => self.expire_keys().await,
-            Kind::FoldTotals => self.store.fold_throughput().await.map_err(JobError::from),
+            Kind::FoldThroughput => self.store.fold_throughput().await.map_err(JobError::from),
+            Kind::ExpireThroughput => self.store.expire_throughput().await.map_err(JobError::from),
         };
         let succeeded = result.is_ok();
         match result {
@@ -184,6 +187,8 @@ impl Jobs {
         let undelivered = depth.as_ref().map_or(0, |depth| i64::try_from(depth.undelivered()).unwrap_or(i64::MAX));
         let due_not_enqueued = (backlog.due - undelivered).max(0);
         self.metrics.record(&backlog, depth.as_ref().ok(), due_not_enqueued);
+        self.metrics.paused.set(self.store.find_pause().await?.is_some().into());
+        self.store.record_gauges(&backlog, depth.as_ref().ok().map(queue_lengths)).await?;
         depth?;
         let gauges = Gauges {
             at_ms: now.timestamp_millis(),
@@ -210,6 +215,11 @@ impl Jobs {
         }
         Ok(())
     }
+}
+
+fn queue_lengths(depth: &Depth) -> QueueLengths {
+    let length = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    QueueLengths { undelivered: length(depth.undelivered()), in_flight: length(depth.in_flight) }
 }
 
 /// Computes which tasks count as lost. A stream is first in, first out: every task that was enqueued before its newest

@@ -14,6 +14,7 @@ pub struct SchedulerMetrics {
     default_partition_rows: Gauge,
     pub(crate) oldest_key_age_seconds: FloatGauge,
     pub(crate) deep_users: Gauge,
+    pub(crate) paused: Gauge,
     pub(crate) requeued: Counter,
     pub(crate) leader: Gauge,
 }
@@ -34,6 +35,7 @@ impl SchedulerMetrics {
             ),
             deep_users: registry
                 .gauge("pulse_queue_deep_users", "Number of users whose further tasks go to the bulk stream"),
+            paused: registry.gauge("pulse_paused", "1 while all claims are paused, otherwise 0"),
             requeued: registry.counter("pulse_tasks_requeued", "Number of tasks that the requeue job enqueued again"),
             leader: registry.gauge("pulse_scheduler_leader", "1 if this scheduler is the leader, otherwise 0"),
         }

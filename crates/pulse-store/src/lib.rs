@@ -73,4 +73,4 @@ pub use settlement::{Child, ChildState, Effect, Outcome, Settlement};
 pub use tasks::{ListedTask, TaskFilter, TaskState, TaskStatus};
 pub use user_limits::LimitsUpdate;
 pub use users::User;
-pub use workers::{WorkerReport, WorkerRow, WorkerState};
+pub use workers::{NameFigures, WorkerReport, WorkerRow, WorkerState};

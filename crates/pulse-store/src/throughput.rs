@@ -3,13 +3,54 @@
 //! The minutes and ten-minute periods that the console draws are made here, from what the transactions that accept and
 //! settle have added to the rows of their minute. So they are exact, and they cost these transactions no statement.
 
+use std::collections::HashMap;
+
 use crate::connection::Store;
 use crate::error::StoreError;
+use crate::workers::NameFigures;
 
 /// Maximum number of event names with figures of their own in ten minutes. The others are counted as `other`.
 const EVENT_NAMES: i64 = 50;
 
 impl Store {
+    /// Adds what the worker `writer` did since the last call, by event name.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn add_name_figures(
+        &self,
+        writer: &str,
+        figures: &HashMap<String, NameFigures>,
+    ) -> Result<(), StoreError> {
+        if figures.is_empty() {
+            return Ok(());
+        }
+        let column = |value: fn(&NameFigures) -> i64| figures.values().map(value).collect::<Vec<i64>>();
+        let names: Vec<&str> = figures.keys().map(String::as_str).collect();
+        let durations = || figures.iter().flat_map(|(name, of)| of.attempt_seconds.iter().map(move |time| (name, *time)));
+        let (named, seconds): (Vec<&str>, Vec<f64>) = durations().map(|(name, time)| (name.as_str(), time)).unzip();
+        sqlx::query!(
+            "INSERT INTO throughput (period, start, writer, event_name, completed, failed, retried, dead, attempt_times)
+             SELECT 'live', date_trunc('minute', now()), $1, name, completed, retried + dead, retried, dead,
+                    histogram(ARRAY(SELECT time FROM unnest($6::text[], $7::float8[]) AS of (named, time) WHERE named = name))
+             FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS figures (name, completed, retried, dead)
+             ON CONFLICT (period, event_name, start, writer) DO UPDATE
+             SET completed = throughput.completed + excluded.completed, failed = throughput.failed + excluded.failed,
+                 retried = throughput.retried + excluded.retried, dead = throughput.dead + excluded.dead,
+                 attempt_times = add_histograms(throughput.attempt_times, excluded.attempt_times)",
+            writer,
+            &names as &[&str],
+            &column(|of| of.completed),
+            &column(|of| of.retried),
+            &column(|of| of.dead),
+            &named as &[&str],
+            &seconds,
+        )
+        .execute(&mut *self.probe_connection().await?)
+        .await?;
+        Ok(())
+    }
+
     /// Folds the rows of the minutes before the last one. A transaction that ends even later adds a row for its minute
     /// again, which the next call folds.
     ///

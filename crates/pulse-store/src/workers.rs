@@ -45,6 +45,19 @@ pub struct WorkerReport {
     pub longest: Option<(Uuid, f64)>,
 }
 
+/// What became of the attempts of one event name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NameFigures {
+    /// Completed tasks.
+    pub completed: i64,
+    /// Failed attempts after which the task runs again.
+    pub retried: i64,
+    /// Tasks that were dead-lettered.
+    pub dead: i64,
+    /// Durations of attempts; not of all, if they are many.
+    pub attempt_seconds: Vec<f64>,
+}
+
 /// A worker of the registry, with what it did in the last whole minute and in the present one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WorkerRow {

@@ -23,6 +23,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// A task whose worker died runs alone for so long at least: most causes of a crash act at once, and a slow task must not
 /// keep the other slots empty.
 const ALONE: Duration = Duration::from_secs(1);
+/// Interval of looking whether claims are still paused.
+const PAUSE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Delay between two attempts to read from an unavailable Redis.
 const REDIS_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,7 @@ pub(crate) struct Fetcher {
     consumer: Consumer,
     acknowledger: Acknowledger,
     claimer: Claimer,
+    store: Store,
     in_flight: InFlight,
     health: WorkerHealth,
     metrics: WorkerMetrics,
@@ -42,6 +45,8 @@ pub(crate) struct Fetcher {
     delivered: VecDeque<Delivery>,
     /// Tasks whose worker died, with their stream entries: each is claimed alone.
     crashed: VecDeque<(Uuid, Option<EntryId>)>,
+    /// The last claim found all claims paused.
+    paused: bool,
     max_in_flight_bytes: usize,
     /// Maximum number of tasks in the next claim: doubled by each claim, and halved by one that fails. Starts with 1,
     /// because the tasks may have killed the worker before this one.
@@ -55,6 +60,7 @@ impl Fetcher {
         Self {
             consumer: Consumer::new(queue, config.name.clone()),
             acknowledger: Acknowledger::new(queue, config.name.clone()),
+            store: store.clone(),
             claimer: Claimer::new(store, config.name.clone(), config.lease),
             in_flight: executor.in_flight.clone(),
             health: executor.health.clone(),
@@ -65,6 +71,7 @@ impl Fetcher {
             read_block: Duration::ZERO,
             delivered: VecDeque::new(),
             crashed: VecDeque::new(),
+            paused: false,
             max_in_flight_bytes: config.max_in_flight_bytes,
             max_claimed: 1,
         }
@@ -75,6 +82,10 @@ impl Fetcher {
         while !shutdown.is_cancelled() {
             self.health.set_polled();
             self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
+            if self.paused {
+                self.wait_for_resume(shutdown).await;
+                continue;
+            }
             let capacity = tokio::select! {
                 capacity = self.in_flight.capacity(self.prefetch.limit(), self.max_in_flight_bytes, READ_BLOCK) => capacity,
                 () = shutdown.cancelled() => return,
@@ -92,6 +103,21 @@ impl Fetcher {
                 self.fetch_from_postgres(capacity, executor, shutdown).await;
             }
         }
+    }
+
+    /// Waits a short time, and looks whether claims are still paused. A claim finds that out by itself, but each one would
+    /// lock and leave the tasks.
+    async fn wait_for_resume(&mut self, shutdown: &CancellationToken) {
+        pause(PAUSE_POLL_INTERVAL, shutdown).await;
+        if let Ok(None) = self.store.find_pause().await {
+            tracing::info!("claims are resumed");
+            self.paused = false;
+        }
+    }
+
+    fn set_paused(&mut self) {
+        tracing::info!("claims are paused: in-flight tasks end, and nothing is claimed");
+        self.paused = true;
     }
 
     async fn fetch_from_redis(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) {
@@ -147,7 +173,10 @@ impl Fetcher {
         let result = self.claimer.claim(&ids, capacity.bytes.min(MAX_CLAIM_BYTES)).await;
         drop(claiming);
         let left = match result {
-            Ok(Claim { tasks, left, crashed }) => {
+            Ok(Claim { tasks, left, crashed, paused }) => {
+                if paused {
+                    self.set_paused();
+                }
                 self.max_claimed = (self.max_claimed * 2).min(MAX_IN_FLIGHT_TASKS);
                 for task in tasks {
                     let entry = entries.remove(&task.id);
@@ -180,6 +209,7 @@ impl Fetcher {
     }
 
     fn start(&self, task: ClaimedTask, entry: Option<EntryId>, executor: &Executor) {
+        self.health.set_claimed();
         let leased = self.in_flight.add(&task, entry);
         executor.start(task, &leased);
     }
@@ -208,6 +238,10 @@ impl Fetcher {
     async fn claim_due(&mut self, capacity: Capacity, executor: &Executor, shutdown: &CancellationToken) -> usize {
         let (tasks, bytes) = (capacity.tasks.min(self.max_claimed), capacity.bytes.min(MAX_CLAIM_BYTES));
         match self.claimer.claim_due(tasks, bytes).await {
+            Ok(Claim { paused: true, .. }) => {
+                self.set_paused();
+                0
+            }
             Ok(Claim { tasks, crashed, .. }) => {
                 self.max_claimed = (self.max_claimed * 2).min(MAX_IN_FLIGHT_TASKS);
                 if self.crashed.is_empty() {
@@ -243,6 +277,10 @@ impl Fetcher {
     ) {
         self.in_flight.emptied(Instant::now() + ALONE).await;
         match self.claimer.claim_alone(task_id).await {
+            Ok(Claim { paused: true, .. }) => {
+                self.crashed.push_front((task_id, entry));
+                self.set_paused();
+            }
             Ok(Claim { tasks, .. }) if tasks.is_empty() => self.acknowledge(&Vec::from_iter(entry)).await,
             Ok(Claim { tasks, .. }) => {
                 for task in tasks {

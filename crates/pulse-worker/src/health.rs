@@ -17,6 +17,8 @@ pub struct WorkerHealth(Arc<HealthState>);
 struct HealthState {
     start: Instant,
     last_poll_ms: AtomicU64,
+    /// 0: none.
+    last_claim_ms: AtomicU64,
     /// Task id and fencing token of attempts that were failed while their processor was still running.
     stuck: Mutex<HashSet<(Uuid, i64)>>,
     redis_unavailable: AtomicBool,
@@ -33,6 +35,7 @@ impl WorkerHealth {
         Self(Arc::new(HealthState {
             start: Instant::now(),
             last_poll_ms: AtomicU64::new(0),
+            last_claim_ms: AtomicU64::new(0),
             stuck: Mutex::default(),
             redis_unavailable: false.into(),
         }))
@@ -40,8 +43,22 @@ impl WorkerHealth {
 
     /// Records that the fetcher polls for tasks.
     pub(crate) fn set_polled(&self) {
-        let now = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_poll_ms.store(now, Ordering::Relaxed);
+        self.0.last_poll_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Records that the fetcher has claimed tasks.
+    pub(crate) fn set_claimed(&self) {
+        self.0.last_claim_ms.store(self.now_ms().max(1), Ordering::Relaxed);
+    }
+
+    /// How long ago the last claim was; `None` before the first one.
+    pub(crate) fn last_claim(&self) -> Option<Duration> {
+        let at_ms = self.0.last_claim_ms.load(Ordering::Relaxed);
+        (at_ms > 0).then(|| Duration::from_millis(self.now_ms().saturating_sub(at_ms)))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Returns a guard to be dropped when the processor of the attempt returns.

@@ -1,4 +1,4 @@
-//! The heartbeat: extends leases, resets the idle time of deliveries in Redis, and fails stuck attempts.
+//! The heartbeat: extends leases, resets the idle time of deliveries in Redis, fails stuck attempts, and reports.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use crate::config::WorkerConfig;
 use crate::health::WorkerHealth;
 use crate::in_flight::{EndedAttempt, InFlight};
 use crate::leased_task::LeasedTask;
+use crate::reporter::Reporter;
 
 /// Time for which a processor may exceed the task time-out before it counts as stuck.
 const STUCK_GRACE: Duration = Duration::from_secs(1);
@@ -23,6 +24,7 @@ pub(crate) struct Heartbeat {
     pub(crate) in_flight: InFlight,
     pub(crate) ended_attempts: mpsc::UnboundedSender<EndedAttempt>,
     pub(crate) health: WorkerHealth,
+    pub(crate) reporter: Reporter,
     pub(crate) config: WorkerConfig,
 }
 
@@ -32,12 +34,14 @@ impl Heartbeat {
         // A third of the lease, so that one missed heartbeat does not lose a lease.
         let interval = self.config.lease / 3;
         let mut last_heartbeat = Instant::now();
+        self.reporter.report().await;
         loop {
             tokio::time::sleep(interval.min(STUCK_GRACE)).await;
             self.fail_stuck();
             if last_heartbeat.elapsed() >= interval {
                 last_heartbeat = Instant::now();
                 self.extend(interval).await;
+                self.reporter.report().await;
             }
         }
     }

@@ -61,14 +61,16 @@ impl InFlight {
 
     /// Ends the attempt with this outcome. Returns `None` if it already has one, or was superseded.
     pub(crate) fn end(&self, task: &Arc<LeasedTask>, outcome: Outcome) -> Option<EndedAttempt> {
+        let ran = task.end().ok()?;
         let settlement = Settlement {
             task_id: task.id,
             fencing_token: task.fencing_token,
             created_at: task.created_at,
             event_ids: task.events.iter().map(|(id, _)| *id).collect(),
+            ran,
             outcome,
         };
-        task.end().then(|| EndedAttempt { task: task.clone(), settlement, locked_since: None, in_flight: self.clone() })
+        Some(EndedAttempt { task: task.clone(), settlement, locked_since: None, in_flight: self.clone() })
     }
 
     /// Removes the tasks of these attempts together, so that the fetcher claims as many again with one statement.

@@ -24,9 +24,15 @@ pub(crate) struct LeasedTask {
     pub(crate) entry_id: Option<EntryId>,
     /// When the task was claimed.
     pub(crate) claimed: Instant,
+    /// Name of the first event, for the throughput by name.
+    pub(crate) event_name: Option<String>,
     progress: Mutex<Progress>,
     abort: OnceLock<AbortHandle>,
 }
+
+/// The attempt already has an outcome, or was superseded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AlreadyEnded;
 
 /// Progress of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +59,7 @@ impl LeasedTask {
             created_at: task.created_at,
             entry_id,
             claimed: Instant::now(),
+            event_name: task.events.first().map(|event| event.fields.event_name.clone()),
             progress: Mutex::new(Progress::Waiting),
             abort: OnceLock::new(),
         }
@@ -80,20 +87,31 @@ impl LeasedTask {
         waits
     }
 
-    /// Marks the attempt as ended, so that it cannot be overdue. Returns false if it already has an outcome, or was
-    /// superseded.
-    pub(crate) fn end(&self) -> bool {
+    /// Marks the attempt as ended, so that it cannot be overdue. Returns for how long it ran, if it began; an error if it
+    /// already has an outcome, or was superseded.
+    pub(crate) fn end(&self) -> Result<Option<Duration>, AlreadyEnded> {
         let mut progress = self.progress();
-        let is_open = matches!(*progress, Progress::Waiting | Progress::Running(_));
-        if is_open {
-            *progress = Progress::Ended;
-        }
-        is_open
+        let ran = match *progress {
+            Progress::Waiting => None,
+            Progress::Running(since) => Some(since.elapsed()),
+            Progress::Ended | Progress::Superseded => return Err(AlreadyEnded),
+        };
+        *progress = Progress::Ended;
+        Ok(ran)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(*self.progress(), Progress::Running(_))
     }
 
     /// Marks the claim as superseded by a newer one: its outcome is not settled.
     pub(crate) fn supersede(&self) {
         *self.progress() = Progress::Superseded;
+    }
+
+    /// For how long the worker has had the lease.
+    pub(crate) fn held(&self) -> Duration {
+        self.claimed.elapsed()
     }
 
     pub(crate) fn is_waiting(&self) -> bool {

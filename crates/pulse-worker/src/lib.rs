@@ -15,6 +15,7 @@
 
 mod attempt;
 mod busy;
+mod by_name;
 mod config;
 mod executor;
 mod fetcher;
@@ -26,6 +27,7 @@ mod locked_attempts;
 mod metrics;
 mod prefetch;
 mod processor;
+mod reporter;
 mod settled;
 mod settling;
 
@@ -46,12 +48,14 @@ pub use metrics::WorkerMetrics;
 pub use processor::{Normalize, ProcessError, Processor};
 
 use crate::busy::BusyTime;
+use crate::by_name::ByName;
 use crate::executor::Executor;
 use crate::fetcher::Fetcher;
 use crate::heartbeat::Heartbeat;
 use crate::in_flight::{EndedAttempt, InFlight};
 use crate::leased_task::LeasedTask;
 use crate::prefetch::PrefetchLimit;
+use crate::reporter::Reporter;
 use crate::settling::SettleLoop;
 
 /// Time to release unfinished tasks after the drain time-out.
@@ -102,8 +106,10 @@ impl Worker {
         let (ended_attempts, receiver) = mpsc::unbounded_channel();
         let executor = self.executor(runtime.handle().clone(), ended_attempts.clone());
         let stop_settling = CancellationToken::new();
-        let settling = tokio::spawn(self.settle_loop(&executor).run(receiver, stop_settling.clone()));
-        let heartbeat = tokio::spawn(self.heartbeat(&executor).run());
+        let by_name = ByName::default();
+        let reporter = Reporter::new(&executor, &self.store, by_name.clone());
+        let settling = tokio::spawn(self.settle_loop(&executor, by_name).run(receiver, stop_settling.clone()));
+        let heartbeat = tokio::spawn(self.heartbeat(&executor, reporter.clone()).run());
         let drain_start = self.fetch(&executor, &shutdown).await;
         let deadline = drain_start + self.config.drain_timeout;
 
@@ -111,14 +117,20 @@ impl Worker {
         tracing::info!(in_flight = in_flight.len(), "draining");
         // Waiting tasks first: another worker can start them while this one waits for the running tasks.
         release(&in_flight, &ended_attempts, LeasedTask::is_waiting);
+        let report = tokio::spawn({
+            let reporter = reporter.clone();
+            async move { reporter.report_drain().await }
+        });
         in_flight.emptied(deadline).await;
         release(&in_flight, &ended_attempts, |_| true);
         heartbeat.abort();
+        report.abort();
         drop((executor, ended_attempts));
         runtime.shutdown_background();
         // An explicit stop, because a processor that never yields keeps its sender forever.
         stop_settling.cancel();
         finish_settling(settling, &in_flight, deadline + RELEASE_TIMEOUT).await;
+        reporter.report_stop().await;
     }
 
     fn executor(&self, runtime: Handle, ended_attempts: mpsc::UnboundedSender<EndedAttempt>) -> Executor {
@@ -137,18 +149,20 @@ impl Worker {
         }
     }
 
-    fn settle_loop(&self, executor: &Executor) -> SettleLoop {
+    fn settle_loop(&self, executor: &Executor, by_name: ByName) -> SettleLoop {
         let Executor { in_flight, metrics, busy, .. } = executor;
-        SettleLoop::new(&self.config, &self.store, &self.queue, in_flight.clone(), metrics.clone(), busy.clone())
+        let (in_flight, metrics, busy) = (in_flight.clone(), metrics.clone(), busy.clone());
+        SettleLoop::new(&self.config, &self.store, &self.queue, in_flight, metrics, by_name, busy)
     }
 
-    fn heartbeat(&self, executor: &Executor) -> Heartbeat {
+    fn heartbeat(&self, executor: &Executor, reporter: Reporter) -> Heartbeat {
         Heartbeat {
             store: self.store.clone(),
             acknowledger: Acknowledger::new(&self.queue, self.config.name.clone()),
             in_flight: executor.in_flight.clone(),
             ended_attempts: executor.ended_attempts.clone(),
             health: self.health.clone(),
+            reporter,
             config: self.config.clone(),
         }
     }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::attempt::FailurePolicy;
 use crate::busy::BusyTime;
+use crate::by_name::ByName;
 use crate::config::{MAX_IN_FLIGHT_TASKS, WorkerConfig};
 use crate::in_flight::{EndedAttempt, InFlight};
 use crate::leased_task::LeasedTask;
@@ -33,6 +34,7 @@ pub(crate) struct SettleLoop {
     acknowledger: Acknowledger,
     in_flight: InFlight,
     metrics: WorkerMetrics,
+    by_name: ByName,
     busy: BusyTime,
     retry: RetryPolicy,
     /// Attempts that another transaction keeps from being settled.
@@ -49,6 +51,7 @@ impl SettleLoop {
         queue: &Queue,
         in_flight: InFlight,
         metrics: WorkerMetrics,
+        by_name: ByName,
         busy: BusyTime,
     ) -> Self {
         Self {
@@ -56,6 +59,7 @@ impl SettleLoop {
             acknowledger: Acknowledger::new(queue, config.name.clone()),
             in_flight,
             metrics,
+            by_name,
             busy,
             retry: config.retry.clone(),
             locked: LockedAttempts::default(),
@@ -227,6 +231,7 @@ impl SettleLoop {
         let settled: HashSet<Uuid> = settled.into_iter().collect();
         for attempt in part.extract_if(.., |attempt| settled.contains(&attempt.task.id)) {
             record_settled(&self.metrics, &attempt);
+            self.by_name.record(&attempt);
             batch.finished.push(attempt);
         }
         part
@@ -374,7 +379,7 @@ mod tests {
         let store = Store::connect_lazy(&store).expect("a valid URL");
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
         let in_flight = InFlight::default();
-        let settle_loop = SettleLoop::new(&config, &store, &queue, in_flight.clone(), metrics, BusyTime::new(1));
+        let settle_loop = SettleLoop::new(&config, &store, &queue, in_flight.clone(), metrics, ByName::default(), BusyTime::new(1));
         let (sender, receiver) = mpsc::unbounded_channel();
         let superseded = ended_attempt(&in_flight, 1);
         drop(ended_attempt(&in_flight, 1));
