@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
-use crate::commands::{api, check, demo, dev, kubernetes, load, migrate, queue, scheduler, tasks, token, user, worker};
+use crate::commands::{api, check, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user, worker};
 
 /// Event ingestion for Kubernetes: accept events over HTTP, store them in PostgreSQL, process them in the background.
 #[derive(Debug, Parser)]
@@ -49,6 +49,10 @@ pub(crate) enum Command {
     /// List, inspect, retry and cancel tasks
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
+    /// Pause all workers: running tasks end, and nothing is claimed. The API accepts events as before
+    Pause(pause::PauseArgs),
+    /// Let all workers claim tasks again
+    Resume(pause::PauseArgs),
     /// Manage the queue in Redis
     #[command(subcommand)]
     Queue(queue::QueueCommand),

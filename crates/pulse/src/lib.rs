@@ -3,6 +3,7 @@
 //! The binary is [`run`] with the built-in processor. A team with its own processor builds its own binary, as
 //! `examples/my_processor.rs` does. That binary has every role and command, and needs this crate only.
 
+mod act_args;
 mod args;
 mod check_result;
 mod cli;
@@ -89,6 +90,8 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Token(command) => commands::token::run(command),
         Command::User(command) => commands::user::run(command).await,
         Command::Tasks(command) => commands::tasks::run(command).await,
+        Command::Pause(args) => commands::pause::pause(args).await,
+        Command::Resume(args) => commands::pause::resume(args).await,
         Command::Queue(command) => commands::queue::run(command).await,
         Command::Load(args) => return commands::load::run(args, shutdown::signal()?).await,
         Command::Demo(args) => commands::demo::run(args).await,

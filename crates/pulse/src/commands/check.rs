@@ -115,6 +115,11 @@ async fn check_postgresql(store: &Store, needed: u64) -> Vec<CheckResult> {
         );
         results.push(CheckResult { note, ..check("postgresql", "max_connections", value, None) });
     }
+    if let Ok(pause) = store.find_pause().await {
+        let value = pause.as_ref().map_or("none".into(), |pause| format!("since {} by {}", pause.paused_at, pause.actor));
+        let note = pause.map(|_| "workers claim nothing until `pulse resume`");
+        results.push(CheckResult { note, ..check("postgresql", "pause", value, None) });
+    }
     results.push(match store.schema_problem().await {
         Ok(None) => check("postgresql", "schema", "known".into(), None),
         Ok(Some(problem)) => check("postgresql", "schema", "not ready".into(), Some(problem)),

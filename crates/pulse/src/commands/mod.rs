@@ -15,6 +15,7 @@ pub(crate) mod kubernetes;
 pub(crate) mod kubernetes;
 pub(crate) mod load;
 pub(crate) mod migrate;
+pub(crate) mod pause;
 pub(crate) mod queue;
 #[cfg(feature = "kubernetes")]
 pub(crate) mod reference;

@@ -3,9 +3,10 @@
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use pulse_store::{ListedTask, MovedTasks, Store, TaskFilter, TaskState, TaskStatus};
+use pulse_store::{Act, ListedTask, MovedTasks, Store, TaskFilter, TaskState, TaskStatus};
 use uuid::Uuid;
 
+use crate::act_args::ActArgs;
 use crate::args::DatabaseArgs;
 use crate::commands::unknown_user::unknown;
 use crate::output::{print_json, print_line, print_table};
@@ -76,6 +77,8 @@ pub(crate) struct SelectionArgs {
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     #[command(flatten)]
+    act: ActArgs,
+    #[command(flatten)]
     database: DatabaseArgs,
 }
 
@@ -106,8 +109,8 @@ pub(crate) async fn run(command: TasksCommand) -> anyhow::Result<()> {
         TasksCommand::List(args) => list(args).await,
         TasksCommand::Inspect(args) => inspect(args).await,
         TasksCommand::Retry(RetryArgs { selection }) => {
-            let (store, filter, limit) = selection.resolve(vec![TaskState::Dead]).await?;
-            let tasks = store.retry_dead_tasks(&filter, limit).await.context("cannot retry the tasks")?;
+            let (store, filter, limit, act) = selection.resolve(vec![TaskState::Dead]).await?;
+            let tasks = store.retry_dead_tasks(&filter, limit, &act).await.context("cannot retry the tasks")?;
             report(tasks, &filter, "are pending again")
         }
         TasksCommand::Cancel(CancelArgs { state, selection }) => {
@@ -116,8 +119,8 @@ pub(crate) async fn run(command: TasksCommand) -> anyhow::Result<()> {
                 (true, true) => vec![TaskState::Dead],
                 (true, false) => TaskState::ALL.to_vec(),
             };
-            let (store, filter, limit) = selection.resolve(states).await?;
-            let tasks = store.cancel_tasks(&filter, limit).await.context("cannot cancel the tasks")?;
+            let (store, filter, limit, act) = selection.resolve(states).await?;
+            let tasks = store.cancel_tasks(&filter, limit, &act).await.context("cannot cancel the tasks")?;
             report(tasks, &filter, "cancelled")
         }
     }
@@ -134,20 +137,20 @@ impl FilterArgs {
             Some(subject) => Some(store.find_user(subject).await?.ok_or_else(|| unknown(subject))?.id),
             None => None,
         };
-        Ok(TaskFilter { ids, states, user_id, reason: self.reason })
+        Ok(TaskFilter { ids, states, user_id, reason: self.reason, error_group: None })
     }
 }
 
 impl SelectionArgs {
-    /// Connects, and returns the filter and the limit. Refuses to select all tasks by accident.
-    async fn resolve(self, states: Vec<TaskState>) -> anyhow::Result<(Store, TaskFilter, i64)> {
-        let Self { ids, all, filter, limit, database } = self;
+    /// Connects, and returns the filter, the limit and the act. Refuses to select all tasks by accident.
+    async fn resolve(self, states: Vec<TaskState>) -> anyhow::Result<(Store, TaskFilter, i64, Act)> {
+        let Self { ids, all, filter, limit, act, database } = self;
         if ids.is_empty() && !all {
             bail!("no tasks are selected: give task ids, or --all");
         }
         let store = database.connect("tasks")?;
         let filter = filter.resolve(&store, states, (!all).then_some(ids)).await?;
-        Ok((store, filter, limit.into()))
+        Ok((store, filter, limit.into(), act.act()))
     }
 }
 

@@ -8,6 +8,7 @@ use pulse_core::UserLimits;
 use pulse_store::{DeletedRows, User};
 use serde::Serialize;
 
+use crate::act_args::ActArgs;
 use crate::args::DatabaseArgs;
 use crate::commands::unknown_user::unknown;
 use crate::commands::user_limit::{self, LimitArgs};
@@ -42,6 +43,8 @@ pub(crate) struct UserArgs {
     /// Name of the user: the `sub` of the tokens
     user: String,
     #[command(flatten)]
+    act: ActArgs,
+    #[command(flatten)]
     database: DatabaseArgs,
 }
 
@@ -55,6 +58,8 @@ pub(crate) struct DeleteArgs {
     /// Print the numbers of deleted rows as one line of JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    act: ActArgs,
     #[command(flatten)]
     database: DatabaseArgs,
 }
@@ -98,8 +103,8 @@ async fn list(ListArgs { database, json }: ListArgs) -> anyhow::Result<()> {
     if json { Ok(()) } else { print_table(&["ID", "USER", "CREATED", "DISABLED", "LIMITS"], &rows) }
 }
 
-async fn set_disabled(UserArgs { user, database }: UserArgs, disabled: bool) -> anyhow::Result<()> {
-    match database.connect("user")?.set_user_disabled(&user, disabled).await? {
+async fn set_disabled(UserArgs { user, act, database }: UserArgs, disabled: bool) -> anyhow::Result<()> {
+    match database.connect("user")?.set_user_disabled(&user, disabled, &act.act()).await? {
         Some(_) => print_line(&format!("{user} {}", if disabled { "disabled" } else { "enabled" })),
         None => Err(unknown(&user)),
     }
@@ -108,12 +113,13 @@ async fn set_disabled(UserArgs { user, database }: UserArgs, disabled: bool) -> 
 /// Time between two lines of progress.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
-async fn delete(DeleteArgs { user, yes, json, database }: DeleteArgs) -> anyhow::Result<()> {
+async fn delete(DeleteArgs { user, yes, json, act, database }: DeleteArgs) -> anyhow::Result<()> {
     if !yes {
         bail!("this deletes all events and tasks of `{user}` for good: confirm it with --yes");
     }
     let store = database.connect("user")?;
-    let disabled = store.set_user_disabled(&user, true).await?.ok_or_else(|| unknown(&user))?;
+    let act = act.act();
+    let disabled = store.set_user_disabled(&user, true, &act).await?.ok_or_else(|| unknown(&user))?;
     print_progress(&format!("{user} is disabled: waiting until every API process knows, at most 10 s"));
     let mut printed = Instant::now();
     let progress = |rows: &DeletedRows| {
@@ -123,7 +129,7 @@ async fn delete(DeleteArgs { user, yes, json, database }: DeleteArgs) -> anyhow:
             print_progress(&format!("deleted: {}", rows.join(", ")));
         }
     };
-    let deleted = store.delete_user(&disabled, progress).await.context(CONTINUE)?;
+    let deleted = store.delete_user(&disabled, &act, progress).await.context(CONTINUE)?;
     if json {
         print_json(&DeletedUser { user: &user, deleted })?;
     } else {

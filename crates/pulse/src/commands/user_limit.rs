@@ -3,6 +3,7 @@
 use clap::Args;
 use pulse_core::UserLimits;
 
+use crate::act_args::ActArgs;
 use crate::args::DatabaseArgs;
 use crate::commands::unknown_user::unknown;
 use crate::output::{print_json, print_table};
@@ -21,20 +22,23 @@ pub(crate) struct LimitArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    act: ActArgs,
+    #[command(flatten)]
     database: DatabaseArgs,
 }
 
 pub(crate) async fn run(args: LimitArgs) -> anyhow::Result<()> {
-    let LimitArgs { user, limits, clear, json, database } = args;
+    let LimitArgs { user, limits, clear, json, act, database } = args;
     let store = database.connect("user")?;
+    let act = act.act();
     let changes = UserLimits::from(limits);
-    if clear && !store.clear_user_limits(&user).await? {
+    if clear && !store.clear_user_limits(&user, &act).await? {
         return Err(unknown(&user));
     }
     let limits = if changes == UserLimits::default() {
         store.find_user(&user).await?.map(|user| user.limits)
     } else {
-        store.set_user_limits(&user, &changes).await?
+        store.set_user_limits(&user, &changes, &act).await?
     };
     let limits = limits.ok_or_else(|| unknown(&user))?;
     if json { print_json(&limits) } else { print(&limits) }
