@@ -2,14 +2,15 @@
 -- What the console shows besides tasks and events: throughput, gauges, workers, the pause, and the acts of administrators.
 
 -- A histogram counts durations in 48 buckets. Bucket n > 1 ends at 2^((n - 1) / 2) ms and begins at the end of the one
--- before; the first ends at 1 ms, and the last is open, from 8.4 million ms (2 h 20 min).
+-- before; the first ends at 1 ms, and the last is open, from 8.4 million ms (2 h 20 min). Without durations it is empty ({}).
 CREATE FUNCTION histogram(seconds float8[]) RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     counts bigint[] := array_fill(0::bigint, ARRAY[48]);
     duration float8;
     bucket int;
 BEGIN
-    FOREACH duration IN ARRAY coalesce(seconds, '{}') LOOP
+    IF coalesce(cardinality(seconds), 0) = 0 THEN RETURN '{}'; END IF;
+    FOREACH duration IN ARRAY seconds LOOP
         bucket := CASE WHEN duration <= 0.001 THEN 1
                        ELSE least(48, 1 + ceil(2 * ln(duration * 1000) / ln(2) - 1e-9)) END;
         counts[bucket] := counts[bucket] + 1;

@@ -39,7 +39,7 @@ pub(crate) async fn dead_letter(
          FROM dead
          RETURNING id",
         totals,
-        &dead.attempt_seconds,
+        dead.attempt_seconds,
         &dead.task_id,
         &dead.fencing_token,
         &reasons as &[&str],

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 use uuid::Uuid;
@@ -17,18 +17,25 @@ use crate::settle_statements::statements;
 use crate::settlement::Settlement;
 use crate::totals::Totals;
 
+/// Time between two settlements of few tasks whose durations are counted. Percentiles need no more.
+const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
+/// Number of tasks from which durations are counted always: the costs are small beside those of the tasks.
+const SAMPLED_TASKS: usize = 16;
+
 /// Settles tasks on a dedicated connection.
 pub struct Settler {
     connection: DedicatedConnection,
     writer: Arc<str>,
     /// Busy time that is not yet in the running totals.
     unreported: Duration,
+    /// When durations were counted last.
+    sampled: Option<Instant>,
 }
 
 impl Settler {
     /// `writer` is the name in the running totals, and must be unique.
     pub fn new(store: &Store, writer: String) -> Self {
-        Self { connection: store.impatient_connection(), writer: writer.into(), unreported: Duration::ZERO }
+        Self { connection: store.impatient_connection(), writer: writer.into(), unreported: Duration::ZERO, sampled: None }
     }
 
     /// Settles `settlements`, one transaction per kind of outcome, until one fails. Returns the tasks that were settled,
@@ -49,8 +56,9 @@ impl Settler {
         self.unreported += busy;
         let settlements: Vec<&Settlement> = settlements.into_iter().collect();
         let mut settled = Vec::new();
+        let is_sample = self.is_sample(settlements.len());
         for statement in statements(&settlements) {
-            let totals = self.totals();
+            let totals = self.totals(is_sample);
             match self.connection.run(async |connection| statement.run(connection, &totals).await).await {
                 Ok(ids) => settled.extend(ids),
                 Err(error) => return (settled, Err(error)),
@@ -71,7 +79,7 @@ impl Settler {
         busy: Duration,
     ) -> Result<(Vec<Uuid>, HashSet<Uuid>), StoreError> {
         self.unreported += busy;
-        let totals = self.totals();
+        let totals = self.totals(false);
         let result = self
             .connection
             .run(async |connection| {
@@ -93,8 +101,17 @@ impl Settler {
         Ok(result)
     }
 
-    fn totals(&self) -> Totals {
+    /// Whether the durations of this many tasks are counted.
+    fn is_sample(&mut self, tasks: usize) -> bool {
+        let is_sample = tasks >= SAMPLED_TASKS || self.sampled.is_none_or(|at| at.elapsed() >= SAMPLE_PERIOD);
+        if is_sample {
+            self.sampled = Some(Instant::now());
+        }
+        is_sample
+    }
+
+    fn totals(&self, is_sample: bool) -> Totals {
         let busy_us = i64::try_from(self.unreported.as_micros()).unwrap_or(i64::MAX);
-        Totals { writer: self.writer.clone(), busy_us }
+        Totals { writer: self.writer.clone(), busy_us, is_sample }
     }
 }

@@ -111,7 +111,7 @@ async fn complete(
          FROM settled
          RETURNING id",
         totals,
-        &completed.attempt_seconds,
+        completed.attempt_seconds,
         &completed.task_id,
         &completed.fencing_token,
         &completed.orphaned,
@@ -145,7 +145,7 @@ async fn retry(
          FROM retried",
         "SELECT id AS \"id!\" FROM retried",
         totals,
-        &retried.attempt_seconds,
+        retried.attempt_seconds,
         &retried.task_id,
         &retried.fencing_token,
         &retried.delay,

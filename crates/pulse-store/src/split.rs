@@ -61,7 +61,7 @@ pub(crate) async fn split(
         "src/split.sql",
         &*totals.writer,
         totals.busy_us,
-        &columns.attempt_seconds,
+        totals.is_sample.then_some(&columns.attempt_seconds[..]),
         &columns.task_id,
         &columns.fencing_token,
         &columns.effects.task_id,

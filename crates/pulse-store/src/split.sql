@@ -42,7 +42,7 @@ WITH parents AS (
                             retried, dead, refused, completion_times)
     SELECT 'live', date_trunc('minute', now()), $1::text, $2::bigint, histogram($3::float8[]), children.tasks,
            parents.tasks, parents.events - children.tasks, children.failed, children.failed - children.dead,
-           children.dead, cardinality($4::uuid[]) - parents.tasks, histogram(parents.seconds)
+           children.dead, cardinality($4::uuid[]) - parents.tasks, histogram(CASE WHEN $3 IS NOT NULL THEN parents.seconds END)
     FROM (SELECT count(*) AS tasks, coalesce(sum(cardinality(event_ids)), 0) AS events,
                  array_agg(extract(epoch FROM now() - created_at)::float8) AS seconds
           FROM parents) AS parents,

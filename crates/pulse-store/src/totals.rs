@@ -9,15 +9,18 @@ pub(crate) struct Totals {
     pub(crate) writer: Arc<str>,
     /// Busy time, in microseconds.
     pub(crate) busy_us: i64,
+    /// Whether durations are added to the histograms, which makes a statement with one task write twice as much.
+    pub(crate) is_sample: bool,
 }
 
 /// A statement that settles tasks and adds to the throughput: `WITH $settled … $returning`.
 ///
 /// `$counts` is a `SELECT` of one row with the numbers of the settled tasks and of what became of them, and with the
-/// times from acceptance to completion, in seconds. The parameters `$1` to `$3` are the totals and the durations of the
+/// times from acceptance to completion, in seconds, which are only counted in a sample. The parameters `$1` to `$3` are the totals and the durations of the
 /// attempts, so the first of the statement's arguments is `$4`: the ids of the tasks.
 macro_rules! settle_query {
-    ($settled:literal, $counts:literal, $returning:literal, $totals:expr, $attempt_seconds:expr, $($argument:expr),+ $(,)?) => {
+    ($settled:literal, $counts:literal, $returning:literal, $totals:expr, $attempt_seconds:expr,
+     $($argument:expr),+ $(,)?) => {
         sqlx::query_scalar!(
             "WITH " + $settled + ", counts AS (
                  SELECT " + $counts + "
@@ -26,7 +29,7 @@ macro_rules! settle_query {
                                          retried, dead, refused, completion_times)
                  SELECT 'live', date_trunc('minute', now()), $1::text, $2::bigint, histogram($3::float8[]), completed,
                         completed_events, failed, retried, dead, cardinality($4::uuid[]) - settled,
-                        histogram(completion_seconds)
+                        histogram(CASE WHEN $3 IS NOT NULL THEN completion_seconds END)
                  FROM counts
                  ON CONFLICT (period, event_name, start, writer) DO UPDATE
                  SET completed = throughput.completed + excluded.completed,
@@ -39,7 +42,7 @@ macro_rules! settle_query {
              ) " + $returning,
             &*$totals.writer,
             $totals.busy_us,
-            $attempt_seconds,
+            $totals.is_sample.then_some(&$attempt_seconds[..]),
             $($argument),+
         )
     };

@@ -53,7 +53,7 @@ pub(super) enum Table {
 /// soon as it has `$6`. `$indexed` is the condition on the user where an index helps, and `$filtered` where none does.
 macro_rules! rows_of {
     ($table:literal, $state:literal, $max_attempts:literal, $next_run_at:literal, $settled_at:literal, $indexed:literal,
-     $filtered:literal, $filter:expr, $states:expr, $below:expr, $limit:expr) => {
+     $filtered:literal, $group:literal, $filter:expr, $states:expr, $below:expr, $limit:expr) => {
         sqlx::query_as!(
             TaskRow,
             "SELECT id, kind, "
@@ -79,7 +79,9 @@ macro_rules! rows_of {
                 + " = ANY ($2::text[])
                    AND ($4::text IS NULL OR errors -> -1 ->> 'reason' = $4)
                    AND ($5::text IS NULL OR starts_with(errors -> -1 ->> 'error', $5))
-                   AND ($9::text IS NULL OR error_group(errors -> -1 ->> 'error') = $9)
+                   AND ($9::text IS NULL OR "
+                + $group
+                + " = $9)
                    AND ($10::text IS NULL OR $10 = (
                         SELECT event_name FROM events
                         WHERE events.id = event_ids[1] AND events.created_at = walked.created_at))
@@ -118,6 +120,7 @@ impl Store {
                     "NULL::timestamptz",
                     "($3::bigint IS NULL OR user_id = $3)",
                     "true",
+                    "error_group(errors -> -1 ->> 'error')",
                     filter,
                     states,
                     below,
@@ -135,6 +138,7 @@ impl Store {
                     "dead_at",
                     "($3::bigint IS NULL OR user_id = $3)",
                     "true",
+                    "error_group",
                     filter,
                     states,
                     below,
@@ -152,6 +156,7 @@ impl Store {
                     "settled_at",
                     "true",
                     "($3::bigint IS NULL OR user_id = $3)",
+                    "error_group(errors -> -1 ->> 'error')",
                     filter,
                     states,
                     below,
