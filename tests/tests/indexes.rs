@@ -26,15 +26,27 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
          FROM generate_series(1, 1000000) AS n;
          INSERT INTO tasks (id, kind, user_id, event_ids, bytes, max_attempts)
          SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 600, 3 FROM generate_series(1, 100000) AS n;
-         INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at)
-         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 'completed', 1, '[]', now()
+         INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at, request_id,
+                                   traceparent)
+         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 'completed', 1, '[]', now(),
+                'request-' || n, '00-' || md5(n::text) || '-00f067aa0ba902b7-01'
+         FROM generate_series(1, 100000) AS n;
+         INSERT INTO dead_tasks (id, kind, user_id, event_ids, bytes, created_at, attempts, max_attempts, fencing_token,
+                                 reason, errors, request_id, traceparent)
+         SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 600, now(), 3, 3, 3, 'error',
+                jsonb_build_array(jsonb_build_object('reason', 'error', 'error', 'kind ' || chr(97 + n % 20))),
+                'request-' || n, '00-' || md5(n::text) || '-00f067aa0ba902b7-01'
          FROM generate_series(1, 100000) AS n;
          ANALYZE;",
     )
     .execute(&env.db)
     .await?;
+    // For index-only scans.
+    sqlx::query("VACUUM dead_tasks").execute(&env.db).await?;
     let id = "gen_random_uuid()";
     let list = "ORDER BY created_at DESC, id DESC\n             LIMIT";
+    let (first, last) = ("'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'");
+    let page = format!("{last}, '{{dead,pending,completed}}', NULL, NULL, NULL, 51, 20000, {first}, NULL, NULL");
     let cases: Vec<(&str, &str, String)> = vec![
         ("list", list, "7, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
         ("list by type", list, "7, 'type 1', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
@@ -57,6 +69,16 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
             "WITH ORDINALITY\n                AS wanted",
             format!("ARRAY[7], ARRAY[now()], ARRAY[1], ARRAY[2], ARRAY[{id}]"),
         ),
+        ("page of unsettled tasks", "FROM (SELECT * FROM tasks", page.clone()),
+        ("page of dead tasks", "FROM (SELECT * FROM dead_tasks", page.clone()),
+        ("page of settled tasks", "FROM (SELECT * FROM task_history", page),
+        ("end of a page", "FROM task_history WHERE id < $1 AND id >= $2 ORDER", format!("{last}, {first}, 20000")),
+        ("tail of events", "FROM (SELECT * FROM events", "9999999, 0, NULL, 'name 1', NULL, NULL, 51, 10000".into()),
+        ("groups of dead letters", "WITH latest AS", "50000, false, 50".into()),
+        ("dead letters of one error", "FROM dead_tasks AS other", id.into()),
+        ("search by request", "FROM task_history WHERE request_id = $1", "'request-7', NULL, 50".into()),
+        ("search by trace", "FROM task_history WHERE trace_id(traceparent) = $1", "md5('7'), NULL, 50".into()),
+        ("task of an event", "SELECT child.id FROM task_history", "4711, NULL".into()),
     ];
     // Tables and partitions with rows. The planner may use a sequential scan for empty partitions.
     let full = "SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples > 1000 AND relname <> 'users'";
@@ -69,7 +91,8 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
         let explain = format!("EXPLAIN EXECUTE case_{place} ({arguments})");
         let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *session).await?;
         let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        for table in &full {
+        // Only the unsettled tasks have no index for a search: it would cost each accept.
+        for table in full.iter().filter(|table| *table != "tasks" || !name.starts_with("search")) {
             let scans = plan.iter().any(|line| {
                 line.split("Seq Scan on ").nth(1).is_some_and(|rest| rest.split(' ').next() == Some(table))
             });

@@ -150,12 +150,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]. The tasks of earlier transactions are pending: running it again continues.
-    pub async fn retry_dead_tasks(
-        &self,
-        filter: &TaskFilter,
-        limit: i64,
-        act: &Act,
-    ) -> Result<MovedTasks, StoreError> {
+    pub async fn retry_dead_tasks(&self, filter: &TaskFilter, limit: i64, act: &Act) -> Result<MovedTasks, StoreError> {
         let filter = &self.with_children(filter).await?;
         let mut all = MovedTasks::default();
         in_chunks(&self.pool, limit, &mut all, async |pool, after, limit| {

@@ -35,7 +35,12 @@ pub struct Settler {
 impl Settler {
     /// `writer` is the name in the running totals, and must be unique.
     pub fn new(store: &Store, writer: String) -> Self {
-        Self { connection: store.impatient_connection(), writer: writer.into(), unreported: Duration::ZERO, sampled: None }
+        Self {
+            connection: store.impatient_connection(),
+            writer: writer.into(),
+            unreported: Duration::ZERO,
+            sampled: None,
+        }
     }
 
     /// Settles `settlements`, one transaction per kind of outcome, until one fails. Returns the tasks that were settled,

@@ -27,7 +27,8 @@ impl Store {
         }
         let column = |value: fn(&NameFigures) -> i64| figures.values().map(value).collect::<Vec<i64>>();
         let names: Vec<&str> = figures.keys().map(String::as_str).collect();
-        let durations = || figures.iter().flat_map(|(name, of)| of.attempt_seconds.iter().map(move |time| (name, *time)));
+        let durations =
+            || figures.iter().flat_map(|(name, of)| of.attempt_seconds.iter().map(move |time| (name, *time)));
         let (named, seconds): (Vec<&str>, Vec<f64>) = durations().map(|(name, time)| (name.as_str(), time)).unzip();
         sqlx::query!(
             "INSERT INTO throughput (period, start, writer, event_name, completed, failed, retried, dead, attempt_times)

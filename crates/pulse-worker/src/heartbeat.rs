@@ -34,8 +34,10 @@ impl Heartbeat {
         // A third of the lease, so that one missed heartbeat does not lose a lease.
         let interval = self.config.lease / 3;
         let mut last_heartbeat = Instant::now();
-        self.reporter.report().await;
         loop {
+            if self.reporter.is_due() {
+                self.reporter.report().await;
+            }
             tokio::time::sleep(interval.min(STUCK_GRACE)).await;
             self.fail_stuck();
             if last_heartbeat.elapsed() >= interval {

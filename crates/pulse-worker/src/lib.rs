@@ -117,14 +117,10 @@ impl Worker {
         tracing::info!(in_flight = in_flight.len(), "draining");
         // Waiting tasks first: another worker can start them while this one waits for the running tasks.
         release(&in_flight, &ended_attempts, LeasedTask::is_waiting);
-        let report = tokio::spawn({
-            let reporter = reporter.clone();
-            async move { reporter.report_drain().await }
-        });
+        reporter.start_drain();
         in_flight.emptied(deadline).await;
         release(&in_flight, &ended_attempts, |_| true);
         heartbeat.abort();
-        report.abort();
         drop((executor, ended_attempts));
         runtime.shutdown_background();
         // An explicit stop, because a processor that never yields keeps its sender forever.

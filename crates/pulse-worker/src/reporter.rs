@@ -15,7 +15,7 @@ use crate::in_flight::InFlight;
 /// Time limit for the last report.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reports with each heartbeat, and when the drain starts and ends. Cheap to clone.
+/// Cheap to clone. The heartbeat calls [`Reporter::report`].
 #[derive(Clone)]
 pub(crate) struct Reporter {
     store: Store,
@@ -24,6 +24,8 @@ pub(crate) struct Reporter {
     health: WorkerHealth,
     by_name: ByName,
     draining: Arc<AtomicBool>,
+    /// There is news, or the last report failed: do not wait for the next heartbeat.
+    due: Arc<AtomicBool>,
 }
 
 impl Reporter {
@@ -35,19 +37,26 @@ impl Reporter {
             health: executor.health.clone(),
             by_name,
             draining: Arc::default(),
+            due: Arc::new(true.into()),
         }
     }
 
-    /// Reports. A failure is only logged, because the next heartbeat reports again.
+    /// Reports now.
     pub(crate) async fn report(&self) {
+        self.due.store(false, Ordering::Relaxed);
         let draining = self.draining.load(Ordering::Relaxed);
         self.report_as(if draining { WorkerState::Draining } else { WorkerState::Running }).await;
     }
 
-    /// Reports that the drain has started.
-    pub(crate) async fn report_drain(&self) {
+    /// Whether to report before the next heartbeat.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due.load(Ordering::Relaxed)
+    }
+
+    /// Records that the drain has started.
+    pub(crate) fn start_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.report().await;
+        self.due.store(true, Ordering::Relaxed);
     }
 
     /// Reports that the worker has ended.
@@ -57,6 +66,7 @@ impl Reporter {
 
     async fn report_as(&self, state: WorkerState) {
         if let Err(error) = self.write(state).await {
+            self.due.store(true, Ordering::Relaxed);
             tracing::debug!(error = &error as &dyn std::error::Error, "cannot report to the registry of workers");
         }
     }

@@ -379,7 +379,8 @@ mod tests {
         let store = Store::connect_lazy(&store).expect("a valid URL");
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
         let in_flight = InFlight::default();
-        let settle_loop = SettleLoop::new(&config, &store, &queue, in_flight.clone(), metrics, ByName::default(), BusyTime::new(1));
+        let settle_loop =
+            SettleLoop::new(&config, &store, &queue, in_flight.clone(), metrics, ByName::default(), BusyTime::new(1));
         let (sender, receiver) = mpsc::unbounded_channel();
         let superseded = ended_attempt(&in_flight, 1);
         drop(ended_attempt(&in_flight, 1));

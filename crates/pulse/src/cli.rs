@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
-use crate::commands::{api, check, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user, worker};
+use crate::commands::{
+    api, check, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user, worker,
+};
 
 /// Event ingestion for Kubernetes: accept events over HTTP, store them in PostgreSQL, process them in the background.
 #[derive(Debug, Parser)]

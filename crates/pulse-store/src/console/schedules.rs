@@ -47,10 +47,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn schedules(&self) -> Result<Schedules, StoreError> {
-        let leader =
-            sqlx::query_as!(Leader, "SELECT holder, term, expires_at FROM leases WHERE name = 'scheduler'")
-                .fetch_optional(&self.pool)
-                .await?;
+        let leader = sqlx::query_as!(Leader, "SELECT holder, term, expires_at FROM leases WHERE name = 'scheduler'")
+            .fetch_optional(&self.pool)
+            .await?;
         let jobs = sqlx::query_as!(
             ScheduleRow,
             "SELECT name, last_run_at, next_run_at, last_duration_ms, last_outcome FROM jobs ORDER BY name",

@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::connection::Store;
-use crate::console::task_page::PageFilter;
+use crate::console::page_filter::{PageFilter, Table};
 use crate::error::StoreError;
 
 /// A task in a page.
@@ -39,14 +39,6 @@ pub struct TaskRow {
     pub reason: Option<String>,
     /// Error of the last failed attempt.
     pub error: Option<String>,
-}
-
-/// The table of a state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Table {
-    Unsettled,
-    Dead,
-    Settled,
 }
 
 /// Rows of a table with the states `$states`, by id, from `$8` to below `$1`, among the first `$7`. PostgreSQL stops as

@@ -116,7 +116,8 @@ async fn check_postgresql(store: &Store, needed: u64) -> Vec<CheckResult> {
         results.push(CheckResult { note, ..check("postgresql", "max_connections", value, None) });
     }
     if let Ok(pause) = store.find_pause().await {
-        let value = pause.as_ref().map_or("none".into(), |pause| format!("since {} by {}", pause.paused_at, pause.actor));
+        let value =
+            pause.as_ref().map_or("none".into(), |pause| format!("since {} by {}", pause.paused_at, pause.actor));
         let note = pause.map(|_| "workers claim nothing until `pulse resume`");
         results.push(CheckResult { note, ..check("postgresql", "pause", value, None) });
     }

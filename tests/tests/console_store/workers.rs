@@ -1,0 +1,41 @@
+//! The registry of workers.
+
+use pulse_tests::{Process, TestEnv, eventually};
+
+use crate::{TIMEOUT, store};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn worker_is_listed_from_its_start_to_its_end() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let mut worker = Process::start(&env, "worker", &["--concurrency", "3"]).await?;
+    let store = store(&env)?;
+    let state = async |wanted: &str| {
+        let workers = store.workers().await?;
+        Ok(workers.len() == 1 && workers[0].state == wanted)
+    };
+    eventually("the worker is listed", TIMEOUT, async || state("running").await).await?;
+    let task = api.client("ada").post_event("sleep:2500").await?;
+    eventually("the task runs", TIMEOUT, async || {
+        Ok(env.number("SELECT count(*) FROM tasks WHERE lease_until IS NOT NULL").await? == 1)
+    })
+    .await?;
+    worker.signal(rustix::process::Signal::TERM)?;
+    eventually("the worker drains", TIMEOUT, async || state("draining").await).await?;
+    eventually("the worker ends", TIMEOUT, async || worker.has_ended()).await?;
+    let row = store.workers().await?.remove(0);
+    assert_eq!((row.state.as_str(), row.concurrency, row.in_flight), ("stopped", 3, 0));
+    assert!(row.last_claim_at.is_some() && row.completed_per_second > 0.0 && row.attempt_p95 > Some(1.0), "{row:?}");
+    let detail = store.task_detail(None, task.parse()?).await?.expect("the task is there");
+    assert_eq!(detail.worker.map(|worker| worker.name), Some(row.name));
+    let names = store.event_names(pulse_store::console::Range::Hour, 10).await?;
+    assert!(names.len() == 1 && names[0].event_name == "sleep:2500" && names[0].completed == 1, "{names:?}");
+
+    sqlx::query("UPDATE workers SET state = 'running', seen_at = now() - interval '26 s'").execute(&env.db).await?;
+    assert_eq!(store.workers().await?[0].state, "gone");
+    assert_eq!(store.overview().await?.workers, 0);
+    sqlx::query("UPDATE workers SET seen_at = now() - interval '61 minutes'").execute(&env.db).await?;
+    store.expire_throughput().await?;
+    assert!(store.workers().await?.is_empty());
+    Ok(())
+}
