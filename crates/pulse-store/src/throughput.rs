@@ -9,7 +9,7 @@ use crate::connection::Store;
 use crate::error::StoreError;
 use crate::workers::NameFigures;
 
-/// Maximum number of event names with figures of their own in ten minutes. The others are counted as `other`.
+/// Maximum number of event names that are counted separately in ten minutes. The others are counted as `other`.
 const EVENT_NAMES: i64 = 50;
 
 impl Store {

@@ -5,7 +5,7 @@ use pulse_tests::{Process, TestEnv, pulse_output};
 use crate::{TIMEOUT, store};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acts_leave_rows_that_nobody_can_change() -> anyhow::Result<()> {
+async fn acts_leave_rows_that_cannot_be_changed() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let api = Process::start(&env, "api", &[]).await?;
     let client = api.client("ada");

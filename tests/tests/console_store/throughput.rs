@@ -31,7 +31,7 @@ fn sums(series: &Series) -> [i64; 7] {
     ]
 }
 
-/// The failed event of the batch is a task of its own: accepted again as a task, and not as an event.
+/// The failed event of the batch becomes a task: it is accepted again as a task, and not as an event.
 const EXPECTED: [i64; 7] = [7, 9, 4, 6, 3, 1, 2];
 
 #[tokio::test(flavor = "multi_thread")]
