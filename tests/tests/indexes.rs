@@ -32,10 +32,10 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
                 'request-' || n, '00-' || md5(n::text) || '-00f067aa0ba902b7-01'
          FROM generate_series(1, 100000) AS n;
          INSERT INTO dead_tasks (id, kind, user_id, event_ids, bytes, created_at, attempts, max_attempts, fencing_token,
-                                 reason, errors, request_id, traceparent)
+                                 reason, errors, dead_at, request_id, traceparent)
          SELECT gen_random_uuid(), 'process_event', 1 + n % 100, ARRAY[n], 600, now(), 3, 3, 3, 'error',
                 jsonb_build_array(jsonb_build_object('reason', 'error', 'error', 'kind ' || chr(97 + n % 20))),
-                'request-' || n, '00-' || md5(n::text) || '-00f067aa0ba902b7-01'
+                now() - n * interval '1 second', 'request-' || n, '00-' || md5(n::text) || '-00f067aa0ba902b7-01'
          FROM generate_series(1, 100000) AS n;
          ANALYZE;",
     )

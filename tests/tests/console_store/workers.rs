@@ -15,7 +15,7 @@ async fn worker_is_listed_from_its_start_to_its_end() -> anyhow::Result<()> {
         Ok(workers.len() == 1 && workers[0].state == wanted)
     };
     eventually("the worker is listed", TIMEOUT, async || state("running").await).await?;
-    let task = api.client("ada").post_event("sleep:2500").await?;
+    let task = api.client("ada").post_event("sleep:5000").await?;
     eventually("the task runs", TIMEOUT, async || {
         Ok(env.number("SELECT count(*) FROM tasks WHERE lease_until IS NOT NULL").await? == 1)
     })
@@ -29,7 +29,7 @@ async fn worker_is_listed_from_its_start_to_its_end() -> anyhow::Result<()> {
     let detail = store.task_detail(None, task.parse()?).await?.expect("the task is there");
     assert_eq!(detail.worker.map(|worker| worker.name), Some(row.name));
     let names = store.event_names(pulse_store::console::Range::Hour, 10).await?;
-    assert!(names.len() == 1 && names[0].event_name == "sleep:2500" && names[0].completed == 1, "{names:?}");
+    assert!(names.len() == 1 && names[0].event_name == "sleep:5000" && names[0].completed == 1, "{names:?}");
 
     sqlx::query("UPDATE workers SET state = 'running', seen_at = now() - interval '26 s'").execute(&env.db).await?;
     assert_eq!(store.workers().await?[0].state, "gone");

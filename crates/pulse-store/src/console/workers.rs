@@ -1,40 +1,11 @@
-//! The registry of workers, as the console shows it, and the report that each worker writes.
+//! The registry of workers, with the throughput of each.
 
 use crate::connection::Store;
 use crate::console::percentiles::Percentiles;
 use crate::error::StoreError;
-use crate::workers::{WorkerReport, WorkerRow};
+use crate::workers::WorkerRow;
 
 impl Store {
-    /// Records what a worker does.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn report_worker(&self, name: &str, report: &WorkerReport) -> Result<(), StoreError> {
-        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        sqlx::query!(
-            "INSERT INTO workers (name, version, state, concurrency, running, in_flight, last_claim_at, longest_task,
-                                  longest_since)
-             VALUES ($1, $2, $3, $4, $5, $6, now() - make_interval(secs => $7), $8, now() - make_interval(secs => $9))
-             ON CONFLICT (name) DO UPDATE
-             SET seen_at = now(), state = excluded.state, concurrency = excluded.concurrency, running = excluded.running,
-                 in_flight = excluded.in_flight, last_claim_at = excluded.last_claim_at,
-                 longest_task = excluded.longest_task, longest_since = excluded.longest_since",
-            name,
-            report.version,
-            report.state.as_str(),
-            count(report.concurrency),
-            count(report.running),
-            count(report.in_flight),
-            report.last_claim_seconds,
-            report.longest.map(|(task, _)| task),
-            report.longest.map(|(_, seconds)| seconds),
-        )
-        .execute(&mut *self.probe_connection().await?)
-        .await?;
-        Ok(())
-    }
-
     /// The workers of the last hour, by name; at most 1,000.
     ///
     /// # Errors
