@@ -9,7 +9,7 @@ pub(crate) struct Totals {
     pub(crate) writer: Arc<str>,
     /// Busy time, in microseconds.
     pub(crate) busy_us: i64,
-    /// Whether durations are added to the histograms, which makes a statement with one task write twice as much.
+    /// Whether durations are added to the histograms, which makes a statement with one task write half as much again.
     pub(crate) is_sample: bool,
 }
 
