@@ -1,7 +1,7 @@
 //! Each documented query uses an index, with 1,000,000 events and 100,000 unsettled tasks.
 
 use pulse_tests::TestEnv;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 /// Text of the one prepared statement in `.sqlx` that contains `fragment`.
 fn statement(fragment: &str) -> anyhow::Result<String> {
@@ -15,9 +15,7 @@ fn statement(fragment: &str) -> anyhow::Result<String> {
     Ok(found.remove(0))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn documented_queries_use_an_index() -> anyhow::Result<()> {
-    let env = TestEnv::start().await?;
+async fn fill(db: &PgPool) -> anyhow::Result<()> {
     sqlx::raw_sql(
         "INSERT INTO users (subject) SELECT 'user ' || n FROM generate_series(1, 100) AS n;
          INSERT INTO events (user_id, event_name, event_type, source, session_id, task_id, created_at, processed)
@@ -39,15 +37,21 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
          FROM generate_series(1, 100000) AS n;
          ANALYZE;",
     )
-    .execute(&env.db)
+    .execute(db)
     .await?;
     // For index-only scans.
-    sqlx::query("VACUUM dead_tasks").execute(&env.db).await?;
+    sqlx::query("VACUUM dead_tasks").execute(db).await?;
+    Ok(())
+}
+
+/// Name, a fragment of the statement, and its arguments.
+type Case = (&'static str, &'static str, String);
+
+/// The statements of the API and of the roles.
+fn cases() -> Vec<Case> {
     let id = "gen_random_uuid()";
     let list = "ORDER BY created_at DESC, id DESC\n             LIMIT";
-    let (first, last) = ("'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'");
-    let page = format!("{last}, '{{dead,pending,completed}}', NULL, NULL, NULL, 51, 20000, {first}, NULL, NULL");
-    let cases: Vec<(&str, &str, String)> = vec![
+    vec![
         ("list", list, "7, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
         ("list by type", list, "7, 'type 1', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
         ("list by session", list, "7, NULL, NULL, NULL, 'session 6', NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
@@ -69,6 +73,15 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
             "WITH ORDINALITY\n                AS wanted",
             format!("ARRAY[7], ARRAY[now()], ARRAY[1], ARRAY[2], ARRAY[{id}]"),
         ),
+    ]
+}
+
+/// The statements of the console.
+fn console_cases() -> Vec<Case> {
+    let id = "gen_random_uuid()";
+    let (first, last) = ("'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'");
+    let page = format!("{last}, '{{dead,pending,completed}}', NULL, NULL, NULL, 51, 20000, {first}, NULL, NULL");
+    vec![
         ("page of unsettled tasks", "FROM (SELECT * FROM tasks", page.clone()),
         ("page of dead tasks", "FROM (SELECT * FROM dead_tasks", page.clone()),
         ("page of settled tasks", "FROM (SELECT * FROM task_history", page),
@@ -79,13 +92,19 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
         ("search by request", "FROM task_history\n             WHERE request_id", "'request-7', NULL, 50".into()),
         ("search by trace", "FROM task_history\n             WHERE trace_id", "md5('7'), NULL, 50".into()),
         ("task of an event", "SELECT child.id FROM task_history", "4711, NULL".into()),
-    ];
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documented_queries_use_an_index() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    fill(&env.db).await?;
     // Tables and partitions with rows. The planner may use a sequential scan for empty partitions.
     let full = "SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples > 1000 AND relname <> 'users'";
     let full: Vec<String> = sqlx::query(full).fetch_all(&env.db).await?.iter().map(|row| row.get(0)).collect();
     assert!(full.iter().any(|table| table.starts_with("events_y")), "{full:?}");
     let mut session = env.db.acquire().await?;
-    for (place, (name, fragment, arguments)) in cases.into_iter().enumerate() {
+    for (place, (name, fragment, arguments)) in cases().into_iter().chain(console_cases()).enumerate() {
         let prepare = format!("PREPARE case_{place} AS {}", statement(fragment)?);
         sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *session).await?;
         // As in the transaction of a search.

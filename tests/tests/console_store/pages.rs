@@ -1,6 +1,5 @@
 //! Pages of tasks and events, search, and what the scheduler measures.
 
-use pulse_store::Store;
 use pulse_store::console::{Matched, PageFilter, TailFilter};
 use pulse_tests::{Process, TestEnv, eventually};
 use uuid::Uuid;
@@ -9,15 +8,9 @@ use crate::{TIMEOUT, store};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-async fn ids(store: &Store, filter: &PageFilter) -> anyhow::Result<Vec<Uuid>> {
-    Ok(store.task_page(filter, None, 100).await?.tasks.iter().map(|task| task.id).collect())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tasks_of_all_tables_are_paged_filtered_and_found() -> anyhow::Result<()> {
-    let env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let worker = Process::start(&env, "worker", &["--retry-base", "1000"]).await?;
+/// Completed, retrying, dead and completed tasks of ada, a completed one of bob, and a pending one of ada.
+async fn tasks_in_all_states(env: &TestEnv, api: &Process) -> anyhow::Result<Vec<Uuid>> {
+    let worker = Process::start(env, "worker", &["--retry-base", "1000"]).await?;
     let (ada, bob) = (api.client("ada"), api.client("bob"));
     let mut all: Vec<Uuid> = Vec::new();
     for name in ["good", "fail", "invalid", "good"] {
@@ -30,13 +23,16 @@ async fn tasks_of_all_tables_are_paged_filtered_and_found() -> anyhow::Result<()
     })
     .await?;
     worker.kill().await?;
-    let headers = [("x-request-id", "shop-7"), ("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-01") as &str)];
-    let body = r#"{"event_name": "late", "event_type": "t"}"#;
-    let answer = ada.send(http::Method::POST, "/api/v1/events", &headers, body.into()).await?;
-    let (late, event_id) = (answer.json["task_id"].as_str().unwrap_or_default(), &answer.json["event_id"]);
-    all.push(late.parse()?);
-    let store = store(&env)?;
+    all.push(ada.post_event("late").await?.parse()?);
+    Ok(all)
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_all_tables_are_paged_newest_first() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let mut all = tasks_in_all_states(&env, &api).await?;
+    let store = store(&env)?;
     let mut paged = Vec::new();
     let mut below = None;
     loop {
@@ -48,71 +44,111 @@ async fn tasks_of_all_tables_are_paged_filtered_and_found() -> anyhow::Result<()
         }
     }
     all.reverse();
-    assert_eq!(paged, all, "newest first, over all tables");
-    all.reverse();
-
-    let state = |state: &str| PageFilter { states: vec![state.into()], ..PageFilter::default() };
-    assert_eq!(ids(&store, &state("retrying")).await?, [all[1]]);
-    assert_eq!(ids(&store, &state("dead")).await?, [all[2]]);
-    assert_eq!(ids(&store, &state("pending")).await?, [all[5]]);
-    assert_eq!(ids(&store, &state("completed")).await?, [all[4], all[3], all[0]]);
-    let bob = env.number("SELECT id FROM users WHERE subject = 'bob'").await?;
-    assert_eq!(ids(&store, &PageFilter { user_id: Some(bob), ..PageFilter::default() }).await?, [all[4]]);
-    let name = PageFilter { event_name: Some("fail".into()), ..PageFilter::default() };
-    assert_eq!(ids(&store, &name).await?, [all[1]]);
-    let row = store.task_page(&state("dead"), None, 1).await?.tasks.remove(0);
-    let error = row.error.expect("a dead task has an error");
-    let prefix = PageFilter { error_prefix: Some(error[..4].into()), reason: row.reason, ..PageFilter::default() };
-    assert_eq!(ids(&store, &prefix).await?, [all[2]]);
-    let unknown = PageFilter { error_prefix: Some("no such".into()), ..PageFilter::default() };
-    assert!(ids(&store, &unknown).await?.is_empty());
-    let hour = chrono::TimeDelta::hours(1);
-    let past = PageFilter { until: Some(chrono::Utc::now() - hour), ..PageFilter::default() };
-    assert!(ids(&store, &past).await?.is_empty());
-    let recent = PageFilter { since: Some(chrono::Utc::now() - hour), ..PageFilter::default() };
-    assert_eq!(ids(&store, &recent).await?.len(), 6);
-
-    for (text, matched) in [
-        (late.to_owned(), Matched::Task),
-        (event_id.to_string(), Matched::Event),
-        ("shop-7".into(), Matched::Request),
-        (TRACE.into(), Matched::Trace),
-        (headers[1].1.into(), Matched::Trace),
-    ] {
-        let hits = store.search(&text, None).await?;
-        assert_eq!(
-            hits.iter().map(|hit| (hit.matched, hit.task_id)).collect::<Vec<_>>(),
-            [(matched, all[5])],
-            "{text}"
-        );
-        assert!(store.search(&text, Some(bob)).await?.is_empty(), "another user must not find {text}");
-    }
-    assert!(store.search("nothing", None).await?.is_empty());
-
-    let detail = store.task_detail(None, all[2]).await?.expect("the dead task is there");
-    assert_eq!((detail.user.as_deref(), detail.same_error, detail.events.len()), (Some("ada"), Some(1), 1));
-    assert!(detail.task.errors.len() == 1 && detail.events[0].processing_error.is_some(), "{detail:?}");
-    assert!(store.task_detail(Some(bob), all[2]).await?.is_none());
+    assert_eq!(paged, all);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn page_stops_after_a_limited_number_of_rows_and_continues_there() -> anyhow::Result<()> {
+async fn tasks_are_filtered_by_state_user_event_error_and_time() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let all = tasks_in_all_states(&env, &api).await?;
+    let store = store(&env)?;
+    let state = |state: &str| PageFilter { states: vec![state.into()], ..PageFilter::default() };
+    let bob = env.number("SELECT id FROM users WHERE subject = 'bob'").await?;
+    let dead = store.task_page(&state("dead"), None, 1).await?.tasks.remove(0);
+    let error = dead.error.expect("a dead task has an error");
+    let error_is = |prefix: &str, reason: &Option<String>| PageFilter {
+        error_prefix: Some(prefix.into()),
+        reason: reason.clone(),
+        ..PageFilter::default()
+    };
+    let hour_ago = chrono::Utc::now() - chrono::TimeDelta::hours(1);
+    for (filter, expected) in [
+        (state("retrying"), vec![all[1]]),
+        (state("dead"), vec![all[2]]),
+        (state("pending"), vec![all[5]]),
+        (state("completed"), vec![all[4], all[3], all[0]]),
+        (PageFilter { user_id: Some(bob), ..PageFilter::default() }, vec![all[4]]),
+        (PageFilter { event_name: Some("fail".into()), ..PageFilter::default() }, vec![all[1]]),
+        (error_is(&error[..4], &dead.reason), vec![all[2]]),
+        (error_is("no such", &None), vec![]),
+        (PageFilter { until: Some(hour_ago), ..PageFilter::default() }, vec![]),
+        (PageFilter { since: Some(hour_ago), ..state("dead") }, vec![all[2]]),
+    ] {
+        let found = store.task_page(&filter, None, 100).await?;
+        assert_eq!(found.tasks.iter().map(|task| task.id).collect::<Vec<_>>(), expected, "{filter:?}");
+    }
+    let detail = store.task_detail(None, all[2]).await?.expect("the dead task is there");
+    assert_eq!((detail.user.as_deref(), detail.same_error, detail.events.len()), (Some("ada"), Some(1), 1));
+    assert!(detail.task.errors.len() == 1 && detail.events[0].processing_error.is_some(), "{detail:?}");
+    assert!(store.task_detail(Some(bob), all[2]).await?.is_none(), "the task of another user");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn task_is_found_by_each_of_its_ids_in_each_table() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &["--max-attempts", "1"]).await?;
+    let bob = api.client("bob");
+    bob.post_event("good").await?;
+    let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let headers = [("x-request-id", "shop-7"), ("traceparent", traceparent.as_str())];
+    let store = store(&env)?;
+    let other = env.number("SELECT id FROM users WHERE subject = 'bob'").await?;
+    for (state, name) in [("pending", "good"), ("completed", "good"), ("dead", "invalid")] {
+        sqlx::raw_sql("TRUNCATE tasks, dead_tasks, task_history").execute(&env.db).await?;
+        let body = format!(r#"{{"event_name": "{name}", "event_type": "t"}}"#);
+        let answer = api.client("ada").send(http::Method::POST, "/api/v1/events", &headers, body.into()).await?;
+        let (id, event_id) = (answer.json["task_id"].as_str().unwrap_or_default(), answer.json["event_id"].to_string());
+        if state != "pending" {
+            let worker = Process::start(&env, "worker", &[]).await?;
+            env.wait_until_settled(TIMEOUT).await?;
+            worker.kill().await?;
+        }
+        assert_eq!(store.task_detail(None, id.parse()?).await?.map(|detail| detail.task.state).as_deref(), Some(state));
+        for (text, matched) in [
+            (id, Matched::Task),
+            (&event_id, Matched::Event),
+            ("shop-7", Matched::Request),
+            (TRACE, Matched::Trace),
+            (&traceparent, Matched::Trace),
+        ] {
+            let hits = store.search(text, None).await?;
+            let found: Vec<(Matched, String)> = hits.iter().map(|hit| (hit.matched, hit.task_id.to_string())).collect();
+            assert_eq!(found, [(matched, id.to_owned())], "{text} of the {state} task");
+            assert!(store.search(text, Some(other)).await?.is_empty(), "another user must not find {text}");
+        }
+    }
+    assert!(store.search("nothing", None).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rare_task_is_found_behind_many_others() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let store = store(&env)?;
     sqlx::raw_sql(
         "INSERT INTO users (subject) VALUES ('ada'), ('bob');
          INSERT INTO task_history (id, kind, user_id, event_ids, outcome, attempts, errors, created_at)
          SELECT lpad(to_hex(n), 32, '0')::uuid, 'process_event', 1 + (n = 1)::int, ARRAY[n], 'completed', 1, '[]', now()
-         FROM generate_series(1, 30000) AS n",
+         FROM generate_series(1, 50000) AS n",
     )
     .execute(&env.db)
     .await?;
     let bob = PageFilter { user_id: Some(2), ..PageFilter::default() };
-    let page = store.task_page(&bob, None, 10).await?;
-    assert_eq!((page.tasks.len(), page.next), (0, Some(Uuid::from_u128(10_001))));
-    let page = store.task_page(&bob, page.next, 10).await?;
-    assert_eq!((page.tasks.len(), page.next), (1, None));
+    // Each page takes at least one step of 20,000 rows.
+    let mut found = Vec::new();
+    let mut below = None;
+    for _ in 0..3 {
+        let page = store.task_page(&bob, below, 10).await?;
+        found.extend(page.tasks.iter().map(|task| task.id));
+        below = page.next;
+        if below.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found, below), (vec![Uuid::from_u128(1)], None));
     Ok(())
 }
 

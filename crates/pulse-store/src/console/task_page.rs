@@ -1,5 +1,7 @@
 //! A page of tasks in any state.
 
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
@@ -8,6 +10,9 @@ use crate::connection::Store;
 use crate::console::page_filter::{PageFilter, Table, first_id_of, time_of};
 use crate::console::task_query::TaskRow;
 use crate::error::StoreError;
+
+/// Time after which a page begins no further step.
+const SEARCH_TIME: Duration = Duration::from_millis(50);
 
 /// Tasks, those that were accepted last first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,8 +26,8 @@ pub struct TaskPage {
 }
 
 impl Store {
-    /// A page of at most `limit` tasks with ids below `below`. It looks at 20,000 tasks of each kind at most (2,000 with
-    /// a condition on the event), and the next page continues there.
+    /// A page of at most `limit` tasks with ids below `below`. It looks at steps of 20,000 tasks of each table (2,000 with a
+    /// condition on the event) until it is full or 50 ms are over, and the next page continues there.
     ///
     /// # Errors
     /// [`StoreError::StatementLimit`] after 5 s; [`StoreError::Unavailable`] if PostgreSQL does not answer.
@@ -32,7 +37,20 @@ impl Store {
         below: Option<Uuid>,
         limit: usize,
     ) -> Result<TaskPage, StoreError> {
-        let below = below.into_iter().chain(filter.until.map(first_id_of)).min().unwrap_or(Uuid::max());
+        let mut below = below.into_iter().chain(filter.until.map(first_id_of)).min().unwrap_or(Uuid::max());
+        let started = Instant::now();
+        let mut tasks = Vec::new();
+        loop {
+            let mut page = self.step(filter, below, limit - tasks.len()).await?;
+            tasks.append(&mut page.tasks);
+            match page.next {
+                Some(next) if tasks.len() < limit && started.elapsed() < SEARCH_TIME => below = next,
+                _ => return Ok(TaskPage { tasks, ..page }),
+            }
+        }
+    }
+
+    async fn step(&self, filter: &PageFilter, below: Uuid, limit: usize) -> Result<TaskPage, StoreError> {
         let mut tasks = Vec::new();
         let mut end = None;
         for table in [Table::Unsettled, Table::Dead, Table::Settled] {
