@@ -5,6 +5,8 @@
 
 /// Port of the API.
 pub const API_PORT: u16 = 8000;
+/// Port of the console.
+pub const CONSOLE_PORT: u16 = 5555;
 /// Port of probes and metrics.
 pub const ADMIN_PORT: u16 = 9090;
 

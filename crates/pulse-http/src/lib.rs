@@ -38,4 +38,4 @@ pub use middleware::{ContinueTrace, TraceParent, layered};
 pub use problem::Problem;
 pub use problem_code::ProblemCode;
 pub use request_id::RequestId;
-pub use server::{ServerConfig, serve};
+pub use server::{Peer, ServerConfig, serve};

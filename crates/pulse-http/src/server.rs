@@ -1,6 +1,7 @@
 //! The accept loop and the drain.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,10 @@ pub struct ServerConfig {
     /// Time to wait for the requests in progress after `drain_delay`.
     pub drain_timeout: Duration,
 }
+
+/// The address of the peer, in the extensions of each request. Behind a proxy, it is that of the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
 
 /// Serves HTTP/1.1 on `listener` until `shutdown`, then drains:
 ///
@@ -156,9 +161,10 @@ impl Server {
     async fn connection(self, stream: TcpStream, place: Place) {
         // A response is written at once: never delay it to fill a packet.
         let _ = stream.set_nodelay(true);
+        let peer = stream.peer_addr().ok().map(|address| Peer(address.ip().to_canonical()));
         let state = place.state.clone();
         let io = TokioIo::new(Connection::new(stream, state.clone(), self.header_timeout));
-        let service = service_fn(|request| self.respond(request, state.clone()));
+        let service = service_fn(|request| self.respond(request, peer, state.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(KEEP_ALIVE_TIMEOUT)
@@ -191,10 +197,14 @@ impl Server {
     async fn respond(
         &self,
         request: hyper::Request<Incoming>,
+        peer: Option<Peer>,
         state: Arc<ConnectionState>,
     ) -> Result<Response, Infallible> {
         state.request_began(!request.body().is_end_stream());
-        let request: Request = request.map(|body| axum::body::Body::new(RequestBody::new(body, state.clone())));
+        let mut request: Request = request.map(|body| axum::body::Body::new(RequestBody::new(body, state.clone())));
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         let mut response: Response = self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
         let has_unread = state.request_ended(response.status().is_client_error());
         if has_unread || self.draining.is_cancelled() {

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
 use crate::commands::{
-    api, check, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user, worker,
+    api, check, console, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user, worker,
 };
 
 /// Event ingestion for Kubernetes: accept events over HTTP, store them in PostgreSQL, process them in the background.
@@ -33,11 +33,13 @@ pub(crate) enum Command {
     /// Run the scheduler: requeue tasks, create partitions, measure the backlog. One of several schedulers is the
     /// leader
     Scheduler(scheduler::SchedulerArgs),
+    /// Run the console: pages in which administrators see what happens, and act
+    Console(Box<console::ConsoleArgs>),
     #[command(flatten)]
     Kubernetes(kubernetes::KubernetesCommand),
     /// Migrate the database schema to this version
     Migrate(migrate::MigrateArgs),
-    /// Run API, worker and scheduler in one process, with a private PostgreSQL and Redis
+    /// Run API, worker, scheduler and console in one process, with a private PostgreSQL and Redis
     #[cfg_attr(not(feature = "dev-servers"), command(hide = true))]
     Dev(Box<dev::DevArgs>),
     /// Check PostgreSQL and Redis for settings that can lose events, or a cluster before an installation (--pre)
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn role_flags_have_variables() {
         for command in Cli::command().get_subcommands() {
-            if ["api", "worker", "scheduler", "operator", "migrate"].contains(&command.get_name()) {
+            if ["api", "worker", "scheduler", "console", "operator", "migrate"].contains(&command.get_name()) {
                 for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
                     let variable =
                         argument.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

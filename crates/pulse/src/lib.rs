@@ -83,6 +83,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
             args.reload.clone().run(|shutdown| commands::worker::run(args, processor, shutdown)).await
         }
         Command::Scheduler(args) => args.reload.clone().run(|shutdown| commands::scheduler::run(args, shutdown)).await,
+        Command::Console(args) => args.reload.clone().run(|shutdown| commands::console::run(*args, shutdown)).await,
         Command::Kubernetes(command) => kubernetes::run(command).await,
         Command::Migrate(args) => return commands::migrate::run(args).await,
         Command::Dev(args) => commands::dev::run(*args, processor, shutdown::signal()?).await,

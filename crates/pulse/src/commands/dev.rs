@@ -1,4 +1,4 @@
-//! `pulse dev`: runs API, worker and scheduler in one process, with a private PostgreSQL and Redis.
+//! `pulse dev`: runs API, worker, scheduler and console in one process, with a private PostgreSQL and Redis.
 
 mod banner;
 mod running;
@@ -23,6 +23,7 @@ use self::running::{Roles, Shared};
 use self::servers::Servers;
 use crate::args::{AttemptArgs, AuthArgs, DatabaseArgs, ProcessingArgs, RedisArgs, ServerArgs, hs256_secret};
 use crate::commands::api::Api;
+use crate::commands::console::ConsoleServer;
 use crate::commands::{migrate, token};
 use crate::datastores::DataDir;
 use crate::output::print_json;
@@ -42,6 +43,9 @@ pub(crate) struct DevArgs {
     /// Port of probes and metrics; 0 chooses a free port
     #[arg(long, env = "PULSE_ADMIN_PORT", default_value_t = defaults::ADMIN_PORT)]
     admin_port: u16,
+    /// Port of the console; 0 chooses a free port
+    #[arg(long, env = "PULSE_CONSOLE_PORT", default_value_t = defaults::CONSOLE_PORT)]
+    console_port: u16,
     /// Directory for the data; without it, the data is temporary
     #[arg(long, env = "PULSE_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -76,6 +80,7 @@ pub(crate) struct DevArgs {
 struct DevInfo<'a> {
     api: String,
     admin: String,
+    console: String,
     token: &'a str,
     admin_token: &'a str,
     jwt_secret: &'a str,
@@ -92,6 +97,7 @@ pub(crate) async fn run(
     let DevArgs {
         port,
         admin_port,
+        console_port,
         data_dir,
         database_url,
         database_ca_file,
@@ -108,6 +114,7 @@ pub(crate) async fn run(
     // Bind the ports first, so that a port in use is reported before a server is started.
     let (listener, api_url) = listen(port, "--port")?;
     let (admin_listener, admin_url) = listen(admin_port, "--admin-port")?;
+    let (console_listener, console_url) = listen(console_port, "--console-port")?;
     let data = DataDir::open(data_dir.clone())?;
     let servers = Servers::start(database_url, redis_url, &data, &mut banner).await?;
     let jwt_secret = jwt_secret.map_or_else(|| data.secret("jwt_secret"), Ok)?;
@@ -121,9 +128,12 @@ pub(crate) async fn run(
 
     let mut registry = metrics::registry("dev");
     let auth = auth(jwt_secret.clone());
+    let console = ConsoleServer::new(INSTANCE, false, auth.clone(), store.clone(), shutdown.clone())?;
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let shared = Shared { store: store.clone(), queue, registry };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
+
+    let console = tokio::spawn(console.serve(console_listener, shutdown.clone()));
 
     let issue = |sub, scope| token::issue(&jwt_secret, &NewClaims { sub, scope, ..<_>::default() }, TOKEN_LIFETIME);
     let token = issue("dev", None)?;
@@ -131,6 +141,7 @@ pub(crate) async fn run(
         print_json(&DevInfo {
             api: api_url,
             admin: admin_url,
+            console: console_url,
             token: &token,
             admin_token: &issue("dev-admin", Some("events:write events:read admin"))?,
             jwt_secret: &jwt_secret,
@@ -139,10 +150,11 @@ pub(crate) async fn run(
             pid: std::process::id(),
         })?;
     } else {
-        banner.show(&api_url, &admin_url, &token, data_dir.as_deref(), process_start);
+        banner.show(&api_url, &admin_url, &console_url, &token, data_dir.as_deref(), process_start);
     }
 
     shutdown.cancelled().await;
+    console.await?;
     running.stop().await?;
     store.close().await;
     servers.stop().await

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod check;
+pub(crate) mod console;
 pub(crate) mod demo;
 #[cfg(feature = "dev-servers")]
 pub(crate) mod dev;

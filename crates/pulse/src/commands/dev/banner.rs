@@ -15,7 +15,15 @@ impl Banner {
     }
 
     #[expect(clippy::print_stderr, reason = "the banner is for the person at the terminal, not for a log")]
-    pub(crate) fn show(&self, api: &str, admin: &str, token: &str, data_dir: Option<&Path>, process_start: Instant) {
+    pub(crate) fn show(
+        &self,
+        api: &str,
+        admin: &str,
+        console: &str,
+        token: &str,
+        data_dir: Option<&Path>,
+        process_start: Instant,
+    ) {
         let data = match data_dir {
             Some(path) => format!("kept in {}", path.display()),
             None => "temporary, removed on exit   (--data-dir PATH keeps it)".into(),
@@ -26,6 +34,7 @@ impl Banner {
 {lines}
   API                {api}   docs /docs
   Admin              {admin}   /livez /readyz /metrics
+  Console            {console}   sign in with a token of `pulse token issue --scope admin`
   Worker, scheduler  running in this process
   Data               {data}
 Set these variables for `pulse demo`, `pulse load` and the examples:

@@ -1,0 +1,67 @@
+//! What all pages share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use pulse_http::Verifier;
+use pulse_store::Store;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::frame::Frame;
+
+/// Maximum number of live streams; further pages stay as they were loaded.
+const MAX_VIEWERS: usize = 256;
+/// Maximum number of refused sign-ins of one peer in [`ATTEMPTS_PERIOD`].
+const MAX_ATTEMPTS: u32 = 10;
+const ATTEMPTS_PERIOD: Duration = Duration::from_mins(1);
+/// Maximum number of peers whose sign-ins are counted.
+const MAX_PEERS: u64 = 10_000;
+
+/// Settings of the console.
+#[derive(Debug, Clone)]
+pub struct ConsoleConfig {
+    /// Name of the instance, shown on each page.
+    pub instance: String,
+    /// Refuses every action.
+    pub read_only: bool,
+}
+
+/// The state of the console. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Console {
+    pub(crate) config: Arc<ConsoleConfig>,
+    pub(crate) store: Store,
+    pub(crate) verifier: Verifier,
+    pub(crate) frames: watch::Receiver<Arc<Frame>>,
+    pub(crate) viewers: Arc<Semaphore>,
+    pub(crate) shutdown: CancellationToken,
+    refused: Cache<IpAddr, Arc<AtomicU32>>,
+}
+
+impl Console {
+    pub(crate) fn new(
+        config: ConsoleConfig,
+        store: Store,
+        verifier: Verifier,
+        frames: watch::Receiver<Arc<Frame>>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let refused = Cache::builder().max_capacity(MAX_PEERS).time_to_live(ATTEMPTS_PERIOD).build();
+        let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
+        Self { config: Arc::new(config), store, verifier, frames, viewers, shutdown, refused }
+    }
+
+    /// Whether the peer may try to sign in.
+    pub(crate) fn may_sign_in(&self, peer: IpAddr) -> bool {
+        self.refused.get(&peer).is_none_or(|refused| refused.load(Ordering::Relaxed) < MAX_ATTEMPTS)
+    }
+
+    /// Counts a refused sign-in. The period begins with the first one.
+    pub(crate) fn sign_in_refused(&self, peer: IpAddr) {
+        self.refused.get_with(peer, Arc::default).fetch_add(1, Ordering::Relaxed);
+    }
+}

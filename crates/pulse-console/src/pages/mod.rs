@@ -1,0 +1,39 @@
+//! The pages, and what their forms do.
+
+mod acts;
+mod dead_letters;
+pub(crate) mod overview;
+mod sign_in;
+mod tables;
+mod task;
+mod tasks;
+pub(crate) mod workers;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::assets;
+use crate::console::Console;
+
+pub(crate) fn routes() -> Router<Console> {
+    Router::new()
+        .route("/", get(overview::page))
+        .route("/tasks", get(tasks::page))
+        .route("/tasks/{id}", get(task::page))
+        .route("/tasks/{id}/retry", post(acts::retry_task))
+        .route("/tasks/{id}/cancel", post(acts::cancel_task))
+        .route("/go", get(tasks::go))
+        .route("/dead-letters", get(dead_letters::page))
+        .route("/dead-letters/act", get(dead_letters::confirm).post(acts::move_dead))
+        .route("/workers", get(workers::page))
+        .route("/events", get(tables::events))
+        .route("/schedules", get(tables::schedules))
+        .route("/queue", get(tables::queue))
+        .route("/queue/pause", post(acts::pause))
+        .route("/queue/resume", post(acts::resume))
+        .route("/audit", get(tables::audit))
+        .route("/login", get(sign_in::page).post(sign_in::sign_in))
+        .route("/logout", post(sign_in::sign_out))
+        .route("/theme", post(sign_in::theme))
+        .route("/assets/{name}", get(assets::asset))
+}

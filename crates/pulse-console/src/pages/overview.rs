@@ -1,0 +1,180 @@
+//! Overview: the figures of now, live, and charts.
+
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use maud::{Markup, html};
+use pulse_store::console::{Overview, Percentiles, Point, Range};
+use serde::Deserialize;
+
+use crate::chart::{Chart, Line};
+use crate::console::Console;
+use crate::document;
+use crate::error::PageError;
+use crate::format::{age, count, duration, duration_text, rate};
+use crate::frame::Frame;
+use crate::layout;
+use crate::session::Viewer;
+
+#[derive(Deserialize)]
+pub(crate) struct Shown {
+    #[serde(default)]
+    range: String,
+}
+
+const RANGES: [(&str, &str, Range); 3] =
+    [("1h", "1 h", Range::Hour), ("24h", "24 h", Range::Day), ("7d", "7 d", Range::Week)];
+
+pub(crate) async fn page(
+    State(console): State<Console>,
+    viewer: Viewer,
+    Query(shown): Query<Shown>,
+) -> Result<Response, PageError> {
+    if !viewer.is_admin {
+        return Ok(Redirect::to("/tasks").into_response());
+    }
+    let (key, _, range) = RANGES.into_iter().find(|(key, ..)| *key == shown.range).unwrap_or(RANGES[0]);
+    let frame = console.frames.borrow().clone();
+    // Without PostgreSQL, the old figures are still worth a page.
+    let charts = match console.store.series(range).await {
+        Ok(series) => charts(&series.points, range),
+        Err(error) => {
+            tracing::debug!(%error, "no charts for the console");
+            html! { p.dim { "No charts: PostgreSQL did not answer." } }
+        }
+    };
+    let content = html! {
+        div.head {
+            h1 { "Overview" }
+            div.end {
+                nav.seg aria-label="Range of the charts" {
+                    @for (value, text, _) in RANGES { a href={ "/?range=" (value) } aria-current=[(value == key).then_some("true")] { (text) } }
+                }
+            }
+        }
+        div hx-sse:connect="/live/overview" hx-swap="innerMorph" { (figures(&frame)) }
+        section.sec.charts { h2.vh { "Charts" } (charts) }
+    };
+    Ok(layout::page(&console, &viewer, "/", "Overview", content).into_response())
+}
+
+/// The live part.
+pub(crate) fn figures(frame: &Frame) -> Markup {
+    html! {
+        p { (frame.as_of()) }
+        @if let Some(figures) = &frame.figures {
+            (ribbon(&figures.overview, frame.away_since.is_some()))
+            (needs(&figures.overview))
+        }
+    }
+}
+
+fn tile(name: &str, figure: Markup, note: Markup) -> Markup {
+    html! { div { dt { (name) } dd { (figure) } dd.note { (note) } } }
+}
+
+fn with_unit(seconds: f64) -> Markup {
+    let (number, unit) = duration(seconds);
+    html! { (number) small { (unit) } }
+}
+
+/// Part of the ended attempts, in percent.
+fn percent(part: f64, of: f64) -> Markup {
+    html! { @if of > 0.0 { (format!("{:.2}", 100.0 * part / of)) small { "%" } } @else { span.dim { "–" } } }
+}
+
+fn percentiles(name: &str, of: Percentiles) -> Markup {
+    let Percentiles { p50, p95, p99, .. } = of;
+    let shown = |value: Option<f64>| value.map_or_else(|| html! { span.dim { "–" } }, with_unit);
+    html! {
+        div.w2 {
+            dt { (name) }
+            dd.pct { @for value in [p50, p95, p99] { span { (shown(value)) } } }
+            dd.note.pct { span { "p50" } span { "p95" } span { "p99" } }
+        }
+    }
+}
+
+fn ribbon(now: &Overview, is_stale: bool) -> Markup {
+    let rates = now.rates;
+    let ended = rates.completed + rates.failed;
+    let unsettled = now.gauges.as_ref().map(|gauges| gauges.unsettled());
+    let oldest = now.gauges.as_ref().map(|gauges| gauges.oldest_age_seconds).filter(|age| *age > 0.0);
+    let backlog = html! { @match unsettled { Some(tasks) => a href="/tasks?q=state:pending,running,retrying" { (count(tasks)) }, None => span.dim { "–" } } };
+    let drains = html! { @match now.drain_seconds { Some(seconds) => { "drains in " b { (duration_text(seconds)) } }, None => { (if unsettled == Some(0) { "nothing waits" } else { "does not shrink" }) } } };
+    html! {
+        dl.rib.stale[is_stale] {
+            (tile("Accepted", html! { (rate(rates.accepted_events)) small { "events/s" } }, html! { (rate(rates.accepted)) " tasks/s" }))
+            (tile("Completed", html! { (rate(rates.completed_events)) small { "events/s" } }, html! { (rate(rates.completed)) " tasks/s" }))
+            (tile("Backlog", backlog, drains))
+            (tile("Oldest", html! { @match oldest { Some(seconds) => (with_unit(seconds)), None => span.dim { "–" } } }, html! { "unsettled task" }))
+            (tile("Error rate", percent(rates.failed, ended), html! { (rate(rates.failed)) "/s of " (rate(ended)) "/s" }))
+            (tile("Retry rate", percent(rates.retried, ended), html! { (rate(rates.retried)) "/s of " (rate(ended)) "/s" }))
+            (percentiles("Attempt", now.attempt))
+            (percentiles("Accept → completed", now.completion))
+            div.w-end { dt { "Workers" } dd { a href="/workers" { (now.workers) } } dd.note { (now.in_flight) " of " (now.slots) " busy" } }
+        }
+    }
+}
+
+/// What an administrator should look at, each with its cause and the place to act.
+fn needs(now: &Overview) -> Markup {
+    let gauges = now.gauges.as_ref();
+    let late = gauges.is_none_or(|gauges| (now.now - gauges.measured_at).as_seconds_f64() > 10.0);
+    let dead = gauges.map_or(0, |gauges| gauges.dead);
+    let retrying = gauges.map_or(0, |gauges| gauges.retrying);
+    html! {
+        section.sec {
+            h2.vh { "What needs you" }
+            ul.ask {
+                @if let Some(pause) = &now.pause {
+                    (ask("retrying", "pause", html! { b { "All claims are paused" } " since " (age(now.now, pause.paused_at)) " by " (pause.actor) @if let Some(reason) = &pause.reason { ": " (reason) } "." }, "/queue", "Resume"))
+                }
+                @if now.workers == 0 {
+                    (ask("dead", "dead", html! { b { "No worker runs:" } " events are accepted and wait. Start one with pulse worker." }, "/workers", "Workers"))
+                }
+                @if late {
+                    (ask("dead", "dead", html! { b { "No scheduler runs:" } " the backlog is unknown, and retries wait. Start one with pulse scheduler." }, "/schedules", "Schedules"))
+                }
+                @if retrying > 0 {
+                    (ask("retrying", "retrying", html! { b { (count(retrying)) " tasks wait for another attempt." } }, "/tasks?q=state:retrying", "Retrying tasks"))
+                }
+                @if dead > 0 {
+                    (ask("dead", "dead", html! { b { (count(dead)) " dead letters" } " are kept until they are retried or discarded." }, "/dead-letters", "Dead letters"))
+                }
+            }
+        }
+    }
+}
+
+fn ask(state: &str, icon: &str, text: Markup, href: &str, link: &str) -> Markup {
+    html! { li { span class={ "st st-" (state) } { (document::icon(icon)) } p { (text) } a href=(href) { (link) } } }
+}
+
+fn charts(points: &[Point], range: Range) -> Markup {
+    let pattern = if range == Range::Week { "%b %d" } else { "%H:%M" };
+    let times: Vec<String> = points.iter().map(|point| point.start.format(pattern).to_string()).collect();
+    let values = |of: fn(&Point) -> f64| points.iter().map(of).collect::<Vec<f64>>();
+    let chart =
+        |id, title, unit, lines, format| Chart { id, title, unit, times: times.clone(), lines, format }.render();
+    let line = |name, class, values| Line { name, class, values };
+    let throughput = vec![
+        line("accepted", "l2", values(|point| point.accepted_events as f64 / point.seconds.max(1.0))),
+        line("completed", "l1", values(|point| point.completed_events as f64 / point.seconds.max(1.0))),
+    ];
+    let errors = vec![
+        line("failed", "l1", values(|point| point.failed as f64 / point.seconds.max(1.0))),
+        line("dead", "l3", values(|point| point.dead as f64 / point.seconds.max(1.0))),
+    ];
+    let times_taken = vec![
+        line("p50", "l2", values(|point| point.completion.p50.unwrap_or_default())),
+        line("p95", "l1", values(|point| point.completion.p95.unwrap_or_default())),
+        line("p99", "l3", values(|point| point.completion.p99.unwrap_or_default())),
+    ];
+    let tasks = |value: f64| count(value.round() as i64);
+    html! {
+        (chart("c1", "Throughput", "events/s", throughput, rate))
+        (chart("c2", "Backlog", "tasks", vec![line("most", "l1", values(|point| point.backlog as f64))], tasks))
+        (chart("c3", "Errors", "attempts/s", errors, rate))
+        (chart("c4", "Accept → completed", "time", times_taken, duration_text))
+    }
+}

@@ -1,0 +1,139 @@
+//! One task: from its request to its trace, and what can be done.
+
+use axum::extract::{Path, State};
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+use pulse_store::console::TaskDetail;
+use uuid::Uuid;
+
+use crate::console::Console;
+use crate::document;
+use crate::document::state;
+use crate::error::PageError;
+use crate::format::{age, count, duration_text, time};
+use crate::layout::{self, act_fields};
+use crate::session::Viewer;
+
+pub(crate) async fn page(
+    State(console): State<Console>,
+    viewer: Viewer,
+    Path(id): Path<Uuid>,
+) -> Result<Markup, PageError> {
+    let detail = console.store.task_detail(viewer.user_id, id).await?.ok_or(PageError::NotFound)?;
+    let task = &detail.task;
+    let can_act = viewer.is_admin && !console.config.read_only;
+    let content = html! {
+        p.crumb.small { a href="/tasks" { "Tasks" } }
+        div.head { h1 { (state(&task.state)) " " span.nw { (task.kind) } } span.id { (task.id) } }
+        div.cols {
+            div {
+                section.sec { div.sec-h { h2 { "Timeline" } } (timeline(&detail)) }
+                section.sec {
+                    div.sec-h { h2 { "Failed attempts" } span.small.dim { (task.errors.0.len()) } }
+                    table.t.t-list role="table" {
+                        thead role="rowgroup" { tr role="row" { th.nw.p-a role="columnheader" scope="col" { "No." } th.nw role="columnheader" scope="col" { "Failed" } th.nw role="columnheader" scope="col" { "Reason" } th.full.wide role="columnheader" scope="col" { "Error" } } }
+                        tbody role="rowgroup" { @for failed in task.errors.0.iter().rev() {
+                            tr role="row" { td.nw.p-a role="cell" { (failed.attempt) } td.nw role="cell" { (time(failed.at)) } td.nw role="cell" { (failed.reason.as_str()) } td.full.wide role="cell" { span.err { (failed.error) } } }
+                        } }
+                    }
+                }
+            }
+            div {
+                (facts(&detail))
+                @if can_act { (actions(&viewer, &detail)) }
+            }
+        }
+    };
+    Ok(layout::page(&console, &viewer, "/tasks", "Task", content))
+}
+
+/// Icon, step, what happened, and when.
+type Step = (&'static str, &'static str, Markup, Option<DateTime<Utc>>);
+
+fn timeline(detail: &TaskDetail) -> Markup {
+    let task = &detail.task;
+    let mut steps: Vec<Step> = Vec::new();
+    if let Some(request) = &task.request_id {
+        steps.push(("req", "Request", html! { span.mono { (request) } }, Some(task.created_at)));
+    }
+    for event in detail.events.iter().take(3) {
+        steps.push(("event", "Event", html! { (event.event_name) " accepted as " (event.id) }, Some(event.created_at)));
+    }
+    if let Some(at) = task.enqueued_at {
+        steps.push(("pending", "Task", html! { "enqueued" }, Some(at)));
+    }
+    for failed in &task.errors.0 {
+        steps.push((
+            "dead",
+            "Attempt",
+            html! { (failed.attempt) " failed: " (failed.reason.as_str()) },
+            Some(failed.at),
+        ));
+    }
+    if let Some(at) = task.started_at {
+        steps.push((
+            "running",
+            "Attempt",
+            html! { "latest one began on " (task.worker.as_deref().unwrap_or("a worker")) },
+            Some(at),
+        ));
+    }
+    steps.sort_by_key(|(.., at)| *at);
+    if let Some(at) = task.next_run_at {
+        steps.push(("wait", "Waits", html! { "next attempt" }, Some(at)));
+    }
+    if let Some(at) = task.settled_at {
+        steps.push(("completed", "Settled", html! { (task.state) }, Some(at)));
+    }
+    if let Some(trace) = &task.traceparent {
+        steps.push(("trace", "Trace", html! { span.mono { (trace) } }, None));
+    }
+    html! {
+        ol.tl {
+            @for (icon, name, what, at) in steps {
+                li { span.dim { (document::icon(icon)) } b.nw { (name) } span.what { (what) } span.r.at { @if let Some(at) = at { (duration_text((at - task.created_at).as_seconds_f64())) } } span.r {} span { @if let Some(at) = at { (time(at)) } } }
+            }
+        }
+    }
+}
+
+fn facts(detail: &TaskDetail) -> Markup {
+    let task = &detail.task;
+    let now = Utc::now();
+    html! {
+        section.sec {
+            div.sec-h { h2 { "Facts" } }
+            dl.facts {
+                @if let Some(user) = &detail.user { dt { "User" } dd { (user) } }
+                dt { "Accepted" } dd { (time(task.created_at)) ", " (age(now, task.created_at)) " ago" }
+                dt { "Attempts" } dd { (task.attempts) @if let Some(max) = task.max_attempts { " of " (max) } }
+                @if let Some(at) = task.next_run_at { dt { "Next run" } dd { (time(at)) } }
+                @if let Some(at) = task.lease_until { dt { "Lease until" } dd { (time(at)) } }
+                @if let Some(worker) = &task.worker { dt { "Worker" } dd { (worker) @if let Some(known) = &detail.worker { ", " (known.state) } } }
+                @if let Some(parent) = task.parent_id { dt { "Batch" } dd { a.id href={ "/tasks/" (parent) } { (parent) } } }
+                @for child in task.children.iter().flatten() { dt { "Child" } dd { a.id href={ "/tasks/" (child) } { (child) } } }
+                @if let Some(number) = detail.same_error { dt { "Like it" } dd { (count(number)) " dead letters with this error" } }
+                @for event in &detail.events { dt { "Event " (event.id) } dd { (event.event_name) ", " (event.event_type) @if let Some(source) = &event.source { ", from " (source) } @if let Some(error) = &event.processing_error { ": " span.err { (error) } } } }
+            }
+        }
+    }
+}
+
+fn actions(viewer: &Viewer, detail: &TaskDetail) -> Markup {
+    let id = detail.task.id;
+    let is_dead = detail.task.state == "dead";
+    html! {
+        @if is_dead || ["pending", "running", "retrying"].contains(&detail.task.state.as_str()) {
+            section.sec {
+                div.sec-h { h2 { "Act" } }
+                form method="post" action={ "/tasks/" (id) (if is_dead { "/retry" } else { "/cancel" }) } {
+                    (act_fields(viewer))
+                    p {
+                        @if is_dead { button.btn.btn-1 { "Retry now" } " " button.btn.btn-dead formaction={ "/tasks/" (id) "/cancel" } { "Discard" } }
+                        @else { button.btn.btn-dead { "Cancel" } }
+                    }
+                }
+            }
+        }
+    }
+}
