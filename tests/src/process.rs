@@ -20,7 +20,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// A running role. It is killed when this is dropped.
 pub struct Process {
     child: Child,
-    /// URL of the API; only role `api` listens there.
+    /// URL of the API or console; only these roles listen there.
     pub url: String,
     /// URL of the admin port.
     pub admin: String,
@@ -119,6 +119,9 @@ impl Process {
         let mut args = vec![role, "--admin-listen", &admin_listen];
         if role == "api" {
             args.extend(["--listen", &api_listen]);
+        }
+        if role == "console" {
+            args.extend(["--console-listen", &api_listen]);
         }
         args.extend(more);
         let log = env.file(&format!("{role}-{admin}.log"));

@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 fn dev(args: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command.arg("dev").args(["--port", "0", "--admin-port", "0"]).args(args);
+    command.arg("dev").args(["--port", "0", "--admin-port", "0", "--console-port", "0"]).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

@@ -1,0 +1,68 @@
+//! Live figures: read once per second, for any number of viewers.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use pulse_tests::{Process, TestEnv, eventually, token};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::{ADMIN, started};
+
+async fn viewer(console: &Process) -> anyhow::Result<BufReader<TcpStream>> {
+    let mut stream = console.connect().await?;
+    let cookie = format!("pulse_console={}", token("ops", Some(ADMIN)));
+    let request = format!("GET /live/overview HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    Ok(BufReader::new(stream))
+}
+
+async fn next_frame(viewer: &mut BufReader<TcpStream>) -> anyhow::Result<String> {
+    let read = async {
+        loop {
+            let mut line = String::new();
+            anyhow::ensure!(viewer.read_line(&mut line).await? > 0, "the stream ended");
+            if line.starts_with("data: ") {
+                return Ok(line);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read).await.context("no frame in 10 s")?
+}
+
+/// Number of transactions of the console so far.
+async fn transactions(env: &TestEnv) -> anyhow::Result<i64> {
+    env.number("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()").await
+}
+
+/// Transactions while the first viewer gets six frames.
+async fn transactions_of_six_frames(env: &TestEnv, viewer: &mut BufReader<TcpStream>) -> anyhow::Result<i64> {
+    next_frame(viewer).await?;
+    let before = transactions(env).await?;
+    for _ in 0..6 {
+        next_frame(viewer).await?;
+    }
+    Ok(transactions(env).await? - before)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_share_the_figures_and_are_bounded() -> anyhow::Result<()> {
+    let (env, mut console) = started(&[]).await?;
+    let mut first = viewer(&console).await?;
+    assert!(next_frame(&mut first).await?.contains("Accepted"));
+    let alone = transactions_of_six_frames(&env, &mut first).await?;
+    let mut others = Vec::new();
+    for _ in 0..255 {
+        let mut other = viewer(&console).await?;
+        next_frame(&mut other).await?;
+        others.push(other);
+    }
+    // PostgreSQL counts late, so the look-ups of the users who just came may still be in the first figures.
+    let crowded = async || Ok(transactions_of_six_frames(&env, &mut first).await? < 2 * alone + 20);
+    eventually("256 viewers cost what one costs", Duration::from_secs(40), crowded).await?;
+    let mut refused = String::new();
+    viewer(&console).await?.read_line(&mut refused).await?;
+    assert!(refused.contains("503"), "{refused}");
+    assert_eq!(console.stop().await?, 0, "the streams end with the role");
+    Ok(())
+}
