@@ -30,6 +30,7 @@ mod scripts;
 mod server;
 mod snapshot;
 mod upkeep;
+mod why;
 
 pub use connection::{Queue, QueueConfig};
 pub use consumer::{Acknowledger, Consumer, Delivery, EntryId};
@@ -40,3 +41,4 @@ pub use publisher::{Entry, Publisher};
 pub use scripts::DEEP;
 pub use snapshot::{Fault, Snapshot, SnapshotReader};
 pub use upkeep::{Reaped, RedisSetting};
+pub use why::{ConsumerFacts, EntryFacts, QueueFacts};
