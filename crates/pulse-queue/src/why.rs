@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use redis::streams::{StreamInfoConsumersReply, StreamRangeReply};
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::connection::{ANSWER_TIMEOUT, Connection, Queue};
@@ -21,7 +20,7 @@ const PAGES: usize = 20;
 const MARGIN_MS: i64 = 5000;
 
 /// What Redis knows of a queue and of one of its tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueFacts {
     /// The task's entry.
     pub entry: EntryFacts,
@@ -36,8 +35,7 @@ pub struct QueueFacts {
 }
 
 /// Where the entry of a task is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryFacts {
     /// The task is not enqueued, so it has none.
     NotEnqueued,
@@ -62,7 +60,7 @@ pub enum EntryFacts {
 }
 
 /// A worker, as Redis knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerFacts {
     /// Name of the worker.
     pub worker: String,

@@ -24,7 +24,7 @@ pub enum IdKind {
 }
 
 /// A task that an id names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FoundTask {
     /// What the id names.
     pub kind: IdKind,

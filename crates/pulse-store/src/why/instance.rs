@@ -1,7 +1,6 @@
 //! The facts of the instance that a task may wait for: scheduler, workers, and the tasks before it.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use crate::connection::Store;
 use crate::error::StoreError;
@@ -12,7 +11,7 @@ const SEARCHED: i64 = 10_000;
 const WORKERS: i64 = 1000;
 
 /// What PostgreSQL knows of an instance.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct InstanceFacts {
     /// End of the scheduler's lease, in the past if no scheduler renews it; `None` if none ever ran.
     pub scheduler_until: Option<DateTime<Utc>>,
@@ -28,7 +27,7 @@ pub struct InstanceFacts {
 }
 
 /// The last run of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobFacts {
     /// Name of the job.
     pub name: String,
@@ -39,7 +38,7 @@ pub struct JobFacts {
 }
 
 /// A worker with leases.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeasedFacts {
     /// Name of the worker.
     pub worker: String,
@@ -54,7 +53,7 @@ pub struct LeasedFacts {
 }
 
 /// Tasks of one user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserBacklog {
     /// The user's number.
     pub user_id: i64,

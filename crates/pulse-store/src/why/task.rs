@@ -1,7 +1,6 @@
 //! The facts of one task.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::connection::Store;
@@ -12,7 +11,7 @@ use crate::tasks::TaskStatus;
 const EVENTS: usize = 10;
 
 /// A task with its user and events, and the lock that another transaction has on it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct TaskFacts {
     /// The task.
     pub task: TaskStatus,
@@ -31,7 +30,7 @@ pub struct TaskFacts {
 }
 
 /// An event of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventFacts {
     /// Id of the event.
     pub id: i64,
@@ -42,7 +41,7 @@ pub struct EventFacts {
 }
 
 /// A transaction that has locked a row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowLock {
     /// `task` or `event`.
     pub row: String,

@@ -1,0 +1,32 @@
+//! One cause with its sentences, and all of them.
+
+use serde::Serialize;
+
+use crate::cause::Cause;
+
+/// A cause that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The stable code.
+    pub cause: Cause,
+    /// One sentence: what is so, since when, and why.
+    pub sentence: String,
+    /// One sentence: what to do.
+    pub advice: String,
+}
+
+impl Reason {
+    pub(crate) fn new(cause: Cause, sentence: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { cause, sentence: sentence.into(), advice: advice.into() }
+    }
+}
+
+/// Why a task is in its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The dominant cause.
+    #[serde(flatten)]
+    pub reason: Reason,
+    /// The other causes that hold, the dominant ones first.
+    pub also: Vec<Reason>,
+}
