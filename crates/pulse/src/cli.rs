@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
 use crate::commands::{
-    api, check, console, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user, worker,
+    api, check, console, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user, why, worker,
 };
 
 /// Event ingestion for Kubernetes: accept events over HTTP, store them in PostgreSQL, process them in the background.
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     /// List, inspect, retry and cancel tasks
     #[command(subcommand)]
     Tasks(tasks::TasksCommand),
+    /// Say why a task waits or how it ended, what to do, and what happened to it, from its request to its result
+    Why(why::WhyArgs),
     /// Pause all workers: running tasks end, and nothing is claimed. The API accepts events as before
     Pause(pause::PauseArgs),
     /// Let all workers claim tasks again

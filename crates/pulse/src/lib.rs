@@ -91,6 +91,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Token(command) => commands::token::run(command),
         Command::User(command) => commands::user::run(command).await,
         Command::Tasks(command) => commands::tasks::run(command).await,
+        Command::Why(args) => commands::why::run(args).await,
         Command::Pause(args) => commands::pause::pause(args).await,
         Command::Resume(args) => commands::pause::resume(args).await,
         Command::Queue(command) => commands::queue::run(command).await,

@@ -45,7 +45,14 @@ pub(crate) fn process_name() -> String {
     format!("{}.{}", if host.is_empty() { "pulse" } else { &host }, &random[..12])
 }
 
+/// What the sessions of a process are called in PostgreSQL: the role with the random id, so that each is known by its
+/// worker's name. A host's name would not fit into the 63 bytes.
+pub(crate) fn session_name(role: &str, process_name: &str) -> String {
+    format!("{role} {}", process_name.rsplit('.').next().unwrap_or(process_name))
+}
+
 pub(crate) fn worker(
+    name: String,
     args: &ProcessingArgs,
     store: Store,
     queue: Queue,
@@ -54,7 +61,7 @@ pub(crate) fn worker(
     tasks: TaskMetrics,
 ) -> Worker {
     let config = WorkerConfig {
-        name: process_name(),
+        name,
         concurrency: usize::from(args.concurrency),
         max_in_flight_bytes: max_in_flight_bytes(),
         timeout: args.task_timeout,

@@ -120,7 +120,9 @@ pub(crate) async fn run(
     let jwt_secret = jwt_secret.map_or_else(|| data.secret("jwt_secret"), Ok)?;
 
     let database_url = servers.database_url.clone();
-    let store = DatabaseArgs { database_url, database_ca_file, database_max_connections: 20 }.connect("dev")?;
+    let worker = roles::process_name();
+    let store = DatabaseArgs { database_url, database_ca_file, database_max_connections: 20 }
+        .connect(&roles::session_name("dev", &worker))?;
     let queue = RedisArgs { redis_url: servers.redis_url.clone(), redis_ca_file }.connect(INSTANCE)?;
     let started = Instant::now();
     let (applied, schema) = migrate::bring_up_to_date(&store, INSTANCE).await.context("cannot migrate the database")?;
@@ -130,7 +132,7 @@ pub(crate) async fn run(
     let auth = auth(jwt_secret.clone());
     let console = ConsoleServer::new(INSTANCE, false, auth.clone(), store.clone(), shutdown.clone())?;
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
-    let shared = Shared { store: store.clone(), queue, registry };
+    let shared = Shared { store: store.clone(), queue, registry, worker };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
 
     let console = tokio::spawn(console.serve(console_listener, shutdown.clone()));

@@ -26,4 +26,5 @@ pub(crate) mod token;
 mod unknown_user;
 pub(crate) mod user;
 mod user_limit;
+pub(crate) mod why;
 pub(crate) mod worker;

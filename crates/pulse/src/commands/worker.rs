@@ -36,11 +36,12 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let WorkerArgs { instance, database, redis, processing, admin: AdminArgs { admin_listen }, reload: _ } = args;
-    let store = database.connect("worker")?;
+    let name = roles::process_name();
+    let store = database.connect(&roles::session_name("worker", &name))?;
     let queue = redis.connect(&instance.instance)?;
     let mut registry = metrics::registry("worker");
     let tasks = TaskMetrics::register(&mut registry);
-    let worker = roles::worker(&processing, store.clone(), queue.clone(), processor, &mut registry, tasks);
+    let worker = roles::worker(name, &processing, store.clone(), queue.clone(), processor, &mut registry, tasks);
     let health = worker.health();
     let liveness = Arc::new(move || health.problem());
     let role = RoleProcess {

@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) queue: Queue,
     pub(crate) registry: Registry,
+    /// Name of the worker.
+    pub(crate) worker: String,
 }
 
 /// The running roles, with the listener for probes and metrics.
@@ -42,9 +44,10 @@ impl Roles {
         admin_listener: TcpListener,
         shutdown: &CancellationToken,
     ) -> Self {
-        let Shared { store, queue, mut registry } = shared;
+        let Shared { store, queue, mut registry, worker } = shared;
         let tasks = TaskMetrics::register(&mut registry);
-        let worker = roles::worker(processing, store.clone(), queue.clone(), processor, &mut registry, tasks.clone());
+        let worker =
+            roles::worker(worker, processing, store.clone(), queue.clone(), processor, &mut registry, tasks.clone());
         let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
         let (api_health, worker_health, scheduler_health) = (api.health.clone(), worker.health(), scheduler.health());
         let live = roles::live_probe(vec![
