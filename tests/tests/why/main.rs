@@ -1,0 +1,8 @@
+//! `pulse why` names the cause: 22 single faults, each injected into real servers and processes, and 10 pairs with the
+//! cause that dominates. Each row of the table is a line `names(…)` of a test.
+
+mod ended;
+mod env;
+mod redis;
+mod unclaimed;
+mod workers;
