@@ -4,9 +4,9 @@ use serde::Serialize;
 
 /// Why a task is in its state. The codes are stable.
 ///
-/// If several hold, the one that comes first here dominates: the one that would keep the task waiting longest if nobody
-/// acted. First what ends only when a person acts, and of these what hurts most tasks; then what ends by itself, the
-/// longest first; last what is normal.
+/// If several hold, the one that comes first here dominates: the one that would keep the task waiting longest. First what
+/// ends only when a person acts, and of these what hurts most tasks; then what ends by itself, the longest first; last what
+/// is normal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {

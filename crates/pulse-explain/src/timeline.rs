@@ -42,19 +42,19 @@ pub struct Step {
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
     /// The request was received.
-    Requested,
+    Request,
     /// Events and task were committed.
-    Accepted,
+    Accept,
     /// The task id was put on a stream.
-    Enqueued,
+    Enqueue,
     /// A worker took the lease.
-    Claimed,
+    Claim,
     /// An attempt failed.
-    Failed,
+    Failure,
     /// Completed, dead, cancelled or orphaned.
-    Settled,
+    Settlement,
     /// The lease ends without a heartbeat.
-    LeaseEnds,
+    LeaseEnd,
     /// The next attempt may begin.
     NextAttempt,
 }
@@ -64,13 +64,13 @@ impl StepKind {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Requested => "request",
-            Self::Accepted => "accepted",
-            Self::Enqueued => "enqueued",
-            Self::Claimed => "claimed",
-            Self::Failed => "failed",
-            Self::Settled => "settled",
-            Self::LeaseEnds => "lease ends",
+            Self::Request => "request",
+            Self::Accept => "accepted",
+            Self::Enqueue => "enqueued",
+            Self::Claim => "claimed",
+            Self::Failure => "failed",
+            Self::Settlement => "settled",
+            Self::LeaseEnd => "lease ends",
             Self::NextAttempt => "next run",
         }
     }
@@ -85,12 +85,12 @@ pub fn timeline(facts: &Facts) -> Timeline {
     let request = task.request_id.as_ref().map(|id| format!("request {id}"));
     let accepted = format!("task {} with {}", task.id, events(facts));
     let mut steps: Vec<Step> = [
-        request.and_then(|text| step(Some(task.created_at), StepKind::Requested, text)),
-        step(Some(task.created_at), StepKind::Accepted, accepted),
-        step(task.enqueued_at, StepKind::Enqueued, "put on the stream".into()),
-        step(task.started_at, StepKind::Claimed, format!("by worker {worker}")),
-        step(task.settled_at, StepKind::Settled, settled(facts)),
-        step(task.lease_until, StepKind::LeaseEnds, format!("of worker {worker}, without a heartbeat")),
+        request.and_then(|text| step(Some(task.created_at), StepKind::Request, text)),
+        step(Some(task.created_at), StepKind::Accept, accepted),
+        step(task.enqueued_at, StepKind::Enqueue, "put on the stream".into()),
+        step(task.started_at, StepKind::Claim, format!("by worker {worker}")),
+        step(task.settled_at, StepKind::Settlement, settled(facts)),
+        step(task.lease_until, StepKind::LeaseEnd, format!("of worker {worker}, without a heartbeat")),
         step(task.next_run_at.filter(|at| *at > facts.now()), StepKind::NextAttempt, "not before this time".into()),
     ]
     .into_iter()
@@ -98,7 +98,7 @@ pub fn timeline(facts: &Facts) -> Timeline {
     .collect();
     steps.extend(task.errors.iter().map(|failed| Step {
         at: failed.at,
-        kind: StepKind::Failed,
+        kind: StepKind::Failure,
         text: format!("attempt {} ({}): {}", failed.attempt, failed.reason.as_str(), failed.error),
     }));
     steps.sort_by_key(|step| (step.at, step.kind));

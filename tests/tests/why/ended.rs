@@ -28,7 +28,7 @@ async fn each_end_of_a_task_is_named_for_each_kind_of_id() -> anyhow::Result<()>
     );
     let steps: Vec<&str> =
         chain["timeline"]["steps"].as_array().into_iter().flatten().filter_map(|step| step["kind"].as_str()).collect();
-    assert_eq!(steps, ["requested", "accepted", "claimed", "settled"]);
+    assert_eq!(steps, ["request", "accept", "claim", "settlement"]);
 
     names(&env, &client.post_event("fail").await?, "dead_attempts").await?;
     names(&env, &client.post_event("invalid").await?, "dead_invalid_payload").await?;

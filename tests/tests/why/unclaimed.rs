@@ -1,4 +1,4 @@
-//! Tasks that no worker has claimed: nobody can, or other tasks are before them.
+//! Tasks that no worker has claimed: none can, or other tasks are before them.
 
 use pulse_tests::{Process, TestEnv};
 
