@@ -161,11 +161,16 @@ fn retry_that_is_due_needs_a_scheduler_only_while_deliveries_keep_workers_busy()
 
 #[test]
 fn backlog_of_several_users_is_no_neighbour() {
-    let user = |user_id, tasks| UserBacklog { user_id, user: Some(format!("u{user_id}")), tasks };
-    assert_eq!(cause(|facts| facts.instance.before = vec![user(2, 30), user(3, 5)]), Cause::Neighbour);
-    assert_eq!(cause(|facts| facts.instance.before = vec![user(1, 30), user(3, 5)]), Cause::OwnBacklog);
-    assert_eq!(cause(|facts| facts.instance.before = vec![user(2, 10), user(3, 9), user(4, 9)]), Cause::Backlog);
-    assert_eq!(cause(|facts| facts.instance.before = vec![user(2, 3)]), Cause::InLine);
+    let user = |user_id, tasks, total| UserBacklog { user_id, user: Some(format!("u{user_id}")), tasks, total };
+    assert_eq!(cause(|facts| facts.instance.before = vec![user(2, 30, 35), user(3, 5, 35)]), Cause::Neighbour);
+    assert_eq!(cause(|facts| facts.instance.before = vec![user(1, 30, 35), user(3, 5, 35)]), Cause::OwnBacklog);
+    assert_eq!(
+        cause(|facts| facts.instance.before = vec![user(2, 10, 28), user(3, 9, 28), user(4, 9, 28)]),
+        Cause::Backlog
+    );
+    // The many users with few tasks each are not listed.
+    assert_eq!(cause(|facts| facts.instance.before = vec![user(2, 30, 5000)]), Cause::Backlog);
+    assert_eq!(cause(|facts| facts.instance.before = vec![user(2, 3, 3)]), Cause::InLine);
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn busy(facts: &Facts) -> Option<Reason> {
 /// The tasks before this one.
 fn backlog(facts: &Facts) -> Option<Reason> {
     let before = &facts.instance.before;
-    let total: i64 = before.iter().map(|user| user.tasks).sum();
+    let total = before.first().map_or(0, |user| user.total);
     let own = before.iter().find(|user| user.user_id == facts.status().user_id).map_or(0, |user| user.tasks);
     let other = before.iter().filter(|user| user.user_id != facts.status().user_id).max_by_key(|user| user.tasks);
     if total < MANY {

@@ -22,7 +22,7 @@ pub struct InstanceFacts {
     /// Workers with leases, among the 10,000 oldest due tasks.
     pub leased: Vec<LeasedFacts>,
     /// The unleased tasks that were due before the task, at most 10,000, by user: first its own user, then those with the
-    /// most.
+    /// most, 10 in all.
     pub before: Vec<UserBacklog>,
 }
 
@@ -61,6 +61,8 @@ pub struct UserBacklog {
     pub user: Option<String>,
     /// Number of tasks.
     pub tasks: i64,
+    /// Number of tasks of all users, also of those that are not listed; 10,000 is as many or more.
+    pub total: i64,
 }
 
 impl Store {
@@ -117,7 +119,8 @@ impl Store {
     async fn backlog_before(&self, user_id: i64, due_at: DateTime<Utc>) -> Result<Vec<UserBacklog>, StoreError> {
         let users = sqlx::query_as!(
             UserBacklog,
-            r#"SELECT user_id AS "user_id!", (SELECT subject FROM users WHERE users.id = user_id) AS user, tasks AS "tasks!"
+            r#"SELECT user_id AS "user_id!", (SELECT subject FROM users WHERE users.id = user_id) AS user, tasks AS "tasks!",
+                      sum(tasks) OVER ()::bigint AS "total!"
                FROM (SELECT user_id, count(*) AS tasks
                      FROM (SELECT user_id FROM tasks
                            WHERE run_at < $2 AND run_at <= now() AND lease_until IS NULL
