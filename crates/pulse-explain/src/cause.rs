@@ -24,7 +24,7 @@ pub enum Cause {
     DeadAttempts,
     /// It ended, but a child of the batch did not complete.
     Child,
-    /// Everything is paused.
+    /// All claims are paused.
     Paused,
     /// It kills the workers that run it.
     Poison,
@@ -66,4 +66,27 @@ pub enum Cause {
     InLine,
     /// Its user is disabled, which does not hold it back.
     UserDisabled,
+}
+
+impl Cause {
+    /// Whether the sentence is about the task and its user alone, without the names of others.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(
+            self,
+            Self::Completed
+                | Self::Cancelled
+                | Self::Orphaned
+                | Self::DeadInvalidPayload
+                | Self::DeadCrash
+                | Self::DeadAttempts
+                | Self::Backoff
+                | Self::OwnBacklog
+                | Self::Backlog
+                | Self::Crashed
+                | Self::UserDeleted
+                | Self::Running
+                | Self::InLine
+                | Self::UserDisabled
+        )
+    }
 }

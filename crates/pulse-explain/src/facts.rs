@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pulse_queue::QueueFacts;
-use pulse_store::{InstanceFacts, TaskFacts, TaskStatus};
+use pulse_store::{InstanceFacts, Pause, TaskFacts, TaskStatus};
 
 /// Time since the last run of a job after which the scheduler counts as stopped. The rarest of them runs every 5 s.
 const JOB_MISSED: TimeDelta = TimeDelta::seconds(15);
@@ -16,21 +16,10 @@ pub struct Facts {
     pub instance: InstanceFacts,
     /// The queue in Redis, or why it could not be read.
     pub queue: Result<QueueFacts, String>,
-    /// The pause of the instance; `None` if it is not paused.
+    /// The pause of all claims; `None` if they are not paused.
     pub pause: Option<Pause>,
     /// Of a batch that was split: the child that the state depends on.
     pub child: Option<Box<Facts>>,
-}
-
-/// A pause of everything, by an administrator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pause {
-    /// Its start.
-    pub since: DateTime<Utc>,
-    /// Who paused.
-    pub by: String,
-    /// Why.
-    pub reason: Option<String>,
 }
 
 impl Facts {

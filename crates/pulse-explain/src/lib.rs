@@ -20,7 +20,7 @@ mod workers;
 
 pub use cause::Cause;
 pub use explain::explain;
-pub use facts::{Facts, Pause};
-pub use gather::{Found, gather};
+pub use facts::Facts;
+pub use gather::{Found, gather, read};
 pub use reason::{Explanation, Reason};
 pub use timeline::{Step, StepKind, Timeline, timeline};

@@ -30,3 +30,17 @@ pub struct Explanation {
     /// The other causes that hold, the dominant ones first.
     pub also: Vec<Reason>,
 }
+
+impl Explanation {
+    /// The sentence for the user of the task, who must not learn of other users and of servers.
+    #[must_use]
+    pub fn sentence_for_user(&self) -> &str {
+        // The sentence of a batch quotes that of its child, which follows.
+        let said = if self.reason.cause == Cause::Child { self.also.first() } else { Some(&self.reason) };
+        if said.is_some_and(|reason| reason.cause.is_own()) {
+            &self.reason.sentence
+        } else {
+            "It waits for something outside of it: an administrator sees what."
+        }
+    }
+}

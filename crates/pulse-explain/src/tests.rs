@@ -3,10 +3,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use pulse_core::{Attempt, FailureReason};
 use pulse_queue::{ConsumerFacts, EntryFacts, QueueFacts};
-use pulse_store::{InstanceFacts, LeasedFacts, TaskFacts, TaskStatus, UserBacklog};
+use pulse_store::{InstanceFacts, LeasedFacts, Pause, TaskFacts, TaskStatus, UserBacklog};
 use uuid::Uuid;
 
-use crate::{Cause, Facts, Pause, explain, timeline};
+use crate::{Cause, Facts, explain, timeline};
 
 const WORKER: &str = "host.0123456789ab";
 
@@ -116,13 +116,13 @@ fn retry_says_when_and_after_which_error() {
 
 #[test]
 fn pause_dominates_everything_and_is_said_with_its_reason() {
-    let pause = Pause { since: at(-30), by: "root".into(), reason: Some("migration of the shop".into()) };
+    let pause = Pause { paused_at: at(-30), actor: "root".into(), reason: Some("migration of the shop".into()) };
     let mut facts = facts();
     retrying(&mut facts);
     facts.pause = Some(pause);
     facts.instance.sessions.pop();
     let explanation = explain(&facts);
-    assert_eq!(explanation.reason.sentence, "root paused everything at 22:12:50 UTC: migration of the shop.");
+    assert_eq!(explanation.reason.sentence, "root paused all claims at 22:12:50 UTC: migration of the shop.");
     let also: Vec<Cause> = explanation.also.iter().map(|reason| reason.cause).collect();
     assert_eq!(also, [Cause::NoWorker, Cause::Backoff]);
 }
@@ -184,6 +184,22 @@ fn batch_takes_the_sentence_of_its_child() {
     let explanation = explain(&batch);
     assert_eq!((explanation.reason.cause, explanation.also[0].cause), (Cause::Child, Cause::Backoff));
     assert!(explanation.reason.sentence.contains("1 of its 3 events failed and has a task"), "{explanation:?}");
+}
+
+#[test]
+fn user_of_a_task_reads_no_name_of_another() {
+    let mut neighbour = facts();
+    neighbour.instance.before = vec![UserBacklog { user_id: 2, user: Some("bob".into()), tasks: 50, total: 60 }];
+    assert!(explain(&neighbour).reason.sentence.contains("bob"));
+    assert!(!explain(&neighbour).sentence_for_user().contains("bob"));
+    let mut batch = facts();
+    batch.task.task.children = Some(vec![Uuid::nil()]);
+    batch.child = Some(Box::new(neighbour));
+    assert!(explain(&batch).reason.sentence.contains("bob"));
+    assert!(!explain(&batch).sentence_for_user().contains("bob"));
+    let mut own = facts();
+    retrying(&mut own);
+    assert_eq!(explain(&own).sentence_for_user(), explain(&own).reason.sentence);
 }
 
 #[test]

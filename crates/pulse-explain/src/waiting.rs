@@ -80,10 +80,10 @@ fn due(facts: &Facts, workers: &Workers<'_>, reasons: &mut Vec<Reason>) {
 fn paused(facts: &Facts) -> Option<Reason> {
     let pause = facts.pause.as_ref()?;
     let why = pause.reason.as_deref().map(|reason| format!(": {}", quoted(reason))).unwrap_or_default();
-    let at = clock(pause.since, facts.now());
+    let at = clock(pause.paused_at, facts.now());
     Some(Reason::new(
         Cause::Paused,
-        format!("{} paused everything at {at}{why}.", pause.by),
+        format!("{} paused all claims at {at}{why}.", pause.actor),
         "Resume with `pulse resume`.",
     ))
 }

@@ -74,5 +74,5 @@ pub use settlement::{Child, ChildState, Effect, Outcome, Settlement};
 pub use tasks::{ListedTask, TaskFilter, TaskState, TaskStatus};
 pub use user_limits::LimitsUpdate;
 pub use users::User;
-pub use why::{EventFacts, FoundTask, IdKind, InstanceFacts, JobFacts, LeasedFacts, RowLock, TaskFacts, UserBacklog};
+pub use why::{EventFacts, InstanceFacts, JobFacts, LeasedFacts, RowLock, TaskFacts, UserBacklog};
 pub use workers::{NameFigures, WorkerReport, WorkerRow, WorkerState};

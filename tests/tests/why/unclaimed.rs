@@ -1,8 +1,8 @@
 //! Tasks that no worker has claimed: none can, or other tasks are before them.
 
-use pulse_tests::{Process, TestEnv};
+use pulse_tests::{Process, TestEnv, pulse_output};
 
-use crate::env::{execute, has_completed_some, leased, lock, names, names_both, trickle};
+use crate::env::{execute, has_completed_some, leased, lock, names, names_both, trickle, why};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_worker_and_locked_row_are_named() -> anyhow::Result<()> {
@@ -16,6 +16,23 @@ async fn missing_worker_and_locked_row_are_named() -> anyhow::Result<()> {
     let _worker = Process::start(&env, "worker", &[]).await?;
     names(&env, &task, "row_locked").await?;
     transaction.rollback().await?;
+    names(&env, &task, "completed").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_is_named_with_its_reason_before_a_missing_worker() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let (code, output) = pulse_output(&env, &["pause", "--actor", "ops", "--because", "bad deploy"]).await?;
+    assert_eq!(code, 0, "{output}");
+    let task = api.client("ada").post_event("a").await?;
+    names_both(&env, &task, "paused", "no_worker").await?;
+    let sentence = why(&env, &task).await?["explanation"]["sentence"].to_string();
+    assert!(sentence.contains("ops paused all claims") && sentence.contains("bad deploy"), "{sentence}");
+    let _worker = Process::start(&env, "worker", &[]).await?;
+    names(&env, &task, "paused").await?;
+    let (code, output) = pulse_output(&env, &["resume"]).await?;
+    assert_eq!(code, 0, "{output}");
     names(&env, &task, "completed").await
 }
 

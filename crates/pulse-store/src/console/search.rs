@@ -1,5 +1,7 @@
 //! Search by an id: of an event, a task, a request or a trace.
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
@@ -40,8 +42,8 @@ struct Found {
 }
 
 impl Store {
-    /// The tasks of an event, task, request or trace with this id: at most 50 of `user_id`, or of all users. A
-    /// `traceparent` counts as its trace id.
+    /// The tasks of an event, task, request or trace with this id: at most 50 of `user_id`, or of all users, the newest
+    /// first, and batches before their children. A `traceparent` counts as its trace id.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
@@ -154,7 +156,8 @@ impl Store {
 }
 
 fn hits(matched: Matched, event_id: Option<i64>, mut found: Vec<Found>) -> Vec<Hit> {
-    found.sort_unstable_by_key(|task| task.task_id);
+    // A child has the time of its batch and a later id.
+    found.sort_unstable_by_key(|task| (Reverse(task.created_at), task.task_id));
     let hit = |Found { task_id, created_at }| Hit { matched, task_id, event_id, created_at };
     found.into_iter().map(hit).collect()
 }

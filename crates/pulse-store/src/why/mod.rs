@@ -3,10 +3,8 @@
 //! Each read is bounded: by an index, by a limit of rows, or by the time limit of a pooled statement (5 s). None locks a
 //! row, because a claim skips locked ones.
 
-mod find;
 mod instance;
 mod task;
 
-pub use find::{FoundTask, IdKind};
 pub use instance::{InstanceFacts, JobFacts, LeasedFacts, UserBacklog};
 pub use task::{EventFacts, RowLock, TaskFacts};

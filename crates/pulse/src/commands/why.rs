@@ -1,9 +1,8 @@
 //! `pulse why`: why a task waits or how it ended, what to do, and its timeline.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use pulse_explain::{Explanation, Found, Reason, Timeline, explain, gather, timeline};
-use pulse_store::StoreError;
 
 use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
 use crate::output::{print_json, print_line, print_table};
@@ -25,12 +24,7 @@ pub(crate) struct WhyArgs {
 
 pub(crate) async fn run(WhyArgs { id, json, instance, database, redis }: WhyArgs) -> anyhow::Result<()> {
     let (store, queue) = (database.connect("why")?, redis.connect(&instance.instance)?);
-    let found = match gather(&store, &queue, &id).await {
-        Err(error @ StoreError::StatementLimit(_)) => Err(error)
-            .context("the history is too long to search for a request or a trace: give the id of an event or a task"),
-        found => Ok(found?),
-    };
-    let Some(found) = found? else {
+    let Some(found) = gather(&store, &queue, &id).await? else {
         bail!(
             "nothing has the id `{id}`: the request was refused, so that the log of the API has its id, or the user was deleted"
         );
@@ -38,7 +32,7 @@ pub(crate) async fn run(WhyArgs { id, json, instance, database, redis }: WhyArgs
     let (explanation, timeline) = (explain(&found.facts), timeline(&found.facts));
     if json {
         return print_json(&serde_json::json!({
-            "named": found.kind,
+            "named": found.matched,
             "others": found.others,
             "task": found.facts.task.task,
             "explanation": explanation,
