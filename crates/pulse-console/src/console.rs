@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use pulse_http::Verifier;
+use pulse_queue::Queue;
 use pulse_store::Store;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ pub struct ConsoleConfig {
 pub(crate) struct Console {
     pub(crate) config: Arc<ConsoleConfig>,
     pub(crate) store: Store,
+    pub(crate) queue: Queue,
     pub(crate) verifier: Verifier,
     pub(crate) frames: watch::Receiver<Arc<Frame>>,
     pub(crate) viewers: Arc<Semaphore>,
@@ -46,13 +48,14 @@ impl Console {
     pub(crate) fn new(
         config: ConsoleConfig,
         store: Store,
+        queue: Queue,
         verifier: Verifier,
         frames: watch::Receiver<Arc<Frame>>,
         shutdown: CancellationToken,
     ) -> Self {
         let refused = Cache::builder().max_capacity(MAX_PEERS).time_to_live(ATTEMPTS_PERIOD).build();
         let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
-        Self { config: Arc::new(config), store, verifier, frames, viewers, shutdown, refused }
+        Self { config: Arc::new(config), store, queue, verifier, frames, viewers, shutdown, refused }
     }
 
     /// Whether the peer may try to sign in.

@@ -20,6 +20,7 @@ use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::get;
 use pulse_http::Verifier;
+use pulse_queue::Queue;
 use pulse_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +28,15 @@ pub use console::ConsoleConfig;
 
 /// Starts the task that reads the figures once per second until `shutdown`, and returns the pages, without the middleware of
 /// pulse-http.
-pub fn start(config: ConsoleConfig, store: Store, verifier: Verifier, shutdown: CancellationToken) -> Router {
+pub fn start(
+    config: ConsoleConfig,
+    store: Store,
+    queue: Queue,
+    verifier: Verifier,
+    shutdown: CancellationToken,
+) -> Router {
     let frames = live::start(store.clone(), shutdown.clone());
-    let console = console::Console::new(config, store, verifier, frames, shutdown);
+    let console = console::Console::new(config, store, queue, verifier, frames, shutdown);
     let routes = pages::routes().route("/live/{part}", get(live::stream));
     routes.with_state(console).layer(from_fn(assets::secure))
 }

@@ -63,6 +63,23 @@ async fn texts_of_events_and_filters_are_escaped() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn task_says_why_it_waits_and_only_an_administrator_reads_who_paused() -> anyhow::Result<()> {
+    let (env, console) = started(&[]).await?;
+    let api = Process::start(&env, "api", &[]).await?;
+    let task = api.client("ada").post_event("a").await?;
+    let (ops, ada) = (Browser::new(&console, "ops", ADMIN), Browser::new(&console, "ada", "events:read"));
+    let form = format!("csrf={}&reason=%3Cb%3Ecalm", ops.csrf().await?);
+    assert_eq!(ops.post("/queue/pause", &form).await?.status, 303);
+    let page = ops.get(&format!("/tasks/{task}")).await?.text;
+    for text in ["Why it waits", "ops paused all claims at", "&lt;b&gt;calm", "To do: ", "Also: No worker runs"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    let page = ada.get(&format!("/tasks/{task}")).await?.text;
+    assert!(page.contains("an administrator sees what") && !page.contains("calm"), "{page}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dead_letter_is_found_and_retried_from_the_browser() -> anyhow::Result<()> {
     let (env, console) = started(&[]).await?;
     let api = Process::start(&env, "api", &[]).await?;
@@ -77,7 +94,7 @@ async fn dead_letter_is_found_and_retried_from_the_browser() -> anyhow::Result<(
     let found = browser.get("/go?id=order-4711").await?;
     assert_eq!(header(&found, "location"), format!("/tasks/{task}"));
     let page = browser.get(&format!("/tasks/{task}")).await?.text;
-    assert!(page.contains("order-4711") && page.contains("Retry now"), "{page}");
+    assert!(page.contains("order-4711") && page.contains("Retry now") && page.contains("Why it is dead"), "{page}");
     let groups = browser.get("/dead-letters").await?.text;
     let link = groups.split("href=\"").find(|rest| rest.starts_with("/dead-letters/act?do=retry")).unwrap_or_default();
     let link = link.split('"').next().unwrap_or_default().replace("&amp;", "&");

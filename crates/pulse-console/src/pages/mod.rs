@@ -7,6 +7,7 @@ mod sign_in;
 mod tables;
 mod task;
 mod tasks;
+mod why;
 pub(crate) mod workers;
 
 use axum::Router;

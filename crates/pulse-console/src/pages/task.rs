@@ -12,6 +12,7 @@ use crate::document::state;
 use crate::error::PageError;
 use crate::format::{age, count, duration_text, time};
 use crate::layout::{self, act_fields};
+use crate::pages::why;
 use crate::session::Viewer;
 
 pub(crate) async fn page(
@@ -21,10 +22,12 @@ pub(crate) async fn page(
 ) -> Result<Markup, PageError> {
     let detail = console.store.task_detail(viewer.user_id, id).await?.ok_or(PageError::NotFound)?;
     let task = &detail.task;
+    let why = why::verdict(&console, &viewer, task).await;
     let can_act = viewer.is_admin && !console.config.read_only;
     let content = html! {
         p.crumb.small { a href="/tasks" { "Tasks" } }
         div.head { h1 { (state(&task.state)) " " span.nw { (task.kind) } } span.id { (task.id) } }
+        (why)
         div.cols {
             div {
                 section.sec { div.sec-h { h2 { "Timeline" } } (timeline(&detail)) }

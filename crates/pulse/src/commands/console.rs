@@ -9,6 +9,7 @@ use pulse_console::ConsoleConfig;
 use pulse_core::defaults;
 use pulse_http::{HttpMetrics, ServerConfig, Verifier};
 use pulse_metrics::Registry;
+use pulse_queue::Queue;
 use pulse_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -55,7 +56,8 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
     let store = database.connect("console")?;
     let queue = redis.connect(&instance.instance)?;
     let registry = metrics::registry("console");
-    let server = ConsoleServer::new(&instance.instance, read_only, auth, store.clone(), shutdown.clone())?;
+    let server =
+        ConsoleServer::new(&instance.instance, read_only, auth, store.clone(), queue.clone(), shutdown.clone())?;
     let listener = roles::listen(console_listen, "--console-listen")?;
     let liveness = Arc::new(|| None);
     let schema_gate = SchemaGate::default();
@@ -75,6 +77,7 @@ impl ConsoleServer {
         read_only: bool,
         auth: AuthArgs,
         store: Store,
+        queue: Queue,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         let (auth, _) = auth.into_config()?;
@@ -91,7 +94,7 @@ impl ConsoleServer {
             drain_timeout: Duration::from_secs(5),
         };
         let console = ConsoleConfig { instance: instance.to_owned(), read_only };
-        let pages = pulse_console::start(console, store, Verifier::new(&auth)?, shutdown);
+        let pages = pulse_console::start(console, store, queue, Verifier::new(&auth)?, shutdown);
         // Requests of pages are not part of the API's HTTP metrics: this registry is not exported.
         let metrics = HttpMetrics::register(&mut Registry::default());
         let router = pulse_http::layered(pages, metrics, &config, |_, _| None);

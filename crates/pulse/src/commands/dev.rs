@@ -13,6 +13,8 @@ use anyhow::Context;
 use clap::Args;
 use pulse_core::defaults;
 use pulse_http::NewClaims;
+use pulse_queue::Queue;
+use pulse_store::Store;
 use pulse_worker::Processor;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -119,18 +121,15 @@ pub(crate) async fn run(
     let servers = Servers::start(database_url, redis_url, &data, &mut banner).await?;
     let jwt_secret = jwt_secret.map_or_else(|| data.secret("jwt_secret"), Ok)?;
 
-    let database_url = servers.database_url.clone();
     let worker = roles::process_name();
-    let store = DatabaseArgs { database_url, database_ca_file, database_max_connections: 20 }
-        .connect(&roles::session_name("dev", &worker))?;
-    let queue = RedisArgs { redis_url: servers.redis_url.clone(), redis_ca_file }.connect(INSTANCE)?;
+    let (store, queue) = connect(&servers, &worker, database_ca_file, redis_ca_file)?;
     let started = Instant::now();
     let (applied, schema) = migrate::bring_up_to_date(&store, INSTANCE).await.context("cannot migrate the database")?;
     banner.line("Migrations", &format!("{applied} applied, schema {schema}"), started);
 
     let mut registry = metrics::registry("dev");
     let auth = auth(jwt_secret.clone());
-    let console = ConsoleServer::new(INSTANCE, false, auth.clone(), store.clone(), shutdown.clone())?;
+    let console = ConsoleServer::new(INSTANCE, false, auth.clone(), store.clone(), queue.clone(), shutdown.clone())?;
     let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
     let shared = Shared { store: store.clone(), queue, registry, worker };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
@@ -160,6 +159,20 @@ pub(crate) async fn run(
     running.stop().await?;
     store.close().await;
     servers.stop().await
+}
+
+/// Pools for PostgreSQL and Redis, with the name of the worker.
+fn connect(
+    servers: &Servers,
+    worker: &str,
+    database_ca_file: Option<PathBuf>,
+    redis_ca_file: Option<PathBuf>,
+) -> anyhow::Result<(Store, Queue)> {
+    let database_url = servers.database_url.clone();
+    let database = DatabaseArgs { database_url, database_ca_file, database_max_connections: 20 };
+    let store = database.connect(&roles::session_name("dev", worker))?;
+    let queue = RedisArgs { redis_url: servers.redis_url.clone(), redis_ca_file }.connect(INSTANCE)?;
+    Ok((store, queue))
 }
 
 /// Listens on the loopback interface only. Returns the listener and its URL.
