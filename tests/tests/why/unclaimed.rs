@@ -2,7 +2,7 @@
 
 use pulse_tests::{Process, TestEnv, pulse_output};
 
-use crate::env::{execute, has_completed_some, leased, lock, names, names_both, trickle, why};
+use crate::env::{has_completed_some, leased, lock, names, names_both, trickle, why};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_worker_and_locked_row_are_named() -> anyhow::Result<()> {
@@ -84,8 +84,7 @@ async fn neighbour_with_many_tasks_is_named() -> anyhow::Result<()> {
     has_completed_some(&env).await?;
     let task = api.client("ada").post_event("a").await?;
     names(&env, &task, "neighbour").await?;
-    // The same tasks, as if they were all of the same user.
-    execute(&env, "UPDATE tasks SET user_id = (SELECT id FROM users WHERE subject = 'ada') WHERE lease_until IS NULL")
-        .await?;
+    trickle(&api, "ada").await?;
+    let task = api.client("ada").post_event("a").await?;
     names(&env, &task, "own_backlog").await
 }
