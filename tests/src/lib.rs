@@ -11,6 +11,7 @@ mod daemon;
 mod env;
 mod host;
 mod kubelet;
+pub mod latency;
 mod ledger;
 mod load;
 pub mod operator;

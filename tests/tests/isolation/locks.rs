@@ -2,35 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use pulse_tests::{Client, Process, TestEnv, eventually};
+use pulse_tests::latency::{GOOD, p99, post_steadily};
+use pulse_tests::{Process, TestEnv, eventually};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for which the lock is held.
 const LOCKED_FOR: Duration = Duration::from_secs(if cfg!(feature = "long") { 300 } else { 30 });
-
-/// Posts 20 events per second; returns the sorted latencies. Each has to be accepted.
-pub(crate) async fn post_steadily(client: &Client, time: Duration) -> anyhow::Result<Vec<Duration>> {
-    let mut ticks = tokio::time::interval(Duration::from_millis(50));
-    let until = Instant::now() + time;
-    let mut latencies = Vec::new();
-    while Instant::now() < until {
-        ticks.tick().await;
-        let begin = Instant::now();
-        client.post_event("page_view").await?;
-        latencies.push(begin.elapsed());
-    }
-    latencies.sort();
-    Ok(latencies)
-}
-
-/// Latency that is always good enough. In CI, the tests beside this one use the processors too.
-pub(crate) const GOOD_LATENCY: Duration = Duration::from_millis(if cfg!(feature = "long") { 50 } else { 250 });
-
-pub(crate) fn p99(sorted: &[Duration]) -> Duration {
-    sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
-}
 
 /// Holds the rows of `lock` while the victim and another user post, and checks the other user.
 async fn others_are_not_hurt(lock: &str, victim_is_refused: bool) -> anyhow::Result<()> {
@@ -60,7 +39,7 @@ async fn others_are_not_hurt(lock: &str, victim_is_refused: bool) -> anyhow::Res
     let statuses = statuses?;
     assert!(statuses.iter().all(|status| *status == expected), "{statuses:?}");
     let during = p99(&latencies?);
-    let limit = (2 * before).max(GOOD_LATENCY);
+    let limit = (2 * before).max(GOOD);
     assert!(during <= limit, "p99 of the others: {during:?} with the lock, {before:?} before");
 
     let unsettled = "SELECT count(*) FROM tasks JOIN users ON users.id = user_id WHERE subject = 'other'";

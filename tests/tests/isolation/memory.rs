@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::future::{join_all, try_join_all};
+use pulse_tests::latency::{GOOD, p99, post_steadily};
 use pulse_tests::{Client, MemoryCgroup, Process, TestEnv, eventually, token};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use crate::locks::{GOOD_LATENCY, p99, post_steadily};
 
 const LIMIT: u64 = 512 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(40);
@@ -54,7 +53,7 @@ impl Contained {
 /// Requires that posts are accepted about as fast as when the API was idle.
 async fn assert_fast(client: &Client, idle: Duration, time: Duration) -> anyhow::Result<()> {
     let during = p99(&post_steadily(client, time).await?);
-    let limit = (3 * idle).max(GOOD_LATENCY);
+    let limit = (3 * idle).max(GOOD);
     assert!(during <= limit, "p99 of the others: {during:?}, {idle:?} when idle");
     Ok(())
 }
