@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt};
 
 use crate::crd::PulseIngest;
 use crate::intervals::Intervals;
+use crate::job_rejections::EventBudget;
 use crate::memory::ObjectMemory;
 use crate::metrics::OperatorMetrics;
 use crate::names;
@@ -38,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) metrics: OperatorMetrics,
     pub(crate) samplers: Samplers,
     pub(crate) rollout_queue: RolloutQueue<Key>,
+    pub(crate) event_budget: EventBudget,
     /// Has objects reconciled.
     pub(crate) trigger: Trigger,
     pub(crate) objects: Mutex<Objects>,

@@ -134,7 +134,8 @@ async fn decide(
     let instance = key(&cr);
     let mut observed = observe::children(context.caches.labelled(&cr), &cr);
     observed.secrets = secrets(&cr, &observed, context, memory).await;
-    observed.job_rejections = observe::job_rejections(&context.client, &observed).await;
+    let (client, budget) = (&context.client, &context.event_budget);
+    observed.job_rejections = memory.job_rejections.read(client, &observed, budget, &context.intervals, now).await;
     let plan = plan::plan(&cr, &observed, &context.digest_key, now);
     let missing_duration = memory.missing_duration(&plan);
     register_sample_target(&cr, &observed, context);

@@ -25,6 +25,7 @@ mod fit;
 mod fixture;
 mod instances;
 mod intervals;
+mod job_rejections;
 mod lease;
 mod memory;
 mod metrics;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::apply_memory::ApplyMemory;
 use crate::crd::PulseIngestStatus;
+use crate::job_rejections::JobRejections;
 use crate::plan::ReconcilePlan;
 use crate::rollout::Rollouts;
 use crate::secret_reads::SecretReads;
@@ -19,6 +20,8 @@ pub(crate) struct ObjectMemory {
     pub(crate) applied: Arc<ApplyMemory>,
     /// Results of reading the Secrets.
     pub(crate) secrets: Option<SecretReads>,
+    /// Why the pods of the migration Jobs are rejected.
+    pub(crate) job_rejections: JobRejections,
     missing_since: Option<Instant>,
     /// The rollouts that were complete.
     pub(crate) rollouts: Rollouts,

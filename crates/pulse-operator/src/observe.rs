@@ -6,9 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::cache::Cache;
@@ -17,9 +15,6 @@ use crate::crd::{PulseIngest, SecretKey};
 use crate::instances::Instances;
 use crate::names::{self, Role};
 use crate::secrets::{SecretRead, SecretValue};
-
-/// Maximum number of Events of a Job that are read. Kubernetes counts repeated ones in one Event.
-const MAX_EVENTS: u32 = 10;
 
 /// Caches of the objects that the operator manages, by label.
 #[derive(Clone)]
@@ -119,22 +114,6 @@ pub(crate) fn children(labelled: Labelled, cr: &PulseIngest) -> Observed {
 fn owned<K: Resource<DynamicType = ()>>(mut objects: ByName<K>, cr: &PulseIngest) -> ByName<K> {
     objects.retain(|_, object| names::is_owned(object.meta(), cr));
     objects
-}
-
-/// Reads why Kubernetes rejects the pods of migration Jobs: unlike a Deployment, a Job says it in Events only. Only
-/// Jobs that have no pod are looked up. What cannot be read is not reported.
-pub(crate) async fn job_rejections(client: &Client, observed: &Observed) -> BTreeMap<String, String> {
-    let mut rejections = BTreeMap::new();
-    for job in observed.jobs.iter().filter(|job| lacks_pods(job, observed)) {
-        let api: Api<Event> = Api::namespaced(client.clone(), &job.namespace().unwrap_or_default());
-        let name = job.name_any();
-        let of_job = format!("regarding.kind=Job,regarding.name={name},reason=FailedCreate");
-        let Ok(events) = api.list(&ListParams::default().fields(&of_job).limit(MAX_EVENTS)).await else { continue };
-        let notes =
-            events.items.into_iter().filter(|event| event.regarding.as_ref().is_some_and(|it| it.uid == job.uid()));
-        rejections.extend(notes.filter_map(|event| event.note).next_back().map(|note| (name, note)));
-    }
-    rejections
 }
 
 /// Whether the Job runs, and none of its pods exists.

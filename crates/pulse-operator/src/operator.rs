@@ -22,6 +22,7 @@ use crate::controller::reconcile;
 use crate::crd::PulseIngest;
 use crate::instances::{Readable, reference};
 use crate::intervals::Intervals;
+use crate::job_rejections::EventBudget;
 use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
 use crate::names::MANAGER;
@@ -268,6 +269,7 @@ impl Operator {
             dev_reload: config.dev_reload,
             metrics,
             rollout_queue: RolloutQueue::new(config.max_concurrent_rollouts),
+            event_budget: EventBudget::default(),
             trigger,
             objects: Mutex::new(HashMap::new()),
         }))
