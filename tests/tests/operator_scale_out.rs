@@ -16,7 +16,7 @@ const INSTANCES: usize = if cfg!(feature = "long") { 1000 } else { 100 };
 const IDLE_TIME: Duration = Duration::from_secs(if cfg!(feature = "long") { 60 } else { 25 });
 /// Time for the first reconcile of every instance after a start.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// Limit for the resident memory of the operator, in MiB.
+/// Limit for the resident memory of the operator without the pages of its program, in MiB. It is that of 1,000 instances.
 const MAX_MEMORY_MIB: u64 = 150;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,7 @@ async fn many_instances_become_ready_and_then_cause_no_writes() -> anyhow::Resul
         memory(&operator)?
     );
     assert_eq!(&after[before.len()..], [""; 0]);
-    assert!(resident_mib(&operator, "VmRSS")? <= MAX_MEMORY_MIB);
+    assert!(resident_mib(&operator, "RssAnon")? <= MAX_MEMORY_MIB);
     Ok(())
 }
 
@@ -122,7 +122,8 @@ async fn reconciles(operator: &OperatorProcess) -> anyhow::Result<f64> {
 }
 
 fn memory(operator: &OperatorProcess) -> anyhow::Result<String> {
-    Ok(format!("{} MiB resident, {} at its peak", resident_mib(operator, "VmRSS")?, resident_mib(operator, "VmHWM")?))
+    let [anonymous, resident, peak] = ["RssAnon", "VmRSS", "VmHWM"].map(|line| resident_mib(operator, line));
+    Ok(format!("{} MiB resident, {} of them anonymous, {} at its peak", resident?, anonymous?, peak?))
 }
 
 fn resident_mib(operator: &OperatorProcess, line: &str) -> anyhow::Result<u64> {
