@@ -52,6 +52,8 @@ pub const WORKER_DRAIN_TIMEOUT_SECONDS: u32 = 60;
 pub const API_POOL: u32 = 10;
 /// Pooled connections of a worker and of a scheduler, which use them one at a time.
 pub const SMALL_POOL: u32 = 2;
+/// Pooled connections of a console, which its pages share.
+pub const CONSOLE_POOL: u32 = 4;
 /// Connections of each process for probes, look-ups of users and heartbeats, in addition to the pool.
 pub const PROBE_CONNECTIONS: u32 = 2;
 /// Connections of an API for the statements that accept events.
@@ -64,3 +66,5 @@ pub const API_CONNECTIONS: u32 = API_POOL + PROBE_CONNECTIONS + API_DEDICATED;
 pub const WORKER_CONNECTIONS: u32 = SMALL_POOL + PROBE_CONNECTIONS + WORKER_DEDICATED;
 /// Maximum number of connections of a scheduler.
 pub const SCHEDULER_CONNECTIONS: u32 = SMALL_POOL + PROBE_CONNECTIONS;
+/// Maximum number of connections of a console.
+pub const CONSOLE_CONNECTIONS: u32 = CONSOLE_POOL + PROBE_CONNECTIONS;

@@ -5,6 +5,7 @@
 //!
 //! It does no I/O, reads no clock and does not depend on an async runtime: time and randomness are arguments.
 
+mod decisions;
 pub mod defaults;
 mod diagnostic;
 mod event;
@@ -18,6 +19,7 @@ mod time;
 mod timing;
 mod user_limits;
 
+pub use decisions::{ConditionRow, Decisions, MAX_DECISIONS_BYTES, MigrationDecision, ScalingDecision};
 pub use diagnostic::{FieldError, Location, Warning};
 pub use event::{Event, Limits, NewEvent};
 pub use fields::{TEXT_FIELDS, TextField, TextFields, TextFormat};

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use pulse_core::defaults::{API_DEDICATED, PROBE_CONNECTIONS, SMALL_POOL, WORKER_DEDICATED};
+use pulse_core::defaults::{API_DEDICATED, CONSOLE_POOL, PROBE_CONNECTIONS, SMALL_POOL, WORKER_DEDICATED};
 
 use crate::crd::{PulseIngest, PulseIngestSpec};
 use crate::names::{CONNECTIONS, Role};
@@ -45,6 +45,7 @@ pub(crate) fn pool(spec: &PulseIngestSpec, role: Role) -> u32 {
         Role::Api => spec.api.database_pool_size,
         Role::Worker => spec.workers.database_pool_size,
         Role::Scheduler => SMALL_POOL,
+        Role::Console => CONSOLE_POOL,
     }
 }
 
@@ -53,19 +54,25 @@ pub(crate) fn per_pod(spec: &PulseIngestSpec, role: Role) -> u32 {
     let dedicated = match role {
         Role::Api => API_DEDICATED,
         Role::Worker => WORKER_DEDICATED,
-        Role::Scheduler => 0,
+        Role::Scheduler | Role::Console => 0,
     };
     pool(spec, role) + PROBE_CONNECTIONS + dedicated
 }
 
-/// Maximum number of workers within the budget, beside `api` API pods and the schedulers; at least 1, so that a worker
+/// Maximum number of workers within the budget, beside `api` API pods, schedulers and consoles; at least 1, so that a worker
 /// always runs. `None` without a budget.
 pub(crate) fn max_workers(spec: &PulseIngestSpec, api: u32) -> Option<u32> {
-    let others = [(Role::Api, api), (Role::Scheduler, spec.scheduler.replicas)];
-    let others: u32 = others.into_iter().map(|(role, replicas)| per_pod(spec, role) * most_pods(replicas)).sum();
+    let others: u32 =
+        fixed(spec, api).into_iter().map(|(role, replicas)| per_pod(spec, role) * most_pods(replicas)).sum();
     let total = spec.database.max_connections_total?;
     let pods = total.saturating_sub(others + RESERVED) / per_pod(spec, Role::Worker);
     Some(workers_within(pods))
+}
+
+/// The roles whose number of pods does not depend on the backlog, with that number: `api` pods of the API.
+fn fixed(spec: &PulseIngestSpec, api: u32) -> [(Role, u32); 3] {
+    let consoles = if spec.console.enabled { spec.console.replicas } else { 0 };
+    [(Role::Api, api), (Role::Scheduler, spec.scheduler.replicas), (Role::Console, consoles)]
 }
 
 /// The largest number of workers, at least 1, whose rollout needs no more than `pods` pods.
@@ -119,9 +126,7 @@ impl Use {
         let total = cr.spec.database.max_connections_total?.saturating_sub(RESERVED);
         let max_workers = max_workers(&cr.spec, api_replicas(&cr.spec, observed))?;
         let mut roles = BTreeMap::from(Role::ALL.map(|role| (role, role_use(&cr.spec, role, observed, now))));
-        for (role, wanted) in
-            [(Role::Api, api_replicas(&cr.spec, observed)), (Role::Scheduler, cr.spec.scheduler.replicas)]
-        {
+        for (role, wanted) in fixed(&cr.spec, api_replicas(&cr.spec, observed)) {
             roles.entry(role).and_modify(|found| found.wanted_replicas = wanted);
         }
         roles.entry(Role::Worker).and_modify(|found| found.wanted_replicas = found.replicas.min(max_workers));
@@ -132,7 +137,8 @@ impl Use {
     /// least those that are there: removing some of them would not free their connections.
     pub(crate) fn room_for_workers(&self) -> u32 {
         let workers = self.role(Role::Worker);
-        let others: u32 = [Role::Api, Role::Scheduler].map(|role| self.role(role).demand()).into_iter().sum();
+        let others = self.roles.iter().filter(|(role, _)| **role != Role::Worker);
+        let others: u32 = others.map(|(_, used)| used.demand()).sum();
         let pods = self.total.saturating_sub(others) / workers.per_pod().max(1);
         let room = workers_within(pods.saturating_sub(workers.terminating));
         room.max(workers.replicas).min(self.max_workers)

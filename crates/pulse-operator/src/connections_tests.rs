@@ -117,7 +117,7 @@ impl TestEnv {
     fn new() -> Self {
         let cr = pulse_ingest(json!({ "database": { "maxConnectionsTotal": TOTAL }, "api": { "replicas": 2 } }));
         let mut env = Self { cr, roles: BTreeMap::new(), template: 1, workers: 1, now: 0 };
-        for (role, replicas) in [(Role::Api, 2), (Role::Worker, 1), (Role::Scheduler, 1)] {
+        for (role, replicas) in [(Role::Api, 2), (Role::Worker, 1), (Role::Scheduler, 1), (Role::Console, 0)] {
             let connections = per_pod(&env.cr.spec, role);
             env.roles.insert(role, Model { replicas, template: 1, connections, pods: Vec::new() });
         }
@@ -136,7 +136,7 @@ impl TestEnv {
 
     /// Whether the spec fits with one worker; if not, the budget is exceeded by design.
     fn fits(spec: &PulseIngestSpec) -> bool {
-        let roles = [(Role::Api, api_replicas(spec, &Observed::default())), (Role::Scheduler, spec.scheduler.replicas)];
+        let roles = fixed(spec, api_replicas(spec, &Observed::default()));
         let others: u32 = roles.into_iter().map(|(role, count)| per_pod(spec, role) * most_pods(count)).sum();
         others + per_pod(spec, Role::Worker) * most_pods(1) + RESERVED <= TOTAL
     }
@@ -150,6 +150,8 @@ impl TestEnv {
             3 => spec.workers.database_pool_size = 1 + value % 12,
             4 => spec.api.database_pool_size = 1 + value % 16,
             5 => spec.scheduler.replicas = 1 + value % 3,
+            6 => spec.console.enabled = !spec.console.enabled,
+            7 => spec.console.replicas = 1 + value % 5,
             _ => {}
         }
         if Self::fits(&spec) {
@@ -171,9 +173,7 @@ impl TestEnv {
                 model.connections = connections;
             }
         }
-        for (role, wanted) in
-            [(Role::Api, self.cr.spec.api.replicas), (Role::Scheduler, self.cr.spec.scheduler.replicas)]
-        {
+        for (role, wanted) in fixed(&self.cr.spec, self.cr.spec.api.replicas) {
             let model = self.roles.get_mut(&role).expect("all roles");
             if wanted < model.replicas || (wanted > model.replicas && !used.holds(role, true)) {
                 model.replicas = wanted;
@@ -252,4 +252,14 @@ fn terminating_pods_and_pods_with_more_connections_leave_less_room() {
     assert!(env.used().holds(Role::Api, true), "further API pods have to wait for them");
     env.now = GRACE + 10;
     assert!(!env.used().holds(Role::Worker, true), "a lost node keeps its pods for ever");
+}
+
+#[test]
+fn console_counts_with_its_pool_only_while_it_is_enabled() {
+    let room = |console| {
+        max_workers(&pulse_ingest(json!({ "database": { "maxConnectionsTotal": TOTAL }, "console": console })).spec, 2)
+    };
+    let off = json!({ "enabled": false, "replicas": 5 });
+    assert_eq!((room(json!({})), room(off)), (Some(24), Some(24)));
+    assert_eq!(room(json!({ "enabled": true })), Some(23), "(300 - 4 - 4 × 14 - 3 × 4 - 3 × 6) / 6 = 35 pods");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
@@ -190,6 +191,7 @@ async fn apply(decided: &Decided, context: &Context, memory: &mut ObjectMemory) 
             Err(error) => unapplied = unapplied.or(Some(error.unapplied())),
         }
     }
+    let unapplied = unapplied.or_else(|| memory.decisions.failure().cloned());
     Applied { report, unapplied, scaled }
 }
 
@@ -219,6 +221,7 @@ async fn publish(
         now,
     };
     let status = served.as_stored(status::status(status_inputs));
+    let decisions = has_console(&cr, &observed).then(|| desired::config_map(&cr, &status));
     let mut changes = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
     changes.extend(events::drift(&report.drifted));
     record(&cr, context, &status);
@@ -227,9 +230,37 @@ async fn publish(
     status_writer::write(&context.client, &cr, memory, &served, status).await?;
     // After a failed write of the status, the next reconcile finds the same changes again.
     events::publish(&context.recorder, &cr.object_ref(&()), changes).await;
+    write_decisions(decisions, &cr, context, memory, started).await;
     let wake = scaling.and_then(|scaling| scaling.decision.next_wake);
     let retry = memory.applied.next_attempt(started);
     Ok(time_until_next(&observed, &plan, retry, wake, context, now))
+}
+
+/// Whether somebody may look at the decisions. A pause keeps everything but what they say.
+fn has_console(cr: &PulseIngest, observed: &Observed) -> bool {
+    cr.spec.console.enabled && (!cr.spec.paused || observed.deployments.contains_key(&Role::Console))
+}
+
+/// Writes the decisions for the console, as a copy of the status, which is written during a pause, too.
+async fn write_decisions(
+    decisions: Option<ConfigMap>,
+    cr: &PulseIngest,
+    context: &Context,
+    memory: &mut ObjectMemory,
+    started: Instant,
+) {
+    let apply_memory = memory.applied.clone();
+    let applier = Applier {
+        client: &context.client,
+        cr,
+        memory: &apply_memory,
+        intervals: &context.intervals,
+        now: started,
+        may_roll: &|| true,
+        used: None,
+        dry_run: false,
+    };
+    memory.decisions.write(&applier, decisions).await;
 }
 
 /// Returns the object with the operator's pull Secrets, and with the status that was written last if the cache does not

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::apply_memory::ApplyMemory;
 use crate::crd::PulseIngestStatus;
+use crate::decisions_writer::WrittenDecisions;
 use crate::job_rejections::JobRejections;
 use crate::plan::ReconcilePlan;
 use crate::rollout::Rollouts;
@@ -27,6 +28,8 @@ pub(crate) struct ObjectMemory {
     pub(crate) rollouts: Rollouts,
     /// State of the scaler.
     pub(crate) workers: workers::ScalingMemory,
+    /// The decisions that were written for the console.
+    pub(crate) decisions: WrittenDecisions,
     /// Number of consecutive reconciles that failed.
     pub(crate) failures: u32,
     /// The other operator that reconciles the object, once it was reported.

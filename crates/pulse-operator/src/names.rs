@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use kube::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
-use crate::crd::{GROUP, PulseIngest};
+use crate::crd::{GROUP, PulseIngest, PulseIngestSpec};
 
 /// Field manager, Event source and value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "pulse-operator";
@@ -36,11 +36,18 @@ pub enum Role {
     Api,
     Worker,
     Scheduler,
+    Console,
 }
 
 impl Role {
     /// All roles, in the order in which they are rolled out.
-    pub const ALL: [Self; 3] = [Self::Scheduler, Self::Worker, Self::Api];
+    pub const ALL: [Self; 4] = [Self::Scheduler, Self::Worker, Self::Api, Self::Console];
+
+    /// The roles of an instance: all, or all but the console.
+    pub fn of(spec: &PulseIngestSpec) -> impl Iterator<Item = Self> {
+        let has_console = spec.console.enabled;
+        Self::ALL.into_iter().filter(move |role| *role != Self::Console || has_console)
+    }
 
     /// Subcommand of the binary, and value of `app.kubernetes.io/component`.
     pub const fn component(self) -> &'static str {
@@ -48,6 +55,7 @@ impl Role {
             Self::Api => "api",
             Self::Worker => "worker",
             Self::Scheduler => "scheduler",
+            Self::Console => "console",
         }
     }
 }

@@ -116,7 +116,7 @@ fn referenced_by<'a>(cr: &'a PulseIngest, role: Role, revision: &'a Revision) ->
     let mut used = vec![&revision.database_url_secret_ref, &cr.spec.redis.url_secret_ref];
     used.extend(&cr.spec.database.ca_secret_ref);
     used.extend(&cr.spec.redis.ca_secret_ref);
-    if role == Role::Api {
+    if matches!(role, Role::Api | Role::Console) {
         used.extend(&cr.spec.auth.jwt_secret_ref);
         used.extend(&cr.spec.auth.public_key_secret_ref);
     }

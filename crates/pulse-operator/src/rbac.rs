@@ -13,12 +13,15 @@ pub fn watched() -> Vec<PolicyRule> {
     vec![
         rule(GROUP, &["pulseingests"], &["list", "watch"]),
         rule(GROUP, &["pulseingests/status"], &["patch"]),
-        rule("apps", &["deployments"], &["create", "get", "list", "patch", "watch"]),
+        // `delete` of Deployments, ServiceAccounts and Services is for those of a console that was switched off.
+        rule("apps", &["deployments"], &["create", "delete", "get", "list", "patch", "watch"]),
         // Replicas only.
         rule("apps", &["deployments/scale"], &["patch"]),
         // `delete` is for Jobs whose container never started, or has ended beside one that does not.
         rule("batch", &["jobs"], &["create", "delete", "get", "list", "patch", "watch"]),
-        rule("", &["serviceaccounts", "services"], &["create", "get", "list", "patch", "watch"]),
+        rule("", &["serviceaccounts", "services"], &["create", "delete", "get", "list", "patch", "watch"]),
+        // Only the ConfigMap of a console is read, by its name: neither `list` nor `watch`.
+        rule("", &["configmaps"], &["create", "delete", "get", "patch"]),
         rule("policy", &["poddisruptionbudgets"], &["create", "delete", "get", "list", "patch", "watch"]),
         // `patch` sets the pod deletion cost.
         rule("", &["pods"], &["list", "patch", "watch"]),

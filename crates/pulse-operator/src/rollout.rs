@@ -46,6 +46,8 @@ pub(crate) struct Rollouts(BTreeMap<Role, String>);
 impl Rollouts {
     /// Takes the complete rollouts among the Deployments into the memory.
     pub(crate) fn observe(&mut self, observed: &Observed) {
+        // A Deployment that is created again is a new rollout.
+        self.0.retain(|role, _| observed.deployments.contains_key(role));
         for (role, deployment) in &observed.deployments {
             if self.of(*role, deployment) == Progress::Done && is_seen(deployment) {
                 self.0.extend(deployment.annotations().get(APPLIED).map(|hash| (*role, hash.clone())));
@@ -109,14 +111,16 @@ pub(crate) fn progress(
     now: Timestamp,
 ) -> Progress {
     let in_progress = |message| Progress::Unfinished("RolloutInProgress", message);
-    if observed.deployments.len() < Role::ALL.len() {
+    let deployments: Vec<_> =
+        Role::of(&cr.spec).filter_map(|role| Some((role, observed.deployments.get(&role)?))).collect();
+    if deployments.len() < Role::of(&cr.spec).count() {
         return in_progress("not every Deployment has been created yet".into());
     }
     let mut progress = Progress::Done;
-    for (role, deployment) in &observed.deployments {
+    for (role, deployment) in deployments {
         let name = deployment.name_any();
         let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let desired = if cr.spec.stopped { Some(0) } else { desired::replicas(cr, *role) };
+        let desired = if cr.spec.stopped { Some(0) } else { desired::replicas(cr, role) };
         let next = if held.contains(&name) {
             in_progress(format!(
                 "Deployment {name} waits until pods that terminate have ended, because of database.maxConnectionsTotal"
@@ -124,8 +128,8 @@ pub(crate) fn progress(
         } else if let Some(desired) = desired.filter(|desired| *desired != replicas) {
             in_progress(format!("Deployment {name} is being scaled from {replicas} to {desired} replicas"))
         } else {
-            match rollouts.of(*role, deployment) {
-                Progress::Done => failing(*role, deployment, now),
+            match rollouts.of(role, deployment) {
+                Progress::Done => failing(role, deployment, now),
                 unfinished => unfinished,
             }
         };

@@ -127,3 +127,39 @@ fn held_deployment_is_in_progress() {
         matches!(progress, Progress::Unfinished("RolloutInProgress", message) if message.contains("maxConnectionsTotal"))
     );
 }
+
+#[test]
+fn console_counts_only_while_it_is_enabled() {
+    let missing = || {
+        let mut observed = observed(&json!({}));
+        observed.deployments.remove(&Role::Console);
+        observed
+    };
+    let counts = json!({ "api": { "replicas": 3 }, "scheduler": { "replicas": 3 } });
+    let mut with_console = counts.clone();
+    with_console["console"] = json!({ "enabled": true, "replicas": 3 });
+    let progress_of = |changes: &Value, observed: &Observed| {
+        progress(&pulse_ingest(changes.clone()), observed, &Rollouts::default(), &[], at(0))
+    };
+    assert_eq!(progress_of(&counts, &missing()), Progress::Done);
+    assert_eq!(progress_of(&with_console, &observed(&json!({}))), Progress::Done);
+    assert!(matches!(progress_of(&with_console, &missing()), Progress::Unfinished("RolloutInProgress", _)));
+
+    let mut left = observed(&json!({}));
+    left.deployments.insert(Role::Console, deployment(json!({ "status": { "readyReplicas": 0 } })).into());
+    assert_eq!(progress_of(&counts, &left), Progress::Done, "it is being deleted");
+}
+
+#[test]
+fn deployment_that_is_created_again_is_a_new_rollout() {
+    let mut rollouts = Rollouts::default();
+    let console = |changes| Observed {
+        deployments: [(Role::Console, std::sync::Arc::new(deployment(changes)))].into(),
+        ..Observed::default()
+    };
+    let starting = console(json!({ "status": { "readyReplicas": 0 } }));
+    rollouts.observe(&console(json!({})));
+    assert!(!rollouts.is_rolling(&starting, Role::Console), "its pods restart");
+    rollouts.observe(&Observed::default());
+    assert!(rollouts.is_rolling(&starting, Role::Console));
+}

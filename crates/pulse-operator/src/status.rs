@@ -92,6 +92,7 @@ pub(crate) fn status(inputs: StatusInputs<'_>) -> PulseIngestStatus {
         desired_revision: Some(plan.desired.clone()),
         api: role_status(observed, Role::Api),
         scheduler: role_status(observed, Role::Scheduler),
+        console: cr.spec.console.enabled.then(|| role_status(observed, Role::Console)),
         workers: workers_status(cr, observed),
         autoscaling: scaling.status,
         migrations: Some(plan.migration.status.clone()),

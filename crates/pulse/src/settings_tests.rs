@@ -22,6 +22,7 @@ fn pulse_ingest(auth: Value) -> PulseIngest {
         "database": { "urlSecretRef": { "name": "database" }, "caSecretRef": ca },
         "redis": { "urlSecretRef": { "name": "redis" }, "caSecretRef": ca },
         "auth": auth,
+        "console": { "enabled": true },
     });
     let spec: PulseIngestSpec = serde_json::from_value(spec).expect("a valid spec");
     let mut cr = PulseIngest::new("main", spec);
@@ -94,7 +95,11 @@ fn pods_probe_and_expose_the_default_ports_of_their_role() {
     let secret = json!({ "jwtSecretRef": { "name": "auth", "key": "secret" } });
     for (command, pod) in pods(&pulse_ingest(secret)) {
         for port in pod["containers"][0]["ports"].as_array().into_iter().flatten() {
-            let variable = if port["name"] == "admin" { "PULSE_ADMIN_LISTEN" } else { "PULSE_LISTEN" };
+            let variable = match (port["name"].as_str(), command.as_str()) {
+                (Some("admin"), _) => "PULSE_ADMIN_LISTEN",
+                (_, "console") => "PULSE_CONSOLE_LISTEN",
+                _ => "PULSE_LISTEN",
+            };
             let flag = flag(&cli, &command, variable).expect("a flag");
             let address = flag.get_default_values()[0].to_str().expect("UTF-8");
             assert!(address.ends_with(&format!(":{}", port["containerPort"])), "pulse {command}: {port}, {address}");

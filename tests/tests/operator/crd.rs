@@ -342,7 +342,6 @@ async fn samples_and_crd_manifest_apply_unchanged() -> anyhow::Result<()> {
         assert!(listed.starts_with("NAME") && listed.contains("READY") && listed.contains("main"), "{listed}");
     }
     let text = std::fs::read_to_string(repository().join("manifests/crds.yaml"))?;
-    assert!(text.len() < 200_000);
     let file: Value = pulse_operator::yaml::read(&text)?;
     assert_eq!(
         file,

@@ -6,6 +6,7 @@
 //! created again. The main apply never contains `replicas` after the creation: server-side apply resets a field that
 //! its owner drops, and only the scaler owns the number of pods.
 
+mod console;
 mod deployment;
 mod error;
 mod force;
@@ -26,6 +27,7 @@ use crate::connections::Use;
 use crate::crd::{PendingChange, PulseIngest};
 use crate::desired::{ChildObjects, InvalidObject};
 use crate::intervals::Intervals;
+use crate::leftovers::Leftovers;
 use crate::names::{REVISION, Role};
 use crate::observe::Observed;
 use crate::plan::ReconcilePlan;
@@ -122,6 +124,7 @@ impl Applier<'_> {
                     .and(self.delete::<PodDisruptionBudget>(live, None, DeleteParams::background(), report).await);
             }
         }
+        others = others.and(self.delete_leftovers(&Leftovers::of(self.cr, observed), report).await);
         let expired = self.expire_jobs(&plan.migration.expire, observed).await;
         before_pods.and(others).and(expired)
     }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounded::{annotations, labels};
+use super::console::ConsoleSpec;
 use super::grace;
 use super::pod::PodTemplate;
 use super::resources::Resources;
@@ -101,6 +102,9 @@ pub struct PulseIngestSpec {
     /// Scheduler, which requeues due retries, expired leases and lost tasks, and creates partitions.
     #[serde(default)]
     pub scheduler: SchedulerSpec,
+    /// Console, with pages for administrators. Off unless it is enabled.
+    #[serde(default)]
+    pub console: ConsoleSpec,
     /// Migrations of the database schema.
     #[serde(default)]
     pub migrations: MigrationsSpec,
@@ -210,9 +214,9 @@ pub struct DatabaseSpec {
     /// Maximum number of connections that the pods of all roles may open together, also during rollouts, in which pods
     /// that start and pods that end overlap. It limits the number of workers, but never to less than one, and rollouts
     /// then wait until replaced pods have ended. An API pod counts as its `databasePoolSize` and 4 more connections, a
-    /// worker likewise, a scheduler as 4, and 4 are reserved for migrations and administration. Not counted are pods that
-    /// are evicted or deleted by others, and API pods that another controller adds. If not set, connections do not limit
-    /// the number of workers.
+    /// worker likewise, a scheduler as 4, a console as 6, and 4 are reserved for migrations and administration. Not
+    /// counted are pods that are evicted or deleted by others, and API pods that another controller adds. If not set,
+    /// connections do not limit the number of workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 10000))]
     pub max_connections_total: Option<u32>,

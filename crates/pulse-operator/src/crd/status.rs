@@ -28,6 +28,9 @@ pub struct PulseIngestStatus {
     pub api: RoleStatus,
     /// Replicas of the scheduler.
     pub scheduler: RoleStatus,
+    /// Replicas of the console. Not set without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console: Option<RoleStatus>,
     /// Replicas of the workers.
     pub workers: WorkersStatus,
     /// Backlog, and the last decision on the number of workers.

@@ -8,9 +8,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use pulse_core::defaults;
 
+use super::decisions;
 use super::grace::{grace_seconds, worker_drain_seconds};
 use super::pod::{Pod, PodProbes};
 use super::secrets::{self, SecretFile};
+use super::service::client_port;
 use crate::connections;
 use crate::crd::{ApiSpec, AuthSpec, ProbeTimes, Probes, PulseIngest, Revision, Rollout, TasksSpec, UserLimitsSpec};
 use crate::names::{self, REVISION, Role};
@@ -39,9 +41,10 @@ pub(super) fn deployment(
     let grace_seconds = grace_seconds(cr, role);
     pod.grace_seconds = Some(grace_seconds);
     pod.connections = Some(connections::per_pod(&cr.spec, role));
-    pod.files.extend(SecretFile::public_key(cr).filter(|_| role == Role::Api));
+    pod.files.extend(SecretFile::public_key(cr).filter(|_| matches!(role, Role::Api | Role::Console)));
     pod.files.extend(SecretFile::database_ca(cr));
     pod.files.extend(SecretFile::redis_ca(cr));
+    pod.config = (role == Role::Console).then(|| decisions::mount(cr));
     // With a budget, the next step of a rollout waits until what the last one stopped has ended: see `connections.rs`.
     let min_ready = cr.spec.database.max_connections_total.map(|_| grace_seconds.cast_signed());
     Ok(Deployment {
@@ -66,7 +69,7 @@ fn strategy(cr: &PulseIngest, role: Role) -> DeploymentStrategy {
     let Rollout { max_unavailable, max_surge } = match role {
         Role::Api => cr.spec.api.rollout.clone(),
         Role::Worker => cr.spec.workers.rollout.clone(),
-        Role::Scheduler => Rollout::default(),
+        Role::Scheduler | Role::Console => Rollout::default(),
     };
     DeploymentStrategy {
         type_: Some("RollingUpdate".into()),
@@ -117,6 +120,11 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
             secrets::value("PULSE_RETRY_CAP", format!("{}s", retry.cap_seconds)),
             secrets::value("PULSE_RETRY_JITTER", retry.jitter_percent.to_string()),
         ]),
+        Role::Console => {
+            env.extend(auth(cr));
+            env.extend(cr.spec.console.read_only.then(|| secrets::value("PULSE_READ_ONLY", "true")));
+            env.push(secrets::value("PULSE_DECISIONS_FILE", decisions::path()));
+        }
         Role::Scheduler => {}
     }
     env
@@ -153,9 +161,7 @@ fn ports(role: Role) -> Vec<ContainerPort> {
         ..ContainerPort::default()
     };
     let mut ports = vec![port("admin", defaults::ADMIN_PORT)];
-    if role == Role::Api {
-        ports.push(port("http", defaults::API_PORT));
-    }
+    ports.extend(client_port(role).map(|number| port("http", number)));
     ports
 }
 
@@ -164,6 +170,7 @@ fn probes(cr: &PulseIngest, role: Role) -> PodProbes {
         Role::Api => &cr.spec.api.probes,
         Role::Worker => &cr.spec.workers.probes,
         Role::Scheduler => &cr.spec.scheduler.probes,
+        Role::Console => &cr.spec.console.probes,
     };
     PodProbes {
         liveness: Some(probe("/livez", 10, 3, liveness.unwrap_or_default())),

@@ -2,11 +2,11 @@
 
 use pulse_core::defaults;
 
-use crate::crd::{API_GRACE_SECONDS, PulseIngest, WORKER_GRACE_SECONDS, WorkersSpec};
+use crate::crd::{API_GRACE_SECONDS, PodTemplate, PulseIngest, WORKER_GRACE_SECONDS, WorkersSpec};
 use crate::names::Role;
 
-/// Termination grace period of a scheduler.
-const SCHEDULER_SECONDS: u32 = 30;
+/// Termination grace period of a scheduler and of a console, which end within seconds.
+const SHORT_SECONDS: u32 = 30;
 
 /// Returns the drain timeout of a worker, in seconds: as given, or what the grace period leaves.
 pub(super) fn worker_drain_seconds(workers: &WorkersSpec) -> u32 {
@@ -20,11 +20,14 @@ pub(super) fn grace_seconds(cr: &PulseIngest, role: Role) -> u32 {
     let (needed, template) = match role {
         Role::Api => (cr.spec.api.drain_delay_seconds + API_GRACE_SECONDS, &cr.spec.api.pod_template),
         Role::Worker => (worker_drain_seconds(&cr.spec.workers) + WORKER_GRACE_SECONDS, &cr.spec.workers.pod_template),
-        Role::Scheduler => {
-            return cr.spec.scheduler.pod_template.termination_grace_period_seconds.unwrap_or(SCHEDULER_SECONDS);
-        }
+        Role::Scheduler => return short(&cr.spec.scheduler.pod_template),
+        Role::Console => return short(&cr.spec.console.pod_template),
     };
     template.termination_grace_period_seconds.unwrap_or(0).max(needed)
+}
+
+fn short(template: &PodTemplate) -> u32 {
+    template.termination_grace_period_seconds.unwrap_or(SHORT_SECONDS)
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Builds the desired objects. Pure: equal inputs give equal bytes, so an unchanged object is not written and an
 //! upgrade of the operator restarts no pod.
 
+#[cfg(test)]
+mod console_tests;
+mod decisions;
 mod deployment;
 mod grace;
 mod job;
@@ -12,6 +15,7 @@ mod pod_tests;
 #[cfg(test)]
 mod properties;
 mod secrets;
+mod service;
 mod settings;
 mod template;
 #[cfg(test)]
@@ -23,16 +27,16 @@ use std::path::Path;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Service, ServiceAccount, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use pulse_core::defaults;
 
 use self::settings::pod_settings;
 use crate::crd::{AutoscalingMode, PulseIngest, Revision};
 use crate::names::{self, Role};
 
+pub(crate) use decisions::config_map;
 pub(crate) use job::FINAL_EXIT_CODES;
 pub use job::{JobKind, JobRequest};
 pub(crate) use pod::{CONTAINER, DEV_RELOAD};
@@ -57,12 +61,12 @@ pub struct ChildObjects {
     pub service_accounts: Vec<ServiceAccount>,
     /// Migration Job. It is created and never changed.
     pub migration: Option<Job>,
-    /// The Service of the API.
+    /// The Services of the API and of the console.
     pub services: Vec<Service>,
     /// PodDisruptionBudgets, which are applied before the pods that they protect.
     pub disruption_budgets: Vec<PodDisruptionBudget>,
     /// Deployments without `replicas`. The scheduler and the workers come before the API, so the API accepts nothing
-    /// that an older worker does not know.
+    /// that an older worker does not know. The console comes last.
     pub deployments: Vec<(Role, Deployment)>,
     /// Objects that cannot be built, because their pod template is not valid. They stay as they are.
     pub invalid: Vec<InvalidObject>,
@@ -82,10 +86,10 @@ pub struct InvalidObject {
 /// Returns the objects that `cr` should have.
 pub fn resources(cr: &PulseIngest, inputs: &Inputs<'_>) -> ChildObjects {
     let Inputs { revision, secrets, job, dev_reload } = inputs;
-    let components = Role::ALL.map(Role::component).into_iter().chain([names::MIGRATION]);
+    let components = Role::of(&cr.spec).map(Role::component).chain([names::MIGRATION]);
     let mut objects = ChildObjects {
         service_accounts: components.filter_map(|component| service_account(cr, component)).collect(),
-        services: vec![api_service(cr)],
+        services: Role::of(&cr.spec).filter_map(|role| service::service(cr, role)).collect(),
         disruption_budgets: disruption_budgets(cr),
         ..ChildObjects::default()
     };
@@ -100,7 +104,7 @@ pub fn resources(cr: &PulseIngest, inputs: &Inputs<'_>) -> ChildObjects {
             Err(error) => objects.invalid.push(invalid("Job", request.name.clone(), names::MIGRATION, error)),
         }
     }
-    for (role, revision) in Role::ALL.into_iter().flat_map(|role| revision.map(|revision| (role, revision))) {
+    for (role, revision) in Role::of(&cr.spec).flat_map(|role| revision.map(|revision| (role, revision))) {
         match deployment::deployment(cr, role, revision, secrets.get(&role), *dev_reload) {
             Ok(deployment) => objects.deployments.push((role, deployment)),
             Err(error) => {
@@ -130,28 +134,9 @@ fn service_account(cr: &PulseIngest, component: &str) -> Option<ServiceAccount> 
     })
 }
 
-fn api_service(cr: &PulseIngest) -> Service {
-    let component = Role::Api.component();
-    Service {
-        metadata: names::metadata(cr, names::child(cr, component), component),
-        spec: Some(ServiceSpec {
-            selector: Some(names::selector(&cr.name_any(), component)),
-            ports: Some(vec![ServicePort {
-                name: Some("http".into()),
-                port: i32::from(defaults::API_PORT),
-                target_port: Some(IntOrString::String("http".into())),
-                protocol: Some("TCP".into()),
-                ..ServicePort::default()
-            }]),
-            ..ServiceSpec::default()
-        }),
-        ..Service::default()
-    }
-}
-
 /// A single pod has no budget, because it would block draining its node.
 fn disruption_budgets(cr: &PulseIngest) -> Vec<PodDisruptionBudget> {
-    let (api, workers) = (&cr.spec.api, &cr.spec.workers);
+    let (api, workers, console) = (&cr.spec.api, &cr.spec.workers, &cr.spec.console);
     // Another scaler may run any number of pods. A budget that came and went with their number would be a write each time.
     let has_many_workers = workers.autoscaling.as_ref().map_or(workers.replicas > 1, |scaling| {
         scaling.mode == AutoscalingMode::External || scaling.max_replicas.is_some_and(|max| max > 1)
@@ -162,6 +147,9 @@ fn disruption_budgets(cr: &PulseIngest) -> Vec<PodDisruptionBudget> {
     }
     if cr.spec.scheduler.replicas > 1 {
         budgets.push(disruption_budget(cr, Role::Scheduler, IntOrString::Int(1)));
+    }
+    if console.enabled && console.replicas > 1 {
+        budgets.push(disruption_budget(cr, Role::Console, IntOrString::Int(1)));
     }
     if has_many_workers {
         budgets.push(disruption_budget(cr, Role::Worker, IntOrString::String("50%".into())));
@@ -185,14 +173,16 @@ fn disruption_budget(cr: &PulseIngest, role: Role, unavailable: IntOrString) -> 
 }
 
 /// Returns the number of pods of a role if the spec alone determines it. It does not for workers, nor for an API with
-/// an external autoscaler.
+/// an external autoscaler, nor for a console that is off.
 pub fn replicas(cr: &PulseIngest, role: Role) -> Option<i32> {
     let desired = match role {
         Role::Worker => return None,
+        Role::Console if !cr.spec.console.enabled => return None,
         _ if cr.spec.stopped => 0,
         Role::Api if cr.spec.api.autoscaling.is_some() => return None,
         Role::Api => cr.spec.api.replicas,
         Role::Scheduler => cr.spec.scheduler.replicas,
+        Role::Console => cr.spec.console.replicas,
     };
     Some(desired.cast_signed())
 }

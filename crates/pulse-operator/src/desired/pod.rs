@@ -9,7 +9,7 @@ use std::path::Path;
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, LocalObjectReference, PodSecurityContext, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, VolumeMount,
+    Probe, ResourceRequirements, SeccompProfile, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -49,6 +49,8 @@ pub(super) struct Pod<'a> {
     pub(super) probes: PodProbes,
     pub(super) grace_seconds: Option<u32>,
     pub(super) files: Vec<SecretFile<'a>>,
+    /// A ConfigMap that is mounted.
+    pub(super) config: Option<(Volume, VolumeMount)>,
     /// Maximum number of connections to PostgreSQL.
     pub(super) connections: Option<u32>,
     /// Digest of the Secrets of which a change replaces the pod.
@@ -74,6 +76,7 @@ impl<'a> Pod<'a> {
             probes: PodProbes::default(),
             grace_seconds: None,
             files: Vec::new(),
+            config: None,
             connections: None,
             secrets: None,
             dev_reload: None,
@@ -105,7 +108,8 @@ impl<'a> Pod<'a> {
     fn spec(self, parts: Parts) -> PodSpec {
         let Parts { affinity, volumes, init_containers, sidecars, pod_security_context, security_context } = parts;
         let init_containers: Vec<Container> = init_containers.into_iter().filter(|it| it.name != CONTAINER).collect();
-        let (volumes, mounts) = volumes::volumes(&self.files, self.dev_reload, self.template, volumes);
+        let files = self.files.iter().map(|file| (file.volume(), file.mount())).chain(self.config.clone()).collect();
+        let (volumes, mounts) = volumes::volumes(files, self.dev_reload, self.template, volumes);
         let Self { cr, component, template, grace_seconds, is_job, .. } = self;
         let pull_secrets = cr.spec.image.pull_secrets.iter();
         let pull_secrets = pull_secrets.map(|secret| LocalObjectReference { name: secret.name.clone() });

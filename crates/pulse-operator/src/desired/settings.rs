@@ -10,6 +10,7 @@ pub(super) fn pod_settings<'a>(cr: &'a PulseIngest, component: &str) -> (&'a Pod
         Some(Role::Api) => (&spec.api.pod_template, &spec.api.resources),
         Some(Role::Worker) => (&spec.workers.pod_template, &spec.workers.resources),
         Some(Role::Scheduler) => (&spec.scheduler.pod_template, &spec.scheduler.resources),
+        Some(Role::Console) => (&spec.console.pod_template, &spec.console.resources),
         None => (&spec.migrations.pod_template, &spec.migrations.resources),
     }
 }

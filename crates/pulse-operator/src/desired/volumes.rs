@@ -5,7 +5,6 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::secrets::SecretFile;
 use crate::crd::PodTemplate;
 
 /// Name and path of the volume for temporary files. The root file system is read-only.
@@ -13,16 +12,15 @@ const TMP: (&str, &str) = ("tmp", "/tmp");
 /// Size limit of the volume for temporary files.
 const TMP_SIZE: &str = "256Mi";
 
-/// Returns the volumes of a pod, and the mounts of its container. `users` are the volumes of the template.
+/// Returns the volumes of a pod, and the mounts of its container: those of `files`, and others. `users` are the volumes of the template.
 pub(super) fn volumes(
-    files: &[SecretFile<'_>],
+    files: Vec<(Volume, VolumeMount)>,
     dev_reload: Option<&Path>,
     template: &PodTemplate,
     users: Vec<Volume>,
 ) -> (Vec<Volume>, Vec<VolumeMount>) {
     let builds = dev_reload.and_then(Path::parent).map(build_volume);
-    let ours = files.iter().map(|file| (file.volume(), file.mount())).chain(builds);
-    let (ours, mounts): (Vec<Volume>, Vec<VolumeMount>) = ours.unzip();
+    let (ours, mounts): (Vec<Volume>, Vec<VolumeMount>) = files.into_iter().chain(builds).unzip();
     let path_of = |mount: &VolumeMount| mount.mount_path.trim_end_matches('/').to_owned();
     let name_of = |volume: &Volume| volume.name.clone();
     let mut mounts = with_additional(mounts, template.volume_mounts.clone(), path_of);

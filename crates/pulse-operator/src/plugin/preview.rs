@@ -20,6 +20,7 @@ use crate::compare::hash;
 use crate::condition::find;
 use crate::crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use crate::desired::{self, DEV_RELOAD, Inputs, JobKind};
+use crate::leftovers::Leftovers;
 use crate::names::{self, APPLIED, MANAGER, Role};
 use crate::observe::{self, ByName, Labelled, Observed};
 use crate::operator::{DIGEST_SECRET, key_of};
@@ -317,6 +318,7 @@ fn changes(
     let desired: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
     let others = observed.disruption_budgets.keys().filter(|name| !desired.contains(name));
     changes.extend(others.map(|name| change_without_fields("delete", format!("PodDisruptionBudget {name}"))));
+    changes.extend(Leftovers::of(cr, observed).names().map(|object| change_without_fields("delete", object)));
     changes
 }
 

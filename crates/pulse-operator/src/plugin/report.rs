@@ -41,6 +41,9 @@ pub struct StatusReport {
     pub api: RoleStatus,
     /// Numbers of scheduler pods.
     pub scheduler: RoleStatus,
+    /// Numbers of console pods; none without a console.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console: Option<RoleStatus>,
     /// Numbers of worker pods.
     pub workers: WorkersStatus,
     /// The active revision.
@@ -173,6 +176,7 @@ pub(super) fn report(seen: &StatusInput, now: Timestamp) -> StatusReport {
         next_step: advice::next_step(object, &status),
         api: status.api,
         scheduler: status.scheduler,
+        console: status.console,
         workers: status.workers,
         active: status.active_revision,
         desired: status.desired_revision,
@@ -258,7 +262,7 @@ fn is_about(event: &Event, name: &str) -> bool {
     }
     let child = about.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
     let component = child.map(|rest| rest.split('-').next().unwrap_or(rest));
-    matches!(component, Some("api" | "worker" | "scheduler" | "migrate" | "plan" | "migration"))
+    matches!(component, Some("api" | "worker" | "scheduler" | "console" | "migrate" | "plan" | "migration"))
 }
 
 fn line(event: &Event, now: Timestamp) -> EventLine {

@@ -137,11 +137,12 @@ impl StatusReport {
             std::iter::once(role.to_owned()).chain(numbers).collect::<Vec<_>>()
         };
         let (api, scheduler, workers) = (&self.api, &self.scheduler, &self.workers);
-        let rows = [
+        let mut rows = vec![
             row("api", api.ready, api.desired, api.updated, 0),
             row("workers", workers.ready, workers.desired, workers.updated, workers.terminating),
             row("scheduler", scheduler.ready, scheduler.desired, scheduler.updated, 0),
         ];
+        rows.extend(self.console.iter().map(|it| row("console", it.ready, it.desired, it.updated, 0)));
         writeln!(out, "\nPods")?;
         write!(out, "{}", table("  ", &["ROLE", "READY", "DESIRED", "UPDATED", "TERMINATING"], &rows))
     }

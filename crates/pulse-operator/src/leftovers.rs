@@ -1,0 +1,53 @@
+//! The objects of a console that was switched off. Pure.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use kube::ResourceExt;
+
+use crate::crd::PulseIngest;
+use crate::names::{self, Role};
+use crate::observe::Observed;
+
+/// The object, unless it is being deleted.
+fn kept<K: ResourceExt>(found: Option<&Arc<K>>) -> Option<Arc<K>> {
+    found.filter(|found| found.meta().deletion_timestamp.is_none()).cloned()
+}
+
+/// Objects to delete. Disruption budgets are not among them: those that are not desired are always deleted.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    pub(crate) service: Option<Arc<Service>>,
+    pub(crate) service_account: Option<Arc<ServiceAccount>>,
+    pub(crate) deployment: Option<Arc<Deployment>>,
+}
+
+impl Leftovers {
+    /// The objects that are left of the console, and are not being deleted yet.
+    pub(crate) fn of(cr: &PulseIngest, observed: &Observed) -> Self {
+        if cr.spec.console.enabled {
+            return Self::default();
+        }
+        let name = names::child(cr, Role::Console.component());
+        Self {
+            service: kept(observed.services.get(&name)),
+            service_account: kept(observed.service_accounts.get(&name)),
+            deployment: kept(observed.deployments.get(&Role::Console)),
+        }
+    }
+
+    /// Kind and name of each object.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        let Self { service, service_account, deployment } = self;
+        let service = service.as_ref().map(|found| format!("Service {}", found.name_any()));
+        let account = service_account.as_ref().map(|found| format!("ServiceAccount {}", found.name_any()));
+        let deployment = deployment.as_ref().map(|found| format!("Deployment {}", found.name_any()));
+        [service, account, deployment].into_iter().flatten()
+    }
+
+    /// Whether there is nothing to delete.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names().next().is_none()
+    }
+}
