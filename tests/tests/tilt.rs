@@ -177,7 +177,7 @@ async fn tiltfile_buttons_call_existing_commands() -> anyhow::Result<()> {
         assert!(!parse(&misspelt).await?.status.success(), "{misspelt}: an unknown flag is not detected");
         names.push(name);
     }
-    assert_eq!(names, ["seed", "load", "scale-test", "break-redis", "reset-data"]);
+    assert_eq!(names, ["seed", "load", "admin-token", "scale-test", "break-redis", "reset-data"]);
     Ok(())
 }
 
@@ -220,15 +220,15 @@ async fn kind_config_is_valid_and_maps_the_ports_of_the_overlay() -> anyhow::Res
     let mapped: BTreeMap<i64, i64> =
         mapped.iter().filter_map(|port| Some((port["ContainerPort"].as_i64()?, port["HostPort"].as_i64()?))).collect();
     let objects = overlay().await?;
-    let api = objects.iter().find(|object| object["spec"]["type"] == "NodePort").context("a Service")?;
-    let node_ports = api["spec"]["ports"].as_array().context("ports")?;
+    let services = objects.iter().filter(|object| object["spec"]["type"] == "NodePort");
+    let node_ports = services.flat_map(|service| service["spec"]["ports"].as_array().into_iter().flatten());
     let node_ports: BTreeMap<i64, i64> =
-        node_ports.iter().filter_map(|port| Some((port["nodePort"].as_i64()?, port["port"].as_i64()?))).collect();
+        node_ports.filter_map(|port| Some((port["nodePort"].as_i64()?, port["port"].as_i64()?))).collect();
     assert_eq!(mapped, node_ports);
-    assert_eq!(mapped, [(30080, 8000), (30090, 9090)].into());
+    assert_eq!(mapped, [(30055, 5555), (30080, 8000), (30090, 9090)].into());
     let main = Tiltfile::read().await?;
     let links: Vec<&str> = main.of("link").map(|link| text(&link["url"])).collect();
-    assert_eq!(links, ["http://localhost:8000/docs", "http://localhost:9090/metrics"]);
+    assert_eq!(links, ["http://localhost:8000/docs", "http://localhost:5555", "http://localhost:9090/metrics"]);
     for port in main.of("port_forward") {
         assert!(!mapped.values().any(|taken| port["local_port"] == *taken), "{port} is mapped by kind");
     }

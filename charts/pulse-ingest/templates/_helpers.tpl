@@ -11,7 +11,7 @@
 {{- toYaml (merge $labels .Values.commonLabels) -}}
 {{- end -}}
 
-{{- /* Selects the pods that the operator creates: API, workers, scheduler and migrations. */ -}}
+{{- /* Selects the pods that the operator creates: API, workers, scheduler, console and migrations. */ -}}
 {{- define "pulse-ingest.selector" -}}
 app.kubernetes.io/name: pulse
 app.kubernetes.io/instance: {{ include "pulse-ingest.name" . | quote }}
@@ -71,7 +71,7 @@ app.kubernetes.io/component: api
 {{- $_ := set $values.auth.jwtSecretRef "name" (include "pulse-ingest.authSecret" .) -}}
 {{- end -}}
 {{- $spec := dict "image" $ofImage "database" $values.database "redis" $values.redis "auth" $values.auth -}}
-{{- range $key := list "api" "workers" "scheduler" "tasks" "migrations" "commonLabels" "commonAnnotations" "paused" "stopped" -}}
+{{- range $key := list "api" "workers" "scheduler" "console" "tasks" "migrations" "commonLabels" "commonAnnotations" "paused" "stopped" -}}
 {{- with get $values $key -}}
 {{- $_ := set $spec $key . -}}
 {{- end -}}

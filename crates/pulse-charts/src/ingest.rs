@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pulse_operator::crd::{
-    ApiSpec, AuthSpec, DatabaseSpec, MigrationsSpec, RedisSpec, SchedulerSpec, TasksSpec, WorkersSpec,
+    ApiSpec, AuthSpec, ConsoleSpec, DatabaseSpec, MigrationsSpec, RedisSpec, SchedulerSpec, TasksSpec, WorkersSpec,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -50,6 +50,9 @@ pub(crate) struct Values {
     /// The scheduler, which requeues tasks and creates partitions.
     #[schemars(with = "SchedulerSpec")]
     scheduler: Object,
+    /// The console, with pages for administrators. Off unless `console.enabled` is true.
+    #[schemars(with = "ConsoleSpec")]
+    console: Object,
     /// Time-out and retries of tasks.
     #[schemars(with = "TasksSpec")]
     tasks: Object,
@@ -67,7 +70,7 @@ pub(crate) struct Values {
     http_route: HttpRoute,
     service: Service,
     network_policy: NetworkPolicy,
-    /// PodMonitor for the Prometheus operator, with the pods of API, workers and scheduler.
+    /// PodMonitor for the Prometheus operator, with the pods of API, workers, scheduler and console.
     pod_monitor: Monitor,
     dev_datastores: DevDatastores,
 }

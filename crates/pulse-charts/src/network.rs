@@ -117,7 +117,7 @@ enum IpFamily {
     IPv6,
 }
 
-/// NetworkPolicies of the pods of API, workers, scheduler and migrations. Not of `devDatastores`.
+/// NetworkPolicies of the pods of API, workers, scheduler, console and migrations. Not of `devDatastores`.
 #[derive(JsonSchema, Serialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct NetworkPolicy {
@@ -125,6 +125,9 @@ pub(crate) struct NetworkPolicy {
     enabled: bool,
     /// Peers that may call the API, in the format of a NetworkPolicy. Empty allows every peer.
     api_from: Vec<Object>,
+    /// Peers that may open the console, in the format of a NetworkPolicy. Empty allows no peer. `kubectl port-forward` is
+    /// not affected.
+    console_from: Vec<Object>,
     /// Peers that may read the metrics, in the format of a NetworkPolicy. Empty allows no peer. The kubelet's probes
     /// are not affected.
     metrics_from: Vec<Object>,
