@@ -1,6 +1,7 @@
 //! What all pages share.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::frame::Frame;
+use crate::metrics::ConsoleMetrics;
 
 /// Maximum number of live streams; further pages stay as they were loaded.
 const MAX_VIEWERS: usize = 256;
@@ -29,6 +31,8 @@ pub struct ConsoleConfig {
     pub instance: String,
     /// Refuses every action.
     pub read_only: bool,
+    /// The file with the decisions of the operator; `None` where there is no operator.
+    pub decisions_file: Option<PathBuf>,
 }
 
 /// The state of the console. Cheap to clone.
@@ -40,6 +44,7 @@ pub(crate) struct Console {
     pub(crate) verifier: Verifier,
     pub(crate) frames: watch::Receiver<Arc<Frame>>,
     pub(crate) viewers: Arc<Semaphore>,
+    pub(crate) metrics: ConsoleMetrics,
     pub(crate) shutdown: CancellationToken,
     refused: Cache<IpAddr, Arc<AtomicU32>>,
 }
@@ -51,20 +56,24 @@ impl Console {
         queue: Queue,
         verifier: Verifier,
         frames: watch::Receiver<Arc<Frame>>,
+        metrics: ConsoleMetrics,
         shutdown: CancellationToken,
     ) -> Self {
         let refused = Cache::builder().max_capacity(MAX_PEERS).time_to_live(ATTEMPTS_PERIOD).build();
         let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
-        Self { config: Arc::new(config), store, queue, verifier, frames, viewers, shutdown, refused }
+        Self { config: Arc::new(config), store, queue, verifier, frames, viewers, metrics, shutdown, refused }
     }
 
-    /// Whether the peer may try to sign in.
+    /// Whether the peer may try to sign in. Counts a refusal.
     pub(crate) fn may_sign_in(&self, peer: IpAddr) -> bool {
-        self.refused.get(&peer).is_none_or(|refused| refused.load(Ordering::Relaxed) < MAX_ATTEMPTS)
+        let may = self.refused.get(&peer).is_none_or(|refused| refused.load(Ordering::Relaxed) < MAX_ATTEMPTS);
+        self.metrics.refused("attempts", u64::from(!may));
+        may
     }
 
     /// Counts a refused sign-in. The period begins with the first one.
     pub(crate) fn sign_in_refused(&self, peer: IpAddr) {
         self.refused.get_with(peer, Arc::default).fetch_add(1, Ordering::Relaxed);
+        self.metrics.refused("token", 1);
     }
 }

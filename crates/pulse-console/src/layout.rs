@@ -6,7 +6,7 @@ use crate::console::Console;
 use crate::document::{brand, document, icon};
 use crate::session::Viewer;
 
-const NAVIGATION: [(&str, &str); 8] = [
+const NAVIGATION: [(&str, &str); 9] = [
     ("/", "Overview"),
     ("/tasks", "Tasks"),
     ("/dead-letters", "Dead letters"),
@@ -15,7 +15,11 @@ const NAVIGATION: [(&str, &str); 8] = [
     ("/schedules", "Schedules"),
     ("/queue", "Queue"),
     ("/audit", "Audit"),
+    (INSTANCE, "Instance"),
 ];
+
+/// The page of the operator's decisions, where there are any.
+pub(crate) const INSTANCE: &str = "/instance";
 
 /// Pages that show the data of one user alone, for a viewer who is no administrator.
 const OF_ONE_USER: [&str; 2] = ["/tasks", "/events"];
@@ -28,12 +32,16 @@ pub(crate) fn page(console: &Console, viewer: &Viewer, path: &str, title: &str, 
         (true, true) => "admin, read-only",
         (false, _) => "own data, read-only",
     };
+    let is_shown = |href: &str| {
+        (viewer.is_admin || OF_ONE_USER.contains(&href))
+            && (href != INSTANCE || console.config.decisions_file.is_some())
+    };
     let body = html! {
         a.skip href="#main" { "Skip to content" }
         header.top {
             a.brand href="/" { (brand()) } span.env { (console.config.instance) }
             nav.nav aria-label="Console" {
-                @for (href, name) in NAVIGATION.iter().filter(|(href, _)| viewer.is_admin || OF_ONE_USER.contains(href)) {
+                @for (href, name) in NAVIGATION.iter().filter(|(href, _)| is_shown(href)) {
                     a href=(href) aria-current=[(*href == path).then_some("page")] { (name) }
                 }
             }

@@ -6,6 +6,7 @@
 mod assets;
 mod chart;
 mod console;
+mod decisions;
 mod document;
 mod error;
 mod fields;
@@ -13,6 +14,7 @@ mod format;
 mod frame;
 mod layout;
 mod live;
+mod metrics;
 mod pages;
 mod session;
 
@@ -25,6 +27,7 @@ use pulse_store::Store;
 use tokio_util::sync::CancellationToken;
 
 pub use console::ConsoleConfig;
+pub use metrics::ConsoleMetrics;
 
 /// Starts the task that reads the figures once per second until `shutdown`, and returns the pages, without the middleware of
 /// pulse-http.
@@ -33,10 +36,11 @@ pub fn start(
     store: Store,
     queue: Queue,
     verifier: Verifier,
+    metrics: ConsoleMetrics,
     shutdown: CancellationToken,
 ) -> Router {
-    let frames = live::start(store.clone(), shutdown.clone());
-    let console = console::Console::new(config, store, queue, verifier, frames, shutdown);
+    let frames = live::start(store.clone(), metrics.figures_age.clone(), shutdown.clone());
+    let console = console::Console::new(config, store, queue, verifier, frames, metrics, shutdown);
     let routes = pages::routes().route("/live/{part}", get(live::stream));
     routes.with_state(console).layer(from_fn(assets::secure))
 }

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -14,8 +14,9 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use maud::Markup;
+use pulse_metrics::{FloatGauge, Gauge};
 use pulse_store::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -43,20 +44,25 @@ fn text(markup: Markup) -> Arc<str> {
 }
 
 /// Starts the task.
-pub(crate) fn start(store: Store, shutdown: CancellationToken) -> watch::Receiver<Arc<Frame>> {
+pub(crate) fn start(store: Store, age: FloatGauge, shutdown: CancellationToken) -> watch::Receiver<Arc<Frame>> {
     let (sender, receiver) = watch::channel(Arc::<Frame>::default());
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut read_at = Instant::now();
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             let last: Arc<Frame> = sender.borrow().clone();
             let frame = match read(&store).await {
-                Ok(figures) => rendered(Some(Arc::new(figures)), None),
+                Ok(figures) => {
+                    read_at = Instant::now();
+                    rendered(Some(Arc::new(figures)), None)
+                }
                 Err(error) => {
                     tracing::debug!(%error, "no figures for the console");
                     rendered(last.figures.clone(), Some(last.away_since.unwrap_or_else(Utc::now)))
                 }
             };
+            age.set(read_at.elapsed().as_secs_f64());
             sender.send_replace(Arc::new(frame));
         }
     });
@@ -65,6 +71,25 @@ pub(crate) fn start(store: Store, shutdown: CancellationToken) -> watch::Receive
 
 async fn read(store: &Store) -> Result<Figures, StoreError> {
     Ok(Figures { overview: store.overview().await?, workers: store.workers().await? })
+}
+
+/// The place of a stream, which is counted as long as it lasts.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    viewers: Gauge,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit, viewers: Gauge) -> Self {
+        viewers.inc();
+        Self { _permit: permit, viewers }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.viewers.dec();
+    }
 }
 
 /// The stream of a page. It ends at the shutdown, so that the drain does not wait for it.
@@ -80,6 +105,7 @@ pub(crate) async fn stream(State(console): State<Console>, viewer: Viewer, Path(
     let Ok(place) = console.viewers.clone().try_acquire_owned() else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
+    let place = Place::new(place, console.metrics.viewers.clone());
     let frames = stream::unfold((console.frames.clone(), place), move |(mut frames, place)| async move {
         frames.changed().await.ok()?;
         let content = part(&frames.borrow_and_update());

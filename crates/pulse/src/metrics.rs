@@ -1,6 +1,7 @@
 //! The metrics of each role.
 
 use pulse_api::ApiMetrics;
+use pulse_console::ConsoleMetrics;
 use pulse_http::HttpMetrics;
 use pulse_metrics::Registry;
 
@@ -17,4 +18,9 @@ pub(crate) fn registry(role: &'static str) -> Registry {
 /// Registers the metrics of the API.
 pub(crate) fn api(registry: &mut Registry) -> (HttpMetrics, ApiMetrics) {
     (HttpMetrics::register(registry), ApiMetrics::register(registry))
+}
+
+/// Registers the metrics of the console.
+pub(crate) fn console(registry: &mut Registry) -> (HttpMetrics, ConsoleMetrics) {
+    (HttpMetrics::register(registry), ConsoleMetrics::register(registry))
 }

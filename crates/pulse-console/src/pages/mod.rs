@@ -2,6 +2,7 @@
 
 mod acts;
 mod dead_letters;
+mod instance;
 pub(crate) mod overview;
 mod sign_in;
 mod tables;
@@ -15,6 +16,7 @@ use axum::routing::{get, post};
 
 use crate::assets;
 use crate::console::Console;
+use crate::layout;
 
 pub(crate) fn routes() -> Router<Console> {
     Router::new()
@@ -33,6 +35,7 @@ pub(crate) fn routes() -> Router<Console> {
         .route("/queue/pause", post(acts::pause))
         .route("/queue/resume", post(acts::resume))
         .route("/audit", get(tables::audit))
+        .route(layout::INSTANCE, get(instance::page))
         .route("/login", get(sign_in::page).post(sign_in::sign_in))
         .route("/logout", post(sign_in::sign_out))
         .route("/theme", post(sign_in::theme))

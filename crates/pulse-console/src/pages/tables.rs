@@ -21,7 +21,7 @@ pub(crate) struct Below {
     below: Option<i64>,
 }
 
-fn table(caption: &str, columns: &[&str], rows: impl Iterator<Item = Vec<Markup>>) -> Markup {
+pub(super) fn table(caption: &str, columns: &[&str], rows: impl Iterator<Item = Vec<Markup>>) -> Markup {
     html! {
         table.t.t-list role="table" {
             caption.vh { (caption) }

@@ -8,7 +8,7 @@ use axum::middleware::from_fn_with_state;
 use clap::Args;
 use pulse_api::{ApiConfig, AppState};
 use pulse_core::defaults;
-use pulse_http::Verifier;
+use pulse_http::{HttpMetrics, Verifier};
 use pulse_metrics::Registry;
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{Acceptor, AcceptorHealth, Store};
@@ -83,6 +83,7 @@ pub(crate) struct Api {
     config: pulse_http::ServerConfig,
     pub(crate) schema_gate: SchemaGate,
     pub(crate) health: AcceptorHealth,
+    pub(crate) http_metrics: HttpMetrics,
     /// Ends when every accepted task is enqueued and nothing can accept another.
     enqueueing: JoinHandle<()>,
 }
@@ -118,11 +119,11 @@ impl Api {
         let schema_gate = SchemaGate::default();
         let BrowserArgs { cors_allow_origin, docs } = server.browser.clone();
         let routes = pulse_api::router(state, docs).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));
-        let mut router = pulse_http::layered(routes, http_metrics, &config, telemetry::continue_trace);
+        let mut router = pulse_http::layered(routes, http_metrics.clone(), &config, telemetry::continue_trace);
         if !cors_allow_origin.is_empty() {
             router = router.layer(pulse_api::cors(cors_allow_origin));
         }
-        Ok(Self { router, config, schema_gate, health, enqueueing })
+        Ok(Self { router, config, schema_gate, health, http_metrics, enqueueing })
     }
 
     /// Serves until `shutdown`, then drains: see `--drain-delay`.

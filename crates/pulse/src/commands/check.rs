@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use pulse_core::defaults::{API_DEDICATED, PROBE_CONNECTIONS, SCHEDULER_CONNECTIONS, WORKER_CONNECTIONS};
+use pulse_core::defaults::{
+    API_DEDICATED, CONSOLE_CONNECTIONS, PROBE_CONNECTIONS, SCHEDULER_CONNECTIONS, WORKER_CONNECTIONS,
+};
 use pulse_queue::{Queue, QueueError, RedisSetting, Refusal};
 use pulse_store::Store;
 use pulse_tls::Encryption;
@@ -73,16 +75,23 @@ struct ProcessArgs {
     /// Number of scheduler processes, each with the default pool
     #[arg(long, default_value_t = 1)]
     schedulers: u32,
+    /// Number of console processes, each with the default pool
+    #[arg(long, default_value_t = 0)]
+    consoles: u32,
 }
 
 impl ProcessArgs {
     /// Maximum number of connections to PostgreSQL of all these processes.
     fn connections(&self, api_pool: u32) -> u64 {
         let api = api_pool + PROBE_CONNECTIONS + API_DEDICATED;
-        [(self.apis, api), (self.workers, WORKER_CONNECTIONS), (self.schedulers, SCHEDULER_CONNECTIONS)]
-            .map(|(processes, connections)| u64::from(processes) * u64::from(connections))
-            .iter()
-            .sum()
+        let Self { apis, workers, schedulers, consoles } = self;
+        let processes = [
+            (apis, api),
+            (workers, WORKER_CONNECTIONS),
+            (schedulers, SCHEDULER_CONNECTIONS),
+            (consoles, CONSOLE_CONNECTIONS),
+        ];
+        processes.map(|(processes, connections)| u64::from(*processes) * u64::from(connections)).iter().sum()
     }
 }
 

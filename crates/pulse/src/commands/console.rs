@@ -1,26 +1,27 @@
 //! `pulse console`: runs the console.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use pulse_console::ConsoleConfig;
+use pulse_console::{ConsoleConfig, ConsoleMetrics};
 use pulse_core::defaults;
 use pulse_http::{HttpMetrics, ServerConfig, Verifier};
-use pulse_metrics::Registry;
 use pulse_queue::Queue;
 use pulse_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, AuthArgs, DatabaseArgs, InstanceArgs, RedisArgs, any_address};
+use crate::args::{AdminArgs, AuthArgs, CONSOLE_POOL, DatabaseArgs, InstanceArgs, RedisArgs, any_address};
 use crate::metrics;
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess};
 use crate::schema_gate::SchemaGate;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("database_max_connections", |arg| arg.default_value(CONSOLE_POOL)))]
 pub(crate) struct ConsoleArgs {
     /// Address of the listener for the console
     #[arg(long, env = "PULSE_CONSOLE_LISTEN", default_value_t = any_address(defaults::CONSOLE_PORT))]
@@ -28,6 +29,10 @@ pub(crate) struct ConsoleArgs {
     /// Refuse every action; the pages only show
     #[arg(long, env = "PULSE_READ_ONLY")]
     read_only: bool,
+    /// Path to the file with the decisions of the operator, which the page Instance shows. The operator sets it; without
+    /// it, there is no such page
+    #[arg(long, env = "PULSE_DECISIONS_FILE", value_name = "PATH")]
+    decisions_file: Option<PathBuf>,
     #[command(flatten)]
     instance: InstanceArgs,
     #[command(flatten)]
@@ -46,6 +51,7 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
     let ConsoleArgs {
         console_listen,
         read_only,
+        decisions_file,
         instance,
         database,
         redis,
@@ -55,9 +61,10 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
     } = args;
     let store = database.connect("console")?;
     let queue = redis.connect(&instance.instance)?;
-    let registry = metrics::registry("console");
-    let server =
-        ConsoleServer::new(&instance.instance, read_only, auth, store.clone(), queue.clone(), shutdown.clone())?;
+    let mut registry = metrics::registry("console");
+    let config = ConsoleConfig { instance: instance.instance, read_only, decisions_file };
+    let metrics = metrics::console(&mut registry);
+    let server = ConsoleServer::new(config, auth, store.clone(), queue.clone(), metrics, shutdown.clone())?;
     let listener = roles::listen(console_listen, "--console-listen")?;
     let liveness = Arc::new(|| None);
     let schema_gate = SchemaGate::default();
@@ -73,11 +80,11 @@ pub(crate) struct ConsoleServer {
 
 impl ConsoleServer {
     pub(crate) fn new(
-        instance: &str,
-        read_only: bool,
+        console: ConsoleConfig,
         auth: AuthArgs,
         store: Store,
         queue: Queue,
+        (http_metrics, metrics): (HttpMetrics, ConsoleMetrics),
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         let (auth, _) = auth.into_config()?;
@@ -93,11 +100,8 @@ impl ConsoleServer {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
         };
-        let console = ConsoleConfig { instance: instance.to_owned(), read_only };
-        let pages = pulse_console::start(console, store, queue, Verifier::new(&auth)?, shutdown);
-        // Requests of pages are not part of the API's HTTP metrics: this registry is not exported.
-        let metrics = HttpMetrics::register(&mut Registry::default());
-        let router = pulse_http::layered(pages, metrics, &config, |_, _| None);
+        let pages = pulse_console::start(console, store, queue, Verifier::new(&auth)?, metrics, shutdown);
+        let router = pulse_http::layered(pages, http_metrics, &config, |_, _| None);
         Ok(Self { router, config })
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use pulse_console::{ConsoleConfig, ConsoleMetrics};
 use pulse_core::defaults;
 use pulse_http::NewClaims;
 use pulse_queue::Queue;
@@ -129,8 +130,9 @@ pub(crate) async fn run(
 
     let mut registry = metrics::registry("dev");
     let auth = auth(jwt_secret.clone());
-    let console = ConsoleServer::new(INSTANCE, false, auth.clone(), store.clone(), queue.clone(), shutdown.clone())?;
-    let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
+    let api = Api::new(&server, &attempts, auth.clone(), store.clone(), queue.clone(), &mut registry)?;
+    let metrics = (api.http_metrics.clone(), ConsoleMetrics::register(&mut registry));
+    let console = ConsoleServer::new(console_config(), auth, store.clone(), queue.clone(), metrics, shutdown.clone())?;
     let shared = Shared { store: store.clone(), queue, registry, worker };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
 
@@ -159,6 +161,11 @@ pub(crate) async fn run(
     running.stop().await?;
     store.close().await;
     servers.stop().await
+}
+
+/// There is no operator whose decisions the console could show.
+fn console_config() -> ConsoleConfig {
+    ConsoleConfig { instance: INSTANCE.into(), read_only: false, decisions_file: None }
 }
 
 /// Pools for PostgreSQL and Redis, with the name of the worker.

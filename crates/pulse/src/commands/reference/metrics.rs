@@ -13,7 +13,7 @@ pub(super) fn print() -> anyhow::Result<()> {
 }
 
 /// The registry of each role, filled as in its process.
-fn registries() -> [(&'static str, Registry); 4] {
+fn registries() -> [(&'static str, Registry); 5] {
     let role = |name, register: fn(&mut Registry)| {
         let mut registry = metrics::registry(name);
         register(&mut registry);
@@ -29,6 +29,7 @@ fn registries() -> [(&'static str, Registry); 4] {
             let tasks = TaskMetrics::register(registry);
             drop(SchedulerMetrics::register(registry, tasks));
         }),
+        role("console", |registry| drop(metrics::console(registry))),
         role("operator", |registry| drop(OperatorMetrics::register(registry))),
     ]
 }
