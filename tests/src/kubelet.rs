@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Resource, ResourceExt};
@@ -77,6 +77,7 @@ impl OperatorEnv {
         self.collect_kind::<Service>(&owners).await?;
         self.collect_kind::<ServiceAccount>(&owners).await?;
         self.collect_kind::<PodDisruptionBudget>(&owners).await?;
+        self.collect_kind::<ConfigMap>(&owners).await?;
         self.collect_kind::<Pod>(&owners).await
     }
 

@@ -5,7 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_tests::{Client, binary, eventually, send_signal};
+use bytes::Bytes;
+use http::Method;
+use pulse_tests::{Client, binary, eventually, free_port, send_signal};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
@@ -15,7 +17,10 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 fn dev(args: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command.arg("dev").args(["--port", "0", "--admin-port", "0", "--console-port", "0"]).args(args);
+    command.arg("dev").args(["--port", "0", "--admin-port", "0"]).args(args);
+    if !args.contains(&"--console-port") {
+        command.args(["--console-port", "0"]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -78,6 +83,26 @@ async fn dev_prints_a_curl_command_that_works() -> anyhow::Result<()> {
         Ok(client.get(&format!("/{}", accepted["event_id"])).await?.json["processed"] == true)
     })
     .await?;
+    send_signal(child.id(), Signal::TERM)?;
+    assert!(child.wait().await?.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_console_opens_at_the_printed_url_with_the_admin_token() -> anyhow::Result<()> {
+    let port = free_port()?.to_string();
+    let mut child = dev(&["--json", "--console-port", &port]).spawn()?;
+    let ready = read_ready_json(&mut child).await?;
+    assert_eq!(text(&ready, "console"), format!("http://127.0.0.1:{port}"));
+    let browser = Client::new(text(&ready, "console"), "");
+    let cookie = format!("pulse_console={}", text(&ready, "admin_token"));
+    let page = browser.send(Method::GET, "/", &[("cookie", &cookie)], Bytes::new()).await?;
+    assert!(page.status == 200 && page.text.contains("Overview"), "{}", page.text);
+    let refused = browser.send(Method::GET, "/", &[], Bytes::new()).await?;
+    assert_eq!((refused.status, &refused.headers["location"]), (303, &http::HeaderValue::from_static("/login")));
+    let metrics = Client::new(text(&ready, "admin"), "").get("/metrics").await?.text;
+    let route = "http_server_request_duration_seconds_count{route=\"\",method=\"GET\",status=\"200\"} 1";
+    assert!(metrics.contains("\npulse_console_viewers 0") && metrics.contains(route), "{metrics}");
     send_signal(child.id(), Signal::TERM)?;
     assert!(child.wait().await?.success());
     Ok(())

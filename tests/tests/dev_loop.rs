@@ -108,6 +108,7 @@ impl DevLoopEnv {
             "app.kubernetes.io/instance=main,app.kubernetes.io/component=api",
             "app.kubernetes.io/instance=main,app.kubernetes.io/component=worker",
             "app.kubernetes.io/instance=main,app.kubernetes.io/component=scheduler",
+            "app.kubernetes.io/instance=main,app.kubernetes.io/component=console",
         ] {
             found.extend(pods.list(&ListParams::default().labels(labels)).await?);
         }
@@ -173,7 +174,7 @@ async fn dev_loop_edit_reaches_running_restricted_pods() -> anyhow::Result<()> {
     let client = env.client().await?;
     assert_eq!(post_event(&client).await?, MESSAGE);
     let before = env.pods().await?;
-    assert_eq!(before.len(), 4, "an operator, and one of each role");
+    assert_eq!(before.len(), 5, "an operator, and one of each role");
 
     let mut current = MESSAGE.to_owned();
     for number in 1..=2 {
@@ -197,7 +198,7 @@ async fn dev_loop_edit_reaches_running_restricted_pods() -> anyhow::Result<()> {
         }
         env.wait_until_ready().await?;
         println!(
-            "edit {number}: compiled after {built:.1?}, in 4 pods after {synced:.1?}, answered after {answered:.1?}"
+            "edit {number}: compiled after {built:.1?}, in 5 pods after {synced:.1?}, answered after {answered:.1?}"
         );
         current = new;
     }

@@ -13,10 +13,11 @@ const APP: &str = "https://app.example.com";
 #[tokio::test(flavor = "multi_thread")]
 async fn default_listeners_are_reached_by_ipv4_and_ipv6() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    for role in ["api", "worker", "scheduler", "operator"] {
+    for role in ["api", "worker", "scheduler", "console", "operator"] {
         let (_, help) = pulse_output(&env, &[role, "--help"]).await?;
         assert!(help.contains("[default: [::]:9090]"), "{help}");
         assert_eq!(help.contains("[default: [::]:8000]"), role == "api", "{help}");
+        assert_eq!(help.contains("[default: [::]:5555]"), role == "console", "{help}");
     }
     let (api_port, admin_port) = (free_port()?, free_port()?);
     let (listen, admin_listen) = (format!("[::]:{api_port}"), format!("[::]:{admin_port}"));

@@ -12,6 +12,7 @@ use crate::objects::{objects, of_kind, operator_objects, operator_workloads};
 use crate::reachability::{Endpoint, PodFacts, Policies, Port};
 
 const API: u16 = 8000;
+const CONSOLE: u16 = 5555;
 const ADMIN: u16 = 9090;
 const FULL: [&str; 2] = ["--values", "charts/pulse-ingest/ci/full-values.yaml"];
 
@@ -36,7 +37,9 @@ impl Release {
             let component = labels["app.kubernetes.io/component"].clone();
             pods.insert(component, PodFacts { namespace: "shop".into(), labels, ports });
         }
-        assert_eq!(pods.keys().collect::<Vec<_>>(), ["api", "migration", "scheduler", "worker"]);
+        let console = instance["spec"]["console"]["enabled"].as_bool().unwrap_or_default().then_some("console");
+        let expected = ["api"].into_iter().chain(console).chain(["migration", "scheduler", "worker"]);
+        assert!(pods.keys().map(String::as_str).eq(expected), "{:?}", pods.keys());
         Ok(Self { objects, pods })
     }
 
@@ -79,13 +82,14 @@ fn outside(address: &str) -> anyhow::Result<Endpoint> {
 
 #[tokio::test]
 async fn policies_without_peers_open_only_the_api() -> anyhow::Result<()> {
-    let release = Release::render(&["--set", "networkPolicy.enabled=true"]).await?;
+    let release = Release::render(&["--set", "networkPolicy.enabled=true,console.enabled=true"]).await?;
     let policies = release.policies()?;
     let anyone = [other("shop", &[])?, other("elsewhere", &[])?, outside("203.0.113.9")?, outside("2001:db8::9")?];
     for from in &anyone {
-        for component in ["api", "worker", "scheduler", "migration"] {
+        for component in ["api", "worker", "scheduler", "console", "migration"] {
             let to = release.pod(component)?;
             assert_eq!(policies.allow(from, &to, Port::Tcp(API))?, component == "api", "{component} from {from:?}");
+            assert!(!policies.allow(from, &to, Port::Tcp(CONSOLE))?, "console port of {component} from {from:?}");
             assert!(!policies.allow(from, &to, Port::Tcp(ADMIN))?, "metrics of {component} from {from:?}");
             assert!(policies.allow(&to, from, Port::Tcp(443))?, "egress of {component} to {from:?}");
         }
@@ -103,7 +107,8 @@ async fn policies_with_peers_admit_only_those() -> anyhow::Result<()> {
     let release = Release::render(&FULL).await?;
     let policies = release.policies()?;
     let (api, worker, migration) = (release.pod("api")?, release.pod("worker")?, release.pod("migration")?);
-    let scheduler = release.pod("scheduler")?;
+    let (scheduler, console) = (release.pod("scheduler")?, release.pod("console")?);
+    let proxy = other("gateways", &[("app.kubernetes.io/name", "oauth2-proxy")])?;
     let prometheus = [("app.kubernetes.io/name", "prometheus")];
     let (monitor, gateway) = (other("monitoring", &prometheus)?, other("gateways", &[])?);
     let dns = other("kube-system", &[("k8s-app", "kube-dns")])?;
@@ -116,6 +121,12 @@ async fn policies_with_peers_admit_only_those() -> anyhow::Result<()> {
         (&outside("10.1.2.3")?, &api, Port::Tcp(API), true),
         (&outside("10.9.2.3")?, &api, Port::Tcp(API), false),
         (&outside("2001:db8::9")?, &api, Port::Tcp(API), false),
+        (&proxy, &console, Port::Tcp(CONSOLE), true),
+        (&proxy, &console, Port::Tcp(ADMIN), false),
+        (&gateway, &console, Port::Tcp(CONSOLE), false),
+        (&api, &console, Port::Tcp(CONSOLE), false),
+        (&monitor, &console, Port::Tcp(ADMIN), true),
+        (&console, &datastore, Port::Tcp(5432), true),
         (&monitor, &api, Port::Tcp(ADMIN), true),
         (&monitor, &worker, Port::Tcp(ADMIN), true),
         (&monitor, &scheduler, Port::Tcp(ADMIN), true),
@@ -168,7 +179,7 @@ async fn routes_and_service_lead_to_the_api() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn pod_monitor_scrapes_api_workers_and_scheduler() -> anyhow::Result<()> {
+async fn pod_monitor_scrapes_every_role() -> anyhow::Result<()> {
     let release = Release::render(&FULL).await?;
     let spec = &release.one("PodMonitor")?["spec"];
     let port = text(&spec["podMetricsEndpoints"][0]["port"]);
@@ -176,6 +187,6 @@ async fn pod_monitor_scrapes_api_workers_and_scheduler() -> anyhow::Result<()> {
     // Prometheus keeps the pods that have the port.
     let scraped: Vec<_> =
         selected.into_iter().filter(|pod| release.pods[*pod].ports.get(&port) == Some(&ADMIN)).collect();
-    assert_eq!(scraped, ["api", "scheduler", "worker"]);
+    assert_eq!(scraped, ["api", "console", "scheduler", "worker"]);
     Ok(())
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{ADMIN, started};
 
-async fn viewer(console: &Process) -> anyhow::Result<BufReader<TcpStream>> {
+pub(crate) async fn viewer(console: &Process) -> anyhow::Result<BufReader<TcpStream>> {
     let mut stream = console.connect().await?;
     let cookie = format!("pulse_console={}", token("ops", Some(ADMIN)));
     let request = format!("GET /live/overview HTTP/1.1\r\nhost: a\r\ncookie: {cookie}\r\n\r\n");

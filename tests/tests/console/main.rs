@@ -1,6 +1,7 @@
 //! The console over HTTP, as a browser without script uses it.
 
 mod acts;
+mod instance;
 mod live;
 mod pages;
 mod sessions;

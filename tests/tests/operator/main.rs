@@ -1,6 +1,7 @@
 //! The operator against a real API server. All tests share one control plane; each has a namespace and an operator.
 
 mod applying;
+mod console;
 mod crd;
 mod docs;
 mod faults;

@@ -37,6 +37,9 @@ async fn operator_uses_all_granted_permissions_and_needs_no_others() -> anyhow::
     let proxy = Proxy::start(&account).await?;
     // A lost answer makes the operator read the object that it created.
     let mut faults = Vec::new();
+    // The one of the ConfigMap is found by its name.
+    let creates = |call: &RequestInfo| call.verb == "patch" && call.resource == "configmaps";
+    faults.push(proxy.inject_times(1, creates, Fault::LoseResponse));
     for kind in ["serviceaccounts", "services", "jobs", "poddisruptionbudgets", "deployments"] {
         let creates = move |call: &RequestInfo| call.verb == "patch" && call.resource == kind;
         faults.push(proxy.inject_times(1, creates, Fault::LoseResponse));
@@ -77,7 +80,7 @@ async fn operator_uses_all_granted_permissions_and_needs_no_others() -> anyhow::
 
 /// Creates an instance without Secrets, and then with another image.
 async fn create_and_correct(env: &OperatorEnv) -> anyhow::Result<()> {
-    env.create("main", json!({ "workers": { "replicas": 3 } })).await?;
+    env.create("main", json!({ "workers": { "replicas": 3 }, "console": { "enabled": true } })).await?;
     env.wait_for_condition("main", "Reconciling", "True/WaitingForReference").await?;
     env.create_secrets("redis://127.0.0.1:1").await?;
     // A Job without a pod is deleted when it is superseded.
@@ -106,7 +109,9 @@ async fn run_lifecycle(env: &OperatorEnv) -> anyhow::Result<()> {
     for number in 0..3 {
         env.api::<Pod>().create(&PostParams::default(), &worker_pod(number)?).await?;
     }
-    let change = json!({ "workers": { "replicas": 1 }, "api": { "replicas": 1 }, "image": { "tag": "0.2.0" } });
+    let change = json!({
+        "workers": { "replicas": 1 }, "api": { "replicas": 1 }, "console": { "enabled": false }, "image": { "tag": "0.2.0" },
+    });
     env.patch_spec("main", change).await?;
     env.wait_until_reconciled("main", TIMEOUT).await?;
     let have_deletion_cost = async || {
