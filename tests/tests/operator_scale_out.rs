@@ -26,9 +26,10 @@ async fn many_instances_become_ready_and_then_cause_no_writes() -> anyhow::Resul
     env.create_secrets(&queue.url).await?;
     let started = Instant::now();
     let create = |number: usize| {
-        // Every tenth instance has autoscaling.
+        // Every tenth instance has autoscaling, and two of ten have a console: one of each kind.
         let autoscaling = number.is_multiple_of(10).then(|| json!({ "minReplicas": 1, "maxReplicas": 10 }));
-        let changes = json!({ "workers": { "autoscaling": autoscaling } });
+        let console = json!({ "enabled": number % 10 < 2 });
+        let changes = json!({ "workers": { "autoscaling": autoscaling }, "console": console });
         let env = &env;
         async move { env.create(&format!("o{number}"), changes).await.map(drop) }
     };

@@ -36,6 +36,9 @@ use crate::workers::{self, Changing, ScalingPlan};
 /// Time limit of a reconcile. A longer one is aborted, so that it does not block the object.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Time until the next reconcile if the status has to be computed again.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Reconciles an object once, and returns when to reconcile it again. Errors go into the status and the log, and are
 /// retried with a back-off.
 pub(crate) async fn reconcile(
@@ -230,25 +233,26 @@ async fn publish(
     status_writer::write(&context.client, &cr, memory, &served, status).await?;
     // After a failed write of the status, the next reconcile finds the same changes again.
     events::publish(&context.recorder, &cr.object_ref(&()), changes).await;
-    write_decisions(decisions, &cr, context, memory, started).await;
+    let again = write_decisions(decisions, &cr, context, memory, started).await.then_some(AGAIN);
     let wake = scaling.and_then(|scaling| scaling.decision.next_wake);
-    let retry = memory.applied.next_attempt(started);
+    let retry = [memory.applied.next_attempt(started), again].into_iter().flatten().min();
     Ok(time_until_next(&observed, &plan, retry, wake, context, now))
 }
 
-/// Whether somebody may look at the decisions. A pause keeps everything but what they say.
+/// Whether a console shows the decisions. During a pause, only one that exists already.
 fn has_console(cr: &PulseIngest, observed: &Observed) -> bool {
     cr.spec.console.enabled && (!cr.spec.paused || observed.deployments.contains_key(&Role::Console))
 }
 
-/// Writes the decisions for the console, as a copy of the status, which is written during a pause, too.
+/// Writes the decisions for the console, as a copy of the status, which is written during a pause, too. Returns whether the
+/// status has to be computed again.
 async fn write_decisions(
     decisions: Option<ConfigMap>,
     cr: &PulseIngest,
     context: &Context,
     memory: &mut ObjectMemory,
     started: Instant,
-) {
+) -> bool {
     let apply_memory = memory.applied.clone();
     let applier = Applier {
         client: &context.client,
@@ -260,7 +264,7 @@ async fn write_decisions(
         used: None,
         dry_run: false,
     };
-    memory.decisions.write(&applier, decisions).await;
+    memory.decisions.write(&applier, decisions).await
 }
 
 /// Returns the object with the operator's pull Secrets, and with the status that was written last if the cache does not

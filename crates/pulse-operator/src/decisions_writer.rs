@@ -25,19 +25,22 @@ impl WrittenDecisions {
         self.failure.as_ref()
     }
 
-    /// Writes the decisions, unless they are those that were written last; `None` without a console.
-    pub(crate) async fn write(&mut self, applier: &Applier<'_>, decisions: Option<ConfigMap>) {
+    /// Writes the decisions, unless they are those that were written last; `None` without a console. Returns whether the
+    /// status has to be computed again, because it became possible or impossible.
+    pub(crate) async fn write(&mut self, applier: &Applier<'_>, decisions: Option<ConfigMap>) -> bool {
+        let had_failed = self.failure.is_some();
         let Some(desired) = decisions else {
             *self = Self::default();
-            return;
+            return had_failed;
         };
         let hash = hash(&serde_json::to_value(&desired).unwrap_or_default());
         let is_current = |(last, at): &(String, Instant)| *last == hash && at.elapsed() < CHECK;
         if self.last.as_ref().is_some_and(is_current) {
-            return;
+            return false;
         }
         let result = applier.write_decisions(desired).await;
         self.last = result.is_ok().then(|| (hash, Instant::now()));
         self.failure = result.err().map(|error| error.unapplied());
+        had_failed != self.failure.is_some()
     }
 }

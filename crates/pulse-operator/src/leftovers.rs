@@ -51,3 +51,33 @@ impl Leftovers {
         self.names().next().is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixture::pulse_ingest;
+
+    #[test]
+    fn leftovers_are_only_those_of_a_console_that_is_off() {
+        let named = |name: &str, deleted: Option<&str>| {
+            let metadata = json!({ "name": name, "deletionTimestamp": deleted });
+            serde_json::from_value::<Service>(json!({ "metadata": metadata })).expect("a Service")
+        };
+        let observed = |console: Service| Observed {
+            services: [named("main-api", None), console]
+                .map(|service| (service.name_any(), Arc::new(service)))
+                .into_iter()
+                .collect(),
+            ..Observed::default()
+        };
+        let left = |enabled: bool, deleted| {
+            let cr = pulse_ingest(json!({ "console": { "enabled": enabled } }));
+            Leftovers::of(&cr, &observed(named("main-console", deleted))).names().collect::<Vec<_>>()
+        };
+        assert_eq!(left(false, None), ["Service main-console"]);
+        assert_eq!(left(true, None), [""; 0]);
+        assert_eq!(left(false, Some("2026-01-02T03:04:05Z")), [""; 0], "it is being deleted");
+    }
+}

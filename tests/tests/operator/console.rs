@@ -1,4 +1,4 @@
-//! The console of an instance: switched on and off, and what the operator tells it.
+//! The console of an instance: switched on and off, and what the operator writes for it.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};

@@ -41,6 +41,7 @@ fn rules_of_roles() -> Vec<RuleCase> {
         ),
         (json!({"api": {"replicas": 100}}), json!({"api": {"replicas": 101}}), "spec.api.replicas"),
         (json!({"api": {"replicas": 1}}), json!({"api": {"replicas": 0}}), "spec.api.replicas"),
+        (json!({"console": {"replicas": 5}}), json!({"console": {"replicas": 6}}), "spec.console.replicas"),
         (
             json!({"migrations": {"policy": "Plan"}}),
             json!({"migrations": {"policy": "Sometimes"}}),
@@ -348,8 +349,8 @@ async fn samples_and_crd_manifest_apply_unchanged() -> anyhow::Result<()> {
         serde_json::to_value(pulse_operator::crd::crd())?,
         "manifests/crds.yaml is out of date: run `make generate`"
     );
-    // Four pod templates with affinity, volumes, two lists of containers and two security contexts.
-    assert_eq!(text.matches("x-kubernetes-preserve-unknown-fields").count(), 4 * 6, "other objects have a schema");
+    // Five pod templates with affinity, volumes, two lists of containers and two security contexts.
+    assert_eq!(text.matches("x-kubernetes-preserve-unknown-fields").count(), 5 * 6, "other objects have a schema");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The console's objects that have a life of their own: the ConfigMap with the decisions, and what a console leaves behind.
+//! The ConfigMap with the decisions for the console, and the objects of a console that was switched off.
 //!
 //! ConfigMaps are not watched, because a permission to watch them would show those of others. So the ConfigMap is read
 //! before it is changed.

@@ -118,8 +118,8 @@ pub struct PulseIngestSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "annotations")]
     pub common_annotations: BTreeMap<String, String>,
-    /// Paused suspends reconciliation: the operator only updates the status and lists the changes that it would make in
-    /// `status.pendingChanges`. Pods that run are not affected. Defaults to false.
+    /// Paused suspends reconciliation: the operator only updates the status, with its copy for the console, and lists the
+    /// changes that it would make in `status.pendingChanges`. Pods that run are not affected. Defaults to false.
     #[serde(default)]
     pub paused: bool,
     /// Stopped scales every role to zero. All other objects and all data are kept. Defaults to false.
