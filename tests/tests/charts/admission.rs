@@ -65,7 +65,8 @@ async fn pods_all_meet_the_restricted_standard() -> anyhow::Result<()> {
     let instances: Vec<Value> = of_kind(&all, "PulseIngest").cloned().collect();
     for instance in &instances {
         let workloads = operator_workloads(instance)?;
-        assert_eq!(workloads.len(), 4, "three Deployments and a migration Job");
+        let has_console = instance["spec"]["console"]["enabled"] == true;
+        assert_eq!(workloads.len(), 4 + usize::from(has_console), "a Deployment of each role, and a migration Job");
         all.extend(workloads);
     }
     let pods = pod_specs(&all);
