@@ -80,12 +80,22 @@ fn cases() -> Vec<Case> {
 fn console_cases() -> Vec<Case> {
     let id = "gen_random_uuid()";
     let (first, last) = ("'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'");
-    let page = format!("{last}, '{{dead,pending,completed}}', NULL, NULL, NULL, 51, 20000, {first}, NULL, NULL");
+    let page = format!("{last}, '{{dead,pending,completed}}', NULL, NULL, NULL, 51, 10000, {first}, NULL, NULL");
     vec![
         ("page of unsettled tasks", "FROM (SELECT * FROM tasks", page.clone()),
         ("page of dead tasks", "FROM (SELECT * FROM dead_tasks", page.clone()),
         ("page of settled tasks", "FROM (SELECT * FROM task_history", page),
-        ("end of a page", "FROM task_history WHERE id < $1 AND id >= $2 ORDER", format!("{last}, {first}, 20000")),
+        ("end of a page", "FROM task_history WHERE id < $1 AND id >= $2 ORDER", format!("{last}, {first}, 9999")),
+        (
+            "page of one error",
+            "FROM (SELECT * FROM dead_tasks",
+            format!("{last}, '{{dead}}', NULL, NULL, NULL, 51, 10000, {first}, 'kind a', NULL"),
+        ),
+        (
+            "end of a page of one error",
+            "SELECT id FROM dead_tasks WHERE id < $1",
+            format!("{last}, {first}, 9999, NULL, 'kind a'"),
+        ),
         ("tail of events", "FROM (SELECT * FROM events", "9999999, 0, NULL, 'name 1', NULL, NULL, 51, 10000".into()),
         ("groups of dead letters", "WITH latest AS", "50000, false, 50".into()),
         ("dead letters of one error", "FROM dead_tasks AS other", id.into()),

@@ -52,7 +52,7 @@ pub const WORKER_DRAIN_TIMEOUT_SECONDS: u32 = 60;
 pub const API_POOL: u32 = 10;
 /// Pooled connections of a worker and of a scheduler, which use them one at a time.
 pub const SMALL_POOL: u32 = 2;
-/// Pooled connections of a console, which its pages share.
+/// Pooled connections of a console, for its pages. 2 more read the live figures.
 pub const CONSOLE_POOL: u32 = 4;
 /// Connections of each process for probes, look-ups of users and heartbeats, in addition to the pool.
 pub const PROBE_CONNECTIONS: u32 = 2;

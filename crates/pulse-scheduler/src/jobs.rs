@@ -41,7 +41,7 @@ pub(crate) const JOBS: [Job; 8] = [
     Job { name: "create_partitions", period: Duration::from_hours(1), kind: Kind::Partitions },
     Job { name: "expire_idempotency_keys", period: Duration::from_secs(10), kind: Kind::ExpireKeys },
     Job { name: "fold_throughput", period: Duration::from_secs(30), kind: Kind::FoldThroughput },
-    Job { name: "expire_throughput", period: Duration::from_hours(1), kind: Kind::ExpireThroughput },
+    Job { name: "expire_throughput", period: Duration::from_mins(10), kind: Kind::ExpireThroughput },
 ];
 
 impl Job {

@@ -96,15 +96,15 @@ impl Store {
             .extra_float_digits(None)
             .disable_statement_logging();
         let reads = Session { options: options.clone(), settings: READS };
-        let pool = PgPoolOptions::new().max_connections(config.max_connections).acquire_timeout(CONNECT_TIMEOUT);
-        let probes = PgPoolOptions::new().max_connections(PROBE_CONNECTIONS).acquire_timeout(PROBE_TIMEOUT);
-        Ok(Self {
-            pool: reads.pool(pool),
-            probes: reads.pool(probes),
-            reads,
-            dedicated: Session { options, settings: DEDICATED },
-            pooler: Arc::default(),
-        })
+        let (pool, probes) = pools(&reads, config.max_connections);
+        Ok(Self { pool, probes, reads, dedicated: Session { options, settings: DEDICATED }, pooler: Arc::default() })
+    }
+
+    /// A handle with a pool for itself, which neither waits for the connections of this one nor keeps them from others.
+    #[must_use]
+    pub fn separate(&self, max_connections: u32) -> Self {
+        let (pool, probes) = pools(&self.reads, max_connections);
+        Self { pool, probes, ..self.clone() }
     }
 
     pub(crate) fn options(&self) -> &PgConnectOptions {
@@ -144,6 +144,13 @@ impl Store {
     pub async fn close(&self) {
         tokio::join!(self.pool.close(), self.probes.close());
     }
+}
+
+/// The pool for reads, and that for probes. No connection is open yet.
+fn pools(reads: &Session, max_connections: u32) -> (PgPool, PgPool) {
+    let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(CONNECT_TIMEOUT);
+    let probes = PgPoolOptions::new().max_connections(PROBE_CONNECTIONS).acquire_timeout(PROBE_TIMEOUT);
+    (reads.pool(pool), reads.pool(probes))
 }
 
 /// How to connect, and what to set then. Settings are statements and not startup parameters, because PgBouncer refuses

@@ -12,6 +12,9 @@ use crate::workers::NameFigures;
 /// Maximum number of event names that are counted separately in ten minutes. The others are counted as `other`.
 const EVENT_NAMES: i64 = 50;
 
+/// Maximum number of workers in the registry, apart from those that run.
+const WORKERS: i64 = 1000;
+
 impl Store {
     /// Adds what the worker `writer` did since the last call, by event name.
     ///
@@ -91,16 +94,22 @@ impl Store {
     }
 
     /// Deletes the figures of single minutes after 25 hours and those of ten minutes after 8 days, and the workers that
-    /// have not been seen for an hour.
+    /// have not been seen for an hour; of those that do not run, all but the latest 1,000.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn expire_throughput(&self) -> Result<(), StoreError> {
         sqlx::query!(
-            "WITH stopped AS (DELETE FROM workers WHERE seen_at < now() - interval '1 hour')
+            "WITH stopped AS (
+                 DELETE FROM workers
+                 WHERE seen_at < now() - interval '1 hour'
+                       OR (state = 'stopped' OR seen_at < now() - interval '25 s')
+                          AND name IN (SELECT name FROM workers ORDER BY seen_at DESC OFFSET $1)
+             )
              DELETE FROM throughput
              WHERE period = 'minute' AND start < now() - interval '25 hours'
                    OR period = 'ten_minutes' AND start < now() - interval '8 days'",
+            WORKERS,
         )
         .execute(&self.pool)
         .await?;

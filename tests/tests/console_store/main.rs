@@ -1,6 +1,7 @@
 //! What the console reads of PostgreSQL, with real roles that write it.
 
 mod acts;
+mod bounds;
 mod pages;
 mod pause;
 mod throughput;

@@ -137,10 +137,10 @@ async fn rare_task_is_found_behind_many_others() -> anyhow::Result<()> {
     .execute(&env.db)
     .await?;
     let bob = PageFilter { user_id: Some(2), ..PageFilter::default() };
-    // Each page takes at least one step of 20,000 rows.
+    // Each page takes at least one step of 10,000 rows.
     let mut found = Vec::new();
     let mut below = None;
-    for _ in 0..3 {
+    for _ in 0..6 {
         let page = store.task_page(&bob, below, 10).await?;
         found.extend(page.tasks.iter().map(|task| task.id));
         below = page.next;

@@ -12,9 +12,9 @@ pub(super) enum Table {
 }
 
 /// Maximum number of rows of each table that a page looks at.
-const WALK: i64 = 20_000;
+const WALK: i64 = 10_000;
 /// The same if each row needs a look-up of its event.
-const WALK_EVENTS: i64 = 2_000;
+const WALK_EVENTS: i64 = 1_000;
 
 /// Conditions on tasks, combined with AND.
 #[derive(Debug, Clone, Default)]

@@ -12,7 +12,7 @@ use crate::console::task_query::TaskRow;
 use crate::error::StoreError;
 
 /// Time after which a page begins no further step.
-const SEARCH_TIME: Duration = Duration::from_millis(50);
+const SEARCH_TIME: Duration = Duration::from_millis(40);
 
 /// Tasks, those that were accepted last first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,8 +26,8 @@ pub struct TaskPage {
 }
 
 impl Store {
-    /// A page of at most `limit` tasks with ids below `below`. It looks at steps of 20,000 tasks of each table (2,000 with a
-    /// condition on the event) until it is full or 50 ms are over, and the next page continues there.
+    /// A page of at most `limit` tasks with ids below `below`. It looks at steps of 10,000 tasks of each table (1,000 with a
+    /// condition on the event) until it is full or 40 ms are over, and the next page continues there.
     ///
     /// # Errors
     /// [`StoreError::StatementLimit`] after 5 s; [`StoreError::Unavailable`] if PostgreSQL does not answer.

@@ -42,10 +42,10 @@ pub struct TaskRow {
 }
 
 /// Rows of a table with the states `$states`, by id, from `$8` to below `$1`, among the first `$7`. PostgreSQL stops as
-/// soon as it has `$6`. `$indexed` is the condition on the user where an index helps, and `$filtered` where none does.
+/// soon as it has `$6`. `$indexed` are the conditions for which there is an index, and `$filtered` those without one.
 macro_rules! rows_of {
-    ($table:literal, $state:literal, $max_attempts:literal, $next_run_at:literal, $settled_at:literal, $indexed:literal,
-     $filtered:literal, $group:literal, $filter:expr, $states:expr, $below:expr, $limit:expr) => {
+    ($table:literal, $state:literal, $max_attempts:literal, $next_run_at:literal, $settled_at:literal, $reason:literal,
+     $indexed:literal, $filtered:literal, $filter:expr, $states:expr, $below:expr, $limit:expr) => {
         sqlx::query_as!(
             TaskRow,
             "SELECT id, kind, "
@@ -69,11 +69,10 @@ macro_rules! rows_of {
                 + " AND "
                 + $state
                 + " = ANY ($2::text[])
-                   AND ($4::text IS NULL OR errors -> -1 ->> 'reason' = $4)
+                   AND ($4::text IS NULL OR "
+                + $reason
+                + " = $4)
                    AND ($5::text IS NULL OR starts_with(errors -> -1 ->> 'error', $5))
-                   AND ($9::text IS NULL OR "
-                + $group
-                + " = $9)
                    AND ($10::text IS NULL OR $10 = (
                         SELECT event_name FROM events
                         WHERE events.id = event_ids[1] AND events.created_at = walked.created_at))
@@ -110,9 +109,9 @@ impl Store {
                     "max_attempts",
                     "CASE WHEN lease_until IS NULL THEN run_at END",
                     "NULL::timestamptz",
+                    "errors -> -1 ->> 'reason'",
                     "($3::bigint IS NULL OR user_id = $3)",
-                    "true",
-                    "error_group(errors -> -1 ->> 'error')",
+                    "($9::text IS NULL OR error_group(errors -> -1 ->> 'error') = $9)",
                     filter,
                     states,
                     below,
@@ -128,9 +127,9 @@ impl Store {
                     "max_attempts",
                     "NULL::timestamptz",
                     "dead_at",
-                    "($3::bigint IS NULL OR user_id = $3)",
+                    "reason",
+                    "($3::bigint IS NULL OR user_id = $3) AND ($9::text IS NULL OR error_group = $9)",
                     "true",
-                    "error_group",
                     filter,
                     states,
                     below,
@@ -146,9 +145,10 @@ impl Store {
                     "NULL::int",
                     "NULL::timestamptz",
                     "settled_at",
+                    "errors -> -1 ->> 'reason'",
                     "true",
-                    "($3::bigint IS NULL OR user_id = $3)",
-                    "error_group(errors -> -1 ->> 'error')",
+                    "($3::bigint IS NULL OR user_id = $3)
+                     AND ($9::text IS NULL OR error_group(errors -> -1 ->> 'error') = $9)",
                     filter,
                     states,
                     below,
@@ -161,8 +161,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// The id of the last row that a search in a table looks at; `None` if it looks at all rows. The walk over the table is
-    /// the only bound, so that of the user's condition is left out.
+    /// The id of the last row that a search in a table looks at; `None` if it looks at all rows. It has the conditions for
+    /// which there is an index.
     pub(super) async fn walk_end(
         &self,
         table: Table,
@@ -186,11 +186,13 @@ impl Store {
             Table::Dead => {
                 sqlx::query_scalar!(
                     "SELECT id FROM dead_tasks WHERE id < $1 AND id >= $2 AND ($4::bigint IS NULL OR user_id = $4)
+                            AND ($5::text IS NULL OR error_group = $5)
                      ORDER BY id DESC OFFSET $3 LIMIT 1",
                     below,
                     low,
                     skip,
                     user,
+                    filter.error_group.as_deref(),
                 )
                 .fetch_optional(&self.pool)
                 .await?

@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::workers::WorkerRow;
 
 impl Store {
-    /// The workers of the last hour, by name; at most 1,000.
+    /// The workers of the last hour, by name, those that run first; at most 100.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
@@ -33,7 +33,7 @@ impl Store {
                    GROUP BY writer
                ) AS recent ON recent.writer = workers.name || '/settle'
                WHERE $1::text IS NULL OR name = $1
-               ORDER BY name LIMIT 1000"#,
+               ORDER BY state = 'stopped' OR seen_at < now() - interval '25 s', name LIMIT 100"#,
             name,
         )
         .fetch_all(&self.pool)
