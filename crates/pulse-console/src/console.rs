@@ -9,7 +9,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 use pulse_http::Verifier;
 use pulse_queue::Queue;
-use pulse_store::Store;
+use pulse_store::{Store, StoreError, User};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -17,12 +17,17 @@ use crate::frame::Frame;
 use crate::metrics::ConsoleMetrics;
 
 /// Maximum number of live streams; further pages stay as they were loaded.
-const MAX_VIEWERS: usize = 256;
+pub(crate) const MAX_VIEWERS: usize = 256;
 /// Maximum number of refused sign-ins of one peer in [`ATTEMPTS_PERIOD`].
 const MAX_ATTEMPTS: u32 = 10;
 const ATTEMPTS_PERIOD: Duration = Duration::from_mins(1);
 /// Maximum number of peers whose sign-ins are counted.
 const MAX_PEERS: u64 = 10_000;
+
+/// Time for which what PostgreSQL says of a user counts, as in the API.
+const USER_PERIOD: Duration = Duration::from_secs(5);
+/// Time limit for a look-up of a user.
+const USER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Settings of the console.
 #[derive(Debug, Clone)]
@@ -47,6 +52,7 @@ pub(crate) struct Console {
     pub(crate) metrics: ConsoleMetrics,
     pub(crate) shutdown: CancellationToken,
     refused: Cache<IpAddr, Arc<AtomicU32>>,
+    users: Cache<String, Option<User>>,
 }
 
 impl Console {
@@ -61,7 +67,24 @@ impl Console {
     ) -> Self {
         let refused = Cache::builder().max_capacity(MAX_PEERS).time_to_live(ATTEMPTS_PERIOD).build();
         let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
-        Self { config: Arc::new(config), store, queue, verifier, frames, viewers, metrics, shutdown, refused }
+        let users = Cache::builder().max_capacity(MAX_PEERS).time_to_live(USER_PERIOD).build();
+        Self { config: Arc::new(config), store, queue, verifier, frames, viewers, metrics, shutdown, refused, users }
+    }
+
+    /// The user with this `sub`, as of at most 5 s ago.
+    pub(crate) async fn user(&self, subject: &str) -> Result<Option<User>, StoreError> {
+        if let Some(user) = self.users.get(subject) {
+            return Ok(user);
+        }
+        let found = tokio::time::timeout(USER_TIMEOUT, self.store.find_user(subject)).await;
+        let user = found.map_err(|_| StoreError::TimedOut(USER_TIMEOUT))??;
+        self.users.insert(subject.to_owned(), user.clone());
+        Ok(user)
+    }
+
+    /// Whether one more page can be live.
+    pub(crate) fn has_place(&self) -> bool {
+        self.viewers.available_permits() > 0
     }
 
     /// Whether the peer may try to sign in. Counts a refusal.

@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::assets::SPRITE;
+use crate::assets::{SPRITE, href};
 
 pub(crate) fn icon(name: &str) -> Markup {
     html! { svg.ic aria-hidden="true" { use href={ "#" (name) } {} } }
@@ -25,10 +25,10 @@ pub(crate) fn document(title: &str, theme: Option<&str>, body: Markup) -> Markup
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="htmx-config" content="includeIndicatorCSS:false";
-                link rel="stylesheet" href="/assets/tokens.css";
-                link rel="stylesheet" href="/assets/console.css";
-                script src="/assets/htmx.min.js" defer {}
-                script src="/assets/hx-sse.min.js" defer {}
+                link rel="stylesheet" href=(href("tokens.css"));
+                link rel="stylesheet" href=(href("console.css"));
+                script src=(href("htmx.min.js")) defer {}
+                script src=(href("hx-sse.min.js")) defer {}
             }
             body {
                 // The file is part of the program.

@@ -1,11 +1,27 @@
 //! Errors as pages.
 
-use axum::http::StatusCode;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use maud::html;
 use pulse_store::StoreError;
 
 use crate::document;
+
+/// Time limit of a page, which may need several answers of PostgreSQL.
+const PAGE_TIME: Duration = Duration::from_secs(10);
+
+/// Gives up a page that takes too long. An act always runs to its end.
+pub(crate) async fn in_time(request: Request, next: Next) -> Response {
+    if request.method() != Method::GET {
+        return next.run(request).await;
+    }
+    let page = tokio::time::timeout(PAGE_TIME, next.run(request)).await;
+    page.unwrap_or_else(|_| PageError::Store(StoreError::TimedOut(PAGE_TIME)).into_response())
+}
 
 /// Why there is no page.
 #[derive(Debug)]
@@ -58,7 +74,7 @@ impl IntoResponse for PageError {
             title,
             html! {
                 section.why.why-dead role="alert" { div { h2 { (title) } p { b { (detail) } } } }
-                p { a href="/" { "Overview" } }
+                p { a href="/" { "Overview, with the last known figures" } }
             },
         );
         (status, page).into_response()

@@ -2,6 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
+/// Maximum length of a text in a list, in characters.
+const LONGEST: usize = 200;
+
 /// With separators of thousands.
 pub(crate) fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
@@ -49,6 +52,14 @@ pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.format("%b %d %H:%M:%S").to_string()
 }
 
+/// The beginning of a text, for a list of many.
+pub(crate) fn clipped(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The beginning and the end of an id.
 pub(crate) fn short(id: uuid::Uuid) -> String {
     let id = id.to_string();
@@ -58,6 +69,12 @@ pub(crate) fn short(id: uuid::Uuid) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_text_is_clipped_between_characters() {
+        assert_eq!(clipped("é"), "é");
+        assert_eq!(clipped(&"é".repeat(201)), "é".repeat(200) + "…");
+    }
 
     #[test]
     fn figures_have_units_and_separators() {

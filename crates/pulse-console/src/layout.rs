@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::console::Console;
+use crate::console::{Console, MAX_VIEWERS};
 use crate::document::{brand, document, icon};
 use crate::session::Viewer;
 
@@ -67,6 +67,18 @@ pub(crate) fn page(console: &Console, viewer: &Viewer, path: &str, title: &str, 
         }
     };
     document(title, viewer.theme, body)
+}
+
+/// A part of a page that is replaced once per second, while there is a place for one more viewer.
+pub(crate) fn live(console: &Console, part: &str, content: &Markup) -> Markup {
+    html! {
+        @if console.has_place() {
+            div hx-sse:connect={ "/live/" (part) } hx-swap="innerMorph" { (content) }
+        } @else {
+            p role="status" { "This page is not live, because " (MAX_VIEWERS) " others are: reload it for newer figures." }
+            div { (content) }
+        }
+    }
 }
 
 /// The fields that each form of an action has.

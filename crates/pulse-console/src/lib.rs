@@ -39,8 +39,12 @@ pub fn start(
     metrics: ConsoleMetrics,
     shutdown: CancellationToken,
 ) -> Router {
-    let frames = live::start(store.clone(), metrics.figures_age.clone(), shutdown.clone());
+    let frames = live::start(&store, metrics.figures_age.clone(), shutdown.clone());
     let console = console::Console::new(config, store, queue, verifier, frames, metrics, shutdown);
     let routes = pages::routes().route("/live/{part}", get(live::stream));
-    routes.with_state(console).layer(from_fn(assets::secure))
+    routes
+        .with_state(console)
+        .layer(from_fn(error::in_time))
+        .layer(from_fn(assets::compress))
+        .layer(from_fn(assets::secure))
 }

@@ -52,10 +52,12 @@ pub const WORKER_DRAIN_TIMEOUT_SECONDS: u32 = 60;
 pub const API_POOL: u32 = 10;
 /// Pooled connections of a worker and of a scheduler, which use them one at a time.
 pub const SMALL_POOL: u32 = 2;
-/// Pooled connections of a console, for its pages. 2 more read the live figures.
+/// Pooled connections of a console, for its pages.
 pub const CONSOLE_POOL: u32 = 4;
 /// Connections of each process for probes, look-ups of users and heartbeats, in addition to the pool.
 pub const PROBE_CONNECTIONS: u32 = 2;
+/// Connections of a console that read the live figures and the charts.
+pub const CONSOLE_DEDICATED: u32 = 2;
 /// Connections of an API for the statements that accept events.
 pub const API_DEDICATED: u32 = 2;
 /// Connections of a worker for the statements that claim and settle tasks.
@@ -67,4 +69,4 @@ pub const WORKER_CONNECTIONS: u32 = SMALL_POOL + PROBE_CONNECTIONS + WORKER_DEDI
 /// Maximum number of connections of a scheduler.
 pub const SCHEDULER_CONNECTIONS: u32 = SMALL_POOL + PROBE_CONNECTIONS;
 /// Maximum number of connections of a console.
-pub const CONSOLE_CONNECTIONS: u32 = CONSOLE_POOL + PROBE_CONNECTIONS;
+pub const CONSOLE_CONNECTIONS: u32 = CONSOLE_POOL + PROBE_CONNECTIONS + CONSOLE_DEDICATED;

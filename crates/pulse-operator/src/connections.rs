@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use pulse_core::defaults::{API_DEDICATED, CONSOLE_POOL, PROBE_CONNECTIONS, SMALL_POOL, WORKER_DEDICATED};
+use pulse_core::defaults::{API_DEDICATED, CONSOLE_DEDICATED, CONSOLE_POOL, PROBE_CONNECTIONS, SMALL_POOL, WORKER_DEDICATED};
 
 use crate::crd::{PulseIngest, PulseIngestSpec};
 use crate::names::{CONNECTIONS, Role};
@@ -54,7 +54,8 @@ pub(crate) fn per_pod(spec: &PulseIngestSpec, role: Role) -> u32 {
     let dedicated = match role {
         Role::Api => API_DEDICATED,
         Role::Worker => WORKER_DEDICATED,
-        Role::Scheduler | Role::Console => 0,
+        Role::Scheduler => 0,
+        Role::Console => CONSOLE_DEDICATED,
     };
     pool(spec, role) + PROBE_CONNECTIONS + dedicated
 }

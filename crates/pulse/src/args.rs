@@ -98,7 +98,6 @@ pub(crate) struct InstanceArgs {
 /// Default of `--database-max-connections` of a worker and of a scheduler.
 pub(crate) const SMALL_POOL: &str = "2";
 const _: () = assert!(SMALL_POOL.as_bytes()[0] == b'0' + defaults::SMALL_POOL as u8);
-
 /// Default of `--database-max-connections` of a console.
 pub(crate) const CONSOLE_POOL: &str = "4";
 const _: () = assert!(CONSOLE_POOL.as_bytes()[0] == b'0' + defaults::CONSOLE_POOL as u8);

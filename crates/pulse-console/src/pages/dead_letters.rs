@@ -7,13 +7,13 @@ use serde::Deserialize;
 
 use crate::console::Console;
 use crate::error::PageError;
-use crate::format::{count, short, time};
+use crate::format::{clipped, count, short, time};
 use crate::layout::{self, act_fields};
 use crate::pages::acts::MAX_TASKS;
 use crate::session::Viewer;
 
 /// Maximum number of groups of a page.
-const GROUPS: i64 = 100;
+const GROUPS: i64 = 50;
 
 #[derive(Deserialize)]
 pub(crate) struct Shown {
@@ -61,7 +61,7 @@ fn row(group: &DeadGroup) -> Markup {
     html! {
         tr role="row" {
             td.wide.p-a role="cell" {
-                span.err { (group.reason) ": " (shown) } br;
+                span.err { (group.reason) ": " (clipped(shown)) } br;
                 span.small.dim { @if let Some(user) = &group.example_user { (user) " · " } "for example " a.id href={ "/tasks/" (group.example) } { (short(group.example)) } }
             }
             td.r.nw.p-b role="cell" { b { (count(group.count)) } }

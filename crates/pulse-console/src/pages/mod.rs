@@ -39,5 +39,5 @@ pub(crate) fn routes() -> Router<Console> {
         .route("/login", get(sign_in::page).post(sign_in::sign_in))
         .route("/logout", post(sign_in::sign_out))
         .route("/theme", post(sign_in::theme))
-        .route("/assets/{name}", get(assets::asset))
+        .route("/assets/{version}/{name}", get(assets::asset))
 }

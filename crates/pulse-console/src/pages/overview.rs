@@ -2,7 +2,7 @@
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 use pulse_store::console::{Overview, Percentiles, Point, Range};
 use serde::Deserialize;
 
@@ -34,14 +34,6 @@ pub(crate) async fn page(
     }
     let (key, _, range) = RANGES.into_iter().find(|(key, ..)| *key == shown.range).unwrap_or(RANGES[0]);
     let frame = console.frames.borrow().clone();
-    // Without PostgreSQL, the old figures are still worth a page.
-    let charts = match console.store.series(range).await {
-        Ok(series) => charts(&series.points, range),
-        Err(error) => {
-            tracing::debug!(%error, "no charts for the console");
-            html! { p.dim { "No charts: PostgreSQL did not answer." } }
-        }
-    };
     let content = html! {
         div.head {
             h1 { "Overview" }
@@ -51,8 +43,15 @@ pub(crate) async fn page(
                 }
             }
         }
-        div hx-sse:connect="/live/overview" hx-swap="innerMorph" { (figures(&frame)) }
-        section.sec.charts { h2.vh { "Charts" } (charts) }
+        (layout::live(&console, "overview", &figures(&frame)))
+        section.sec.charts {
+            h2.vh { "Charts" }
+            @match frame.charts(range) {
+                // Rendered by `charts` below.
+                Some(charts) => (PreEscaped(charts)),
+                None => p.dim { "No charts yet: PostgreSQL did not answer." },
+            }
+        }
     };
     Ok(layout::page(&console, &viewer, "/", "Overview", content).into_response())
 }
@@ -62,7 +61,7 @@ pub(crate) fn figures(frame: &Frame) -> Markup {
     html! {
         p { (frame.as_of()) }
         @if let Some(figures) = &frame.figures {
-            (ribbon(&figures.overview, frame.away_since.is_some()))
+            (ribbon(&figures.overview, frame.stale().is_some()))
             (needs(&figures.overview))
         }
     }
@@ -150,7 +149,8 @@ fn ask(state: &str, icon: &str, text: Markup, href: &str, link: &str) -> Markup 
     html! { li { span class={ "st st-" (state) } { (document::icon(icon)) } p { (text) } a href=(href) { (link) } } }
 }
 
-fn charts(points: &[Point], range: Range) -> Markup {
+/// The charts of a range.
+pub(crate) fn charts(points: &[Point], range: Range) -> Markup {
     let pattern = if range == Range::Week { "%b %d" } else { "%H:%M" };
     let times: Vec<String> = points.iter().map(|point| point.start.format(pattern).to_string()).collect();
     let values = |of: fn(&Point) -> f64| points.iter().map(of).collect::<Vec<f64>>();

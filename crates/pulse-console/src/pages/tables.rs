@@ -9,12 +9,12 @@ use serde::Deserialize;
 use crate::console::Console;
 use crate::document;
 use crate::error::PageError;
-use crate::format::{age, count, short, time};
+use crate::format::{age, clipped, count, short, time};
 use crate::layout::{self, act_fields};
 use crate::session::Viewer;
 
-/// Rows of a page.
-const ROWS: i64 = 100;
+/// Rows of a page: few enough for 100 KB with the longest texts that there can be.
+const ROWS: i64 = 50;
 
 #[derive(Deserialize)]
 pub(crate) struct Below {
@@ -131,7 +131,7 @@ pub(crate) async fn audit(
             html! { (time(row.at)) },
             html! { b { (row.actor) } },
             html! { (row.action) },
-            html! { (row.target) },
+            html! { (clipped(&row.target)) },
             html! { (count(row.count)) },
             html! { (row.reason.as_deref().unwrap_or_default()) },
             html! { (row.via) },

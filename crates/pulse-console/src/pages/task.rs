@@ -10,10 +10,18 @@ use crate::console::Console;
 use crate::document;
 use crate::document::state;
 use crate::error::PageError;
-use crate::format::{age, count, duration_text, time};
+use crate::format::{age, clipped, count, duration_text, time};
 use crate::layout::{self, act_fields};
 use crate::pages::why;
 use crate::session::Viewer;
+
+/// Maximum number of events, children or failed attempts on the page.
+const LISTED: usize = 20;
+
+/// How many more than [`LISTED`] there are.
+fn more(number: usize) -> Option<String> {
+    number.checked_sub(LISTED).filter(|more| *more > 0).map(|more| count(more as i64))
+}
 
 pub(crate) async fn page(
     State(console): State<Console>,
@@ -35,7 +43,7 @@ pub(crate) async fn page(
                     div.sec-h { h2 { "Failed attempts" } span.small.dim { (task.errors.0.len()) } }
                     table.t.t-list role="table" {
                         thead role="rowgroup" { tr role="row" { th.nw.p-a role="columnheader" scope="col" { "No." } th.nw role="columnheader" scope="col" { "Failed" } th.nw role="columnheader" scope="col" { "Reason" } th.full.wide role="columnheader" scope="col" { "Error" } } }
-                        tbody role="rowgroup" { @for failed in task.errors.0.iter().rev() {
+                        tbody role="rowgroup" { @for failed in task.errors.0.iter().rev().take(LISTED) {
                             tr role="row" { td.nw.p-a role="cell" { (failed.attempt) } td.nw role="cell" { (time(failed.at)) } td.nw role="cell" { (failed.reason.as_str()) } td.full.wide role="cell" { span.err { (failed.error) } } }
                         } }
                     }
@@ -65,7 +73,7 @@ fn timeline(detail: &TaskDetail) -> Markup {
     if let Some(at) = task.enqueued_at {
         steps.push(("pending", "Task", html! { "enqueued" }, Some(at)));
     }
-    for failed in &task.errors.0 {
+    for failed in task.errors.0.iter().rev().take(LISTED) {
         steps.push((
             "dead",
             "Attempt",
@@ -114,9 +122,11 @@ fn facts(detail: &TaskDetail) -> Markup {
                 @if let Some(at) = task.lease_until { dt { "Lease until" } dd { (time(at)) } }
                 @if let Some(worker) = &task.worker { dt { "Worker" } dd { (worker) @if let Some(known) = &detail.worker { ", " (known.state) } } }
                 @if let Some(parent) = task.parent_id { dt { "Batch" } dd { a.id href={ "/tasks/" (parent) } { (parent) } } }
-                @for child in task.children.iter().flatten() { dt { "Child" } dd { a.id href={ "/tasks/" (child) } { (child) } } }
+                @for child in task.children.iter().flatten().take(LISTED) { dt { "Child" } dd { a.id href={ "/tasks/" (child) } { (child) } } }
+                @if let Some(more) = more(task.children.as_ref().map_or(0, Vec::len)) { dt { "Further children" } dd { (more) } }
                 @if let Some(number) = detail.same_error { dt { "Like it" } dd { (count(number)) " dead letters with this error" } }
-                @for event in &detail.events { dt { "Event " (event.id) } dd { (event.event_name) ", " (event.event_type) @if let Some(source) = &event.source { ", from " (source) } @if let Some(error) = &event.processing_error { ": " span.err { (error) } } } }
+                @for event in detail.events.iter().take(LISTED) { dt { "Event " (event.id) } dd { (event.event_name) ", " (event.event_type) @if let Some(source) = &event.source { ", from " (source) } @if let Some(error) = &event.processing_error { ": " span.err { (clipped(error)) } } } }
+                @if let Some(more) = more(task.event_ids.len()) { dt { "Further events" } dd { (more) } }
             }
         }
     }

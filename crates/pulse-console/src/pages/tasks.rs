@@ -12,7 +12,7 @@ use crate::console::Console;
 use crate::document;
 use crate::document::state;
 use crate::error::PageError;
-use crate::format::{age, count, short};
+use crate::format::{age, clipped, count, short};
 use crate::layout;
 use crate::session::Viewer;
 
@@ -175,7 +175,7 @@ fn table(tasks: &[TaskRow]) -> Markup {
                         td.r.nw role="cell" data-l="attempts" { (task.attempts) @if let Some(max) = task.max_attempts { " of " (max) } }
                         td.r.nw role="cell" data-l="next run" { @if let Some(at) = task.next_run_at { @if at > now { "in " (age(at, now)) } @else { "now" } } }
                         td.r.nw role="cell" data-l="age" { (age(now, task.created_at)) }
-                        td.clip role="cell" { @if let Some(error) = &task.error { span.err title=(error) { (error) } } }
+                        td.clip role="cell" { @if let Some(error) = &task.error { span.err title=(clipped(error)) { (clipped(error)) } } }
                     }
                 }
             }

@@ -1,5 +1,7 @@
 //! Workers, live.
 
+use std::ops::Range;
+
 use axum::extract::State;
 use maud::{Markup, html};
 use pulse_store::WorkerRow;
@@ -12,12 +14,15 @@ use crate::frame::Frame;
 use crate::layout;
 use crate::session::Viewer;
 
+/// Maximum number of workers on the page: every viewer gets all of them each second.
+const SHOWN: usize = 50;
+
 pub(crate) async fn page(State(console): State<Console>, viewer: Viewer) -> Result<Markup, PageError> {
     viewer.require_admin()?;
     let frame = console.frames.borrow().clone();
     let content = html! {
         div.head { h1 { "Workers" } span.end { a.btn href="/queue" { "Pause all claims…" } } }
-        div hx-sse:connect="/live/workers" hx-swap="innerMorph" { (figures(&frame)) }
+        (layout::live(&console, "workers", &figures(&frame)))
         section.sec { div.sec-h { h2 { "What drain means" } } p.soft { "A worker that drains claims nothing more, ends its attempts, and returns the other tasks without using an attempt." } }
     };
     Ok(layout::page(&console, &viewer, "/workers", "Workers", content))
@@ -40,8 +45,9 @@ pub(crate) fn figures(frame: &Frame) -> Markup {
                         th role="columnheader" scope="col" class=(class) { (name) }
                     }
                 } }
-                tbody role="rowgroup" { @for worker in &figures.workers { (row(worker, now)) } }
+                tbody role="rowgroup" { @for worker in figures.workers.iter().take(SHOWN) { (row(worker, now)) } }
             }
+            @if figures.workers.len() > SHOWN { p.dim { "These are " (SHOWN) " of the workers of the last hour, those that run first." } }
             @if figures.workers.is_empty() { p.dim { "No worker ran in the last hour. Start one with " code { "pulse worker" } "." } }
         }
     }
@@ -74,7 +80,13 @@ fn row(worker: &WorkerRow, now: chrono::DateTime<chrono::Utc>) -> Markup {
 fn busy(running: i32, slots: i32) -> Markup {
     html! {
         svg.busy viewBox="0 0 143 10" role="img" aria-label={ (running) " of " (slots) " slots busy" } {
-            @for slot in 0..slots.min(16) { rect class=(if slot < running { "on" } else { "off" }) x=(slot * 9) y="0" width="8" height="10" rx="1" {} }
+            @let shown = slots.min(16);
+            path.on d=(cells(0..running.min(shown))) {} path.off d=(cells(running.min(shown)..shown)) {}
         }
     }
+}
+
+/// The path of these cells.
+fn cells(cells: Range<i32>) -> String {
+    cells.map(|cell| format!("M{} 0h8v10h-8z", cell * 9)).collect()
 }

@@ -132,7 +132,9 @@ pub(crate) async fn run(
     let auth = auth(jwt_secret.clone());
     let api = Api::new(&server, &attempts, auth.clone(), store.clone(), queue.clone(), &mut registry)?;
     let metrics = (api.http_metrics.clone(), ConsoleMetrics::register(&mut registry));
-    let console = ConsoleServer::new(console_config(), auth, store.clone(), queue.clone(), metrics, shutdown.clone())?;
+    // Slow pages keep no connection from the API.
+    let pages = store.separate(defaults::CONSOLE_POOL);
+    let console = ConsoleServer::new(console_config(), auth, pages, queue.clone(), metrics, shutdown.clone())?;
     let shared = Shared { store: store.clone(), queue, registry, worker };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
 
