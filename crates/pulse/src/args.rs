@@ -113,7 +113,7 @@ pub(crate) struct DatabaseArgs {
     #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH")]
     pub(crate) database_ca_file: Option<PathBuf>,
     /// Maximum number of pooled connections of this process. Others come on top: 2 for probes, users and heartbeats in
-    /// each role, and the dedicated ones, 2 in an API and 2 in a worker
+    /// each role, the dedicated ones, 2 in an API and 2 in a worker, and 2 for the live figures of a console
     #[arg(
         long,
         env = "PULSE_DATABASE_MAX_CONNECTIONS",
