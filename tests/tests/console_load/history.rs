@@ -61,7 +61,7 @@ fn filters() -> Vec<String> {
     let conditions = [
         "",
         r#"user:"user 7""#,
-        "user:nobody",
+        "user:none",
         r#"event:"name 7""#,
         "event:none",
         "reason:error",

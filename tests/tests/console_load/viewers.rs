@@ -132,7 +132,7 @@ async fn viewers_do_not_slow_accepting_down_and_cost_no_statement() -> anyhow::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_and_gone_viewers_are_dropped_and_the_257th_is_told() -> anyhow::Result<()> {
+async fn slow_and_gone_viewers_are_dropped_and_the_257th_is_refused() -> anyhow::Result<()> {
     let (env, console) = started().await?;
     // Many workers make large frames, which fill the buffers of the kernel soon.
     run(
