@@ -95,19 +95,40 @@ CREATE TABLE pause (
     reason    text
 );
 
--- The acts of administrators. Append-only: an act that is one transaction leaves one row, one that is many leaves a row for
--- each, with the same `act`.
+-- The acts of administrators. Append-only: the deletion of a user leaves a row for each of its transactions, with the same
+-- `act`, and each other act one row.
 CREATE TABLE audit_log (
-    id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    act    uuid        NOT NULL,
-    at     timestamptz NOT NULL DEFAULT now(),
-    actor  text        NOT NULL,
-    via    text        NOT NULL CHECK (via IN ('cli', 'console', 'api')),
-    action text        NOT NULL,
-    target text        NOT NULL, -- what the action was applied to
-    reason text,
-    count  bigint      NOT NULL  -- of tasks, or of deleted rows
+    id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    act     uuid        NOT NULL,
+    at      timestamptz NOT NULL DEFAULT now(),
+    actor   text        NOT NULL,
+    via     text        NOT NULL CHECK (via IN ('cli', 'console', 'api')),
+    action  text        NOT NULL,
+    target  text        NOT NULL, -- what the action was applied to
+    reason  text,
+    count   bigint      NOT NULL, -- of tasks, or of deleted rows
+    outcome text                  -- of acts on tasks
+            CHECK (outcome IN ('completed', 'stopped', 'failed', 'interrupted'))
 );
+
+CREATE INDEX audit_log_act ON audit_log (act);
+
+-- The acts on tasks that run. Each of their transactions adds to their row, and their end moves it to audit_log.
+CREATE TABLE running_acts (
+    act         uuid        PRIMARY KEY,
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    seen_at     timestamptz NOT NULL DEFAULT now(), -- last transaction
+    actor       text        NOT NULL,
+    via         text        NOT NULL CHECK (via IN ('cli', 'console', 'api')),
+    action      text        NOT NULL,
+    target      text        NOT NULL,
+    reason      text,
+    matching    bigint,                             -- tasks, at the beginning
+    rate        int,                                -- maximum number of tasks per second
+    moved       bigint      NOT NULL DEFAULT 0,     -- tasks
+    busy        bigint      NOT NULL DEFAULT 0,     -- tasks that another transaction had locked
+    is_stopping boolean     NOT NULL DEFAULT false
+) WITH (fillfactor = 50);
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

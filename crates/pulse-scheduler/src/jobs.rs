@@ -123,6 +123,10 @@ impl Jobs {
     }
 
     async fn recover(&self) -> Result<(), JobError> {
+        let interrupted = self.store.end_interrupted_acts().await?;
+        if interrupted > 0 {
+            tracing::warn!(acts = interrupted, "the processes of acts on tasks are gone: see the audit log");
+        }
         let Recovered { retried, dead } = self.store.recover(REQUEUE_BATCH).await?;
         self.metrics.count_crashed(retried, dead);
         if retried > 0 {

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::Store;
@@ -50,7 +51,7 @@ impl Act {
 }
 
 /// A row of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AuditRow {
     /// Ascending.
     pub id: i64,
@@ -70,6 +71,9 @@ pub struct AuditRow {
     pub reason: Option<String>,
     /// Number of tasks, or of deleted rows.
     pub count: i64,
+    /// For an act on tasks: `completed`, `stopped`, `failed` (PostgreSQL did not answer) or `interrupted` (its process was
+    /// gone).
+    pub outcome: Option<String>,
 }
 
 impl Store {
@@ -80,7 +84,7 @@ impl Store {
     pub async fn audit_page(&self, below: Option<i64>, limit: i64) -> Result<Vec<AuditRow>, StoreError> {
         let rows = sqlx::query_as!(
             AuditRow,
-            "SELECT id, act, at, actor, via, action, target, reason, count FROM audit_log
+            "SELECT id, act, at, actor, via, action, target, reason, count, outcome FROM audit_log
              WHERE id < $1 ORDER BY id DESC LIMIT $2",
             below.unwrap_or(i64::MAX),
             limit,

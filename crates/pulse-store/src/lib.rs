@@ -12,13 +12,12 @@
 
 mod accept;
 mod acceptance;
+mod acts;
 mod audit;
-mod cancel;
 mod claim;
 mod claimed;
 mod connection;
 pub mod console;
-mod count_tasks;
 mod dead_letter;
 mod delete_user;
 mod encryption;
@@ -43,6 +42,7 @@ mod settle_statements;
 mod settlement;
 mod split;
 mod supervisor;
+mod task_ids;
 mod tasks;
 mod throughput;
 mod tls;
@@ -53,8 +53,8 @@ mod why;
 mod workers;
 
 pub use acceptance::{AcceptError, Acceptance, KeyConflict, NewKey, NewTask, OwnerProblem};
+pub use acts::{ActOutcome, ActRun, ActStatus, MatchingTasks, MovedTasks, TaskAction};
 pub use audit::{Act, AuditRow, Via};
-pub use cancel::MovedTasks;
 pub use claim::{Claim, Claimer};
 pub use connection::{Store, StoreConfig};
 pub use delete_user::DeletedRows;

@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::audit::Act;
 use crate::connection::Store;
 use crate::error::StoreError;
 
 /// A pause: workers claim nothing, and running tasks end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pause {
     /// Since when.
     pub paused_at: DateTime<Utc>,

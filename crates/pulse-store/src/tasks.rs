@@ -2,17 +2,19 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use pulse_core::Attempt;
 use serde::Serialize;
 use sqlx::types::Json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::Store;
 use crate::error::StoreError;
+use crate::task_ids::first_id_of;
 
 /// A task: unsettled, settled or dead.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TaskStatus {
     /// Id of the task.
     pub id: Uuid,
@@ -29,6 +31,7 @@ pub struct TaskStatus {
     /// Maximum number of attempts; `None` once settled.
     pub max_attempts: Option<i32>,
     /// Failed attempts.
+    #[schema(value_type = Vec<AttemptSchema>)]
     pub errors: Json<Vec<Attempt>>,
     /// Time of acceptance.
     pub created_at: DateTime<Utc>,
@@ -52,6 +55,21 @@ pub struct TaskStatus {
     pub traceparent: Option<String>,
     /// The id of the request that posted it.
     pub request_id: Option<String>,
+}
+
+/// A failed attempt.
+#[derive(ToSchema)]
+#[schema(as = FailedAttempt)]
+#[expect(dead_code, reason = "describes pulse_core::Attempt")]
+struct AttemptSchema {
+    /// Number of the attempt, from 1.
+    attempt: i64,
+    /// When it failed.
+    at: DateTime<Utc>,
+    /// Why, as a code.
+    reason: String,
+    /// Why, as a text.
+    error: String,
 }
 
 /// A state in which an administrator can list and cancel tasks.
@@ -83,7 +101,7 @@ impl TaskState {
 }
 
 /// Conditions on unsettled and dead tasks, combined with AND.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct TaskFilter {
     /// Ids of tasks; `None` matches all.
     pub ids: Option<Vec<Uuid>>,
@@ -95,6 +113,12 @@ pub struct TaskFilter {
     pub reason: Option<String>,
     /// The group of this error, as in [`DeadGroup`](crate::console::DeadGroup); `None` matches all.
     pub error_group: Option<String>,
+    /// Beginning of the error of the last failed attempt; `None` matches all.
+    pub error_prefix: Option<String>,
+    /// Name of the first event; `None` matches all.
+    pub event_name: Option<String>,
+    /// Accepted at or after this time; `None` matches all.
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// Maximum number of ids in the text of a filter.
@@ -113,11 +137,14 @@ impl Display for TaskFilter {
         if let Some(user_id) = self.user_id {
             write!(formatter, " user_id:{user_id}")?;
         }
-        if let Some(reason) = &self.reason {
-            write!(formatter, " reason:{reason}")?;
+        let texts = [("reason", &self.reason), ("group", &self.error_group), ("error", &self.error_prefix)];
+        for (key, text) in texts.into_iter().chain([("event", &self.event_name)]) {
+            if let Some(text) = text {
+                write!(formatter, " {key}:{text}")?;
+            }
         }
-        if let Some(group) = &self.error_group {
-            write!(formatter, " error:{group}")?;
+        if let Some(since) = self.since {
+            write!(formatter, " since:{}", since.to_rfc3339_opts(SecondsFormat::Secs, true))?;
         }
         Ok(())
     }
@@ -138,10 +165,21 @@ impl TaskFilter {
     pub(crate) fn has_dead(&self) -> bool {
         self.states.contains(&TaskState::Dead)
     }
+
+    /// The tables that can have matching tasks: whether each is `dead_tasks`.
+    pub(crate) fn tables(&self) -> Vec<bool> {
+        let tables = [(false, self.has_unsettled()), (true, self.has_dead())];
+        tables.into_iter().filter(|(_, matches)| *matches).map(|(is_dead, _)| is_dead).collect()
+    }
+
+    /// The last id before the matching tasks.
+    pub(crate) fn start(&self) -> Uuid {
+        Uuid::from_u128(self.since.map_or(Uuid::nil(), first_id_of).as_u128().saturating_sub(1))
+    }
 }
 
 /// An unsettled or dead task, in a list.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ListedTask {
     /// Id of the task.
     pub id: Uuid,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::Store;
@@ -62,7 +63,7 @@ pub struct NameFigures {
 }
 
 /// A worker of the registry, with what it did in the last whole minute and in the present one.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct WorkerRow {
     /// Name, as in the tasks.
     pub name: String,

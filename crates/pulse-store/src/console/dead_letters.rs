@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::Store;
@@ -20,7 +21,7 @@ pub enum DeadOrder {
 }
 
 /// The dead letters whose last attempts failed with the same error, apart from quoted texts, ids and numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DeadGroup {
     /// Reason of the last failed attempt.
     pub reason: String,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::Store;
@@ -24,7 +25,7 @@ pub struct TailFilter {
 }
 
 /// An event, without its payload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventRow {
     /// Id.
     pub id: i64,
@@ -49,7 +50,7 @@ pub struct EventRow {
 }
 
 /// Some events, newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventTail {
     /// The events.
     pub events: Vec<EventRow>,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::connection::Store;
 use crate::console::percentiles::Percentiles;
@@ -9,7 +10,7 @@ use crate::error::StoreError;
 use crate::pause::Pause;
 
 /// The figures of now. One per second is enough for any number of viewers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Overview {
     /// PostgreSQL's time.
     pub now: DateTime<Utc>,
@@ -40,7 +41,7 @@ pub struct Overview {
 }
 
 /// Numbers per second.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, ToSchema)]
 pub struct Rates {
     /// Accepted tasks.
     pub accepted: f64,
@@ -59,7 +60,7 @@ pub struct Rates {
 }
 
 /// The backlog as the scheduler measured it, every 2 s.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct GaugesRow {
     /// When.
     pub measured_at: DateTime<Utc>,
@@ -93,7 +94,7 @@ impl GaugesRow {
 }
 
 /// Numbers of tasks by state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "these are the states")]
 pub struct StateCounts {
     pub pending: i64,

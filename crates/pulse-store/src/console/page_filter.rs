@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use crate::task_ids::first_id_of;
+
 /// The table of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
@@ -60,24 +62,13 @@ impl PageFilter {
     }
 }
 
-/// The ids of tasks are UUIDv7: this is the first one of a time.
-pub(super) fn first_id_of(time: DateTime<Utc>) -> Uuid {
-    Uuid::from_u128(u128::from(time.timestamp_millis().max(0).unsigned_abs()) << 80)
-}
-
-/// The time in a UUIDv7.
-pub(super) fn time_of(id: Uuid) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp_millis(i64::try_from(id.as_u128() >> 80).ok()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_are_ranges_of_ids() {
+    fn tasks_since_a_time_have_ids_from_its_first_one() {
         let time = DateTime::from_timestamp(1_700_000_000, 0).expect("valid");
-        assert_eq!(time_of(first_id_of(time)), Some(time));
         let filter = PageFilter { since: Some(time), ..PageFilter::default() };
         assert!(filter.lowest_id() < Uuid::now_v7() && filter.lowest_id() > Uuid::nil());
     }

@@ -1,9 +1,10 @@
 //! Percentiles of the durations in a histogram.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Percentiles in seconds; each is at most 19 % off, because a bucket of the histogram ends at 1.41 times its beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, ToSchema)]
 pub struct Percentiles {
     /// Number of durations.
     pub count: i64,

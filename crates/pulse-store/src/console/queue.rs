@@ -1,6 +1,7 @@
 //! The queue: what PostgreSQL and Redis know of it, and what the differences led to.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::connection::Store;
 use crate::console::overview::GaugesRow;
@@ -8,7 +9,7 @@ use crate::error::StoreError;
 use crate::pause::Pause;
 
 /// The queue.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct QueueView {
     /// What the scheduler measured last.
     pub gauges: Option<GaugesRow>,

@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::connection::Store;
 use crate::error::StoreError;
 
 /// The jobs, and the scheduler that runs them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Schedules {
     /// The leader; `None` before the first one.
     pub leader: Option<Leader>,
@@ -16,7 +17,7 @@ pub struct Schedules {
 }
 
 /// The leader of the schedulers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Leader {
     /// Its name.
     pub holder: String,
@@ -27,7 +28,7 @@ pub struct Leader {
 }
 
 /// A job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ScheduleRow {
     /// Its name.
     pub name: String,

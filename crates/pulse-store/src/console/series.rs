@@ -2,13 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::connection::Store;
 use crate::console::percentiles::Percentiles;
 use crate::error::StoreError;
 
 /// The time range of a chart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Range {
     /// The last hour, in steps of a minute.
@@ -48,7 +49,7 @@ impl Range {
 }
 
 /// The figures of a time range.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Series {
     /// The time range.
     pub range: Range,
@@ -59,7 +60,7 @@ pub struct Series {
 }
 
 /// The figures of one step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 pub struct Point {
     /// The beginning of the step.
     pub start: DateTime<Utc>,
@@ -92,7 +93,7 @@ pub struct Point {
 }
 
 /// The figures of one event name.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct NameRow {
     /// Name of the events; `other` for those that are too rare to be counted alone.
     pub event_name: String,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::Store;
@@ -13,7 +14,7 @@ use crate::workers::WorkerRow;
 const EVENTS: i64 = 100;
 
 /// All that is known of one task.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TaskDetail {
     /// The task, with its failed attempts.
     pub task: TaskStatus,
@@ -28,7 +29,7 @@ pub struct TaskDetail {
 }
 
 /// An event of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TaskEvent {
     /// Id.
     pub id: i64,

@@ -4,18 +4,20 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::Store;
-use crate::console::page_filter::{PageFilter, Table, first_id_of, time_of};
+use crate::console::page_filter::{PageFilter, Table};
 use crate::console::task_query::TaskRow;
 use crate::error::StoreError;
+use crate::task_ids::{first_id_of, time_of};
 
 /// Time after which a page begins no further step.
 const SEARCH_TIME: Duration = Duration::from_millis(40);
 
 /// Tasks, those that were accepted last first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TaskPage {
     /// The tasks. A page may have none and still not be the last one: what it looked at does not match.
     pub tasks: Vec<TaskRow>,

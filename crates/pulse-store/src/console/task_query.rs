@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::connection::Store;
@@ -9,7 +10,7 @@ use crate::console::page_filter::{PageFilter, Table};
 use crate::error::StoreError;
 
 /// A task in a page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TaskRow {
     /// Id of the task.
     pub id: Uuid,

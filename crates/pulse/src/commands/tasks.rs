@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use pulse_store::{Act, ListedTask, MovedTasks, Store, TaskFilter, TaskState, TaskStatus};
+use pulse_store::{Act, ListedTask, MovedTasks, Store, TaskAction, TaskFilter, TaskState, TaskStatus};
 use uuid::Uuid;
 
 use crate::act_args::ActArgs;
@@ -110,8 +110,8 @@ pub(crate) async fn run(command: TasksCommand) -> anyhow::Result<()> {
         TasksCommand::Inspect(args) => inspect(args).await,
         TasksCommand::Retry(RetryArgs { selection }) => {
             let (store, filter, limit, act) = selection.resolve(vec![TaskState::Dead]).await?;
-            let tasks = store.retry_dead_tasks(&filter, limit, &act).await.context("cannot retry the tasks")?;
-            report(tasks, &filter, "are pending again")
+            let tasks = store.act_on_tasks(TaskAction::Retry, &filter, limit, &act).await;
+            report(tasks.context("cannot retry the tasks")?, &filter, "are pending again")
         }
         TasksCommand::Cancel(CancelArgs { state, selection }) => {
             let states = match (state.is_empty(), selection.all) {
@@ -120,8 +120,8 @@ pub(crate) async fn run(command: TasksCommand) -> anyhow::Result<()> {
                 (true, false) => TaskState::ALL.to_vec(),
             };
             let (store, filter, limit, act) = selection.resolve(states).await?;
-            let tasks = store.cancel_tasks(&filter, limit, &act).await.context("cannot cancel the tasks")?;
-            report(tasks, &filter, "cancelled")
+            let tasks = store.act_on_tasks(TaskAction::Cancel, &filter, limit, &act).await;
+            report(tasks.context("cannot cancel the tasks")?, &filter, "cancelled")
         }
     }
 }
@@ -137,7 +137,7 @@ impl FilterArgs {
             Some(subject) => Some(store.find_user(subject).await?.ok_or_else(|| unknown(subject))?.id),
             None => None,
         };
-        Ok(TaskFilter { ids, states, user_id, reason: self.reason, error_group: None })
+        Ok(TaskFilter { ids, states, user_id, reason: self.reason, ..TaskFilter::default() })
     }
 }
 
@@ -154,7 +154,10 @@ impl SelectionArgs {
     }
 }
 
-fn report(MovedTasks { moved, busy }: MovedTasks, filter: &TaskFilter, verb: &str) -> anyhow::Result<()> {
+fn report(moved: Option<MovedTasks>, filter: &TaskFilter, verb: &str) -> anyhow::Result<()> {
+    let Some(MovedTasks { moved, busy }) = moved else {
+        bail!("too many acts on tasks run at the same time: run the command again when one has ended");
+    };
     print_line(&format!("{moved} tasks {verb}"))?;
     let asked = filter.ids.as_ref().map_or(0, |ids| ids.len() as u64);
     let other = asked.saturating_sub(moved + busy);
