@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use pulse_http::ProblemCode;
-use serde_json::json;
-use utoipa::openapi::header::{Header, HeaderBuilder};
+use pulse_http::{ErrorDocument, ProblemCode, ProblemDocument, text_header};
+use utoipa::openapi::header::Header;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Object, ObjectBuilder, OpenApi as OpenApiDocument, Ref, RefOr};
+use utoipa::openapi::{ContentBuilder, OpenApi as OpenApiDocument, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
-use crate::wire::{BatchAccepted, ErrorDocument, EventAccepted, ItemResult, ProblemDocument, Status, WarningDocument};
+use crate::wire::{BatchAccepted, EventAccepted, ItemResult, Status, WarningDocument};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -106,7 +104,9 @@ impl<T: ToSchema> IntoResponses for Accepted<T> {
             .header("Idempotency-Replayed", text_header("`true` if the response repeats an earlier one."))
             .header("Preference-Applied", text_header("The preference that was applied."))
             .link("task", task);
-        BTreeMap::from([("202".to_owned(), with_rate_limit(response).build().into())])
+        let response =
+            rate_limit_headers().into_iter().fold(response, |response, (name, header)| response.header(name, header));
+        BTreeMap::from([("202".to_owned(), response.build().into())])
     }
 }
 
@@ -183,61 +183,17 @@ impl IntoResponses for FindProblems {
 
 /// Returns one response for each status of `codes` and of the common ones.
 fn problems(codes: &[ProblemCode]) -> BTreeMap<String, RefOr<Response>> {
-    let mut by_status: BTreeMap<StatusCode, Vec<ProblemCode>> = BTreeMap::new();
-    for &code in codes.iter().chain(COMMON) {
-        by_status.entry(code.status()).or_default().push(code);
+    let mut responses = pulse_http::problems(codes.iter().chain(COMMON).copied());
+    if let Some(RefOr::T(response)) = responses.get_mut(StatusCode::TOO_MANY_REQUESTS.as_str()) {
+        response.headers.extend(rate_limit_headers().map(|(name, header)| (name.to_owned(), header)));
     }
-    let response = |(status, codes): (StatusCode, Vec<_>)| (status.as_str().to_owned(), problem(status, &codes).into());
-    by_status.into_iter().map(response).collect()
+    responses
 }
 
-fn problem(status: StatusCode, codes: &[ProblemCode]) -> Response {
-    let line = |code: &ProblemCode| format!("* `{}`: {}.", code.as_str(), code.meaning());
-    let lines: Vec<_> = codes.iter().map(line).collect();
-    let example = codes.first().map(|code| {
-        json!({
-            "type": code.type_uri(), "title": code.title(), "status": status.as_u16(), "code": code.as_str(),
-            "detail": "what is wrong: what to do", "instance": "0193a0b1-7c3e-7cc2-9d5e-0a4b5c6d7e8f",
-        })
-    });
-    let body =
-        ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemDocument::name()))).example(example).build();
-    let response = ResponseBuilder::new()
-        .description(lines.join("\n"))
-        .content("application/problem+json", body)
-        .header("X-Request-Id", text_header("Id of the request."));
-    match status {
-        StatusCode::UNAUTHORIZED => response.header("WWW-Authenticate", text_header("Authentication scheme.")),
-        StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE => response.header("Retry-After", retry_after()),
-        StatusCode::TOO_MANY_REQUESTS => with_rate_limit(response.header("Retry-After", retry_after())),
-        _ => response,
-    }
-    .build()
-}
-
-fn retry_after() -> Header {
-    text_header("Seconds to wait before the next request.")
-}
-
-/// Adds the header fields of draft-ietf-httpapi-ratelimit-headers.
-fn with_rate_limit(response: ResponseBuilder) -> ResponseBuilder {
-    response
-        .header(
-            "RateLimit-Policy",
-            text_header(
-                "Limits of the user in the process that answered, as structured fields: `q` units in `w` seconds, such as \
-                 `\"events\";q=1000;w=1`. Absent if the user has no limit.",
-            ),
-        )
-        .header(
-            "RateLimit",
-            text_header(
-                "What remains of each limit: `r` units, with more after `t` seconds, such as `\"events\";r=0;t=1`.",
-            ),
-        )
-}
-
-fn text_header(description: &str) -> Header {
-    let schema: Object = ObjectBuilder::new().schema_type(Type::String).build();
-    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+/// The header fields of draft-ietf-httpapi-ratelimit-headers.
+fn rate_limit_headers() -> [(&'static str, Header); 2] {
+    let policy = "Limits of the user in the process that answered, as structured fields: `q` units in `w` seconds, such as \
+                  `\"events\";q=1000;w=1`. Absent if the user has no limit.";
+    let remaining = "What remains of each limit: `r` units, with more after `t` seconds, such as `\"events\";r=0;t=1`.";
+    [("RateLimit-Policy", text_header(policy)), ("RateLimit", text_header(remaining))]
 }

@@ -104,11 +104,12 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     codings.any(|(name, weight)| name.trim().eq_ignore_ascii_case("gzip") && !matches!(weight.trim(), "q=0" | "q=0.0"))
 }
 
-/// Adds the security headers of pages. pulse-http adds the others.
+/// Adds the security headers of pages. pulse-http adds the others. Without a referrer for its own pages, browsers would
+/// send forms without their origin.
 pub(crate) async fn secure(request: Request, next: Next) -> Response {
     const HEADERS: [(HeaderName, &str); 4] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];

@@ -12,6 +12,7 @@ use pulse_queue::Queue;
 use pulse_store::{Store, StoreError, User};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::frame::Frame;
 use crate::metrics::ConsoleMetrics;
@@ -49,9 +50,11 @@ pub(crate) struct Console {
     pub(crate) verifier: Verifier,
     pub(crate) frames: watch::Receiver<Arc<Frame>>,
     pub(crate) viewers: Arc<Semaphore>,
+    /// The acts of this process.
+    pub(crate) acts: TaskTracker,
     pub(crate) metrics: ConsoleMetrics,
     pub(crate) shutdown: CancellationToken,
-    refused: Cache<IpAddr, Arc<AtomicU32>>,
+    attempts: Cache<IpAddr, Arc<AtomicU32>>,
     users: Cache<String, Option<User>>,
 }
 
@@ -65,10 +68,11 @@ impl Console {
         metrics: ConsoleMetrics,
         shutdown: CancellationToken,
     ) -> Self {
-        let refused = Cache::builder().max_capacity(MAX_PEERS).time_to_live(ATTEMPTS_PERIOD).build();
+        let attempts = Cache::builder().max_capacity(MAX_PEERS).time_to_live(ATTEMPTS_PERIOD).build();
         let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
         let users = Cache::builder().max_capacity(MAX_PEERS).time_to_live(USER_PERIOD).build();
-        Self { config: Arc::new(config), store, queue, verifier, frames, viewers, metrics, shutdown, refused, users }
+        let (config, acts) = (Arc::new(config), TaskTracker::new());
+        Self { config, store, queue, verifier, frames, viewers, acts, metrics, shutdown, attempts, users }
     }
 
     /// The user with this `sub`, as of at most 5 s ago.
@@ -87,16 +91,44 @@ impl Console {
         self.viewers.available_permits() > 0
     }
 
-    /// Whether the peer may try to sign in. Counts a refusal.
-    pub(crate) fn may_sign_in(&self, peer: IpAddr) -> bool {
-        let may = self.refused.get(&peer).is_none_or(|refused| refused.load(Ordering::Relaxed) < MAX_ATTEMPTS);
+    /// Counts a sign-in of the peer, before its token is verified, so that many at a time count too; `None` if there were too
+    /// many. The period begins with the first one.
+    pub(crate) fn begin_sign_in(&self, peer: IpAddr) -> Option<SignIn> {
+        let attempts = self.attempts.get_with(network(peer), Arc::default);
+        let may = attempts.fetch_add(1, Ordering::Relaxed) < MAX_ATTEMPTS;
         self.metrics.refused("attempts", u64::from(!may));
-        may
+        may.then_some(SignIn(attempts))
     }
+}
 
-    /// Counts a refused sign-in. The period begins with the first one.
-    pub(crate) fn sign_in_refused(&self, peer: IpAddr) {
-        self.refused.get_with(peer, Arc::default).fetch_add(1, Ordering::Relaxed);
-        self.metrics.refused("token", 1);
+/// A sign-in that is counted as refused.
+pub(crate) struct SignIn(Arc<AtomicU32>);
+
+impl SignIn {
+    /// The token is valid: only refused ones count.
+    pub(crate) fn succeeded(self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one person has: an address of IPv4, or a /64 of IPv6.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sign_ins_are_counted_by_address_or_prefix() {
+        let peer = |text: &str| network(text.parse().expect("valid"));
+        assert_eq!(peer("::ffff:10.0.0.1"), peer("10.0.0.1"));
+        assert_eq!(peer("2001:db8:0:1::1"), peer("2001:db8:0:1:ffff::2"));
+        assert_ne!(peer("2001:db8:0:1::1"), peer("2001:db8:0:2::1"));
+        assert_ne!(peer("10.0.0.1"), peer("10.0.0.2"));
     }
 }

@@ -27,13 +27,13 @@ const OF_ONE_USER: [&str; 2] = ["/tasks", "/events"];
 /// A page of a session. `path` is its entry in the navigation.
 pub(crate) fn page(console: &Console, viewer: &Viewer, path: &str, title: &str, content: Markup) -> Markup {
     let other = if viewer.theme == Some("dark") { "light" } else { "dark" };
-    let role = match (viewer.is_admin, console.config.read_only) {
+    let role = match (viewer.identity.is_admin, console.config.read_only) {
         (true, false) => "admin",
         (true, true) => "admin, read-only",
         (false, _) => "own data, read-only",
     };
     let is_shown = |href: &str| {
-        (viewer.is_admin || OF_ONE_USER.contains(&href))
+        (viewer.identity.is_admin || OF_ONE_USER.contains(&href))
             && (href != INSTANCE || console.config.decisions_file.is_some())
     };
     let body = html! {
@@ -51,6 +51,7 @@ pub(crate) fn page(console: &Console, viewer: &Viewer, path: &str, title: &str, 
                     input.field.jump #go name="id" placeholder="Paste any id" autocomplete="off" spellcheck="false";
                 }
                 form method="post" action="/theme" {
+                    input type="hidden" name="csrf" value=(viewer.csrf);
                     button.btn.btn-bare.btn-ic name="theme" value=(other) { (icon("theme")) span.vh { "Switch to the " (other) " theme" } }
                 }
             }
@@ -61,7 +62,7 @@ pub(crate) fn page(console: &Console, viewer: &Viewer, path: &str, title: &str, 
             span.end {
                 form method="post" action="/logout" {
                     input type="hidden" name="csrf" value=(viewer.csrf);
-                    (viewer.subject) " (" (role) ") " button.btn.btn-bare.btn-s { "Sign out" }
+                    (viewer.identity.subject) " (" (role) ") " button.btn.btn-bare.btn-s { "Sign out" }
                 }
             }
         }

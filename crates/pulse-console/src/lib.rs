@@ -3,6 +3,8 @@
 //! Every page and action works without script: htmx only replaces the figures that change. One task reads the figures once
 //! per second, however many viewers there are. A session is the token itself, in a cookie that scripts cannot read.
 
+mod acts;
+mod api;
 mod assets;
 mod chart;
 mod console;
@@ -10,12 +12,15 @@ mod decisions;
 mod document;
 mod error;
 mod fields;
+mod filter;
 mod format;
 mod frame;
+mod identity;
 mod layout;
 mod live;
 mod metrics;
 mod pages;
+mod reads;
 mod session;
 
 use axum::Router;
@@ -25,12 +30,14 @@ use pulse_http::Verifier;
 use pulse_queue::Queue;
 use pulse_store::Store;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+pub use api::openapi;
 pub use console::ConsoleConfig;
 pub use metrics::ConsoleMetrics;
 
-/// Starts the task that reads the figures once per second until `shutdown`, and returns the pages, without the middleware of
-/// pulse-http.
+/// Starts the task that reads the figures once per second until `shutdown`, and returns the routes, without the middleware
+/// of pulse-http, and the acts on tasks that run: after `shutdown` each ends with its present transaction.
 pub fn start(
     config: ConsoleConfig,
     store: Store,
@@ -38,13 +45,11 @@ pub fn start(
     verifier: Verifier,
     metrics: ConsoleMetrics,
     shutdown: CancellationToken,
-) -> Router {
+) -> (Router, TaskTracker) {
     let frames = live::start(&store, metrics.figures_age.clone(), shutdown.clone());
     let console = console::Console::new(config, store, queue, verifier, frames, metrics, shutdown);
-    let routes = pages::routes().route("/live/{part}", get(live::stream));
-    routes
-        .with_state(console)
-        .layer(from_fn(error::in_time))
-        .layer(from_fn(assets::compress))
-        .layer(from_fn(assets::secure))
+    let acts = console.acts.clone();
+    let pages = pages::routes().route("/live/{part}", get(live::stream)).layer(from_fn(session::same_origin));
+    let routes = pages.layer(from_fn(error::in_time)).merge(api::routes()).with_state(console);
+    (routes.layer(from_fn(assets::compress)).layer(from_fn(assets::secure)), acts)
 }

@@ -1,27 +1,25 @@
 //! Sessions: the token in a cookie, verified with each request. There is no state that could be fixed or lost.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use pulse_http::{Claims, Scope, Verifier};
+use pulse_http::{Claims, Verifier};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::console::Console;
 use crate::error::PageError;
 use crate::fields::Fields;
+use crate::identity::{self, Identity};
 
 const COOKIE: &str = "pulse_console";
 pub(crate) const THEME: &str = "pulse_theme";
 
 /// The person who looks at a page.
 pub(crate) struct Viewer {
-    /// The `sub` of the token.
-    pub(crate) subject: String,
-    pub(crate) is_admin: bool,
-    /// The user whose data is shown; `None` shows all.
-    pub(crate) user_id: Option<i64>,
+    pub(crate) identity: Identity,
     /// The token that each form sends.
     pub(crate) csrf: String,
     /// The theme that was chosen; `None` follows the system.
@@ -30,16 +28,13 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     pub(crate) fn require_admin(&self) -> Result<(), PageError> {
-        if self.is_admin { Ok(()) } else { Err(PageError::NeedsAdmin) }
+        self.identity.require_admin()
     }
 
-    /// Whether this viewer may do what the form asks for.
-    pub(crate) fn may_act(&self, console: &Console, fields: &Fields) -> Result<(), PageError> {
-        if !bool::from(self.csrf.as_bytes().ct_eq(fields.get("csrf").as_bytes())) {
-            return Err(PageError::Forged);
-        }
-        self.require_admin()?;
-        if console.config.read_only { Err(PageError::ReadOnly) } else { Ok(()) }
+    /// Whether a page of this session sent the form.
+    pub(crate) fn check_form(&self, fields: &Fields) -> Result<(), PageError> {
+        let is_own = self.csrf.as_bytes().ct_eq(fields.get("csrf").as_bytes());
+        if bool::from(is_own) { Ok(()) } else { Err(PageError::Forged) }
     }
 }
 
@@ -51,31 +46,38 @@ impl FromRequestParts<Console> for Viewer {
         let token = cookie(&parts.headers, COOKIE).ok_or_else(to_login)?;
         let claims = verify(&console.verifier, token).ok_or_else(to_login)?;
         let csrf = csrf_of(token);
-        let is_admin = claims.require(Scope::Admin).is_ok();
-        let user = match console.user(&claims.subject).await {
-            Ok(user) => user,
-            // The figures in memory need no PostgreSQL, and everything else asks it again.
-            Err(error) if is_admin && parts.method == Method::GET => {
-                tracing::debug!(%error, "an administrator cannot be looked up");
-                None
-            }
-            Err(error) => return Err(PageError::from(error).into_response()),
-        };
-        if user.as_ref().is_some_and(|user| user.disabled_at.is_some()) {
-            return Err(to_login());
-        }
-        // A user without events sees nothing: no id is negative.
-        let user_id = (!is_admin).then(|| user.map_or(-1, |user| user.id));
         let theme = theme(&parts.headers);
-        Ok(Self { subject: claims.subject, is_admin, user_id, csrf, theme })
+        match Identity::of(console, claims, &parts.method).await {
+            Ok(identity) => Ok(Self { identity, csrf, theme }),
+            Err(PageError::Disabled) => Err(to_login()),
+            Err(error) => Err(error.into_response()),
+        }
     }
 }
 
 /// The claims of a token that opens the console.
 pub(crate) fn verify(verifier: &Verifier, token: &str) -> Option<Claims> {
     let header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    let claims = verifier.verify(Some(&header)).ok()?;
-    [Scope::Admin, Scope::EventsRead].into_iter().any(|scope| claims.require(scope).is_ok()).then_some(claims)
+    verifier.verify(Some(&header)).ok().filter(identity::opens)
+}
+
+/// Refuses forms that other origins send, as far as the browser says. `Sec-Fetch-Site` decides where it is sent; browsers
+/// leave it out without TLS, and then `Origin` has to be the address that was asked.
+pub(crate) async fn same_origin(request: Request, next: Next) -> Response {
+    if request.method() == Method::POST && !is_own_page(request.headers()) {
+        return PageError::Forged.into_response();
+    }
+    next.run(request).await
+}
+
+fn is_own_page(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin" || site == "none";
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    origin.is_some() && origin == host
 }
 
 /// Only who knows the token can compute it, and pages of other origins do not.
@@ -116,6 +118,26 @@ mod tests {
         assert!(!set_cookie(&headers, "t").contains("Secure"));
         headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
         assert_eq!(set_cookie(&headers, ""), "pulse_console=; Path=/; HttpOnly; SameSite=Strict; Secure; Max-Age=0");
+    }
+
+    #[test]
+    fn forms_of_other_origins_are_refused() {
+        let own = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", HeaderValue::from_static("console:5555"));
+            for (name, value) in pairs {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            is_own_page(&headers)
+        };
+        assert!(own(&[]) && own(&[("origin", "http://console:5555")]));
+        assert!(own(&[("origin", "https://public.example"), ("sec-fetch-site", "same-origin")]), "behind a proxy");
+        for site in ["cross-site", "same-site", ""] {
+            assert!(!own(&[("origin", "http://console:5555"), ("sec-fetch-site", site)]), "{site}");
+        }
+        for origin in ["null", "http://evil.example", "http://console", "http://console:5555.evil.example", ""] {
+            assert!(!own(&[("origin", origin)]), "{origin}");
+        }
     }
 
     #[test]

@@ -89,6 +89,6 @@ fn due_at(facts: &TaskFacts) -> chrono::DateTime<chrono::Utc> {
 async fn child_of(store: &Store, batch: &TaskStatus) -> Result<Option<Uuid>, StoreError> {
     let Some(children) = batch.children.clone().filter(|children| !children.is_empty()) else { return Ok(None) };
     let states = TaskState::ALL.to_vec();
-    let filter = TaskFilter { ids: Some(children), states, user_id: None, reason: None, error_group: None };
+    let filter = TaskFilter { ids: Some(children), states, ..TaskFilter::default() };
     Ok(store.list_tasks(&filter, 1).await?.first().map(|child| child.id))
 }

@@ -52,31 +52,47 @@ pub struct WireBody {
     pub held: HeldBytes,
 }
 
+/// The same, for a body whose media type is that of HTML forms.
+pub struct FormBody(pub WireBody);
+
 impl<S: Sync> FromRequest<S> for WireBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let limits = request.extensions().get::<BodyLimits>().expect("the middleware sets the limits").clone();
         media_type::check(request.headers())?;
-        let coding = Coding::of(request.headers())?;
-        // The `Content-Length`; 0 without one.
-        let declared = usize::try_from(request.body().size_hint().lower()).unwrap_or(usize::MAX);
-        if declared > limits.bytes {
-            return Err(too_large(&limits));
-        }
-        let holder = request.extensions().get::<Holder>().copied();
-        let mut held = limits.budget.take(holder, COPIES * declared)?;
-        let body = read(request.into_body(), declared, &limits, &mut held).await?;
-        limits.place.take_again()?;
-        let content = match coding {
-            None => body,
-            Some(coding) => {
-                let decoded = decode(coding, &body, limits.bytes, |bytes| Ok(held.grow_to(COPIES * bytes)?)).await;
-                Bytes::from(decoded.map_err(|error| not_decoded(error, &limits))?)
-            }
-        };
-        Ok(Self { content, held })
+        body_of(request).await
     }
+}
+
+impl<S: Sync> FromRequest<S> for FormBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        media_type::check_form(request.headers())?;
+        body_of(request).await.map(Self)
+    }
+}
+
+async fn body_of(request: Request) -> Result<WireBody, Problem> {
+    let limits = request.extensions().get::<BodyLimits>().expect("the middleware sets the limits").clone();
+    let coding = Coding::of(request.headers())?;
+    // The `Content-Length`; 0 without one.
+    let declared = usize::try_from(request.body().size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > limits.bytes {
+        return Err(too_large(&limits));
+    }
+    let holder = request.extensions().get::<Holder>().copied();
+    let mut held = limits.budget.take(holder, COPIES * declared)?;
+    let body = read(request.into_body(), declared, &limits, &mut held).await?;
+    limits.place.take_again()?;
+    let content = match coding {
+        None => body,
+        Some(coding) => {
+            let decoded = decode(coding, &body, limits.bytes, |bytes| Ok(held.grow_to(COPIES * bytes)?)).await;
+            Bytes::from(decoded.map_err(|error| not_decoded(error, &limits))?)
+        }
+    };
+    Ok(WireBody { content, held })
 }
 
 async fn read(mut body: Body, declared: usize, limits: &BodyLimits, held: &mut HeldBytes) -> Result<Bytes, Problem> {

@@ -1,4 +1,4 @@
-//! The media type of request bodies: JSON in UTF-8.
+//! The media types of request bodies: JSON in UTF-8, and HTML forms.
 
 use axum::http::{HeaderMap, header};
 use mime::Mime;
@@ -25,6 +25,18 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), Problem> {
         return Err(unsupported("the charset is not supported: send the body in UTF-8"));
     }
     Ok(())
+}
+
+/// Accepts `application/x-www-form-urlencoded`, which a form of a page has.
+///
+/// # Errors
+/// 415 `unsupported_media_type` for another type, and without one.
+pub(crate) fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match text.parse::<Mime>() {
+        Ok(kind) if kind.essence_str() == mime::APPLICATION_WWW_FORM_URLENCODED => Ok(()),
+        _ => Err(unsupported("the body is not an HTML form: use the page")),
+    }
 }
 
 fn is_json(kind: &Mime) -> bool {

@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use pulse_core::defaults::{API_DEDICATED, CONSOLE_DEDICATED, CONSOLE_POOL, PROBE_CONNECTIONS, SMALL_POOL, WORKER_DEDICATED};
+use pulse_core::defaults::{
+    API_DEDICATED, CONSOLE_DEDICATED, CONSOLE_POOL, PROBE_CONNECTIONS, SMALL_POOL, WORKER_DEDICATED,
+};
 
 use crate::crd::{PulseIngest, PulseIngestSpec};
 use crate::names::{CONNECTIONS, Role};

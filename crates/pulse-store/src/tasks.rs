@@ -219,13 +219,16 @@ macro_rules! list_tasks {
                 errors -> -1 ->> 'reason' AS reason, errors -> -1 ->> 'error' AS error
              FROM "#
                 + $table
-                + "
+                + " AS listed
              WHERE ($1::uuid[] IS NULL OR id = ANY ($1)) AND "
                 + $state
                 + " = ANY ($2::text[])
                    AND ($3::bigint IS NULL OR user_id = $3)
                    AND ($4::text IS NULL OR errors -> -1 ->> 'reason' = $4)
                    AND ($6::text IS NULL OR error_group(errors -> -1 ->> 'error') = $6)
+                   AND ($7::text IS NULL OR starts_with(errors -> -1 ->> 'error', $7)) AND id > $8
+                   AND ($9::text IS NULL OR $9 = (
+                       SELECT event_name FROM events WHERE events.id = event_ids[1] AND events.created_at = listed.created_at))
              ORDER BY "
                 + $order
                 + " LIMIT $5",
@@ -235,6 +238,9 @@ macro_rules! list_tasks {
             $filter.reason.as_deref(),
             $limit,
             $filter.error_group.as_deref(),
+            $filter.error_prefix.as_deref(),
+            $filter.start(),
+            $filter.event_name.as_deref(),
         )
     };
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::problem::ErrorDocument;
+use pulse_http::ErrorDocument;
 
 /// The event and its task are committed.
 #[derive(Serialize, ToSchema)]

@@ -5,11 +5,9 @@
 
 mod accepted;
 mod event;
-mod problem;
 mod task;
 mod text_fields;
 
 pub(crate) use accepted::{BatchAccepted, EventAccepted, Extras, ItemResult, Lenient, Status, WarningDocument};
 pub(crate) use event::{BatchDocument, EventAnswer, EventDocument, EventPage, StoredEventDocument, UnprocessedAnswer};
-pub(crate) use problem::{ErrorDocument, ProblemDocument};
 pub(crate) use task::TaskAnswer;

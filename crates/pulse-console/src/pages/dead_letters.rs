@@ -1,39 +1,36 @@
-//! Dead letters by error, and the page before they are retried or discarded.
+//! Dead letters by error.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use maud::{Markup, html};
 use pulse_store::console::{DeadGroup, DeadOrder};
-use serde::Deserialize;
 
 use crate::console::Console;
 use crate::error::PageError;
+use crate::fields::Query;
+use crate::filter;
 use crate::format::{clipped, count, short, time};
-use crate::layout::{self, act_fields};
-use crate::pages::acts::MAX_TASKS;
+use crate::layout;
+use crate::pages::acts;
+use crate::reads;
 use crate::session::Viewer;
 
 /// Maximum number of groups of a page.
 const GROUPS: i64 = 50;
 
-#[derive(Deserialize)]
-pub(crate) struct Shown {
-    #[serde(default)]
-    order: String,
-}
-
-fn query(action: &str, group: &str) -> String {
-    form_urlencoded::Serializer::new(String::new()).append_pair("do", action).append_pair("group", group).finish()
+/// The filter of a group.
+fn group_filter(group: &DeadGroup) -> String {
+    format!("state:dead {}", filter::condition("group", &group.error_group))
 }
 
 pub(crate) async fn page(
     State(console): State<Console>,
     viewer: Viewer,
-    Query(shown): Query<Shown>,
+    Query(fields): Query,
 ) -> Result<Markup, PageError> {
-    viewer.require_admin()?;
-    let is_newest = shown.order == "newest";
+    let is_newest = fields.get("order") == "newest";
     let order = if is_newest { DeadOrder::Newest } else { DeadOrder::Count };
-    let groups = console.store.dead_groups(order, GROUPS).await?;
+    let groups = reads::dead_groups(&console, &viewer.identity, order, GROUPS).await?;
+    let running = reads::running_acts(&console, &viewer.identity).await?;
     let content = html! {
         div.head {
             h1 { "Dead letters" }
@@ -43,6 +40,7 @@ pub(crate) async fn page(
                 a href="/dead-letters?order=newest" aria-current=[is_newest.then_some("true")] { "Newest" }
             } }
         }
+        @for act in &running { (acts::running(&console, &viewer, act)) }
         table.t.t-list role="table" {
             caption.vh { "Dead letters by error" }
             thead role="rowgroup" { tr role="row" {
@@ -57,58 +55,21 @@ pub(crate) async fn page(
 }
 
 fn row(group: &DeadGroup) -> Markup {
+    let selected = group_filter(group);
     let shown = group.example_error.as_deref().unwrap_or(&group.error_group);
     html! {
         tr role="row" {
             td.wide.p-a role="cell" {
-                span.err { (group.reason) ": " (clipped(shown)) } br;
+                a.err href={ "/tasks?" (filter::query(&selected)) } { (group.reason) ": " (clipped(shown)) } br;
                 span.small.dim { @if let Some(user) = &group.example_user { (user) " · " } "for example " a.id href={ "/tasks/" (group.example) } { (short(group.example)) } }
             }
             td.r.nw.p-b role="cell" { b { (count(group.count)) } }
             td.nw.p-3 role="cell" data-l="first" { (time(group.first_at)) }
             td.nw role="cell" data-l="last" { (time(group.last_at)) }
             td.r.nw.act role="cell" {
-                a.btn.btn-s href={ "/dead-letters/act?" (query("retry", &group.error_group)) } { "Retry…" } " "
-                a.btn.btn-s href={ "/dead-letters/act?" (query("discard", &group.error_group)) } { "Discard…" }
+                a.btn.btn-s href={ "/acts/new?do=retry&" (filter::query(&selected)) } { "Retry…" } " "
+                a.btn.btn-s href={ "/acts/new?do=discard&" (filter::query(&selected)) } { "Discard…" }
             }
         }
     }
-}
-
-#[derive(Deserialize)]
-pub(crate) struct Wanted {
-    #[serde(rename = "do")]
-    action: String,
-    group: String,
-}
-
-/// The dry run: what would be done, and the form that does it.
-pub(crate) async fn confirm(
-    State(console): State<Console>,
-    viewer: Viewer,
-    Query(wanted): Query<Wanted>,
-) -> Result<Markup, PageError> {
-    viewer.require_admin()?;
-    let groups = console.store.dead_groups(DeadOrder::Count, i64::MAX).await?;
-    let matching: Vec<&DeadGroup> = groups.iter().filter(|group| group.error_group == wanted.group).collect();
-    let number: i64 = matching.iter().map(|group| group.count).sum();
-    let first = matching.first().ok_or(PageError::NotFound)?;
-    let (action, verb) = if wanted.action == "discard" { ("discard", "Discard") } else { ("retry", "Retry") };
-    let content = html! {
-        p.crumb.small { a href="/dead-letters" { "Dead letters" } }
-        div.head { h1 { (verb) " " (count(number)) " dead letters" } }
-        p.err { (first.reason) ": " (first.example_error.as_deref().unwrap_or(&first.error_group)) }
-        section.sec {
-            p { "Dry run: " b { (count(number)) " dead letters have this error now." } " Nothing was changed." }
-            form method="post" action="/dead-letters/act" {
-                input type="hidden" name="group" value=(wanted.group);
-                input type="hidden" name="do" value=(action);
-                label.lab for="limit" { "At most, the oldest first" }
-                input.field.field-n #limit name="limit" type="number" min="1" max=(MAX_TASKS) value=(number.min(MAX_TASKS)) required;
-                (act_fields(&viewer))
-                p { button class=(if action == "retry" { "btn btn-1" } else { "btn btn-dead" }) disabled[console.config.read_only] { (verb) } " " a.btn href="/dead-letters" { "Back" } }
-            }
-        }
-    };
-    Ok(layout::page(&console, &viewer, "/dead-letters", verb, content))
 }

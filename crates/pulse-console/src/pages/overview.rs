@@ -1,38 +1,33 @@
 //! Overview: the figures of now, live, and charts.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, PreEscaped, html};
 use pulse_store::console::{Overview, Percentiles, Point, Range};
-use serde::Deserialize;
 
 use crate::chart::{Chart, Line};
 use crate::console::Console;
 use crate::document;
 use crate::error::PageError;
+use crate::fields::Query;
 use crate::format::{age, count, duration, duration_text, rate};
 use crate::frame::Frame;
 use crate::layout;
 use crate::session::Viewer;
 
-#[derive(Deserialize)]
-pub(crate) struct Shown {
-    #[serde(default)]
-    range: String,
-}
-
-const RANGES: [(&str, &str, Range); 3] =
+/// Names of the ranges in URLs and on the page.
+pub(crate) const RANGES: [(&str, &str, Range); 3] =
     [("1h", "1 h", Range::Hour), ("24h", "24 h", Range::Day), ("7d", "7 d", Range::Week)];
 
 pub(crate) async fn page(
     State(console): State<Console>,
     viewer: Viewer,
-    Query(shown): Query<Shown>,
+    Query(fields): Query,
 ) -> Result<Response, PageError> {
-    if !viewer.is_admin {
+    if !viewer.identity.is_admin {
         return Ok(Redirect::to("/tasks").into_response());
     }
-    let (key, _, range) = RANGES.into_iter().find(|(key, ..)| *key == shown.range).unwrap_or(RANGES[0]);
+    let (key, _, range) = RANGES.into_iter().find(|(key, ..)| *key == fields.get("range")).unwrap_or(RANGES[0]);
     let frame = console.frames.borrow().clone();
     let content = html! {
         div.head {

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::{Extension, extract::Request};
 use maud::{Markup, html};
 use pulse_http::Peer;
 
@@ -46,46 +46,30 @@ pub(crate) async fn sign_in(
 ) -> Response {
     // Without an address, all peers count as one.
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Extension(Peer(address))| address);
-    if !is_own_page(&headers) {
-        return PageError::Forged.into_response();
-    }
-    if !console.may_sign_in(peer) {
+    let Some(attempt) = console.begin_sign_in(peer) else {
         let page = form(&console, Some("Too many tokens were refused: try again in a minute."));
         return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "60")], page).into_response();
-    }
+    };
     let token = fields.get("token");
     let Some(claims) = session::verify(&console.verifier, token) else {
-        console.sign_in_refused(peer);
+        console.metrics.refused("token", 1);
         let refused = "The token is invalid, has expired, or lacks the scopes admin and events:read: use another one.";
         return (StatusCode::UNAUTHORIZED, form(&console, Some(refused))).into_response();
     };
+    attempt.succeeded();
     let home = if claims.require(pulse_http::Scope::Admin).is_ok() { "/" } else { "/tasks" };
     ([(header::SET_COOKIE, session::set_cookie(&headers, token))], Redirect::to(home)).into_response()
 }
 
-/// Whether the form comes from this origin, as far as the browser says.
-fn is_own_page(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none")
+pub(crate) async fn sign_out(viewer: Viewer, headers: HeaderMap, fields: Fields) -> Result<Response, PageError> {
+    viewer.check_form(&fields)?;
+    Ok(([(header::SET_COOKIE, session::set_cookie(&headers, ""))], Redirect::to("/login")).into_response())
 }
 
-pub(crate) async fn sign_out(viewer: Viewer, request: Request) -> Response {
-    let headers = request.headers().clone();
-    let fields = match <Fields as axum::extract::FromRequest<()>>::from_request(request, &()).await {
-        Ok(fields) => fields,
-        Err(error) => return error.into_response(),
-    };
-    if fields.get("csrf") != viewer.csrf {
-        return PageError::Forged.into_response();
-    }
-    ([(header::SET_COOKIE, session::set_cookie(&headers, ""))], Redirect::to("/login")).into_response()
-}
-
-/// Sets the theme. The cookie selects nothing else, so this form needs no session.
-pub(crate) async fn theme(headers: HeaderMap, fields: Fields) -> Response {
-    if !is_own_page(&headers) {
-        return PageError::Forged.into_response();
-    }
+/// Sets the theme.
+pub(crate) async fn theme(viewer: Viewer, fields: Fields) -> Result<Response, PageError> {
+    viewer.check_form(&fields)?;
     let theme = if fields.get("theme") == "dark" { "dark" } else { "light" };
     let cookie = format!("{}={theme}; Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000", session::THEME);
-    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response())
 }

@@ -1,24 +1,24 @@
 //! Pages that are plain tables: events, schedules, queue, audit log.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use chrono::Utc;
 use maud::{Markup, html};
 use pulse_store::console::{GaugesRow, TailFilter};
-use serde::Deserialize;
 
 use crate::console::Console;
 use crate::document;
 use crate::error::PageError;
+use crate::fields::{Fields, Query};
 use crate::format::{age, clipped, count, short, time};
 use crate::layout::{self, act_fields};
+use crate::reads;
 use crate::session::Viewer;
 
 /// Rows of a page: few enough for 100 KB with the longest texts that there can be.
 const ROWS: i64 = 50;
 
-#[derive(Deserialize)]
-pub(crate) struct Below {
-    below: Option<i64>,
+fn below(fields: &Fields) -> Result<Option<i64>, PageError> {
+    fields.read("below", "The page does not exist: go back to the first one.")
 }
 
 pub(super) fn table(caption: &str, columns: &[&str], rows: impl Iterator<Item = Vec<Markup>>) -> Markup {
@@ -38,10 +38,10 @@ fn older(path: &str, below: Option<i64>) -> Markup {
 pub(crate) async fn events(
     State(console): State<Console>,
     viewer: Viewer,
-    Query(Below { below }): Query<Below>,
+    Query(fields): Query,
 ) -> Result<Markup, PageError> {
-    let filter = TailFilter { user_id: viewer.user_id, ..TailFilter::default() };
-    let tail = console.store.event_tail(&filter, below, None, ROWS).await?;
+    let below = below(&fields)?;
+    let tail = reads::events(&console, &viewer.identity, TailFilter::default(), below, ROWS).await?;
     let row = |event: &pulse_store::console::EventRow| {
         vec![
             html! { (event.id) },
@@ -60,8 +60,7 @@ pub(crate) async fn events(
 }
 
 pub(crate) async fn schedules(State(console): State<Console>, viewer: Viewer) -> Result<Markup, PageError> {
-    viewer.require_admin()?;
-    let schedules = console.store.schedules().await?;
+    let schedules = reads::schedules(&console, &viewer.identity).await?;
     let now = Utc::now();
     let rows = schedules.jobs.iter().map(|job| {
         vec![
@@ -86,8 +85,7 @@ pub(crate) async fn schedules(State(console): State<Console>, viewer: Viewer) ->
 }
 
 pub(crate) async fn queue(State(console): State<Console>, viewer: Viewer) -> Result<Markup, PageError> {
-    viewer.require_admin()?;
-    let view = console.store.queue_view().await?;
+    let view = reads::queue(&console, &viewer.identity).await?;
     let unknown = || "unknown".to_owned();
     let figure = |of: fn(&GaugesRow) -> Option<i64>| view.gauges.as_ref().and_then(of).map_or_else(unknown, count);
     let facts = [
@@ -121,11 +119,9 @@ pub(crate) async fn queue(State(console): State<Console>, viewer: Viewer) -> Res
 pub(crate) async fn audit(
     State(console): State<Console>,
     viewer: Viewer,
-    Query(Below { below }): Query<Below>,
+    Query(fields): Query,
 ) -> Result<Markup, PageError> {
-    viewer.require_admin()?;
-    let rows = console.store.audit_page(below, ROWS).await?;
-    let next = rows.last().map(|row| row.id).filter(|_| rows.len() as i64 == ROWS);
+    let (rows, next) = reads::audit(&console, &viewer.identity, below(&fields)?, ROWS).await?;
     let cells = rows.iter().map(|row| {
         vec![
             html! { (time(row.at)) },
@@ -133,11 +129,12 @@ pub(crate) async fn audit(
             html! { (row.action) },
             html! { (clipped(&row.target)) },
             html! { (count(row.count)) },
+            html! { (row.outcome.as_deref().unwrap_or_default()) },
             html! { (row.reason.as_deref().unwrap_or_default()) },
             html! { (row.via) },
         ]
     });
-    let columns = ["Time", "Who", "Act", "Target", "Count", "Reason", "Via"];
+    let columns = ["Time", "Who", "Act", "Target", "Count", "Outcome", "Reason", "Via"];
     let content =
         html! { div.head { h1 { "Audit log" } } (table("Audit log", &columns, cells)) (older("/audit", next)) };
     Ok(layout::page(&console, &viewer, "/audit", "Audit log", content))

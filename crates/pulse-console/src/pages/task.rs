@@ -1,18 +1,19 @@
 //! One task: from its request to its trace, and what can be done.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use pulse_store::console::TaskDetail;
-use uuid::Uuid;
 
 use crate::console::Console;
 use crate::document;
 use crate::document::state;
 use crate::error::PageError;
+use crate::fields::Id;
 use crate::format::{age, clipped, count, duration_text, time};
 use crate::layout::{self, act_fields};
 use crate::pages::why;
+use crate::reads;
 use crate::session::Viewer;
 
 /// Maximum number of events, children or failed attempts on the page.
@@ -23,15 +24,11 @@ fn more(number: usize) -> Option<String> {
     number.checked_sub(LISTED).filter(|more| *more > 0).map(|more| count(more as i64))
 }
 
-pub(crate) async fn page(
-    State(console): State<Console>,
-    viewer: Viewer,
-    Path(id): Path<Uuid>,
-) -> Result<Markup, PageError> {
-    let detail = console.store.task_detail(viewer.user_id, id).await?.ok_or(PageError::NotFound)?;
+pub(crate) async fn page(State(console): State<Console>, viewer: Viewer, Id(id): Id) -> Result<Markup, PageError> {
+    let detail = reads::task(&console, &viewer.identity, id).await?;
     let task = &detail.task;
     let why = why::verdict(&console, &viewer, task).await;
-    let can_act = viewer.is_admin && !console.config.read_only;
+    let can_act = viewer.identity.is_admin && !console.config.read_only;
     let content = html! {
         p.crumb.small { a href="/tasks" { "Tasks" } }
         div.head { h1 { (state(&task.state)) " " span.nw { (task.kind) } } span.id { (task.id) } }
@@ -139,11 +136,12 @@ fn actions(viewer: &Viewer, detail: &TaskDetail) -> Markup {
         @if is_dead || ["pending", "running", "retrying"].contains(&detail.task.state.as_str()) {
             section.sec {
                 div.sec-h { h2 { "Act" } }
-                form method="post" action={ "/tasks/" (id) (if is_dead { "/retry" } else { "/cancel" }) } {
+                form method="post" action="/acts" {
+                    input type="hidden" name="id" value=(id);
                     (act_fields(viewer))
                     p {
-                        @if is_dead { button.btn.btn-1 { "Retry now" } " " button.btn.btn-dead formaction={ "/tasks/" (id) "/cancel" } { "Discard" } }
-                        @else { button.btn.btn-dead { "Cancel" } }
+                        @if is_dead { button.btn.btn-1 name="do" value="retry" { "Retry now" } " " button.btn.btn-dead name="do" value="discard" { "Discard" } }
+                        @else { button.btn.btn-dead name="do" value="cancel" { "Cancel" } }
                     }
                 }
             }

@@ -32,7 +32,7 @@ pub(crate) async fn verdict(console: &Console, viewer: &Viewer, task: &TaskStatu
 }
 
 fn sentences(viewer: &Viewer, explanation: &pulse_explain::Explanation) -> Markup {
-    if !viewer.is_admin {
+    if !viewer.identity.is_admin {
         return html! { p { b { (explanation.sentence_for_user()) } } };
     }
     html! {

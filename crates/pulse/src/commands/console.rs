@@ -13,6 +13,7 @@ use pulse_queue::Queue;
 use pulse_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::args::{AdminArgs, AuthArgs, CONSOLE_POOL, DatabaseArgs, InstanceArgs, RedisArgs, any_address};
 use crate::metrics;
@@ -72,9 +73,13 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
     role.run(shutdown.clone(), server.serve(listener, shutdown)).await
 }
 
+/// How long the end of the role waits for those of the acts on tasks.
+const ACTS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The console with its server.
 pub(crate) struct ConsoleServer {
     router: axum::Router,
+    acts: TaskTracker,
     config: ServerConfig,
 }
 
@@ -100,13 +105,17 @@ impl ConsoleServer {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
         };
-        let pages = pulse_console::start(console, store, queue, Verifier::new(&auth)?, metrics, shutdown);
-        let router = pulse_http::layered(pages, http_metrics, &config, |_, _| None);
-        Ok(Self { router, config })
+        let (routes, acts) = pulse_console::start(console, store, queue, Verifier::new(&auth)?, metrics, shutdown);
+        let router = pulse_http::layered(routes, http_metrics, &config, |_, _| None);
+        Ok(Self { router, acts, config })
     }
 
-    /// Serves until `shutdown`; live streams then end.
+    /// Serves until `shutdown`; live streams then end, and acts on tasks after their present transaction.
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         pulse_http::serve(listener, self.router, self.config, shutdown).await;
+        self.acts.close();
+        if tokio::time::timeout(ACTS_TIMEOUT, self.acts.wait()).await.is_err() {
+            tracing::warn!("an act on tasks did not end: the scheduler ends it");
+        }
     }
 }
