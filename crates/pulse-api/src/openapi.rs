@@ -185,7 +185,7 @@ impl IntoResponses for FindProblems {
 fn problems(codes: &[ProblemCode]) -> BTreeMap<String, RefOr<Response>> {
     let mut responses = pulse_http::problems(codes.iter().chain(COMMON).copied());
     if let Some(RefOr::T(response)) = responses.get_mut(StatusCode::TOO_MANY_REQUESTS.as_str()) {
-        response.headers.extend(rate_limit_headers().map(|(name, header)| (name.to_owned(), header)));
+        response.headers.extend(rate_limit_headers().map(|(name, header)| (name.to_owned(), header.into())));
     }
     responses
 }

@@ -1,5 +1,8 @@
 //! Acts: each needs the token of its form, and leaves a row in the audit log.
 
+use pulse_tests::{Client, token};
+use serde_json::json;
+
 use super::{ADMIN, Browser, header, started};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,10 +22,11 @@ async fn acts_need_the_form_of_the_session_and_are_audited() -> anyhow::Result<(
     assert_eq!(browser.post("/queue/resume", &format!("csrf={csrf}")).await?.status, 303);
     let audit = browser.get("/audit").await?.text;
     assert!(audit.contains("resume") && audit.contains("&lt;b&gt;calm") && audit.contains("console"), "{audit}");
-    for form in ["do=retry&limit=5", "do=retry&group=x&limit=0", "do=drop&group=x&limit=1"] {
-        let answer = browser.post("/dead-letters/act", &format!("csrf={csrf}&{form}")).await?;
-        assert_eq!(answer.status, 400, "{form}");
+    for form in ["do=retry&limit=5", "do=retry&q=state:dead&limit=0", "do=drop&q=state:dead", "do=retry&q=ded"] {
+        let answer = browser.post("/acts", &format!("csrf={csrf}&{form}")).await?;
+        assert_eq!(answer.status, 422, "{form}");
     }
+    assert_eq!(env.number("SELECT count(*) FROM audit_log WHERE action LIKE 'tasks.%'").await?, 0);
     Ok(())
 }
 
@@ -33,7 +37,17 @@ async fn read_only_console_shows_and_does_nothing() -> anyhow::Result<()> {
     let page = browser.get("/queue").await?;
     assert!(page.status == 200 && !page.text.contains("Pause all claims"), "{}", page.text);
     let form = format!("csrf={}", browser.csrf().await?);
-    assert_eq!(browser.post("/queue/pause", &form).await?.status, 403);
-    assert_eq!(env.number("SELECT count(*) FROM pause").await?, 0);
+    let acts = ["/queue/pause", "/queue/resume", "/acts", "/acts/0193a8f1-7c22-7d0e-b1f4-66d94c1e9a07/stop"];
+    for path in acts {
+        assert_eq!(browser.post(path, &format!("{form}&do=cancel&q=user:a")).await?.status, 403, "{path}");
+    }
+    let client = Client::new(&console.url, &token("ops", Some(ADMIN)));
+    for (path, body) in
+        [("pause", json!({})), ("resume", json!({})), ("acts", json!({ "do": "cancel", "filter": "user:a" }))]
+    {
+        let answer = client.post(&format!("/api/v1/admin/{path}"), &body).await?;
+        assert_eq!((answer.status, answer.json["code"].as_str()), (403, Some("read_only")), "{path}: {}", answer.text);
+    }
+    assert_eq!(env.number("SELECT (SELECT count(*) FROM pause) + (SELECT count(*) FROM audit_log)").await?, 0);
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! The console over HTTP, as a browser without script uses it.
 
 mod acts;
+mod attacks;
+mod bulk;
 mod instance;
+mod json;
 mod live;
 mod pages;
 mod sessions;

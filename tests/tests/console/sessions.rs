@@ -65,6 +65,6 @@ async fn a_user_sees_only_own_data_and_does_nothing() -> anyhow::Result<()> {
         assert_eq!(ada.get(path).await?.status, 403, "{path}");
     }
     let form = format!("csrf={}", ada.csrf().await?);
-    assert_eq!(ada.post(&format!("/tasks/{task}/cancel"), &form).await?.status, 403);
+    assert_eq!(ada.post("/acts", &format!("{form}&do=cancel&id={task}")).await?.status, 403);
     Ok(())
 }
