@@ -27,6 +27,7 @@ mod events;
 mod gauges;
 mod group_commit;
 mod idempotency;
+mod indexed;
 mod migrate;
 mod pause;
 mod pooler;

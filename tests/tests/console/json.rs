@@ -77,7 +77,7 @@ async fn json_answers_are_those_of_its_document() -> anyhow::Result<()> {
     let admin = token("ops", Some(ADMIN));
     let document = Client::new(&console.url, "").get(&format!("{ROOT}/openapi.json")).await?.json;
     let documented = routes(&document);
-    assert_eq!(documented.len(), 16, "{documented:?}");
+    assert_eq!(documented.len(), 17, "{documented:?}");
     let stranger = Client::new(&console.url, "");
     for (method, path) in &documented {
         let method = method.to_uppercase().parse()?;

@@ -61,7 +61,7 @@ mod tests {
     fn document_has_each_route_with_its_problems_and_no_fault() {
         let document = serde_json::to_value(openapi()).expect("serialises");
         let paths = document["paths"].as_object().expect("paths");
-        assert_eq!(paths.len(), 15);
+        assert_eq!(paths.len(), 16);
         for (path, methods) in paths {
             for (method, route) in methods.as_object().expect("methods") {
                 let responses = &route["responses"];

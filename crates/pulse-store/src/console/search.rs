@@ -107,7 +107,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut transaction = self.search_transaction().await?;
+        let mut transaction = self.indexed_transaction().await?;
         let settled = sqlx::query_as!(
             Found,
             "SELECT id AS task_id, created_at FROM task_history
@@ -134,7 +134,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut transaction = self.search_transaction().await?;
+        let mut transaction = self.indexed_transaction().await?;
         let settled = sqlx::query_as!(
             Found,
             "SELECT id AS task_id, created_at FROM task_history
@@ -145,14 +145,6 @@ impl Store {
         );
         found.extend(settled.fetch_all(&mut *transaction).await?);
         Ok(found)
-    }
-
-    /// A transaction without scans. PostgreSQL expects that a random text is in every range of pages, because it does not
-    /// know how selective a Bloom filter is, and would prefer to read the whole history.
-    async fn search_transaction(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query!("SELECT set_config('enable_seqscan', 'off', true)").fetch_one(&mut *transaction).await?;
-        Ok(transaction)
     }
 }
 

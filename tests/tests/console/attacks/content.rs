@@ -26,7 +26,7 @@ pub(super) async fn escaped(target: &Target, findings: &mut Findings) -> anyhow:
         format!("/tasks/{dead}"),
         format!("/tasks?q={reason}"),
         format!("/tasks?q=event:%22{reason}%22"),
-        format!("/acts/new?do=retry&q=error:{reason}"),
+        format!("/acts/new?do=retry&q=error:%22{}", reason.replace("%22", "%5C%22")),
         format!("/acts/{act}"),
         "/dead-letters".into(),
         "/dead-letters?order=newest".into(),
