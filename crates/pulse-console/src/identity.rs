@@ -13,6 +13,8 @@ pub(crate) struct Identity {
     pub(crate) is_admin: bool,
     /// The user whose data is shown; `None` shows all.
     pub(crate) user_id: Option<i64>,
+    /// End of the token, in seconds since 1970.
+    pub(crate) expires_at: u64,
 }
 
 impl Identity {
@@ -34,7 +36,7 @@ impl Identity {
         }
         // A user without events sees nothing: no id is negative.
         let user_id = (!is_admin).then(|| user.map_or(-1, |user| user.id));
-        Ok(Self { subject: claims.subject, is_admin, user_id })
+        Ok(Self { subject: claims.subject, is_admin, user_id, expires_at: claims.expires_at })
     }
 
     pub(crate) fn require_admin(&self) -> Result<(), PageError> {

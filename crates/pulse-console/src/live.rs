@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -39,8 +39,11 @@ const CHARTS: [(Range, Duration); 3] = [
     (Range::Day, Duration::from_secs(60)),
     (Range::Week, Duration::from_secs(60)),
 ];
-/// Maximum duration of a stream. The browser then connects again, with a token that is checked again.
+/// Maximum duration of a stream. The browser then connects again, with a token that is checked
+/// again, and a user that may be disabled.
 const STREAM_TIME: Duration = Duration::from_mins(5);
+/// The latest end of a token, in seconds since 1970: the year 2286.
+const MAX_TIME: u64 = 9_999_999_999;
 
 /// Starts the task. It has one connection for itself, so no page delays it, and it delays no page.
 pub(crate) fn start(store: &Store, age: FloatGauge, shutdown: CancellationToken) -> watch::Receiver<Arc<Frame>> {
@@ -162,7 +165,12 @@ impl Drop for Place {
     }
 }
 
-/// The stream of a page. It ends at the shutdown, so that the drain does not wait for it.
+/// The time until a token expires.
+fn time_left(expires_at: u64) -> Duration {
+    (UNIX_EPOCH + Duration::from_secs(expires_at.min(MAX_TIME))).duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+/// The stream of a page. It ends with its token, and at the shutdown, so that the drain does not wait for it.
 pub(crate) async fn stream(State(console): State<Console>, viewer: Viewer, Path(part): Path<String>) -> Response {
     if let Err(denied) = viewer.require_admin() {
         return denied.into_response();
@@ -183,7 +191,7 @@ pub(crate) async fn stream(State(console): State<Console>, viewer: Viewer, Path(
         let content = part(&frames.borrow_and_update());
         Some((Ok::<_, Infallible>(content), (frames, place)))
     });
-    let shutdown = console.shutdown.clone();
-    let frames = frames.take_until(async move { tokio::time::timeout(STREAM_TIME, shutdown.cancelled()).await });
+    let (shutdown, left) = (console.shutdown.clone(), time_left(viewer.identity.expires_at).min(STREAM_TIME));
+    let frames = frames.take_until(async move { tokio::time::timeout(left, shutdown.cancelled()).await });
     ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(frames)).into_response()
 }

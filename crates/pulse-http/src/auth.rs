@@ -103,6 +103,8 @@ pub struct Claims {
     pub subject: String,
     /// Scopes of the token.
     pub scopes: Scopes,
+    /// The `exp` claim, in seconds since 1970.
+    pub expires_at: u64,
 }
 
 impl Claims {
@@ -124,6 +126,8 @@ impl Claims {
 #[derive(Deserialize)]
 struct RawClaims {
     sub: String,
+    /// May have a fraction (RFC 7519, section 2).
+    exp: f64,
     #[serde(default)]
     scope: Option<String>,
 }
@@ -192,7 +196,8 @@ impl Verifier {
         if !valid_subject {
             return Err(invalid_token());
         }
-        Ok(Claims { subject: claims.sub, scopes: Scopes::parse(claims.scope.as_deref()) })
+        let scopes = Scopes::parse(claims.scope.as_deref());
+        Ok(Claims { subject: claims.sub, scopes, expires_at: claims.exp as u64 })
     }
 }
 

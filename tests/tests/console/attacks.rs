@@ -173,6 +173,7 @@ async fn attacks_are_refused_and_do_no_harm() -> anyhow::Result<()> {
     content::escaped(&target, &mut findings).await?;
     content::headers(&target, &mut findings).await?;
     slow::clients(&target).await?;
+    slow::expired_stream(&target).await?;
     // Last, because it uses up the sign-ins of this address.
     sign_in::sessions(&target, &mut findings).await?;
     assert!(findings.0.is_empty(), "{:#?}", findings.0);

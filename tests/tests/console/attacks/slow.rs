@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Target, admin};
+use super::{ADMIN, Target, admin, token_until};
 
 /// More than the console waits for a head or a part of a body.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,5 +36,20 @@ pub(super) async fn clients(target: &Target) -> anyhow::Result<()> {
         let refused = answer.is_empty() || answer.contains(" 408 ");
         anyhow::ensure!(refused, "{half}: {answer}");
     }
+    Ok(())
+}
+
+/// Live figures end with the token that opened them.
+pub(super) async fn expired_stream(target: &Target) -> anyhow::Result<()> {
+    let mut stream = target.console.connect().await?;
+    let cookie = token_until("ops", ADMIN, 4);
+    let request = format!(
+        "GET /live/overview HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncookie: pulse_console={cookie}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await.context("the stream has no end")??;
+    let answer = String::from_utf8_lossy(&answer);
+    anyhow::ensure!(answer.contains(" 200 ") && answer.contains("data: "), "{answer}");
     Ok(())
 }
