@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn unknown_state_is_a_problem_and_not_an_empty_filter() {
         assert_eq!(states("dead,pending"), Ok(vec!["dead".to_owned(), "pending".to_owned()]));
-        assert!(states("ded").is_err_and(|problem| problem.contains("ded")));
+        assert!(states("gone").is_err_and(|problem| problem.contains("gone")));
         assert!(states("").is_err());
     }
 

@@ -61,7 +61,7 @@ pub(crate) fn verify(verifier: &Verifier, token: &str) -> Option<Claims> {
     verifier.verify(Some(&header)).ok().filter(identity::opens)
 }
 
-/// Refuses forms that other origins send, as far as the browser says. `Sec-Fetch-Site` decides where it is sent; browsers
+/// Refuses forms that other origins send, as far as the browser says. `sec-fetch-site` decides where it is sent; browsers
 /// leave it out without TLS, and then `Origin` has to be the address that was asked.
 pub(crate) async fn same_origin(request: Request, next: Next) -> Response {
     if request.method() == Method::POST && !is_own_page(request.headers()) {

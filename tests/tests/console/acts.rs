@@ -22,7 +22,7 @@ async fn acts_need_the_form_of_the_session_and_are_audited() -> anyhow::Result<(
     assert_eq!(browser.post("/queue/resume", &format!("csrf={csrf}")).await?.status, 303);
     let audit = browser.get("/audit").await?.text;
     assert!(audit.contains("resume") && audit.contains("&lt;b&gt;calm") && audit.contains("console"), "{audit}");
-    for form in ["do=retry&limit=5", "do=retry&q=state:dead&limit=0", "do=drop&q=state:dead", "do=retry&q=ded"] {
+    for form in ["do=retry&limit=5", "do=retry&q=state:dead&limit=0", "do=drop&q=state:dead", "do=retry&q=gone"] {
         let answer = browser.post("/acts", &format!("csrf={csrf}&{form}")).await?;
         assert_eq!(answer.status, 422, "{form}");
     }

@@ -46,7 +46,7 @@ async fn audited(env: &TestEnv) -> anyhow::Result<Vec<(String, bool)>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn act_on_100_000_dead_letters_blocks_nobody_and_is_stopped() -> anyhow::Result<()> {
+async fn act_on_100_000_dead_letters_delays_no_event_and_is_stopped() -> anyhow::Result<()> {
     let (env, console) = started(&[]).await?;
     let api = Process::start(&env, "api", &[]).await?;
     die(&env, 100_000, "inventory is away").await?;
@@ -150,14 +150,14 @@ async fn acts_take_a_selection_or_what_a_filter_matches() -> anyhow::Result<()> 
     for (body, status) in [
         (json!({ "do": "retry" }), 422),
         (json!({ "do": "retry", "filter": " " }), 422),
-        (json!({ "do": "retry", "filter": "state:ded" }), 422),
+        (json!({ "do": "retry", "filter": "state:gone" }), 422),
         (json!({ "do": "retry", "filter": "state:dead oops" }), 422),
         (json!({ "do": "retry", "filter": "state:dead", "ids": [boxes[2]] }), 422),
         (json!({ "do": "retry", "filter": "state:dead", "rate": 0 }), 422),
         (json!({ "do": "retry", "filter": "state:dead", "limit": -1 }), 422),
         (json!({ "do": "drop", "filter": "state:dead" }), 422),
-        (json!({ "do": "retry", "fliter": "state:dead" }), 422),
-        (json!({ "do": "retry", "filter": "user:nobody" }), 202),
+        (json!({ "do": "retry", "filters": "state:dead" }), 422),
+        (json!({ "do": "retry", "filter": "user:unknown" }), 202),
     ] {
         let answer = act(body.clone()).await?;
         assert_eq!(answer.status, status, "{body}: {}", answer.text);

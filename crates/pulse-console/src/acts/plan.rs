@@ -78,7 +78,7 @@ impl Verb {
     }
 }
 
-/// What somebody asks for.
+/// What is asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) verb: Verb,

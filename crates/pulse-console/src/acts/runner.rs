@@ -1,4 +1,4 @@
-//! Runs an act in the background, at its rate, until it ends or somebody stops it.
+//! Runs an act in the background, at its rate, until it ends or is stopped.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ const MAX_RUNNING: i64 = 16;
 pub enum ActOutcome {
     /// It moved all that it could.
     Completed,
-    /// Somebody stopped it, or its process ended.
+    /// An administrator stopped it, or its process ended.
     Stopped,
     /// PostgreSQL did not answer for too long.
     Failed,

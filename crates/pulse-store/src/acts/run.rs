@@ -147,7 +147,7 @@ impl ActRun {
         Ok(Some(selected.unsigned_abs()))
     }
 
-    /// Ends the act: its row moves to the audit log. Somebody who stopped it decides the outcome.
+    /// Ends the act: its row moves to the audit log. An act that was stopped has that outcome.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer: the scheduler ends it later.

@@ -14,7 +14,7 @@ const WALK_EVENTS: i64 = 1_000;
 
 /// The result of one transaction.
 pub(super) struct Step {
-    /// Whether the act may go on: it is neither stopped nor ended.
+    /// Whether the act continues: it is neither stopped nor ended.
     pub(super) going: bool,
     pub(super) selected: i64,
     pub(super) moved: i64,

@@ -1,4 +1,4 @@
-//! Texts of clients in pages, and what browsers are told about the pages.
+//! Texts of clients in pages, and the headers of pages.
 
 use http::Method;
 use pulse_tests::token;
@@ -11,7 +11,7 @@ pub(super) async fn escaped(target: &Target, findings: &mut Findings) -> anyhow:
     let evil_admin = token(EVIL, Some(ADMIN));
     let csrf = Browser::with(&target.console, &evil_admin).csrf().await?;
     let reason = "%3Cscript%3Ex%3C%2Fscript%3E%22%27%3E%3Cimg%20src%3Dx%3E";
-    for (path, body) in [("/queue/pause", ""), ("/acts", "&do=cancel&q=user:nobody")] {
+    for (path, body) in [("/queue/pause", ""), ("/acts", "&do=cancel&q=user:unknown")] {
         let form = format!("csrf={csrf}&reason={reason}{body}");
         let answer = target.send(Method::POST, path, &evil_admin, &[], &form).await?;
         findings.check(answer.status == 303, path, &answer);

@@ -13,7 +13,7 @@ pub(super) async fn sessions(target: &Target, findings: &mut Findings) -> anyhow
     let valid = admin();
     let sign_in = async |cookie: &str, form: String| target.send(Method::POST, "/login", cookie, &[], &form).await;
 
-    // A session that somebody else put into the browser ends with the sign-in.
+    // A session that an attacker put into the browser ends with the sign-in.
     for (fixed, next) in
         [("fixed", "//evil.example"), (&*token_until("mallory", "events:read", 3600), "https://evil.example")]
     {
