@@ -3,8 +3,8 @@
 use http::Method;
 use pulse_tests::token;
 
-use super::super::header;
-use super::{ADMIN, BY_ID, CALLS, FORMS, Findings, OF_ADMINS, OF_USERS, Target, token_until};
+use super::target::{BY_ID, CALLS, FORMS, Findings, OF_ADMINS, OF_USERS, Target, token_until};
+use crate::{ADMIN, header};
 
 /// No token, or one that does not open the console.
 pub(super) async fn strangers(target: &Target, findings: &mut Findings) -> anyhow::Result<()> {

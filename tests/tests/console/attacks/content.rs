@@ -3,8 +3,8 @@
 use http::Method;
 use pulse_tests::token;
 
-use super::super::{Browser, header};
-use super::{ADMIN, EVIL, Findings, OF_ADMINS, Target, admin};
+use super::target::{EVIL, Findings, OF_ADMINS, Target, admin};
+use crate::{ADMIN, Browser, header};
 
 /// Each text that a client, a worker or an administrator chooses is shown as a text.
 pub(super) async fn escaped(target: &Target, findings: &mut Findings) -> anyhow::Result<()> {

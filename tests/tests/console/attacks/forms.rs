@@ -3,8 +3,8 @@
 use http::Method;
 use pulse_tests::token;
 
-use super::super::Browser;
-use super::{ADMIN, FORMS, Findings, Target, admin};
+use super::target::{FORMS, Findings, Target, admin};
+use crate::{ADMIN, Browser};
 
 pub(super) async fn forged(target: &Target, findings: &mut Findings) -> anyhow::Result<()> {
     let session = admin();

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 
-use super::super::Browser;
-use super::{Findings, Target, admin};
+use super::target::{Findings, Target, admin};
+use crate::Browser;
 
 /// Status codes of a request that was understood and refused, or that found nothing.
 const HARMLESS: [u16; 7] = [200, 400, 404, 413, 414, 422, 431];

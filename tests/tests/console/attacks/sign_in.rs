@@ -3,8 +3,8 @@
 use futures_util::future::try_join_all;
 use http::Method;
 
-use super::super::{Browser, header};
-use super::{Findings, Target, admin, token_until};
+use super::target::{Findings, Target, admin, token_until};
+use crate::{Browser, header};
 
 /// Maximum number of refused sign-ins of an address per minute.
 const REFUSED: usize = 10;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ADMIN, Target, admin, token_until};
+use super::target::{Target, admin, token_until};
+use crate::ADMIN;
 
 /// More than the console waits for a head or a part of a body.
 const TIMEOUT: Duration = Duration::from_secs(20);
