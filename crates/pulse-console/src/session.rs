@@ -2,7 +2,7 @@
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use pulse_http::{Claims, Verifier};
@@ -42,7 +42,12 @@ impl FromRequestParts<Console> for Viewer {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Response> {
-        let to_login = || Redirect::to("/login").into_response();
+        // A script would take the page of the sign-in for a stream that ended, and ask again at once.
+        let is_stream = parts.uri.path().starts_with("/live/");
+        let to_login = || match is_stream {
+            true => StatusCode::UNAUTHORIZED.into_response(),
+            false => Redirect::to("/login").into_response(),
+        };
         let token = cookie(&parts.headers, COOKIE).ok_or_else(to_login)?;
         let claims = verify(&console.verifier, token).ok_or_else(to_login)?;
         let csrf = csrf_of(token);

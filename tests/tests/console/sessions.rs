@@ -8,12 +8,11 @@ use super::{ADMIN, Browser, header, started};
 async fn sign_in_sets_a_strict_cookie_and_no_page_opens_without_one() -> anyhow::Result<()> {
     let (_env, console) = started(&[]).await?;
     let stranger = Browser::with(&console, "forged");
-    for path in
-        ["/", "/tasks", "/dead-letters", "/workers", "/events", "/queue", "/audit", "/live/overview", "/go?id=1"]
-    {
+    for path in ["/", "/tasks", "/dead-letters", "/workers", "/events", "/queue", "/audit", "/go?id=1"] {
         let answer = stranger.get(path).await?;
         assert_eq!((answer.status, header(&answer, "location")), (303, "/login"), "{path}");
     }
+    assert_eq!(stranger.get("/live/overview").await?.status, 401);
     let login = stranger.get("/login?next=https://evil.example").await?;
     assert_eq!(login.status, 200);
     assert!(!login.text.contains("evil"), "there is no way to be led elsewhere");
