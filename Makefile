@@ -8,6 +8,7 @@ run: setup ## All roles in one process, with a private PostgreSQL and Redis; ARG
 	$(local) dev $(ARGS)
 
 test: setup kube-tools ## All tests, against real PostgreSQL, Redis and Kubernetes
+	scripts/setup browser
 	cargo build --workspace --all-targets
 	cargo test --workspace
 

@@ -34,7 +34,15 @@ impl Client {
     /// # Errors
     /// If no response arrives, or its body is not JSON. A status of 400 or more is not an error.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
-        self.send(Method::POST, path, serde_json::to_vec(body)?).await
+        self.send(Method::POST, path, None, serde_json::to_vec(body)?).await
+    }
+
+    /// Like [`post`](Self::post), with the id of the request, by which its task can be found.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    pub async fn post_as(&self, request_id: &str, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+        self.send(Method::POST, path, Some(request_id), serde_json::to_vec(body)?).await
     }
 
     /// Gets a path; returns the status and the JSON of the response.
@@ -42,17 +50,26 @@ impl Client {
     /// # Errors
     /// If no response arrives, or its body is not JSON. A status of 400 or more is not an error.
     pub async fn get(&self, path: &str) -> anyhow::Result<(u16, Value)> {
-        self.send(Method::GET, path, Vec::new()).await
+        self.send(Method::GET, path, None, Vec::new()).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<(u16, Value)> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        request_id: Option<&str>,
+        body: Vec<u8>,
+    ) -> anyhow::Result<(u16, Value)> {
         let url = format!("{}{path}", self.base);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(&url)
             .header(header::AUTHORIZATION, &self.authorization)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))?;
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(id) = request_id {
+            request = request.header("x-request-id", id);
+        }
+        let request = request.body(Full::new(Bytes::from(body)))?;
         let response = self
             .http
             .request(request)

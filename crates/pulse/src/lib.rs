@@ -22,6 +22,7 @@ mod schema_gate;
 #[cfg(all(test, feature = "kubernetes"))]
 mod settings_tests;
 mod shutdown;
+mod story;
 mod telemetry;
 mod user_limit_args;
 
@@ -96,7 +97,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Resume(args) => commands::pause::resume(args).await,
         Command::Queue(command) => commands::queue::run(command).await,
         Command::Load(args) => return commands::load::run(args, shutdown::signal()?).await,
-        Command::Demo(args) => commands::demo::run(args).await,
+        Command::Demo(args) => commands::demo::run(args, shutdown::signal()?).await,
         #[cfg(feature = "kubernetes")]
         Command::Reference(command) => {
             let plugin = kubernetes::KubectlCli::command();

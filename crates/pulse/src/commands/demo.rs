@@ -1,4 +1,4 @@
-//! `pulse demo`: posts one event and one batch, waits until both are processed, and prints every request.
+//! `pulse demo`: posts one event and one batch, waits until both are processed, and prints every request; or tells a story.
 
 use std::time::Duration;
 
@@ -6,9 +6,12 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use crate::args::hs256_secret;
 use crate::client::Client;
 use crate::output::print_line;
+use crate::story::{self, Story, StoryArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -16,13 +19,29 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "PULSE_URL", default_value = "http://localhost:8000")]
     url: String,
     /// Token with the scopes events:write and events:read
-    #[arg(long, env = "PULSE_TOKEN", hide_env_values = true)]
-    token: String,
+    #[arg(long, env = "PULSE_TOKEN", hide_env_values = true, required_unless_present = "story")]
+    token: Option<String>,
+    /// Story to tell instead, for the console: `shop` has orders, payments and refunds, a release that fails for one
+    /// currency, one noisy user, and one sender with a wrong clock. The release fails where `pulse dev` runs the workers
+    #[arg(long, requires = "jwt_secret")]
+    story: Option<Story>,
+    /// Secret of the API's HS256 tokens: the senders of a story are users of their own
+    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, value_parser = hs256_secret)]
+    jwt_secret: Option<String>,
+    #[command(flatten)]
+    telling: StoryArgs,
 }
 
-pub(crate) async fn run(DemoArgs { url, token }: DemoArgs) -> anyhow::Result<()> {
-    let client = Client::new(&url, &token)?;
+pub(crate) async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let DemoArgs { url, token, story, jwt_secret, telling } = args;
+    match (story, jwt_secret) {
+        (Some(Story::Shop), Some(secret)) => story::run(&url, &secret, telling, shutdown).await,
+        _ => show(&Client::new(&url, &token.unwrap_or_default())?).await,
+    }
+}
 
+/// Posts one event and one batch, and prints every request.
+async fn show(client: &Client) -> anyhow::Result<()> {
     print_line("1. post one event")?;
     let event = json!({
         "event_name": "page_view", "event_type": "engagement", "source": "web", "session_id": "sess_123",
@@ -42,7 +61,7 @@ pub(crate) async fn run(DemoArgs { url, token }: DemoArgs) -> anyhow::Result<()>
 
     print_line("3. wait until both tasks are completed")?;
     for task_id in [&accepted["task_id"], &batch["task_id"]] {
-        let task = wait_for_task(&client, task_id.as_str().context("the response has no task_id")?).await?;
+        let task = wait_for_task(client, task_id.as_str().context("the response has no task_id")?).await?;
         print_line(&format!("   {} is {} after attempt {}", task["task_id"], task["state"], task["attempts"]))?;
     }
 

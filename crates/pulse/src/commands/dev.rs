@@ -30,6 +30,7 @@ use crate::commands::console::ConsoleServer;
 use crate::commands::{migrate, token};
 use crate::datastores::DataDir;
 use crate::output::print_json;
+use crate::story::ShopProcessor;
 use crate::{metrics, roles};
 
 const INSTANCE: &str = "dev";
@@ -136,6 +137,7 @@ pub(crate) async fn run(
     let pages = store.separate(defaults::CONSOLE_POOL);
     let console = ConsoleServer::new(console_config(), auth, pages, queue.clone(), metrics, shutdown.clone())?;
     let shared = Shared { store: store.clone(), queue, registry, worker };
+    let processor = Arc::new(ShopProcessor(processor));
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
 
     let console = tokio::spawn(console.serve(console_listener, shutdown.clone()));
@@ -155,7 +157,7 @@ pub(crate) async fn run(
             pid: std::process::id(),
         })?;
     } else {
-        banner.show(&api_url, &admin_url, &console_url, &token, data_dir.as_deref(), process_start);
+        banner.show(&api_url, &admin_url, &console_url, (&token, &jwt_secret), data_dir.as_deref(), process_start);
     }
 
     shutdown.cancelled().await;

@@ -20,7 +20,7 @@ impl Banner {
         api: &str,
         admin: &str,
         console: &str,
-        token: &str,
+        (token, jwt_secret): (&str, &str),
         data_dir: Option<&Path>,
         process_start: Instant,
     ) {
@@ -34,12 +34,13 @@ impl Banner {
 {lines}
   API                {api}   docs /docs
   Admin              {admin}   /livez /readyz /metrics
-  Console            {console}   sign in with a token of `pulse token issue --scope admin`
+  Console            {console}   sign in with the token that `pulse token issue --user me --scope admin` prints
   Worker, scheduler  running in this process
   Data               {data}
-Set these variables for `pulse demo`, `pulse load` and the examples:
+Set these variables for `pulse demo`, `pulse load`, `pulse token` and the examples:
   export PULSE_URL={api}
   export PULSE_TOKEN={token}
+  export PULSE_JWT_SECRET={jwt_secret}
 Post an event, then list the events:
   curl -sS {api}/api/v1/events -H 'Authorization: Bearer {token}' \\
     -H 'Content-Type: application/json' -d '{{\"event_name\":\"page_view\",\"event_type\":\"engagement\",\"payload\":{{\"page\":\"/home\"}}}}'
