@@ -54,7 +54,7 @@ impl HttpClient for Http {
     }
 }
 
-/// A browser with a profile of its own.
+/// A browser with a new profile.
 pub(crate) struct Browser {
     pub(crate) page: WebDriver,
     /// Ends with the browser.

@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread")]
 async fn failing_task_is_found_by_its_request_id_explained_and_retried() -> anyhow::Result<()> {
     let mut shop = Shop::open("20s").await?;
-    let failing = shop.tells("the first payment that fails").await?;
+    let failing = shop.prints("the first payment that fails").await?;
     let browser = Browser::start(true).await?;
     shop.sign_in(&browser).await?;
     let dead = async || {
@@ -45,7 +45,7 @@ async fn failing_task_is_found_by_its_request_id_explained_and_retried() -> anyh
     browser.shows("no exchange rate for CHF in rates.json of release 2.8.0").await?;
     let id = browser.text(".head .id").await?;
     assert!(browser.page.current_url().await?.path().ends_with(&id), "{id}");
-    shop.tells("rolled back").await?;
+    shop.prints("rolled back").await?;
     browser.find("#reason").await?.send_keys("release 2.8.0 is rolled back").await?;
     browser.press("Retry now").await?;
     let completed = async || {
@@ -97,7 +97,7 @@ async fn pause_stops_claims_within_a_second_and_resume_drains() -> anyhow::Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_is_accessible_in_both_themes_and_fits_a_phone() -> anyhow::Result<()> {
     let mut shop = Shop::open("1h").await?;
-    let failing = shop.tells("the first payment that fails").await?;
+    let failing = shop.prints("the first payment that fails").await?;
     let browser = Browser::start(true).await?;
     let axe = axe::Axe::load().await?;
     browser.page.goto(shop.url("/login")).await?;

@@ -9,7 +9,7 @@ use crate::{PAGES, TIMEOUT};
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_and_action_works_without_script() -> anyhow::Result<()> {
     let mut shop = Shop::open("1h").await?;
-    let failing = shop.tells("the first payment that fails").await?;
+    let failing = shop.prints("the first payment that fails").await?;
     let browser = Browser::start(false).await?;
     shop.sign_in(&browser).await?;
     for (path, heading) in PAGES {

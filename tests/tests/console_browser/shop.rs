@@ -45,8 +45,8 @@ impl Shop {
     }
 
     /// Waits for a line that contains `text`, and returns its last word.
-    pub(crate) async fn tells(&mut self, text: &str) -> anyhow::Result<String> {
-        let told = async {
+    pub(crate) async fn prints(&mut self, text: &str) -> anyhow::Result<String> {
+        let printed = async {
             loop {
                 let line = self.lines.next_line().await?.context("the story ended")?;
                 if line.contains(text) {
@@ -54,9 +54,9 @@ impl Shop {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), told)
+        tokio::time::timeout(Duration::from_secs(60), printed)
             .await
-            .with_context(|| format!("the story told no {text}"))?
+            .with_context(|| format!("the story printed no {text}"))?
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

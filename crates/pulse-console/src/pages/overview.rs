@@ -15,6 +15,9 @@ use crate::frame::Frame;
 use crate::layout;
 use crate::session::Viewer;
 
+/// Age from which on a measurement of the scheduler is late, in seconds.
+const LATE: f64 = 10.0;
+
 /// Names of the ranges in URLs and on the page.
 pub(crate) const RANGES: [(&str, &str, Range); 3] =
     [("1h", "1 h", Range::Hour), ("24h", "24 h", Range::Day), ("7d", "7 d", Range::Week)];
@@ -39,7 +42,7 @@ pub(crate) async fn page(
             }
         }
         (layout::live(&console, "overview", &figures(&frame)))
-        section.sec.charts {
+        section.sec.charts.charts-4 {
             h2.vh { "Charts" }
             @match frame.charts(range) {
                 // Rendered by `charts` below.
@@ -58,6 +61,7 @@ pub(crate) fn figures(frame: &Frame) -> Markup {
         @if let Some(figures) = &frame.figures {
             (ribbon(&figures.overview, frame.stale().is_some()))
             (needs(&figures.overview))
+            (health(&figures.overview, frame.stale().is_some()))
         }
     }
 }
@@ -71,9 +75,10 @@ fn with_unit(seconds: f64) -> Markup {
     html! { (number) small { (unit) } }
 }
 
-/// Part of the ended attempts, in percent.
+/// Part of the ended attempts, in percent, with three digits at most.
 fn percent(part: f64, of: f64) -> Markup {
-    html! { @if of > 0.0 { (format!("{:.2}", 100.0 * part / of)) small { "%" } } @else { span.dim { "–" } } }
+    let places = |percent: f64| if percent < 9.995 { 2 } else { 1 };
+    html! { @if of > 0.0 { @let percent = 100.0 * part / of; (format!("{percent:.*}", places(percent))) small { "%" } } @else { span.dim { "–" } } }
 }
 
 fn percentiles(name: &str, of: Percentiles) -> Markup {
@@ -97,15 +102,15 @@ fn ribbon(now: &Overview, is_stale: bool) -> Markup {
     let drains = html! { @match now.drain_seconds { Some(seconds) => { "drains in " b { (duration_text(seconds)) } }, None => { (if unsettled == Some(0) { "nothing waits" } else { "does not shrink" }) } } };
     html! {
         dl.rib.stale[is_stale] {
-            (tile("Accepted", html! { (rate(rates.accepted_events)) small { "events/s" } }, html! { (rate(rates.accepted)) " tasks/s" }))
-            (tile("Completed", html! { (rate(rates.completed_events)) small { "events/s" } }, html! { (rate(rates.completed)) " tasks/s" }))
+            (tile("Accepted", html! { (rate(rates.accepted_events)) small { "/s" } }, html! { "events; " (rate(rates.accepted)) " tasks/s" }))
+            (tile("Completed", html! { (rate(rates.completed_events)) small { "/s" } }, html! { "events; " (rate(rates.completed)) " tasks/s" }))
             (tile("Backlog", backlog, drains))
             (tile("Oldest", html! { @match oldest { Some(seconds) => (with_unit(seconds)), None => span.dim { "–" } } }, html! { "unsettled task" }))
             (tile("Error rate", percent(rates.failed, ended), html! { (rate(rates.failed)) "/s of " (rate(ended)) "/s" }))
             (tile("Retry rate", percent(rates.retried, ended), html! { (rate(rates.retried)) "/s of " (rate(ended)) "/s" }))
             (percentiles("Attempt", now.attempt))
             (percentiles("Accept → completed", now.completion))
-            div.w-end { dt { "Workers" } dd { a href="/workers" { (now.workers) } } dd.note { (now.in_flight) " of " (now.slots) " busy" } }
+            div.w-end { dt { "Workers" } dd { a href="/workers" { (now.workers) } } dd.note { (now.in_flight) "/" (now.slots) " busy" } }
         }
     }
 }
@@ -113,7 +118,7 @@ fn ribbon(now: &Overview, is_stale: bool) -> Markup {
 /// What an administrator should look at, each with its cause and the place to act.
 fn needs(now: &Overview) -> Markup {
     let gauges = now.gauges.as_ref();
-    let late = gauges.is_none_or(|gauges| (now.now - gauges.measured_at).as_seconds_f64() > 10.0);
+    let late = gauges.is_none_or(|gauges| (now.now - gauges.measured_at).as_seconds_f64() > LATE);
     let dead = gauges.map_or(0, |gauges| gauges.dead);
     let retrying = gauges.map_or(0, |gauges| gauges.retrying);
     html! {
@@ -136,6 +141,55 @@ fn needs(now: &Overview) -> Markup {
                     (ask("dead", "dead", html! { b { (count(dead)) " dead letters" } " are kept until they are retried or discarded." }, "/dead-letters", "Dead letters"))
                 }
             }
+        }
+    }
+}
+
+/// A sentence for each part that others depend on.
+fn health(now: &Overview, is_away: bool) -> Markup {
+    let gauges = now.gauges.as_ref();
+    let measured = gauges.map(|gauges| (now.now - gauges.measured_at).as_seconds_f64()).filter(|age| *age <= LATE);
+    let waiting = gauges.and_then(|gauges| gauges.undelivered.zip(gauges.in_flight)).filter(|_| measured.is_some());
+    let postgres = match is_away {
+        true => "Does not answer. The figures above are the last ones; nothing that was accepted is lost.".into(),
+        false => format!(
+            "Answers. {} tasks are unsettled.",
+            gauges.map_or_else(|| "Some".into(), |gauges| count(gauges.unsettled()))
+        ),
+    };
+    let redis = match (waiting, measured) {
+        (Some((waiting, flight)), _) => {
+            format!("Answers. {} entries wait for a worker, {} are in flight.", count(waiting), count(flight))
+        }
+        (None, Some(_)) => "Does not answer. Nothing is lost: workers find tasks in PostgreSQL, more slowly.".into(),
+        (None, None) => "Unknown: a scheduler measures it.".into(),
+    };
+    let scheduler = match measured {
+        Some(age) => format!("Measured the backlog {} ago.", duration_text(age.max(0.0))),
+        None => "None runs, so retries and lost tasks wait. Start one with pulse scheduler.".into(),
+    };
+    let workers = match now.workers {
+        0 => "None runs. Start one with pulse worker.".into(),
+        number => format!(
+            "{} run, {} of them drain. {} of {} slots are busy.",
+            count(number),
+            now.draining,
+            now.in_flight,
+            now.slots
+        ),
+    };
+    let rows = [
+        ("PostgreSQL", !is_away, postgres),
+        ("Redis", waiting.is_some(), redis),
+        ("Scheduler", measured.is_some(), scheduler),
+        ("Workers", now.workers > 0, workers),
+    ];
+    html! {
+        section.sec {
+            div.sec-h { h2 { "Health" } }
+            ul.health.duo { @for (name, is_well, text) in rows {
+                li { span class=(if is_well { "st st-completed" } else { "st st-dead" }) { (document::icon(if is_well { "completed" } else { "warn" })) span.vh { (if is_well { "well" } else { "not well" }) } } b { (name) } p { (text) } }
+            } }
         }
     }
 }

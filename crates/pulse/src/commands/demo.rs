@@ -1,4 +1,4 @@
-//! `pulse demo`: posts one event and one batch, waits until both are processed, and prints every request; or tells a story.
+//! `pulse demo`: posts one event and one batch, waits until both are processed, and prints every request; or runs a story.
 
 use std::time::Duration;
 
@@ -21,21 +21,21 @@ pub(crate) struct DemoArgs {
     /// Token with the scopes events:write and events:read
     #[arg(long, env = "PULSE_TOKEN", hide_env_values = true, required_unless_present = "story")]
     token: Option<String>,
-    /// Story to tell instead, for the console: `shop` has orders, payments and refunds, a release that fails for one
+    /// Story to run instead, for the console: `shop` has orders, payments and refunds, a release that fails for one
     /// currency, one noisy user, and one sender with a wrong clock. The release fails where `pulse dev` runs the workers
     #[arg(long, requires = "jwt_secret")]
     story: Option<Story>,
-    /// Secret of the API's HS256 tokens: the senders of a story are users of their own
+    /// Secret of the API's HS256 tokens: each sender of a story is another user
     #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, value_parser = hs256_secret)]
     jwt_secret: Option<String>,
     #[command(flatten)]
-    telling: StoryArgs,
+    details: StoryArgs,
 }
 
 pub(crate) async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let DemoArgs { url, token, story, jwt_secret, telling } = args;
+    let DemoArgs { url, token, story, jwt_secret, details } = args;
     match (story, jwt_secret) {
-        (Some(Story::Shop), Some(secret)) => story::run(&url, &secret, telling, shutdown).await,
+        (Some(Story::Shop), Some(secret)) => story::run(&url, &secret, details, shutdown).await,
         _ => show(&Client::new(&url, &token.unwrap_or_default())?).await,
     }
 }

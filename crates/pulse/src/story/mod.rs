@@ -33,7 +33,7 @@ pub(crate) struct StoryArgs {
     /// Seed of the orders: the same seed makes the same ones
     #[arg(long, default_value_t = 1, requires = "story")]
     seed: u64,
-    /// Time after which the story ends; without it, it goes on until it is stopped
+    /// Time after which the story ends; without it, it runs until it is stopped
     #[arg(long, value_parser = duration, requires = "story")]
     duration: Option<Duration>,
     /// Orders per second; each is an order, a payment, and now and then a refund
@@ -66,13 +66,13 @@ struct Tally {
     refused: AtomicU64,
 }
 
-struct Told<'a> {
+struct Running<'a> {
     senders: Senders,
     tally: Tally,
     shutdown: &'a CancellationToken,
 }
 
-/// Tells the story until its end or `shutdown`.
+/// Runs the story until its end or `shutdown`.
 ///
 /// # Errors
 /// If the API does not answer.
@@ -90,7 +90,7 @@ pub(crate) async fn run(
             end.cancel();
         });
     }
-    let story = Told { senders: Senders::new(url, jwt_secret)?, tally: Tally::default(), shutdown: &end };
+    let story = Running { senders: Senders::new(url, jwt_secret)?, tally: Tally::default(), shutdown: &end };
     print_line(&format!("the shop opens: {} orders/s, and {} events/s of partner-feed", args.rate, args.noisy_rate))?;
     tokio::try_join!(story.orders(&args), story.noise(&args), story.till(&args))?;
     let (accepted, refused) =
@@ -98,7 +98,7 @@ pub(crate) async fn run(
     print_line(&format!("the shop closes: {accepted} requests were accepted, {refused} refused"))
 }
 
-impl Told<'_> {
+impl Running<'_> {
     /// Orders, payments and refunds; the bad release and its rollback.
     async fn orders(&self, args: &StoryArgs) -> anyhow::Result<()> {
         let started = SystemTime::now();

@@ -14,7 +14,7 @@ pub(crate) const USERS: [&str; 4] = ["shop-web", "shop-payments", "partner-feed"
 pub(crate) const CURRENCIES: [&str; 4] = ["EUR", "USD", "CHF", "GBP"];
 /// The currencies of nine typical orders.
 const ORDERS: [&str; 9] = ["EUR", "EUR", "EUR", "EUR", "USD", "USD", "CHF", "CHF", "GBP"];
-/// How far the clock of the till is ahead: somebody set the time of the wrong time zone, and some minutes more.
+/// How far the clock of the till is ahead: it has the time of another time zone, and some minutes more.
 const WRONG_BY: Duration = Duration::from_secs(2 * 3600 + 7 * 60);
 
 /// The release of the payments that is deployed.
