@@ -12,7 +12,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-const ASSETS: [(&str, &str, &[u8]); 5] = [
+const ASSETS: [(&str, &str, &[u8]); 6] = [
+    ("icon.svg", "image/svg+xml", include_bytes!("../assets/icon.svg")),
     ("tokens.css", "text/css; charset=utf-8", include_bytes!("../assets/tokens.css")),
     ("console.css", "text/css; charset=utf-8", include_bytes!("../assets/console.css")),
     ("inter-subset.woff2", "font/woff2", include_bytes!("../assets/inter-subset.woff2")),

@@ -33,6 +33,9 @@ pub(crate) struct Chart<'a> {
 
 /// The distance of two lines of the grid, so that five of them reach `max`.
 fn step(max: f64) -> f64 {
+    if max <= 0.0 {
+        return 1.0;
+    }
     let wanted = (max / 5.0).max(0.001);
     let power = 10_f64.powf(wanted.log10().floor());
     let factor = [1.0, 2.0, 2.5, 5.0].into_iter().find(|factor| factor * power >= wanted * 0.999_999);
@@ -122,8 +125,7 @@ mod tests {
 
     #[test]
     fn grid_has_round_steps_that_reach_the_maximum() {
-        for (max, expected) in [(0.0, 0.001), (5.0, 1.0), (241.0, 50.0), (12_000.0, 2_500.0), (11.0, 2.5), (30.0, 10.0)]
-        {
+        for (max, expected) in [(0.0, 1.0), (5.0, 1.0), (241.0, 50.0), (12_000.0, 2_500.0), (11.0, 2.5), (30.0, 10.0)] {
             let step = step(max);
             assert!((step - expected).abs() < 1e-9 && step * 5.0 >= max, "{max}: {step}");
         }

@@ -25,6 +25,7 @@ pub(crate) fn document(title: &str, theme: Option<&str>, body: Markup) -> Markup
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="htmx-config" content="includeIndicatorCSS:false";
+                link rel="icon" type="image/svg+xml" href=(href("icon.svg"));
                 link rel="stylesheet" href=(href("tokens.css"));
                 link rel="stylesheet" href=(href("console.css"));
                 script src=(href("htmx.min.js")) defer {}

@@ -78,7 +78,14 @@ impl Browser {
         let folder = format!("--user-data-dir={}", profile.path().display());
         let mut wanted = DesiredCapabilities::chrome();
         // Root has no sandbox, and containers have little shared memory.
-        for argument in ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", &folder] {
+        for argument in [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--window-size=1280,900",
+            &folder,
+        ] {
             wanted.add_arg(argument)?;
         }
         let script = if with_script { 1 } else { 2 };
@@ -86,7 +93,7 @@ impl Browser {
             "prefs",
             json!({ "profile.managed_default_content_settings.javascript": script }),
         )?;
-        wanted.insert_base_capability("goog:loggingPrefs".into(), json!({ "browser": "ALL", "performance": "ALL" }));
+        wanted.set("goog:loggingPrefs", json!({ "browser": "ALL", "performance": "ALL" }))?;
         let page =
             WebDriver::builder(format!("http://127.0.0.1:{port}"), wanted).client(Http::open()).connect().await?;
         Ok(Self { page, _driver: driver, _profile: profile })
@@ -100,10 +107,7 @@ impl Browser {
     /// Width and height of the page, in CSS pixels.
     pub(crate) async fn resize(&self, width: u32, height: u32) -> anyhow::Result<()> {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
-        let session = format!("session/{}/goog/cdp/execute", self.page.session_id());
-        let command = thirtyfour::RequestData::new(http::Method::POST, session)
-            .add_body(json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": size }));
-        self.page.cmd(command).await?;
+        self.page.cdp().send_raw("Emulation.setDeviceMetricsOverride", size).await?;
         Ok(())
     }
 

@@ -5,8 +5,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_tests::{Client, binary, eventually};
+use pulse_tests::{binary, eventually};
 use serde_json::Value;
+use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -63,16 +64,10 @@ impl Shop {
         format!("{}{path}", field(&self.ready, "console"))
     }
 
-    /// Client of the API, as an administrator.
-    pub(crate) fn api(&self) -> Client {
-        Client::new(field(&self.ready, "api"), field(&self.ready, "admin_token"))
-    }
-
-    /// Samples of the metrics whose line contains `filter`, added up.
-    pub(crate) async fn metric(&self, filter: &str) -> anyhow::Result<f64> {
-        let text = Client::new(field(&self.ready, "admin"), "").get("/metrics").await?.text;
-        let samples = text.lines().filter(|line| !line.starts_with('#') && line.contains(filter));
-        Ok(samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    /// Reads one number from PostgreSQL.
+    pub(crate) async fn number(&self, sql: &str) -> anyhow::Result<i64> {
+        let mut database = PgConnection::connect(field(&self.ready, "database_url")).await?;
+        Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut database).await?)
     }
 
     /// Signs in as a person does.

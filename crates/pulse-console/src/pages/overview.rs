@@ -99,11 +99,11 @@ fn ribbon(now: &Overview, is_stale: bool) -> Markup {
     let unsettled = now.gauges.as_ref().map(|gauges| gauges.unsettled());
     let oldest = now.gauges.as_ref().map(|gauges| gauges.oldest_age_seconds).filter(|age| *age > 0.0);
     let backlog = html! { @match unsettled { Some(tasks) => a href="/tasks?q=state:pending,running,retrying" { (count(tasks)) }, None => span.dim { "–" } } };
-    let drains = html! { @match now.drain_seconds { Some(seconds) => { "drains in " b { (duration_text(seconds)) } }, None => { (if unsettled == Some(0) { "nothing waits" } else { "does not shrink" }) } } };
+    let drains = html! { @match now.drain_seconds { Some(seconds) => { "drains in " b { (duration_text(seconds)) } }, None => { (if unsettled == Some(0) { "nothing waits" } else { "not draining" }) } } };
     html! {
         dl.rib.stale[is_stale] {
-            (tile("Accepted", html! { (rate(rates.accepted_events)) small { "/s" } }, html! { "events; " (rate(rates.accepted)) " tasks/s" }))
-            (tile("Completed", html! { (rate(rates.completed_events)) small { "/s" } }, html! { "events; " (rate(rates.completed)) " tasks/s" }))
+            (tile("Accepted events", html! { (rate(rates.accepted_events)) small { "/s" } }, html! { (rate(rates.accepted)) " tasks/s" }))
+            (tile("Completed events", html! { (rate(rates.completed_events)) small { "/s" } }, html! { (rate(rates.completed)) " tasks/s" }))
             (tile("Backlog", backlog, drains))
             (tile("Oldest", html! { @match oldest { Some(seconds) => (with_unit(seconds)), None => span.dim { "–" } } }, html! { "unsettled task" }))
             (tile("Error rate", percent(rates.failed, ended), html! { (rate(rates.failed)) "/s of " (rate(ended)) "/s" }))
@@ -121,6 +121,9 @@ fn needs(now: &Overview) -> Markup {
     let late = gauges.is_none_or(|gauges| (now.now - gauges.measured_at).as_seconds_f64() > LATE);
     let dead = gauges.map_or(0, |gauges| gauges.dead);
     let retrying = gauges.map_or(0, |gauges| gauges.retrying);
+    if now.pause.is_none() && now.workers > 0 && !late && retrying == 0 && dead == 0 {
+        return html! {};
+    }
     html! {
         section.sec {
             h2.vh { "What needs you" }
@@ -170,13 +173,10 @@ fn health(now: &Overview, is_away: bool) -> Markup {
     };
     let workers = match now.workers {
         0 => "None runs. Start one with pulse worker.".into(),
-        number => format!(
-            "{} run, {} of them drain. {} of {} slots are busy.",
-            count(number),
-            now.draining,
-            now.in_flight,
-            now.slots
-        ),
+        number => {
+            let (claims, busy, slots) = (number - now.draining, now.in_flight, now.slots);
+            format!("{claims} of {number} claim. {} of {slots} slots are busy.", busy.min(slots))
+        }
     };
     let rows = [
         ("PostgreSQL", !is_away, postgres),
@@ -200,6 +200,11 @@ fn ask(state: &str, icon: &str, text: Markup, href: &str, link: &str) -> Markup 
 
 /// The charts of a range.
 pub(crate) fn charts(points: &[Point], range: Range) -> Markup {
+    let points = match points.split_last() {
+        // The present minute is not complete.
+        Some((_, complete)) if range == Range::Hour && !complete.is_empty() => complete,
+        _ => points,
+    };
     let pattern = if range == Range::Week { "%b %d" } else { "%H:%M" };
     let times: Vec<String> = points.iter().map(|point| point.start.format(pattern).to_string()).collect();
     let values = |of: fn(&Point) -> f64| points.iter().map(of).collect::<Vec<f64>>();

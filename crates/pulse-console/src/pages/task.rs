@@ -36,7 +36,7 @@ pub(crate) async fn page(State(console): State<Console>, viewer: Viewer, Id(id):
         div.cols {
             div {
                 section.sec { div.sec-h { h2 { "Timeline" } } (timeline(&detail)) }
-                section.sec {
+                @if !task.errors.0.is_empty() { section.sec {
                     div.sec-h { h2 { "Failed attempts" } span.small.dim { (task.errors.0.len()) } }
                     table.t.t-list role="table" {
                         thead role="rowgroup" { tr role="row" { th.nw.p-a role="columnheader" scope="col" { "No." } th.nw role="columnheader" scope="col" { "Failed" } th.nw role="columnheader" scope="col" { "Reason" } th.full.wide role="columnheader" scope="col" { "Error" } } }
@@ -44,7 +44,7 @@ pub(crate) async fn page(State(console): State<Console>, viewer: Viewer, Id(id):
                             tr role="row" { td.nw.p-a role="cell" { (failed.attempt) } td.nw role="cell" { (time(failed.at)) } td.nw role="cell" { (failed.reason.as_str()) } td.full.wide role="cell" { span.err { (failed.error) } } }
                         } }
                     }
-                }
+                } }
             }
             div {
                 (facts(&detail))
@@ -96,11 +96,43 @@ fn timeline(detail: &TaskDetail) -> Markup {
     if let Some(trace) = &task.traceparent {
         steps.push(("trace", "Trace", html! { span.mono { (trace) } }, None));
     }
+    let last = steps.iter().filter_map(|(.., at)| *at).max().unwrap_or(task.created_at);
+    let times = steps.iter().map(|(.., at)| at.unwrap_or(last));
+    let befores: Vec<DateTime<Utc>> = std::iter::once(task.created_at).chain(times).collect();
     html! {
         ol.tl {
-            @for (icon, name, what, at) in steps {
-                li { span.dim { (document::icon(icon)) } b.nw { (name) } span.what { (what) } span.r.at { @if let Some(at) = at { (duration_text((at - task.created_at).as_seconds_f64())) } } span.r {} span { @if let Some(at) = at { (time(at)) } } }
+            @for ((icon, name, what, at), before) in steps.into_iter().zip(befores) {
+                li {
+                    span.dim { (document::icon(icon)) } b.nw { (name) } span.what { (what) }
+                    @if let Some(at) = at {
+                        span.r { "+" (duration_text((at - task.created_at).as_seconds_f64())) }
+                        span.at { (time(at)) }
+                        (bar(icon, [before, at].map(|time| part(task.created_at, time, last))))
+                    }
+                }
             }
+        }
+    }
+}
+
+/// Where `time` is between `first` and `last`, in percent of the bar's width.
+fn part(first: DateTime<Utc>, time: DateTime<Utc>, last: DateTime<Utc>) -> f64 {
+    let all = (last - first).as_seconds_f64().max(0.001);
+    97.0 * ((time - first).as_seconds_f64() / all).clamp(0.0, 1.0)
+}
+
+/// The time until a step, and the step.
+fn bar(icon: &str, [from, to]: [f64; 2]) -> Markup {
+    let class = match icon {
+        "dead" => "b-dead",
+        "running" | "completed" => "b-run",
+        "wait" => "b-next",
+        _ => "b-ok",
+    };
+    html! {
+        svg.bar aria-hidden="true" {
+            line.b-wait x1=(format!("{from:.1}%")) x2=(format!("{to:.1}%")) y1="16" y2="16" {}
+            rect class=(class) x=(format!("{to:.1}%")) y="11" width="6" height="10" rx="1" {}
         }
     }
 }
