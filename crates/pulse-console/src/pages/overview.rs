@@ -162,7 +162,7 @@ fn health(now: &Overview, is_away: bool) -> Markup {
     };
     let redis = match (waiting, measured) {
         (Some((waiting, flight)), _) => {
-            format!("Answers. {} entries wait for a worker, {} are in flight.", count(waiting), count(flight))
+            format!("Answers. Entries that wait for a worker: {}; in flight: {}.", count(waiting), count(flight))
         }
         (None, Some(_)) => "Does not answer. Nothing is lost: workers find tasks in PostgreSQL, more slowly.".into(),
         (None, None) => "Unknown: a scheduler measures it.".into(),

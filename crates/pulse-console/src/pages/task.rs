@@ -91,7 +91,8 @@ fn timeline(detail: &TaskDetail) -> Markup {
         steps.push(("wait", "Waits", html! { "next attempt" }, Some(at)));
     }
     if let Some(at) = task.settled_at {
-        steps.push(("completed", "Settled", html! { (task.state) }, Some(at)));
+        let icon = if task.state == "completed" { "completed" } else { "dead" };
+        steps.push((icon, "Settled", html! { (task.state) }, Some(at)));
     }
     if let Some(trace) = &task.traceparent {
         steps.push(("trace", "Trace", html! { span.mono { (trace) } }, None));
