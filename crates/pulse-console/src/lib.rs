@@ -20,6 +20,7 @@ mod layout;
 mod live;
 mod metrics;
 mod pages;
+mod reader;
 mod reads;
 mod session;
 
@@ -46,7 +47,7 @@ pub fn start(
     metrics: ConsoleMetrics,
     shutdown: CancellationToken,
 ) -> (Router, TaskTracker) {
-    let frames = live::start(&store, metrics.figures_age.clone(), shutdown.clone());
+    let frames = reader::start(&store, metrics.figures_age.clone(), shutdown.clone());
     let console = console::Console::new(config, store, queue, verifier, frames, metrics, shutdown);
     let acts = console.acts.clone();
     let pages = pages::routes().route("/live/{part}", get(live::stream)).layer(from_fn(session::same_origin));
