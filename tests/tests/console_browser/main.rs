@@ -89,7 +89,7 @@ async fn pause_stops_claims_within_a_second_and_resume_drains() -> anyhow::Resul
     browser.page.goto(shop.url("/queue")).await?;
     browser.press("Resume all claims").await?;
     browser.shows("Workers claim tasks").await?;
-    let waiting = "SELECT count(*) FROM tasks WHERE state = 'pending' AND created_at < now() - interval '3 seconds'";
+    let waiting = "SELECT count(*) FROM tasks WHERE started_at IS NULL AND created_at < now() - interval '3 seconds'";
     eventually("the backlog drains", TIMEOUT, async || Ok(shop.number(waiting).await? == 0)).await?;
     watched::nothing_is_wrong(&browser, &shop).await?;
     browser.quit().await
