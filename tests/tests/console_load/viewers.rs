@@ -1,5 +1,6 @@
 //! Viewers of live figures while events are accepted.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,8 +18,9 @@ const VIEWERS: usize = 200;
 const MAX_VIEWERS: usize = 256;
 /// Events per second.
 const RATE: u32 = 500;
-/// Pairs of phases without and with viewers. The best of each count, because other processes use the machine, too.
-const ROUNDS: usize = 3;
+/// Pairs of phases without and with viewers, of which the best of each count. There are more while these differ, because
+/// other processes use the machine, too: a real difference stays.
+const ROUNDS: RangeInclusive<usize> = 2..=10;
 const PHASE_SECONDS: u32 = if cfg!(feature = "long") { 20 } else { 4 };
 /// Time with viewers after these phases.
 const STEADY_SECONDS: u32 = if cfg!(feature = "long") { 600 } else { 8 };
@@ -103,7 +105,11 @@ async fn viewers_do_not_slow_accepting_down_and_cost_no_statement() -> anyhow::R
     p99(&env, &api, 2).await?;
     let (mut alone, mut crowded) = (f64::MAX, f64::MAX);
     let (mut statements_alone, mut statements_crowded) = (i64::MAX, i64::MAX);
-    for _ in 0..ROUNDS {
+    let is_close = |alone: f64, crowded: f64| crowded <= (1.2 * alone).max(alone + 10.0);
+    for round in 0..*ROUNDS.end() {
+        if round >= *ROUNDS.start() && is_close(alone, crowded) {
+            break;
+        }
         let before = statements(&env).await?;
         alone = alone.min(p99(&env, &api, PHASE_SECONDS).await?);
         statements_alone = statements_alone.min(statements(&env).await? - before);
@@ -117,7 +123,7 @@ async fn viewers_do_not_slow_accepting_down_and_cost_no_statement() -> anyhow::R
         "{RATE} events/s: p99 {alone} ms without viewers, {crowded} ms with {VIEWERS}; statements of the console in \
          {PHASE_SECONDS} s: {statements_alone} and {statements_crowded}"
     ));
-    assert!(crowded <= (1.2 * alone).max(alone + 10.0), "p99 {alone} ms without viewers, {crowded} ms with them");
+    assert!(is_close(alone, crowded), "p99 {alone} ms without viewers, {crowded} ms with them");
     assert!(statements_alone > 0 && statements_crowded < 2 * statements_alone + 10, "viewers cost statements");
 
     let viewers = Viewers::start(&console).await?;

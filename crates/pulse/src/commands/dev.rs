@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::Args;
 use pulse_console::{ConsoleConfig, ConsoleMetrics};
 use pulse_core::defaults;
-use pulse_http::NewClaims;
+use pulse_http::{HttpMetrics, NewClaims};
 use pulse_queue::Queue;
 use pulse_store::Store;
 use pulse_worker::Processor;
@@ -30,7 +30,6 @@ use crate::commands::console::ConsoleServer;
 use crate::commands::{migrate, token};
 use crate::datastores::DataDir;
 use crate::output::print_json;
-use crate::story::ShopProcessor;
 use crate::{metrics, roles};
 
 const INSTANCE: &str = "dev";
@@ -133,13 +132,9 @@ pub(crate) async fn run(
     let auth = auth(jwt_secret.clone());
     let api = Api::new(&server, &attempts, auth.clone(), store.clone(), queue.clone(), &mut registry)?;
     let metrics = (api.http_metrics.clone(), ConsoleMetrics::register(&mut registry));
-    // Slow pages keep no connection from the API.
-    let pages = store.separate(defaults::CONSOLE_POOL);
-    let console = ConsoleServer::new(console_config(), auth, pages, queue.clone(), metrics, shutdown.clone())?;
+    let console = console(auth, &store, &queue, metrics, shutdown.clone())?;
     let shared = Shared { store: store.clone(), queue, registry, worker };
-    let processor = Arc::new(ShopProcessor(processor));
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
-
     let console = tokio::spawn(console.serve(console_listener, shutdown.clone()));
 
     let issue = |sub, scope| token::issue(&jwt_secret, &NewClaims { sub, scope, ..<_>::default() }, TOKEN_LIFETIME);
@@ -167,9 +162,17 @@ pub(crate) async fn run(
     servers.stop().await
 }
 
-/// There is no operator whose decisions the console could show.
-fn console_config() -> ConsoleConfig {
-    ConsoleConfig { instance: INSTANCE.into(), read_only: false, decisions_file: None }
+/// The console, with a pool for itself, so that slow pages keep no connection from the API. There is no operator whose
+/// decisions it could show.
+fn console(
+    auth: AuthArgs,
+    store: &Store,
+    queue: &Queue,
+    metrics: (HttpMetrics, ConsoleMetrics),
+    shutdown: CancellationToken,
+) -> anyhow::Result<ConsoleServer> {
+    let config = ConsoleConfig { instance: INSTANCE.into(), read_only: false, decisions_file: None };
+    ConsoleServer::new(config, auth, store.separate(defaults::CONSOLE_POOL), queue.clone(), metrics, shutdown)
 }
 
 /// Pools for PostgreSQL and Redis, with the name of the worker.

@@ -62,6 +62,11 @@ pub(super) async fn filters(target: &Target, findings: &mut Findings) -> anyhow:
             findings.check(harmless && !answer.text.contains("syntax error"), &format!("{path}{text:.60}"), &answer);
         }
     }
+    queries(target, findings).await
+}
+
+/// Query strings that are no form, or a huge one.
+async fn queries(target: &Target, findings: &mut Findings) -> anyhow::Result<()> {
     let raw = [
         "%",
         "%zz",

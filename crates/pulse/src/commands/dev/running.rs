@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::ProcessingArgs;
 use crate::commands::api::Api;
 use crate::roles;
+use crate::story::ShopProcessor;
 
 /// What the roles share.
 pub(crate) struct Shared {
@@ -46,6 +47,7 @@ impl Roles {
     ) -> Self {
         let Shared { store, queue, mut registry, worker } = shared;
         let tasks = TaskMetrics::register(&mut registry);
+        let processor = Arc::new(ShopProcessor(processor));
         let worker =
             roles::worker(worker, processing, store.clone(), queue.clone(), processor, &mut registry, tasks.clone());
         let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
