@@ -20,6 +20,7 @@
   - deployments
   verbs:
   - create
+  - delete
   - get
   - list
   - patch
@@ -48,10 +49,20 @@
   - services
   verbs:
   - create
+  - delete
   - get
   - list
   - patch
   - watch
+- apiGroups:
+  - ''
+  resources:
+  - configmaps
+  verbs:
+  - create
+  - delete
+  - get
+  - patch
 - apiGroups:
   - policy
   resources:

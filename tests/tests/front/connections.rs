@@ -1,6 +1,6 @@
 //! Clients that hold connections.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pulse_tests::latency::{self, p99, post_steadily};
 use pulse_tests::{Process, TestEnv, eventually, token};
