@@ -45,7 +45,9 @@ impl FromRequestParts<Console> for Viewer {
         // A script would take the page of the sign-in for a stream that ended, and ask again at once.
         let is_stream = parts.uri.path().starts_with("/live/");
         let to_login = || match is_stream {
-            true => StatusCode::UNAUTHORIZED.into_response(),
+            true => {
+                (StatusCode::UNAUTHORIZED, "There is no session, or its token has expired: sign in.\n").into_response()
+            }
             false => Redirect::to("/login").into_response(),
         };
         let token = cookie(&parts.headers, COOKIE).ok_or_else(to_login)?;

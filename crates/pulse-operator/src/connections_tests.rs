@@ -261,5 +261,5 @@ fn console_counts_with_its_pool_only_while_it_is_enabled() {
     };
     let off = json!({ "enabled": false, "replicas": 5 });
     assert_eq!((room(json!({})), room(off)), (Some(24), Some(24)));
-    assert_eq!(room(json!({ "enabled": true })), Some(23), "(300 - 4 - 4 × 14 - 3 × 4 - 3 × 6) / 6 = 35 pods");
+    assert_eq!(room(json!({ "enabled": true })), Some(22), "(300 - 4 - 4 × 14 - 3 × 4 - 3 × 8) / 6 = 34 pods");
 }

@@ -194,12 +194,15 @@ async fn released_archives_match_their_checksums_and_run() -> anyhow::Result<()>
 async fn krew_manifest_is_complete_and_matches_the_archives() -> anyhow::Result<()> {
     let folder = artifacts().await?;
     let manifest: Value = pulse_operator::yaml::read(&std::fs::read_to_string(folder.join("pulse.yaml"))?)?;
-    let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-    assert_eq!(keys(&manifest), ["apiVersion", "kind", "metadata", "spec"]);
+    let keys = |value: &Value| -> BTreeSet<String> {
+        value.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect()
+    };
+    let set = |names: &[&str]| names.iter().copied().map(str::to_owned).collect::<BTreeSet<_>>();
+    assert_eq!(keys(&manifest), set(&["apiVersion", "kind", "metadata", "spec"]));
     assert_eq!(manifest["apiVersion"], "krew.googlecontainertools.github.com/v1alpha2");
     assert_eq!((&manifest["kind"], &manifest["metadata"]["name"]), (&json!("Plugin"), &json!("pulse")));
     let spec = &manifest["spec"];
-    assert_eq!(keys(spec), ["description", "homepage", "platforms", "shortDescription", "version"]);
+    assert_eq!(keys(spec), set(&["description", "homepage", "platforms", "shortDescription", "version"]));
     assert_eq!(spec["version"], format!("v{VERSION}"));
     let short = spec["shortDescription"].as_str().unwrap_or_default();
     assert!(!short.is_empty() && short.len() <= 50 && !short.ends_with('.'), "{short}");
@@ -207,7 +210,7 @@ async fn krew_manifest_is_complete_and_matches_the_archives() -> anyhow::Result<
     let platforms = spec["platforms"].as_array().context("a list of platforms")?;
     assert_eq!(platforms.len(), 2);
     for platform in platforms {
-        assert_eq!(keys(platform), ["bin", "files", "selector", "sha256", "uri"]);
+        assert_eq!(keys(platform), set(&["bin", "files", "selector", "sha256", "uri"]));
         let labels = &platform["selector"]["matchLabels"];
         let (os, arch) = (labels["os"].as_str().unwrap_or_default(), labels["arch"].as_str().unwrap_or_default());
         let file = format!("kubectl-pulse-{VERSION}-{os}-{arch}.tar.gz");

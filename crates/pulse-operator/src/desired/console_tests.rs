@@ -35,7 +35,7 @@ fn console_pods_are_as_restricted_as_those_of_the_api_and_mount_the_decisions() 
     assert_eq!(pod["terminationGracePeriodSeconds"], 30);
     assert_eq!(
         objects["Deployment/main-console"]["spec"]["template"]["metadata"]["annotations"]["pulseboard.dev/connections"],
-        "6"
+        "8"
     );
     assert_eq!(objects["Service/main-console"]["spec"]["ports"][0]["port"], 5555);
 

@@ -23,6 +23,11 @@ pub struct Field {
 pub(super) fn changed(live: &Value, desired: &Value) -> Vec<Field> {
     let mut fields = Vec::new();
     compare(Some(live), desired, "", &mut fields);
+    sorted(fields)
+}
+
+fn sorted(mut fields: Vec<Field>) -> Vec<Field> {
+    fields.sort_by(|one, other| one.path.cmp(&other.path));
     fields
 }
 
@@ -59,7 +64,7 @@ pub(super) fn dropped(live: &Value, desired: &Value, manager: &str) -> Vec<Field
     for entry in entries.filter(|entry| entry["manager"] == manager && entry["operation"] == "Apply") {
         walk(&entry["fieldsV1"], Some(live), desired, "", &mut fields);
     }
-    fields
+    sorted(fields)
 }
 
 /// `owned` names fields as managedFields does: `f:name`, `k:{keys of an item}`, `v:value of an item`.
@@ -158,9 +163,9 @@ mod tests {
             { "name": "pulse", "image": "x:2", "args": ["api", "--more"] }, { "name": "more" },
         ] } });
         let fields = changed(&live, &desired);
-        let expected = ["spec.containers[pulse].args", "spec.containers[pulse].image", "spec.containers[more]"];
+        let expected = ["spec.containers[more]", "spec.containers[pulse].args", "spec.containers[pulse].image"];
         assert_eq!(paths(&fields), expected);
-        assert_eq!((&fields[1].from, &fields[1].to), (&Some(json!("x:1")), &Some(json!("x:2"))));
+        assert_eq!((&fields[2].from, &fields[2].to), (&Some(json!("x:1")), &Some(json!("x:2"))));
     }
 
     #[test]

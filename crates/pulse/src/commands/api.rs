@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use axum::middleware::from_fn_with_state;
 use clap::Args;
-use pulse_api::{ApiConfig, AppState};
+use pulse_api::{ApiConfig, ApiMetrics, AppState};
 use pulse_core::defaults;
 use pulse_http::{HttpMetrics, Verifier};
-use pulse_metrics::Registry;
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{Acceptor, AcceptorHealth, Store};
 use tokio::net::TcpListener;
@@ -65,7 +64,7 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let store = database.connect("api")?;
     let queue = redis.connect(&instance.instance)?;
     let mut registry = metrics::registry("api");
-    let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), &mut registry)?;
+    let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), metrics::api(&mut registry))?;
     let listener = roles::listen(listen, "--listen")?;
     let (health, schema_gate) = (api.health.clone(), api.schema_gate.clone());
     let liveness: LivenessCheck = Arc::new(move || health.problem());
@@ -83,7 +82,6 @@ pub(crate) struct Api {
     config: pulse_http::ServerConfig,
     pub(crate) schema_gate: SchemaGate,
     pub(crate) health: AcceptorHealth,
-    pub(crate) http_metrics: HttpMetrics,
     /// Ends when every accepted task is enqueued and nothing can accept another.
     enqueueing: JoinHandle<()>,
 }
@@ -95,7 +93,7 @@ impl Api {
         auth: AuthArgs,
         store: Store,
         queue: Queue,
-        registry: &mut Registry,
+        (http_metrics, metrics): (HttpMetrics, ApiMetrics),
     ) -> anyhow::Result<Self> {
         let (auth, auto_provision) = auth.into_config()?;
         let config = ApiConfig {
@@ -109,7 +107,6 @@ impl Api {
         };
         let acceptor = Acceptor::start(&store, &config.process);
         let health = acceptor.health();
-        let (http_metrics, metrics) = metrics::api(registry);
         let dropped = metrics.dropped.clone();
         let (publisher, enqueueing) = Publisher::start(&queue, move |entries| {
             dropped.inc_by(entries);
@@ -119,11 +116,11 @@ impl Api {
         let schema_gate = SchemaGate::default();
         let BrowserArgs { cors_allow_origin, docs } = server.browser.clone();
         let routes = pulse_api::router(state, docs).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));
-        let mut router = pulse_http::layered(routes, http_metrics.clone(), &config, telemetry::continue_trace);
+        let mut router = pulse_http::layered(routes, http_metrics, &config, telemetry::continue_trace);
         if !cors_allow_origin.is_empty() {
             router = router.layer(pulse_api::cors(cors_allow_origin));
         }
-        Ok(Self { router, config, schema_gate, health, http_metrics, enqueueing })
+        Ok(Self { router, config, schema_gate, health, enqueueing })
     }
 
     /// Serves until `shutdown`, then drains: see `--drain-delay`.

@@ -14,6 +14,7 @@ use clap::Args;
 use pulse_console::{ConsoleConfig, ConsoleMetrics};
 use pulse_core::defaults;
 use pulse_http::{HttpMetrics, NewClaims};
+use pulse_metrics::Registry;
 use pulse_queue::Queue;
 use pulse_store::Store;
 use pulse_worker::Processor;
@@ -130,9 +131,9 @@ pub(crate) async fn run(
 
     let mut registry = metrics::registry("dev");
     let auth = auth(jwt_secret.clone());
-    let api = Api::new(&server, &attempts, auth.clone(), store.clone(), queue.clone(), &mut registry)?;
-    let metrics = (api.http_metrics.clone(), ConsoleMetrics::register(&mut registry));
-    let console = console(auth, &store, &queue, metrics, shutdown.clone())?;
+    let (http, metrics) = metrics::api(&mut registry);
+    let api = Api::new(&server, &attempts, auth.clone(), store.clone(), queue.clone(), (http.clone(), metrics))?;
+    let console = console(auth, &store, &queue, (http, &mut registry), shutdown.clone())?;
     let shared = Shared { store: store.clone(), queue, registry, worker };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
     let console = tokio::spawn(console.serve(console_listener, shutdown.clone()));
@@ -168,9 +169,10 @@ fn console(
     auth: AuthArgs,
     store: &Store,
     queue: &Queue,
-    metrics: (HttpMetrics, ConsoleMetrics),
+    (http, registry): (HttpMetrics, &mut Registry),
     shutdown: CancellationToken,
 ) -> anyhow::Result<ConsoleServer> {
+    let metrics = (http, ConsoleMetrics::register(registry));
     let config = ConsoleConfig { instance: INSTANCE.into(), read_only: false, decisions_file: None };
     ConsoleServer::new(config, auth, store.separate(defaults::CONSOLE_POOL), queue.clone(), metrics, shutdown)
 }

@@ -1,5 +1,6 @@
 //! `pulse demo --story shop`: a small shop posts events until it is stopped, so that the console has something to show.
 
+#[cfg(feature = "dev-servers")]
 mod processor;
 mod senders;
 mod shop;
@@ -11,12 +12,15 @@ use clap::{Args, ValueEnum};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "dev-servers")]
 pub(crate) use self::processor::ShopProcessor;
 use self::senders::Senders;
 use self::shop::{Post, Release, Shop};
 use crate::args::duration;
 use crate::output::print_line;
 
+/// Name of the member of a payload that only the story has.
+const MEMBER: &str = "pulse_demo_story";
 /// Events of one request of the noisy user.
 const NOISY_BATCH: f64 = 10.0;
 /// Time between two sales of the sender with the wrong clock.

@@ -8,8 +8,8 @@ use pulse_core::Event;
 use pulse_worker::{ProcessError, Processor};
 use serde::Deserialize;
 
-/// Name of the member of a payload that only the story has.
-pub(crate) const MEMBER: &str = "pulse_demo_story";
+use super::MEMBER;
+
 /// Longest time that the work takes, whatever the payload says.
 const MAX_WORK: Duration = Duration::from_millis(200);
 

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::processor::MEMBER;
+use super::MEMBER;
 
 /// All users of the story.
 pub(crate) const USERS: [&str; 4] = ["shop-web", "shop-payments", "partner-feed", "till-17"];

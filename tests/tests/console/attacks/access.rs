@@ -31,6 +31,8 @@ pub(super) async fn strangers(target: &Target, findings: &mut Findings) -> anyho
             let answer = target.send(method.clone(), path, token, &[], body).await?;
             let refused = if path.starts_with("/api/") {
                 answer.status == *status && header(&answer, "content-type") == "application/problem+json"
+            } else if path.starts_with("/live/") {
+                answer.status == 401
             } else {
                 answer.status == 303 && header(&answer, "location") == "/login"
             };
