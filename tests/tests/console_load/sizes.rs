@@ -92,7 +92,7 @@ async fn every_page_with_its_files_is_less_than_100_kb_whatever_its_texts_are() 
         let mut total = bytes(&browser, &path).await?;
         let alone = total;
         let files = files(&page);
-        assert_eq!(files.len(), 5, "{path}: {files:?}");
+        assert_eq!(files.len(), 6, "{path}: {files:?}");
         for file in files {
             total += bytes(&browser, &file).await?;
         }

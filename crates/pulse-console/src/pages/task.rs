@@ -99,10 +99,10 @@ fn timeline(detail: &TaskDetail) -> Markup {
     }
     let last = steps.iter().filter_map(|(.., at)| *at).max().unwrap_or(task.created_at);
     let times = steps.iter().map(|(.., at)| at.unwrap_or(last));
-    let befores: Vec<DateTime<Utc>> = std::iter::once(task.created_at).chain(times).collect();
+    let earlier: Vec<DateTime<Utc>> = std::iter::once(task.created_at).chain(times).collect();
     html! {
         ol.tl {
-            @for ((icon, name, what, at), before) in steps.into_iter().zip(befores) {
+            @for ((icon, name, what, at), before) in steps.into_iter().zip(earlier) {
                 li {
                     span.dim { (document::icon(icon)) } b.nw { (name) } span.what { (what) }
                     @if let Some(at) = at {
