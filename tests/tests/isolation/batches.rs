@@ -80,7 +80,7 @@ async fn assert_one_state_per_event(env: &TestEnv) -> anyhow::Result<()> {
 
 /// The scheduler may wait for the table too.
 const WAITING_WORKERS: &str = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
-                               WHERE NOT granted AND application_name = 'pulse worker'";
+                               WHERE NOT granted AND application_name LIKE 'pulse worker%'";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_killed_at_any_table_of_a_split_leaves_each_event_in_one_state() -> anyhow::Result<()> {

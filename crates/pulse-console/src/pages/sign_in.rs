@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::uri::{Authority, PathAndQuery};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 use pulse_http::Peer;
@@ -66,10 +67,41 @@ pub(crate) async fn sign_out(viewer: Viewer, headers: HeaderMap, fields: Fields)
     Ok(([(header::SET_COOKIE, session::set_cookie(&headers, ""))], Redirect::to("/login")).into_response())
 }
 
-/// Sets the theme.
-pub(crate) async fn theme(viewer: Viewer, fields: Fields) -> Result<Response, PageError> {
+/// Sets the theme, and shows the same page again.
+pub(crate) async fn theme(viewer: Viewer, headers: HeaderMap, fields: Fields) -> Result<Response, PageError> {
     viewer.check_form(&fields)?;
     let theme = if fields.get("theme") == "dark" { "dark" } else { "light" };
     let cookie = format!("{}={theme}; Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000", session::THEME);
-    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to(&page_of(&headers))).into_response())
+}
+
+/// The page that sent a form, as far as the browser says; the overview otherwise.
+fn page_of(headers: &HeaderMap) -> String {
+    let referer = headers.get(header::REFERER).and_then(|referer| referer.to_str().ok()?.parse::<Uri>().ok());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let own = referer.filter(|page| page.authority().map(Authority::as_str) == host);
+    let path = own.as_ref().and_then(|page| page.path_and_query()).map_or("/", PathAndQuery::as_str);
+    // Two slashes would begin the name of another host.
+    if path.starts_with("//") { "/".into() } else { path.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn page_of_a_form_is_one_of_the_console() {
+        let page = |referer: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("console:5555"));
+            headers.insert(header::REFERER, HeaderValue::from_static(referer));
+            page_of(&headers)
+        };
+        assert_eq!(page("http://console:5555/tasks?q=state%3Adead"), "/tasks?q=state%3Adead");
+        for other in ["http://evil.example/tasks", "http://console:5555//evil.example/", "/tasks", "", "%"] {
+            assert_eq!(page(other), "/", "{other}");
+        }
+    }
 }

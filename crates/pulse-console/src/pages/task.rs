@@ -27,7 +27,7 @@ fn more(number: usize) -> Option<String> {
 pub(crate) async fn page(State(console): State<Console>, viewer: Viewer, Id(id): Id) -> Result<Markup, PageError> {
     let detail = reads::task(&console, &viewer.identity, id).await?;
     let task = &detail.task;
-    let why = why::verdict(&console, &viewer, task).await;
+    let why = why::section(&console, &viewer, task).await;
     let can_act = viewer.identity.is_admin && !console.config.read_only;
     let content = html! {
         p.crumb.small { a href="/tasks" { "Tasks" } }

@@ -12,8 +12,8 @@ use crate::session::Viewer;
 /// Time limit for the facts: a page without the sentence is better than none.
 const LIMIT: Duration = Duration::from_secs(6);
 
-/// The verdict on a task that this viewer may see.
-pub(crate) async fn verdict(console: &Console, viewer: &Viewer, task: &TaskStatus) -> Markup {
+/// What explains a task that this viewer may see.
+pub(crate) async fn section(console: &Console, viewer: &Viewer, task: &TaskStatus) -> Markup {
     let (title, class) = match task.state.as_str() {
         "dead" => ("Why it is dead", "why why-dead"),
         "running" => ("What it does", "why why-running"),
