@@ -19,8 +19,6 @@ use self::shop::{Post, Release, Shop};
 use crate::args::duration;
 use crate::output::print_line;
 
-/// Name of the member of a payload that only the story has.
-const MEMBER: &str = "pulse_demo_story";
 /// Events of one request of the noisy user.
 const NOISY_BATCH: f64 = 10.0;
 /// Time between two sales of the sender with the wrong clock.

@@ -8,7 +8,7 @@ use pulse_core::Event;
 use pulse_worker::{ProcessError, Processor};
 use serde::Deserialize;
 
-use super::MEMBER;
+use super::shop::MEMBER;
 
 /// Longest time that the work takes, whatever the payload says.
 const MAX_WORK: Duration = Duration::from_millis(200);

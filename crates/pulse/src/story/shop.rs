@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::MEMBER;
-
+/// Name of the member of a payload that only the story has.
+pub(crate) const MEMBER: &str = "pulse_demo_story";
 /// All users of the story.
 pub(crate) const USERS: [&str; 4] = ["shop-web", "shop-payments", "partner-feed", "till-17"];
 /// Currencies of orders.
