@@ -1,7 +1,9 @@
 //! Recognizes a pooler that does not keep sessions, such as PgBouncer in transaction mode.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, Row};
 use tokio::sync::Mutex;
@@ -41,6 +43,16 @@ impl PoolerCheck {
         *last = Some(Outcome { at: Instant::now(), result: result.clone() });
         result
     }
+}
+
+/// The result of a query. sqlx panics at a row with fewer values than its statement has columns: that is the answer to
+/// another statement, which only a pooler in transaction mode gives.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] with the remedy instead of the panic.
+pub(crate) async fn whole_rows<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+    let result = AssertUnwindSafe(query).catch_unwind().await;
+    Ok(result.map_err(|_| StoreError::transaction_pooler())??)
 }
 
 /// Two connections to PostgreSQL never have the same backend, and a connection keeps its backend. A pooler in transaction

@@ -8,6 +8,7 @@ use sqlx::types::Json;
 use crate::audit::Act;
 use crate::connection::Store;
 use crate::error::StoreError;
+use crate::pooler::whole_rows;
 
 /// A row of `users`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,15 +45,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_user(&self, subject: &str) -> Result<Option<User>, StoreError> {
+        let connection = &mut *self.probe_connection().await?;
         let user = sqlx::query_as!(
             Row,
             r#"SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>"
                FROM users WHERE subject = $1"#,
             subject,
         )
-        .fetch_optional(&mut *self.probe_connection().await?)
-        .await?;
-        Ok(user.map(User::from))
+        .fetch_optional(connection);
+        Ok(whole_rows(user).await?.map(User::from))
     }
 
     /// Creates the user with this `sub`, or returns it if it exists meanwhile.
@@ -61,6 +62,7 @@ impl Store {
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn create_user(&self, subject: &str) -> Result<User, StoreError> {
         // DO UPDATE, because DO NOTHING returns no row when a concurrent request inserts first.
+        let connection = &mut *self.probe_connection().await?;
         let user = sqlx::query_as!(
             Row,
             r#"INSERT INTO users (subject) VALUES ($1)
@@ -68,9 +70,8 @@ impl Store {
                RETURNING id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>""#,
             subject,
         )
-        .fetch_one(&mut *self.probe_connection().await?)
-        .await?;
-        Ok(user.into())
+        .fetch_one(connection);
+        Ok(whole_rows(user).await?.into())
     }
 
     /// Lists users with an id greater than `after`, by id.
