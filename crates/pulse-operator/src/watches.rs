@@ -7,9 +7,8 @@ use std::fmt::Debug;
 
 use futures_util::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -70,12 +69,7 @@ impl Watches {
     pub(crate) fn start(&self) -> Caches {
         Caches {
             objects: self.objects(),
-            // Parsing leaves lists with room for more items, and an item takes up to 3 kB.
-            deployments: self.children(|deployment: &mut Deployment| {
-                if let Some(pod) = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) {
-                    shrink(pod);
-                }
-            }),
+            deployments: self.children(|_| {}),
             // Only the status of Jobs and pods is read. Their specs would take most of the memory.
             jobs: self.children(|job: &mut Job| {
                 if let Some(spec) = &mut job.spec {
@@ -146,15 +140,5 @@ impl Watches {
                 }
             }
         });
-    }
-}
-
-/// Frees the room for more items.
-fn shrink(pod: &mut PodSpec) {
-    pod.containers.shrink_to_fit();
-    pod.volumes.iter_mut().for_each(Vec::shrink_to_fit);
-    for container in pod.containers.iter_mut().chain(pod.init_containers.iter_mut().flatten()) {
-        container.env.iter_mut().for_each(Vec::shrink_to_fit);
-        container.volume_mounts.iter_mut().for_each(Vec::shrink_to_fit);
     }
 }
