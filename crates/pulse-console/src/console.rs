@@ -10,15 +10,12 @@ use moka::sync::Cache;
 use pulse_http::Verifier;
 use pulse_queue::Queue;
 use pulse_store::{Store, StoreError, User};
-use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::frame::Frame;
+use crate::frame::Live;
 use crate::metrics::ConsoleMetrics;
 
-/// Maximum number of live streams; further pages stay as they were loaded.
-pub(crate) const MAX_VIEWERS: usize = 256;
 /// Maximum number of refused sign-ins of one peer in [`ATTEMPTS_PERIOD`].
 const MAX_ATTEMPTS: u32 = 10;
 const ATTEMPTS_PERIOD: Duration = Duration::from_mins(1);
@@ -48,8 +45,7 @@ pub(crate) struct Console {
     pub(crate) store: Store,
     pub(crate) queue: Queue,
     pub(crate) verifier: Verifier,
-    pub(crate) frames: watch::Receiver<Arc<Frame>>,
-    pub(crate) viewers: Arc<Semaphore>,
+    pub(crate) live: Live,
     /// The acts of this process.
     pub(crate) acts: TaskTracker,
     pub(crate) metrics: ConsoleMetrics,
@@ -64,15 +60,14 @@ impl Console {
         store: Store,
         queue: Queue,
         verifier: Verifier,
-        frames: watch::Receiver<Arc<Frame>>,
+        live: Live,
         metrics: ConsoleMetrics,
         shutdown: CancellationToken,
     ) -> Self {
         let attempts = Cache::builder().max_capacity(MAX_PEERS).time_to_live(ATTEMPTS_PERIOD).build();
-        let viewers = Arc::new(Semaphore::new(MAX_VIEWERS));
         let users = Cache::builder().max_capacity(MAX_PEERS).time_to_live(USER_PERIOD).build();
         let (config, acts) = (Arc::new(config), TaskTracker::new());
-        Self { config, store, queue, verifier, frames, viewers, acts, metrics, shutdown, attempts, users }
+        Self { config, store, queue, verifier, live, acts, metrics, shutdown, attempts, users }
     }
 
     /// The user with this `sub`, as of at most 5 s ago.
@@ -84,11 +79,6 @@ impl Console {
         let user = found.map_err(|_| StoreError::TimedOut(USER_TIMEOUT))??;
         self.users.insert(subject.to_owned(), user.clone());
         Ok(user)
-    }
-
-    /// Whether one more page can be live.
-    pub(crate) fn has_place(&self) -> bool {
-        self.viewers.available_permits() > 0
     }
 
     /// Counts a sign-in of the peer, before its token is verified, so that many at a time count too; `None` if there were too

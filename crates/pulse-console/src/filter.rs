@@ -5,10 +5,9 @@ use pulse_store::console::PageFilter;
 
 use crate::console::Console;
 use crate::error::PageError;
+use crate::filter_text;
 use crate::identity::Identity;
 
-/// Longest text, in bytes.
-const MAX_BYTES: usize = 1024;
 const KEYS: [&str; 7] = ["state", "user", "event", "reason", "error", "group", "since"];
 /// The states that the filter selects.
 pub(crate) const STATES: [&str; 7] = ["pending", "running", "retrying", "dead", "completed", "cancelled", "orphaned"];
@@ -24,14 +23,7 @@ pub(crate) struct Filter {
 
 /// Reads a filter. Others than administrators see their own data, whatever they ask for.
 pub(crate) async fn read(console: &Console, identity: &Identity, text: &str) -> Result<Filter, PageError> {
-    if text.len() > MAX_BYTES {
-        return Err(PageError::Field("The filter is longer than 1,024 bytes: shorten it."));
-    }
-    if text.contains('\0') {
-        return Err(PageError::Field("The filter has a NUL character: remove it."));
-    }
-    let (known, unknown) = conditions(text);
-    let mut problems: Vec<String> = unknown.into_iter().map(|word| format!("“{word}” is not a condition")).collect();
+    let (known, mut problems) = filter_text::read(text, &KEYS)?;
     let mut filter = PageFilter { user_id: identity.user_id, ..PageFilter::default() };
     let is_empty = known.is_empty();
     for (key, value) in known {
@@ -50,71 +42,13 @@ pub(crate) async fn read(console: &Console, identity: &Identity, text: &str) -> 
                     problems.push(format!("since:{value} is not a time such as 15m, 1h, 7d or 2026-01-31T12:00:00Z"))
                 }
             },
-            _ if identity.is_admin => {
-                filter.user_id = Some(console.store.find_user(&value).await?.map_or(-1, |user| user.id))
-            }
-            _ => problems.push("only administrators select a user".into()),
+            _ => match filter_text::user(console, identity, &value).await? {
+                Some(user) => filter.user_id = Some(user),
+                None => problems.push(filter_text::ONLY_ADMINISTRATORS.into()),
+            },
         }
     }
     Ok(Filter { conditions: filter, is_empty, problems })
-}
-
-/// A condition as a part of a filter.
-pub(crate) fn condition(key: &str, value: &str) -> String {
-    let escaped = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n").replace('\r', r"\r");
-    format!("{key}:\"{escaped}\"")
-}
-
-/// The query of a page with this filter.
-pub(crate) fn query(text: &str) -> String {
-    form_urlencoded::Serializer::new(String::new()).append_pair("q", text).finish()
-}
-
-/// The conditions of the text, and its words that are none.
-fn conditions(text: &str) -> (Vec<(&'static str, String)>, Vec<&str>) {
-    let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let quote = rest.find(":\"").filter(|at| !rest[..*at].contains(char::is_whitespace));
-        let (end, value) = match quote {
-            Some(at) => {
-                let (bytes, value) = unquoted(&rest[at + 2..]);
-                (at + 2 + bytes, Some(value))
-            }
-            None => {
-                let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-                let value = rest[..end].split_once(':').map(|(_, value)| value.to_owned());
-                (end, value.filter(|value| !value.is_empty()))
-            }
-        };
-        let word = &rest[..end];
-        let key = word.split_once(':').and_then(|(key, _)| KEYS.into_iter().find(|known| *known == key));
-        match key.zip(value) {
-            Some(condition) => known.push(condition),
-            None => unknown.push(word),
-        }
-        rest = rest[end..].trim_start();
-    }
-    (known, unknown)
-}
-
-/// The text before the closing quote, and how many bytes it and the quote have. Without one, it is the whole text.
-fn unquoted(text: &str) -> (usize, String) {
-    let mut value = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return (at + 1, value),
-            '\\' => match characters.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, 'r')) => value.push('\r'),
-                Some((_, escaped)) => value.push(escaped),
-                None => break,
-            },
-            other => value.push(other),
-        }
-    }
-    (text.len(), value)
 }
 
 fn states(text: &str) -> Result<Vec<String>, String> {
@@ -144,25 +78,6 @@ fn since(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn filter_has_conditions_with_quoted_values() {
-        let (known, unknown) =
-            conditions(r#" state:dead,retrying error:"timed out: x" user:a foo bar:1 event: group:"" "#);
-        let known: Vec<(&str, &str)> = known.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        assert_eq!(known, [("state", "dead,retrying"), ("error", "timed out: x"), ("user", "a"), ("group", "")]);
-        assert_eq!(unknown, ["foo", "bar:1", "event:"]);
-        assert_eq!(conditions(r#"error:"open"#).0, [("error", "open".to_owned())]);
-        assert!(conditions("").0.is_empty());
-    }
-
-    #[test]
-    fn condition_is_read_as_it_was_written() {
-        for value in ["", "a b", "a\"b", r"a\b", "a\r\nb\\n", "ü\"\"", "\\"] {
-            let text = format!("{} user:x", condition("group", value));
-            assert_eq!(conditions(&text).0, [("group", value.to_owned()), ("user", "x".to_owned())], "{text}");
-        }
-    }
 
     #[test]
     fn unknown_state_is_a_problem_and_not_an_empty_filter() {

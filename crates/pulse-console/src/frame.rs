@@ -6,13 +6,43 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use maud::{Markup, html};
 use pulse_store::WorkerRow;
-use pulse_store::console::{Overview, Range};
+use pulse_store::console::{EventRow, Overview, Range};
+use tokio::sync::{Semaphore, watch};
 
 use crate::document::icon;
 use crate::format::{duration_text, time};
 
+/// Maximum number of live streams; further pages stay as they were loaded.
+pub(crate) const MAX_VIEWERS: usize = 256;
 /// Age from which figures are not called live.
 const FRESH: Duration = Duration::from_secs(3);
+
+/// What viewers share.
+#[derive(Clone)]
+pub(crate) struct Live {
+    /// The latest frame.
+    pub(crate) frames: watch::Receiver<Arc<Frame>>,
+    /// Places of streams.
+    pub(crate) viewers: Arc<Semaphore>,
+    /// Places of those that show events, which are only read while one of them is taken.
+    pub(crate) tails: Arc<Semaphore>,
+}
+
+impl Live {
+    pub(crate) fn new(frames: watch::Receiver<Arc<Frame>>) -> Self {
+        let places = || Arc::new(Semaphore::new(MAX_VIEWERS));
+        Self { frames, viewers: places(), tails: places() }
+    }
+
+    pub(crate) fn frame(&self) -> Arc<Frame> {
+        self.frames.borrow().clone()
+    }
+
+    /// Whether one more page can be live.
+    pub(crate) fn has_place(&self) -> bool {
+        self.viewers.available_permits() > 0
+    }
+}
 
 /// The figures of one second.
 #[derive(Debug, Clone, Default)]
@@ -29,11 +59,26 @@ pub(crate) struct Frame {
     pub(crate) workers: Bytes,
 }
 
+/// A server-sent event of one line.
+pub(crate) fn message(content: &Markup) -> Bytes {
+    format!("data: {}\n\n", content.0.replace(['\r', '\n'], " ")).into()
+}
+
 #[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) read_at: Instant,
     pub(crate) overview: Overview,
     pub(crate) workers: Vec<WorkerRow>,
+    /// The newest events; `None` if nobody watches them.
+    pub(crate) tail: Option<Tail>,
+}
+
+/// The newest events of all users, newest first.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) events: Vec<EventRow>,
+    /// Whether more events arrived since the reading before than one reading has.
+    pub(crate) is_partial: bool,
 }
 
 impl Frame {

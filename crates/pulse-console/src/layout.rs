@@ -2,8 +2,9 @@
 
 use maud::{Markup, html};
 
-use crate::console::{Console, MAX_VIEWERS};
+use crate::console::Console;
 use crate::document::{brand, document, icon};
+use crate::frame::MAX_VIEWERS;
 use crate::session::Viewer;
 
 const NAVIGATION: [(&str, &str); 9] = [
@@ -73,7 +74,7 @@ pub(crate) fn page(console: &Console, viewer: &Viewer, path: &str, title: &str, 
 /// A part of a page that is replaced once per second, while there is a place for one more viewer.
 pub(crate) fn live(console: &Console, part: &str, content: &Markup) -> Markup {
     html! {
-        @if console.has_place() {
+        @if console.live.has_place() {
             div hx-sse:connect={ "/live/" (part) } hx-swap="innerMorph" { (content) }
         } @else {
             p role="status" { "This page is not live, because " (MAX_VIEWERS) " others are: reload it for newer figures." }

@@ -11,8 +11,10 @@ mod console;
 mod decisions;
 mod document;
 mod error;
+mod event_filter;
 mod fields;
 mod filter;
+mod filter_text;
 mod format;
 mod frame;
 mod identity;
@@ -47,8 +49,8 @@ pub fn start(
     metrics: ConsoleMetrics,
     shutdown: CancellationToken,
 ) -> (Router, TaskTracker) {
-    let frames = reader::start(&store, metrics.figures_age.clone(), shutdown.clone());
-    let console = console::Console::new(config, store, queue, verifier, frames, metrics, shutdown);
+    let live = reader::start(&store, metrics.figures_age.clone(), shutdown.clone());
+    let console = console::Console::new(config, store, queue, verifier, live, metrics, shutdown);
     let acts = console.acts.clone();
     let pages = pages::routes().route("/live/{part}", get(live::stream)).layer(from_fn(session::same_origin));
     let routes = pages.layer(from_fn(error::in_time)).merge(api::routes()).with_state(console);

@@ -4,22 +4,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
-use maud::Markup;
 use pulse_metrics::FloatGauge;
-use pulse_store::console::Range;
+use pulse_store::console::{Range, TailFilter};
 use pulse_store::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::frame::{Figures, Frame};
+use crate::frame::{Figures, Frame, Live, MAX_VIEWERS, Tail, message};
 use crate::pages::{overview, workers};
 
 /// Time between two readings.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Time after which viewers get the last figures again, with their age.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// Maximum number of events of a reading.
+const TAIL: i64 = 500;
 /// Time limit for a reading, for a server that does not even send an error.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// Times between two readings of the charts of each range.
@@ -30,17 +30,20 @@ const CHARTS: [(Range, Duration); 3] = [
 ];
 
 /// Starts the task. It has one connection for itself, so no page delays it, and it delays no page.
-pub(crate) fn start(store: &Store, age: FloatGauge, shutdown: CancellationToken) -> watch::Receiver<Arc<Frame>> {
-    let (sender, receiver) = watch::channel(Arc::<Frame>::default());
+pub(crate) fn start(store: &Store, age: FloatGauge, shutdown: CancellationToken) -> Live {
+    let (sender, frames) = watch::channel(Arc::<Frame>::default());
     let (store, frame, charts_read) = (store.separate(1), Frame::default(), [None; 3]);
-    let reader = Reader { store, frames: sender, frame, charts_read, age, started: Instant::now() };
+    let live = Live::new(frames);
+    let tails = live.tails.clone();
+    let reader = Reader { store, frames: sender, tails, frame, charts_read, age, started: Instant::now() };
     tokio::spawn(async move { shutdown.run_until_cancelled(reader.run()).await });
-    receiver
+    live
 }
 
 struct Reader {
     store: Store,
     frames: watch::Sender<Arc<Frame>>,
+    tails: Arc<Semaphore>,
     frame: Frame,
     charts_read: [Option<Instant>; 3],
     /// Age of the figures.
@@ -54,7 +57,7 @@ impl Reader {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.waiting_for(read(&self.store)).await {
+            match self.waiting_for(self.read()).await {
                 Some(Ok(figures)) => {
                     self.frame.failed = false;
                     self.frame.figures = Some(Arc::new(figures));
@@ -70,6 +73,23 @@ impl Reader {
                 self.read_charts().await;
             }
         }
+    }
+
+    async fn read(&self) -> Result<Figures, StoreError> {
+        let overview = self.store.overview().await?;
+        let workers = self.store.workers().await?;
+        let is_watched = self.tails.available_permits() < MAX_VIEWERS;
+        let tail = if is_watched { Some(self.read_tail().await?) } else { None };
+        Ok(Figures { overview, workers, tail, read_at: Instant::now() })
+    }
+
+    async fn read_tail(&self) -> Result<Tail, StoreError> {
+        let events = self.store.event_tail(&TailFilter::default(), None, TAIL).await?.events;
+        let before = self.frame.figures.as_ref().and_then(|figures| figures.tail.as_ref());
+        let newest_before = before.and_then(|tail| tail.events.first()).map(|event| event.id);
+        let oldest = events.last().map(|event| event.id);
+        let is_partial = events.len() as i64 == TAIL && newest_before.is_some_and(|newest| oldest > Some(newest));
+        Ok(Tail { events, is_partial })
     }
 
     /// The result of a reading, or `None` after the time limit. Meanwhile viewers see the age of the figures.
@@ -94,8 +114,8 @@ impl Reader {
 
     fn publish(&self) {
         let mut frame = self.frame.clone();
-        frame.overview = event(&overview::figures(&frame));
-        frame.workers = event(&workers::figures(&frame));
+        frame.overview = message(&overview::figures(&frame));
+        frame.workers = message(&workers::figures(&frame));
         let read_at = frame.figures.as_ref().map_or(self.started, |figures| figures.read_at);
         self.age.set(read_at.elapsed().as_secs_f64());
         self.frames.send_replace(Arc::new(frame));
@@ -118,14 +138,4 @@ impl Reader {
             }
         }
     }
-}
-
-async fn read(store: &Store) -> Result<Figures, StoreError> {
-    let overview = store.overview().await?;
-    Ok(Figures { workers: store.workers().await?, overview, read_at: Instant::now() })
-}
-
-/// A message of one line.
-fn event(content: &Markup) -> Bytes {
-    format!("data: {}\n\n", content.0.replace(['\r', '\n'], " ")).into()
 }

@@ -19,7 +19,7 @@ const MAX_ID: usize = 1024;
 /// The figures of the last second; all that ask share them.
 pub(crate) fn figures(console: &Console, identity: &Identity) -> Result<Arc<Figures>, PageError> {
     identity.require_admin()?;
-    console.frames.borrow().figures.clone().ok_or(PageError::NoFigures)
+    console.live.frame().figures.clone().ok_or(PageError::NoFigures)
 }
 
 pub(crate) async fn series(console: &Console, identity: &Identity, range: Range) -> Result<Series, PageError> {
@@ -73,12 +73,12 @@ pub(crate) async fn dead_groups(
 pub(crate) async fn events(
     console: &Console,
     identity: &Identity,
-    mut filter: TailFilter,
+    filter: TailFilter,
     below: Option<i64>,
     limit: i64,
 ) -> Result<EventTail, PageError> {
-    filter.user_id = identity.user_id;
-    Ok(console.store.event_tail(&filter, below, None, limit).await?)
+    let filter = TailFilter { user_id: identity.user_id.or(filter.user_id), ..filter };
+    Ok(console.store.event_tail(&filter, below, limit).await?)
 }
 
 pub(crate) async fn schedules(console: &Console, identity: &Identity) -> Result<Schedules, PageError> {

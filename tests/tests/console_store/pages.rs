@@ -162,18 +162,15 @@ async fn events_gauges_jobs_and_queue_are_shown() -> anyhow::Result<()> {
     }
     let store = store(&env)?;
     let all = TailFilter::default();
-    let first = store.event_tail(&all, None, None, 2).await?;
+    let first = store.event_tail(&all, None, 2).await?;
     let names: Vec<&str> = first.events.iter().map(|event| event.event_name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
-    let rest = store.event_tail(&all, first.next, None, 2).await?;
+    let rest = store.event_tail(&all, first.next, 2).await?;
     assert_eq!((rest.events.len(), rest.next), (1, None));
-    let newest = first.events[0].id;
-    assert!(store.event_tail(&all, None, Some(newest), 10).await?.events.is_empty());
+    assert_eq!(first.events[0].user.as_deref(), Some("ada"));
     client.post_event("c").await?;
-    let new = store.event_tail(&all, None, Some(newest), 10).await?;
-    assert_eq!((new.events.len(), new.events[0].user.as_deref()), (1, Some("ada")));
     let only = TailFilter { event_name: Some("b".into()), ..TailFilter::default() };
-    assert_eq!(store.event_tail(&only, None, None, 10).await?.events.len(), 1);
+    assert_eq!(store.event_tail(&only, None, 10).await?.events.len(), 1);
 
     let _scheduler = Process::start(&env, "scheduler", &[]).await?;
     eventually("the scheduler has measured", TIMEOUT, async || {

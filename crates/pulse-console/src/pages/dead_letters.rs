@@ -7,7 +7,7 @@ use pulse_store::console::{DeadGroup, DeadOrder};
 use crate::console::Console;
 use crate::error::PageError;
 use crate::fields::Query;
-use crate::filter;
+use crate::filter_text;
 use crate::format::{clipped, count, short, time};
 use crate::layout;
 use crate::pages::acts;
@@ -19,7 +19,7 @@ const GROUPS: i64 = 50;
 
 /// The filter of a group.
 fn group_filter(group: &DeadGroup) -> String {
-    format!("state:dead {}", filter::condition("group", &group.error_group))
+    format!("state:dead {}", filter_text::condition("group", &group.error_group))
 }
 
 pub(crate) async fn page(
@@ -60,15 +60,15 @@ fn row(group: &DeadGroup) -> Markup {
     html! {
         tr role="row" {
             td.wide.p-a role="cell" {
-                a.err href={ "/tasks?" (filter::query(&selected)) } { (group.reason) ": " (clipped(shown)) } br;
+                a.err href={ "/tasks?" (filter_text::query(&selected)) } { (group.reason) ": " (clipped(shown)) } br;
                 span.small.dim { @if let Some(user) = &group.example_user { (user) " · " } "for example " a.id href={ "/tasks/" (group.example) } { (short(group.example)) } }
             }
             td.r.nw.p-b role="cell" { b { (count(group.count)) } }
             td.nw.p-3 role="cell" data-l="first" { (time(group.first_at)) }
             td.nw role="cell" data-l="last" { (time(group.last_at)) }
             td.r.nw.act role="cell" {
-                a.btn.btn-s href={ "/acts/new?do=retry&" (filter::query(&selected)) } { "Retry…" } " "
-                a.btn.btn-s href={ "/acts/new?do=discard&" (filter::query(&selected)) } { "Discard…" }
+                a.btn.btn-s href={ "/acts/new?do=retry&" (filter_text::query(&selected)) } { "Retry…" } " "
+                a.btn.btn-s href={ "/acts/new?do=discard&" (filter_text::query(&selected)) } { "Discard…" }
             }
         }
     }

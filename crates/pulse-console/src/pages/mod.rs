@@ -2,12 +2,13 @@
 
 mod acts;
 mod dead_letters;
+pub(crate) mod events;
 mod instance;
 pub(crate) mod overview;
 mod sign_in;
 mod tables;
 mod task;
-mod tasks;
+pub(crate) mod tasks;
 mod why;
 pub(crate) mod workers;
 
@@ -30,7 +31,7 @@ pub(crate) fn routes() -> Router<Console> {
         .route("/acts/{id}", get(acts::progress))
         .route("/acts/{id}/stop", post(acts::stop))
         .route("/workers", get(workers::page))
-        .route("/events", get(tables::events))
+        .route("/events", get(events::page))
         .route("/schedules", get(tables::schedules))
         .route("/queue", get(tables::queue))
         .route("/queue/pause", post(acts::pause))

@@ -31,7 +31,7 @@ pub(crate) async fn page(
         return Ok(Redirect::to("/tasks").into_response());
     }
     let (key, _, range) = RANGES.into_iter().find(|(key, ..)| *key == fields.get("range")).unwrap_or(RANGES[0]);
-    let frame = console.frames.borrow().clone();
+    let frame = console.live.frame();
     let content = html! {
         div.head {
             h1 { "Overview" }

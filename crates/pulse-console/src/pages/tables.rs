@@ -1,23 +1,23 @@
-//! Pages that are plain tables: events, schedules, queue, audit log.
+//! Pages that are plain tables: schedules, queue, audit log.
 
 use axum::extract::State;
 use chrono::Utc;
 use maud::{Markup, html};
-use pulse_store::console::{GaugesRow, TailFilter};
+use pulse_store::console::GaugesRow;
 
 use crate::console::Console;
 use crate::document;
 use crate::error::PageError;
 use crate::fields::{Fields, Query};
-use crate::format::{age, clipped, count, short, time};
+use crate::format::{age, clipped, count, time};
 use crate::layout::{self, act_fields};
 use crate::reads;
 use crate::session::Viewer;
 
 /// Rows of a page: few enough for 100 KB with the longest texts that there can be.
-const ROWS: i64 = 50;
+pub(super) const ROWS: i64 = 50;
 
-fn below(fields: &Fields) -> Result<Option<i64>, PageError> {
+pub(super) fn below(fields: &Fields) -> Result<Option<i64>, PageError> {
     fields.read("below", "The page does not exist: go back to the first one.")
 }
 
@@ -31,32 +31,9 @@ pub(super) fn table(caption: &str, columns: &[&str], rows: impl Iterator<Item = 
     }
 }
 
-fn older(path: &str, below: Option<i64>) -> Markup {
-    html! { @if let Some(below) = below { nav.page-nav aria-label="Pages" { span.end { a.btn.btn-s href={ (path) "?below=" (below) } { "Older" (document::icon("right")) } } } } }
-}
-
-pub(crate) async fn events(
-    State(console): State<Console>,
-    viewer: Viewer,
-    Query(fields): Query,
-) -> Result<Markup, PageError> {
-    let below = below(&fields)?;
-    let tail = reads::events(&console, &viewer.identity, TailFilter::default(), below, ROWS).await?;
-    let row = |event: &pulse_store::console::EventRow| {
-        vec![
-            html! { (event.id) },
-            html! { (time(event.created_at)) },
-            html! { (event.user.as_deref().unwrap_or("–")) },
-            html! { (event.event_name) },
-            html! { (event.event_type) },
-            html! { (event.source.as_deref().unwrap_or_default()) },
-            html! { (if event.processed { "yes" } else { "no" }) },
-            html! { a.id href={ "/tasks/" (event.task_id) } { (short(event.task_id)) } },
-        ]
-    };
-    let columns = ["Id", "Accepted", "User", "Name", "Type", "Source", "Processed", "Task"];
-    let content = html! { div.head { h1 { "Events" } } (table("Events", &columns, tail.events.iter().map(row))) (older("/events", tail.next)) };
-    Ok(layout::page(&console, &viewer, "/events", "Events", content))
+/// The way to the next page; `path` ends with `?` or `&`.
+pub(super) fn older(path: &str, below: Option<i64>) -> Markup {
+    html! { @if let Some(below) = below { nav.page-nav aria-label="Pages" { span.end { a.btn.btn-s href={ (path) "below=" (below) } { "Older" (document::icon("right")) } } } } }
 }
 
 pub(crate) async fn schedules(State(console): State<Console>, viewer: Viewer) -> Result<Markup, PageError> {
@@ -136,6 +113,6 @@ pub(crate) async fn audit(
     });
     let columns = ["Time", "Who", "Act", "Target", "Count", "Outcome", "Reason", "Via"];
     let content =
-        html! { div.head { h1 { "Audit log" } } (table("Audit log", &columns, cells)) (older("/audit", next)) };
+        html! { div.head { h1 { "Audit log" } } (table("Audit log", &columns, cells)) (older("/audit?", next)) };
     Ok(layout::page(&console, &viewer, "/audit", "Audit log", content))
 }

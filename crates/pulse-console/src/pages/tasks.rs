@@ -12,8 +12,10 @@ use crate::document;
 use crate::document::state;
 use crate::error::PageError;
 use crate::fields::Query;
-use crate::filter::{STATES, condition, query};
+use crate::filter::STATES;
+use crate::filter_text::{condition, query};
 use crate::format::{age, clipped, count, short};
+use crate::frame::Frame;
 use crate::layout;
 use crate::reads;
 use crate::session::Viewer;
@@ -22,6 +24,7 @@ const PAGE: usize = 50;
 const VERBS: [Verb; 3] = [Verb::Retry, Verb::Cancel, Verb::Discard];
 /// States in which nothing can be done with a task.
 const SETTLED: [&str; 3] = ["completed", "cancelled", "orphaned"];
+
 pub(crate) async fn page(
     State(console): State<Console>,
     viewer: Viewer,
@@ -74,13 +77,25 @@ fn bulk(shown: &str, is_understood: bool) -> Markup {
     }
 }
 
-/// States with their counts, which are those of the instance and so only for administrators.
+/// States, for administrators with their counts, which are those of the instance.
 fn rail(console: &Console, viewer: &Viewer, shown: &str) -> Markup {
-    let frame = console.frames.borrow().clone();
-    let gauges =
-        frame.figures.as_ref().filter(|_| viewer.identity.is_admin).and_then(|figures| figures.overview.gauges.clone());
+    html! {
+        nav.rail aria-label="States" {
+            h2 { "State" }
+            @if viewer.identity.is_admin {
+                (layout::live(console, &format!("states?{}", query(shown)), &states(&console.live.frame(), shown)))
+            } @else {
+                (states(&Frame::default(), shown))
+            }
+        }
+    }
+}
+
+/// The live part.
+pub(crate) fn states(frame: &Frame, shown: &str) -> Markup {
+    let gauges = frame.figures.as_ref().and_then(|figures| figures.overview.gauges.as_ref());
     let number = |name: &str| {
-        let gauges = gauges.as_ref()?;
+        let gauges = gauges?;
         Some(match name {
             "pending" => gauges.pending,
             "running" => gauges.running,
@@ -90,14 +105,11 @@ fn rail(console: &Console, viewer: &Viewer, shown: &str) -> Markup {
         })
     };
     html! {
-        nav.rail aria-label="States" {
-            h2 { "State" }
-            ul {
-                li { a href="/tasks" aria-current=[shown.is_empty().then_some("true")] { span { "All" } span {} } }
-                @for name in STATES {
-                    @let filter = format!("state:{name}");
-                    li { a href={ "/tasks?" (query(&filter)) } aria-current=[(filter == shown).then_some("true")] { (state(name)) span { @if let Some(number) = number(name) { (count(number)) } } } }
-                }
+        ul {
+            li { a href="/tasks" aria-current=[shown.is_empty().then_some("true")] { span { "All" } span {} } }
+            @for name in STATES {
+                @let filter = format!("state:{name}");
+                li { a href={ "/tasks?" (query(&filter)) } aria-current=[(filter == shown).then_some("true")] { (state(name)) span { @if let Some(number) = number(name) { (count(number)) } } } }
             }
         }
     }

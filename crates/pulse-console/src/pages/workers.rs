@@ -19,7 +19,7 @@ const SHOWN: usize = 50;
 
 pub(crate) async fn page(State(console): State<Console>, viewer: Viewer) -> Result<Markup, PageError> {
     viewer.require_admin()?;
-    let frame = console.frames.borrow().clone();
+    let frame = console.live.frame();
     let content = html! {
         div.head { h1 { "Workers" } span.end { a.btn href="/queue" { "Pause all claims…" } } }
         (layout::live(&console, "workers", &figures(&frame)))

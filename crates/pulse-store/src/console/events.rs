@@ -24,6 +24,19 @@ pub struct TailFilter {
     pub source: Option<String>,
 }
 
+impl TailFilter {
+    /// Whether the event meets all conditions.
+    pub fn matches(&self, event: &EventRow) -> bool {
+        fn is<T: PartialEq>(wanted: Option<&T>, value: Option<&T>) -> bool {
+            wanted.is_none() || wanted == value
+        }
+        is(self.user_id.as_ref(), Some(&event.user_id))
+            && is(self.event_name.as_ref(), Some(&event.event_name))
+            && is(self.event_type.as_ref(), Some(&event.event_type))
+            && is(self.source.as_ref(), event.source.as_ref())
+    }
+}
+
 /// An event, without its payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EventRow {
@@ -33,6 +46,9 @@ pub struct EventRow {
     pub created_at: DateTime<Utc>,
     /// When it happened, as the client says.
     pub event_timestamp: DateTime<Utc>,
+    /// The key of its user.
+    #[serde(skip)]
+    pub user_id: i64,
     /// The `sub` of its user; `None` if the user was deleted.
     pub user: Option<String>,
     /// Name.
@@ -59,8 +75,7 @@ pub struct EventTail {
 }
 
 impl Store {
-    /// The newest `limit` events with an id below `below` and above `above`, among the first 10,000 of these. With the id
-    /// of the newest one as `above`, the next call returns what is new.
+    /// The newest `limit` events with an id below `below`, among the first 10,000 of these.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
@@ -68,27 +83,25 @@ impl Store {
         &self,
         filter: &TailFilter,
         below: Option<i64>,
-        above: Option<i64>,
         limit: i64,
     ) -> Result<EventTail, StoreError> {
-        let (below, above) = (below.unwrap_or(i64::MAX), above.unwrap_or(0));
+        let below = below.unwrap_or(i64::MAX);
         let mut events = sqlx::query_as!(
             EventRow,
-            r#"SELECT id, created_at, event_timestamp,
+            r#"SELECT id, created_at, event_timestamp, user_id,
                       (SELECT subject FROM users WHERE users.id = walked.user_id) AS user,
                       event_name, event_type, source, session_id, processed, task_id
-               FROM (SELECT * FROM events WHERE id < $1 AND id > $2 ORDER BY id DESC LIMIT $8) AS walked
+               FROM (SELECT * FROM events WHERE id < $1 ORDER BY id DESC LIMIT $2) AS walked
                WHERE ($3::bigint IS NULL OR user_id = $3) AND ($4::text IS NULL OR event_name = $4)
                      AND ($5::text IS NULL OR event_type = $5) AND ($6::text IS NULL OR source = $6)
                ORDER BY id DESC LIMIT $7"#,
             below,
-            above,
+            WALK,
             filter.user_id,
             filter.event_name.as_deref(),
             filter.event_type.as_deref(),
             filter.source.as_deref(),
             limit + 1,
-            WALK,
         )
         .fetch_all(&self.pool)
         .await?;
@@ -98,13 +111,41 @@ impl Store {
             return Ok(EventTail { events, next });
         }
         let next = sqlx::query_scalar!(
-            "SELECT id FROM events WHERE id < $1 AND id > $2 ORDER BY id DESC OFFSET $3 LIMIT 1",
+            "SELECT id FROM events WHERE id < $1 ORDER BY id DESC OFFSET $2 LIMIT 1",
             below,
-            above,
             WALK - 1,
         )
         .fetch_optional(&self.pool)
         .await?;
         Ok(EventTail { events, next })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filter_of_events_matches_what_meets_all_its_conditions() {
+        let event = EventRow {
+            id: 1,
+            created_at: DateTime::UNIX_EPOCH,
+            event_timestamp: DateTime::UNIX_EPOCH,
+            user_id: 7,
+            user: Some("ada".into()),
+            event_name: "paid".into(),
+            event_type: "commerce".into(),
+            source: None,
+            session_id: None,
+            processed: false,
+            task_id: Uuid::nil(),
+        };
+        let matches = |filter: TailFilter| filter.matches(&event);
+        let some = |text: &str| Some(text.to_owned());
+        assert!(matches(TailFilter::default()));
+        assert!(matches(TailFilter { user_id: Some(7), event_name: some("paid"), ..TailFilter::default() }));
+        assert!(!matches(TailFilter { user_id: Some(8), event_name: some("paid"), ..TailFilter::default() }));
+        assert!(!matches(TailFilter { event_type: some("other"), ..TailFilter::default() }));
+        assert!(!matches(TailFilter { source: some("web"), ..TailFilter::default() }));
     }
 }
