@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pulse_tests::{TestEnv, pulse_output};
+use pulse_tests::{TestEnv, eventually, pulse_output};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::Instant;
@@ -115,6 +115,11 @@ async fn migrate_stops_at_its_time_limit() -> anyhow::Result<()> {
     assert!(code == 1 && message.contains("time limit of 1s"), "{code}: {message}");
     assert!(started.elapsed() >= Duration::from_secs(1));
     other.close().await?;
-    assert_eq!(migrate(&env, &["--time-limit", "60s"]).await?.0, 0);
-    Ok(())
+    // On a loaded machine a connection may take longer than the 2 s for one.
+    let migrated = async || {
+        let (code, message) = migrate(&env, &["--time-limit", "60s"]).await?;
+        assert!(code == 0 || message.contains("PostgreSQL is unavailable"), "{code}: {message}");
+        Ok(code == 0)
+    };
+    eventually("the migration goes on without the lock", Duration::from_secs(60), migrated).await
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use pulse_http::{ErrorDocument, ProblemCode, ProblemDocument, text_header};
+use pulse_http::{ErrorDocument, ProblemCode, ProblemDocument, add_bearer, text_header};
 use utoipa::openapi::header::Header;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as OpenApiDocument, Ref, RefOr};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
@@ -36,16 +35,9 @@ struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, document: &mut OpenApiDocument) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .description(Some(
-                "The claims `exp` and `sub` are required. The claim `scope` has the scopes, separated by spaces: \
-                 `events:write` to post, `events:read` to read. A token without `scope` has both.",
-            ))
-            .build();
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        let scopes = "The claim `scope` has the scopes, separated by spaces: `events:write` to post, `events:read` to \
+                      read. A token without `scope` has both.";
+        add_bearer(document, scopes);
     }
 }
 

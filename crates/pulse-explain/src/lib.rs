@@ -23,4 +23,4 @@ pub use explain::explain;
 pub use facts::Facts;
 pub use gather::{Found, gather, read};
 pub use reason::{Explanation, Reason};
-pub use timeline::{Step, StepKind, Timeline, timeline};
+pub use timeline::{Step, StepKind, Timeline, steps, timeline};

@@ -1,6 +1,7 @@
 //! The chain from the request to the settlement.
 
 use chrono::{DateTime, Utc};
+use pulse_store::TaskStatus;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -76,22 +77,38 @@ impl StepKind {
     }
 }
 
-/// Orders what is known of a task by time. Only the latest claim and the latest enqueueing are known.
+/// The chain of a task.
 #[must_use]
 pub fn timeline(facts: &Facts) -> Timeline {
     let task = facts.status();
+    let event_name = facts.task.events.first().map(|event| event.event_name.as_str());
+    Timeline {
+        request_id: task.request_id.clone(),
+        trace_id: task.traceparent.as_deref().and_then(|context| context.split('-').nth(1)).map(str::to_owned),
+        user: facts.task.user.clone(),
+        event_ids: task.event_ids.clone(),
+        task_id: task.id,
+        worker: task.worker.clone(),
+        steps: steps(task, event_name, facts.now()),
+    }
+}
+
+/// Orders what is known of a task by time. Only the latest claim and the latest enqueueing are known. `event_name` is that of
+/// its first event.
+#[must_use]
+pub fn steps(task: &TaskStatus, event_name: Option<&str>, now: DateTime<Utc>) -> Vec<Step> {
     let step = |at: Option<DateTime<Utc>>, kind, text: String| at.map(|at| Step { at, kind, text });
     let worker = task.worker.as_deref().unwrap_or("unknown");
     let request = task.request_id.as_ref().map(|id| format!("request {id}"));
-    let accepted = format!("task {} with {}", task.id, events(facts));
+    let accepted = format!("task {} with {}", task.id, events(task, event_name));
     let mut steps: Vec<Step> = [
         request.and_then(|text| step(Some(task.created_at), StepKind::Request, text)),
         step(Some(task.created_at), StepKind::Accept, accepted),
         step(task.enqueued_at, StepKind::Enqueue, "put on the stream".into()),
         step(task.started_at, StepKind::Claim, format!("by worker {worker}")),
-        step(task.settled_at, StepKind::Settlement, settled(facts)),
+        step(task.settled_at, StepKind::Settlement, settled(task)),
         step(task.lease_until, StepKind::LeaseEnd, format!("of worker {worker}, without a heartbeat")),
-        step(task.next_run_at.filter(|at| *at > facts.now()), StepKind::NextAttempt, "not before this time".into()),
+        step(task.next_run_at.filter(|at| *at > now), StepKind::NextAttempt, "not before this time".into()),
     ]
     .into_iter()
     .flatten()
@@ -102,28 +119,19 @@ pub fn timeline(facts: &Facts) -> Timeline {
         text: format!("attempt {} ({}): {}", failed.attempt, failed.reason.as_str(), failed.error),
     }));
     steps.sort_by_key(|step| (step.at, step.kind));
-    Timeline {
-        request_id: task.request_id.clone(),
-        trace_id: task.traceparent.as_deref().and_then(|context| context.split('-').nth(1)).map(str::to_owned),
-        user: facts.task.user.clone(),
-        event_ids: task.event_ids.clone(),
-        task_id: task.id,
-        worker: task.worker.clone(),
-        steps,
-    }
+    steps
 }
 
 /// `event 7 (page_view)`, or the number of events of a batch.
-fn events(facts: &Facts) -> String {
-    match (facts.status().event_ids.as_slice(), facts.task.events.first()) {
-        ([id], Some(event)) => format!("event {id} ({})", event.event_name),
+fn events(task: &TaskStatus, name: Option<&str>) -> String {
+    match (task.event_ids.as_slice(), name) {
+        ([id], Some(name)) => format!("event {id} ({name})"),
         ([id], None) => format!("event {id}, which was deleted"),
         (ids, _) => format!("a batch of {}", count(i64::try_from(ids.len()).unwrap_or(i64::MAX), "event")),
     }
 }
 
-fn settled(facts: &Facts) -> String {
-    let task = facts.status();
+fn settled(task: &TaskStatus) -> String {
     match &task.children {
         Some(children) => {
             format!("as a batch with {}", count(i64::try_from(children.len()).unwrap_or(i64::MAX), "failed event"))

@@ -36,7 +36,7 @@ pub use body::{FormBody, WireBody};
 pub use budget::{HeldBytes, Holder};
 pub use metrics::HttpMetrics;
 pub use middleware::{ContinueTrace, TraceParent, layered};
-pub use openapi::{ErrorDocument, ProblemDocument, problems, text_header};
+pub use openapi::{ErrorDocument, ProblemDocument, add_bearer, problems, text_header};
 pub use problem::Problem;
 pub use problem_code::ProblemCode;
 pub use request_id::RequestId;

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Object, OpenApi, Ref, RefOr};
 
 use crate::problem_code::ProblemCode;
 
@@ -57,6 +58,16 @@ fn location() -> Array {
         .description(Some("Path to the value, for example `[\"body\", \"events\", 3, \"event_name\"]`."))
         .items(part)
         .build()
+}
+
+/// Adds the security scheme `bearer`; `scopes` says what the claim `scope` has.
+pub fn add_bearer(document: &mut OpenApi, scopes: &str) {
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some(format!("The claims `exp` and `sub` are required. {scopes}")))
+        .build();
+    document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
 }
 
 /// One response for each status of the codes.

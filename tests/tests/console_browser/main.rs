@@ -2,6 +2,8 @@
 
 mod axe;
 mod driver;
+mod instance;
+mod lists;
 mod scriptless;
 mod shop;
 mod watched;
@@ -60,7 +62,7 @@ async fn failing_task_is_found_by_its_request_id_explained_and_retried() -> anyh
     eventually("the payment is captured", TIMEOUT, completed).await?;
     browser.page.goto(shop.url("/audit")).await?;
     browser.shows("release 2.8.0 is rolled back").await?;
-    watched::nothing_is_wrong(&browser, &shop).await?;
+    watched::nothing_is_wrong(&browser, &shop.url("/")).await?;
     browser.quit().await
 }
 
@@ -91,7 +93,7 @@ async fn pause_stops_claims_within_a_second_and_resume_drains() -> anyhow::Resul
     browser.shows("Workers claim tasks").await?;
     let waiting = "SELECT count(*) FROM tasks WHERE started_at IS NULL AND created_at < now() - interval '3 seconds'";
     eventually("the backlog drains", TIMEOUT, async || Ok(shop.number(waiting).await? == 0)).await?;
-    watched::nothing_is_wrong(&browser, &shop).await?;
+    watched::nothing_is_wrong(&browser, &shop.url("/")).await?;
     browser.quit().await
 }
 
@@ -128,6 +130,6 @@ async fn every_page_is_accessible_in_both_themes_and_fits_a_phone() -> anyhow::R
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    watched::nothing_is_wrong(&browser, &shop).await?;
+    watched::nothing_is_wrong(&browser, &shop.url("/")).await?;
     browser.quit().await
 }

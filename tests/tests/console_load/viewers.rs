@@ -53,8 +53,8 @@ struct Viewers {
 impl Viewers {
     async fn start(console: &Process) -> anyhow::Result<Self> {
         let (mut tasks, bytes) = (JoinSet::new(), Arc::<AtomicU64>::default());
-        for _ in 0..VIEWERS {
-            let (mut stream, bytes) = (ask(console, "overview").await?, bytes.clone());
+        for part in ["overview", "events", "states"].into_iter().cycle().take(VIEWERS) {
+            let (mut stream, bytes) = (ask(console, part).await?, bytes.clone());
             tasks.spawn(async move {
                 let mut buffer = vec![0; 16 * 1024];
                 while let Ok(read @ 1..) = stream.read(&mut buffer).await {

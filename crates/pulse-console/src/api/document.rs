@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pulse_http::{ErrorDocument, ProblemCode, ProblemDocument, problems};
+use pulse_http::{ErrorDocument, ProblemCode, ProblemDocument, add_bearer, problems};
 use utoipa::openapi::response::Response;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{OpenApi as OpenApiDocument, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
@@ -29,15 +28,7 @@ struct Bearer;
 
 impl Modify for Bearer {
     fn modify(&self, document: &mut OpenApiDocument) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .description(Some(
-                "The claims `exp` and `sub` are required. The claim `scope` has `admin` or `events:read`.",
-            ))
-            .build();
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        add_bearer(document, "The claim `scope` has `admin` or `events:read`.");
     }
 }
 

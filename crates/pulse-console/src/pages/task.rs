@@ -3,6 +3,7 @@
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
+use pulse_explain::{Step, StepKind, steps};
 use pulse_store::console::TaskDetail;
 
 use crate::console::Console;
@@ -55,64 +56,44 @@ pub(crate) async fn page(State(console): State<Console>, viewer: Viewer, Id(id):
     Ok(layout::page(&console, &viewer, "/tasks", "Task", content))
 }
 
-/// Icon, step, what happened, and when.
-type Step = (&'static str, &'static str, Markup, Option<DateTime<Utc>>);
-
 fn timeline(detail: &TaskDetail) -> Markup {
     let task = &detail.task;
-    let mut steps: Vec<Step> = Vec::new();
-    if let Some(request) = &task.request_id {
-        steps.push(("req", "Request", html! { span.mono { (request) } }, Some(task.created_at)));
-    }
-    for event in detail.events.iter().take(3) {
-        steps.push(("event", "Event", html! { (event.event_name) " accepted as " (event.id) }, Some(event.created_at)));
-    }
-    if let Some(at) = task.enqueued_at {
-        steps.push(("pending", "Task", html! { "enqueued" }, Some(at)));
-    }
-    for failed in task.errors.0.iter().rev().take(LISTED) {
-        steps.push((
-            "dead",
-            "Attempt",
-            html! { (failed.attempt) " failed: " (failed.reason.as_str()) },
-            Some(failed.at),
-        ));
-    }
-    if let Some(at) = task.started_at {
-        steps.push((
-            "running",
-            "Attempt",
-            html! { "latest one began on " (task.worker.as_deref().unwrap_or("a worker")) },
-            Some(at),
-        ));
-    }
-    steps.sort_by_key(|(.., at)| *at);
-    if let Some(at) = task.next_run_at {
-        steps.push(("wait", "Waits", html! { "next attempt" }, Some(at)));
-    }
-    if let Some(at) = task.settled_at {
-        let icon = if task.state == "completed" { "completed" } else { "dead" };
-        steps.push((icon, "Settled", html! { (task.state) }, Some(at)));
-    }
-    if let Some(trace) = &task.traceparent {
-        steps.push(("trace", "Trace", html! { span.mono { (trace) } }, None));
-    }
-    let last = steps.iter().filter_map(|(.., at)| *at).max().unwrap_or(task.created_at);
-    let times = steps.iter().map(|(.., at)| at.unwrap_or(last));
-    let earlier: Vec<DateTime<Utc>> = std::iter::once(task.created_at).chain(times).collect();
+    let mut steps = steps(task, detail.events.first().map(|event| event.event_name.as_str()), Utc::now());
+    let mut failures = steps.iter().filter(|step| step.kind == StepKind::Failure).count();
+    steps.retain(|step| {
+        let is_old = step.kind == StepKind::Failure && failures > LISTED;
+        failures -= usize::from(is_old);
+        !is_old
+    });
+    let last = steps.last().map_or(task.created_at, |step| step.at);
+    let earlier: Vec<DateTime<Utc>> =
+        std::iter::once(task.created_at).chain(steps.iter().map(|step| step.at)).collect();
     html! {
         ol.tl {
-            @for ((icon, name, what, at), before) in steps.into_iter().zip(earlier) {
+            @for (step, before) in steps.iter().zip(earlier) {
                 li {
-                    span.dim { (document::icon(icon)) } b.nw { (name) } span.what { (what) }
-                    @if let Some(at) = at {
-                        span.r { "+" (duration_text((at - task.created_at).as_seconds_f64())) }
-                        span.at { (time(at)) }
-                        (bar(icon, [before, at].map(|time| part(task.created_at, time, last))))
-                    }
+                    span.dim { (document::icon(icon(step, &task.state))) } b.nw { (step.kind.as_str()) } span.what { (clipped(&step.text)) }
+                    span.r { "+" (duration_text((step.at - task.created_at).as_seconds_f64())) }
+                    span.at { (time(step.at)) }
+                    (bar(icon(step, &task.state), [before, step.at].map(|time| part(task.created_at, time, last))))
                 }
             }
+            @if let Some(trace) = &task.traceparent {
+                li { span.dim { (document::icon("trace")) } b.nw { "trace" } span.what { span.mono { (trace) } } }
+            }
         }
+    }
+}
+
+fn icon(step: &Step, state: &str) -> &'static str {
+    match step.kind {
+        StepKind::Request => "req",
+        StepKind::Accept => "event",
+        StepKind::Enqueue => "pending",
+        StepKind::Claim => "running",
+        StepKind::Settlement if state == "completed" => "completed",
+        StepKind::Failure | StepKind::Settlement => "dead",
+        StepKind::LeaseEnd | StepKind::NextAttempt => "wait",
     }
 }
 
