@@ -1,0 +1,163 @@
+//! What is measured over time: the mean time of an attempt, the tasks that become due per second, and the time that a
+//! worker takes to start. It survives a restart of the operator through the status.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// Weight of the past: about this many attempts, or this time if more of them end in it.
+const ATTEMPTS: f64 = 20.0;
+const ATTEMPTS_SECONDS: f64 = 120.0;
+/// The rate of arrivals is that of about this many of them, within these times in seconds.
+const ARRIVALS: f64 = 200.0;
+const ARRIVALS_SECONDS: std::ops::RangeInclusive<f64> = 10.0..=60.0;
+/// The rate of arrivals follows the median of this many intervals. A burst within one of them is no rate: its tasks
+/// wait, and are counted there.
+const MEDIAN_OF: usize = 3;
+/// Minimum time between two points for a rate, in milliseconds.
+const MIN_INTERVAL_MS: i64 = 1_000;
+
+/// What is known of the tasks and workers of one object. Small, and written to the status.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Learned {
+    /// Mean time of an attempt, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_seconds: Option<f64>,
+    /// Tasks that become due per second: new ones and retries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arrivals_per_second: Option<f64>,
+    /// Time from the creation of a worker until it is ready, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_seconds: Option<f64>,
+}
+
+/// The totals at a given time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Point {
+    /// Time by PostgreSQL's clock, in milliseconds since 1970.
+    pub(crate) at_ms: i64,
+    pub(crate) accepted: i64,
+    pub(crate) attempts: i64,
+    pub(crate) retried: i64,
+    pub(crate) attempt_ms: i64,
+    pub(crate) in_flight: u64,
+}
+
+/// Changes since the previous point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Change {
+    pub(crate) accepted: bool,
+    /// An attempt ran or ended.
+    pub(crate) worked: bool,
+    /// A total decreased: this is another database.
+    pub(crate) reset: bool,
+}
+
+/// The measurements of one object.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Learning {
+    last: Option<Point>,
+    /// Weighted sums of the time of attempts, in seconds, and of their number.
+    attempt_seconds: f64,
+    attempts: f64,
+    /// Rates of arrivals in the last intervals.
+    recent: VecDeque<f64>,
+    arrivals: Option<f64>,
+    start_seconds: Option<f64>,
+}
+
+impl Learning {
+    /// Continues with what was learned before a restart.
+    pub(crate) fn restored(learned: Learned) -> Self {
+        let is_valid = |value: &f64| value.is_finite() && *value >= 0.0;
+        Self {
+            attempt_seconds: learned.attempt_seconds.filter(is_valid).unwrap_or(0.0) * ATTEMPTS,
+            attempts: if learned.attempt_seconds.is_some_and(|it| is_valid(&it)) { ATTEMPTS } else { 0.0 },
+            arrivals: learned.arrivals_per_second.filter(is_valid),
+            start_seconds: learned.start_seconds.filter(is_valid),
+            ..Self::default()
+        }
+    }
+
+    /// What is known by now.
+    pub(crate) fn learned(&self) -> Learned {
+        Learned {
+            attempt_seconds: self.mean_attempt(),
+            arrivals_per_second: self.arrivals,
+            start_seconds: self.start_seconds,
+        }
+    }
+
+    /// Before a whole attempt was seen, the time for which those in flight have run: a lower bound.
+    fn mean_attempt(&self) -> Option<f64> {
+        (self.attempts > 0.0).then(|| self.attempt_seconds / self.attempts)
+    }
+
+    /// Adds the time that workers took to start.
+    pub(crate) fn observe_start(&mut self, seconds: Option<f64>) {
+        self.start_seconds = seconds.or(self.start_seconds);
+    }
+
+    /// Adds the next point.
+    pub(crate) fn observe(&mut self, point: Point) -> Change {
+        let Some(last) = self.last else {
+            self.last = Some(point);
+            return Change::default();
+        };
+        let (accepted, ended) = (point.accepted - last.accepted, point.attempts - last.attempts);
+        let (retried, run_ms) = (point.retried - last.retried, point.attempt_ms - last.attempt_ms);
+        if accepted < 0 || ended < 0 || retried < 0 || run_ms < 0 {
+            *self = Self { last: Some(point), ..Self::restored(self.learned()) };
+            return Change { reset: true, ..Change::default() };
+        }
+        let change = Change { accepted: accepted > 0, worked: ended > 0 || run_ms > 0, reset: false };
+        let elapsed_ms = point.at_ms - last.at_ms;
+        if elapsed_ms < 0 {
+            // The clock was set, or another server took over.
+            self.last = Some(point);
+        }
+        if elapsed_ms < MIN_INTERVAL_MS {
+            return change;
+        }
+        self.last = Some(point);
+        let seconds = elapsed_ms as f64 / 1000.0;
+        self.learn_arrivals((accepted + retried) as f64 / seconds, seconds);
+        // Failures say nothing about the time of an attempt that succeeds: they end at once, or only by a timeout.
+        if retried * 2 <= ended {
+            self.learn_attempts(ended, run_ms, last.in_flight, point.in_flight, seconds);
+        }
+        change
+    }
+
+    /// The mean is the time that passed in attempts, divided by the mean of the numbers that started and that ended. With
+    /// only those that ended, it would be too high while the number in flight grows.
+    fn learn_attempts(&mut self, ended: i64, run_ms: i64, before: u64, now: u64, seconds: f64) {
+        let started = (ended as f64 + now as f64 - before as f64).max(0.0);
+        let count = (started + ended as f64) / 2.0;
+        let kept = kept((count / ATTEMPTS).min(seconds / ATTEMPTS_SECONDS));
+        self.attempt_seconds = self.attempt_seconds * kept + run_ms as f64 / 1000.0;
+        self.attempts = self.attempts * kept + count;
+    }
+
+    fn learn_arrivals(&mut self, rate: f64, seconds: f64) {
+        if self.recent.len() == MEDIAN_OF {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(rate);
+        let mut sorted: Vec<f64> = self.recent.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        // Of two, the lower one: the other may be a burst.
+        let typical = sorted[(sorted.len() - 1) / 2];
+        let before = self.arrivals.unwrap_or(typical);
+        let window = (ARRIVALS / typical.max(before)).clamp(*ARRIVALS_SECONDS.start(), *ARRIVALS_SECONDS.end());
+        let kept = kept(seconds / window);
+        self.arrivals = Some(before * kept + typical * (1.0 - kept));
+    }
+}
+
+/// The weight that the past keeps after `age`, in units of its time constant. Close to the exponential function, which
+/// differs in its last digit between platforms.
+fn kept(age: f64) -> f64 {
+    1.0 / (1.0 + age + age * age / 2.0)
+}
