@@ -14,6 +14,8 @@ const ARRIVALS_SECONDS: std::ops::RangeInclusive<f64> = 10.0..=60.0;
 /// The rate of arrivals follows the median of this many intervals. A burst within one of them is no rate: its tasks
 /// wait, and are counted there.
 const MEDIAN_OF: usize = 3;
+/// Most attempts of a task that are expected from the part of attempts that fails.
+const MAX_ATTEMPTS: f64 = 4.0;
 /// Minimum time between two points for a rate, in milliseconds.
 const MIN_INTERVAL_MS: i64 = 1_000;
 
@@ -61,9 +63,11 @@ pub(crate) struct Learning {
     /// Weighted sums of the time of attempts, in seconds, and of their number.
     attempt_seconds: f64,
     attempts: f64,
-    /// Rates of arrivals in the last intervals.
+    /// Rates of accepted tasks in the last intervals, and the rate that follows from them.
     recent: VecDeque<f64>,
-    arrivals: Option<f64>,
+    accepted: Option<f64>,
+    /// Rate of retries in the last interval: each attempt that ends in a retry brings another one soon.
+    retried: f64,
     start_seconds: Option<f64>,
 }
 
@@ -74,7 +78,7 @@ impl Learning {
         Self {
             attempt_seconds: learned.attempt_seconds.filter(is_valid).unwrap_or(0.0) * ATTEMPTS,
             attempts: if learned.attempt_seconds.is_some_and(|it| is_valid(&it)) { ATTEMPTS } else { 0.0 },
-            arrivals: learned.arrivals_per_second.filter(is_valid),
+            accepted: learned.arrivals_per_second.filter(is_valid),
             start_seconds: learned.start_seconds.filter(is_valid),
             ..Self::default()
         }
@@ -84,7 +88,7 @@ impl Learning {
     pub(crate) fn learned(&self) -> Learned {
         Learned {
             attempt_seconds: self.mean_attempt(),
-            arrivals_per_second: self.arrivals,
+            arrivals_per_second: self.accepted.map(|accepted| accepted + self.retried),
             start_seconds: self.start_seconds,
         }
     }
@@ -122,12 +126,28 @@ impl Learning {
         }
         self.last = Some(point);
         let seconds = elapsed_ms as f64 / 1000.0;
-        self.learn_arrivals((accepted + retried) as f64 / seconds, seconds);
+        self.learn_arrivals(accepted as f64 / seconds, seconds);
+        self.retried = self.expected_retries(ended, retried, run_ms, seconds);
         // Failures say nothing about the time of an attempt that succeeds: they end at once, or only by a timeout.
         if retried * 2 <= ended {
             self.learn_attempts(ended, run_ms, last.in_flight, point.in_flight, seconds);
         }
         change
+    }
+
+    /// Rate of retries to expect, in tasks per second that take as long as usual.
+    ///
+    /// An attempt that fails at once takes no slot for long. As long as a part of the attempts fails, the same part of
+    /// the retries will, so that there will soon be more of them than in the last interval.
+    fn expected_retries(&self, ended: i64, retried: i64, run_ms: i64, seconds: f64) -> f64 {
+        if retried == 0 {
+            return 0.0;
+        }
+        let ended = ended.max(retried) as f64;
+        let mean = run_ms as f64 / 1000.0 / ended;
+        let time = self.mean_attempt().map_or(1.0, |usual| (mean / usual).min(1.0));
+        let attempts = 1.0 / (1.0 - retried as f64 / ended).max(1.0 / MAX_ATTEMPTS);
+        time * (retried as f64 / seconds).max(self.accepted.unwrap_or(0.0) * (attempts - 1.0))
     }
 
     /// The mean is the time that passed in attempts, divided by the mean of the numbers that started and that ended. With
@@ -149,10 +169,10 @@ impl Learning {
         sorted.sort_by(f64::total_cmp);
         // Of two, the lower one: the other may be a burst.
         let typical = sorted[(sorted.len() - 1) / 2];
-        let before = self.arrivals.unwrap_or(typical);
+        let before = self.accepted.unwrap_or(typical);
         let window = (ARRIVALS / typical.max(before)).clamp(*ARRIVALS_SECONDS.start(), *ARRIVALS_SECONDS.end());
         let kept = kept(seconds / window);
-        self.arrivals = Some(before * kept + typical * (1.0 - kept));
+        self.accepted = Some(before * kept + typical * (1.0 - kept));
     }
 }
 

@@ -116,7 +116,7 @@ impl Default for Behavior {
     fn default() -> Self {
         Self {
             tolerance_percent: 10,
-            scale_up: ScalingRules { stabilization_window_seconds: 0, percent: 100, workers: 4, period_seconds: 15 },
+            scale_up: ScalingRules { stabilization_window_seconds: 0, percent: 300, workers: 10, period_seconds: 15 },
             scale_down: ScalingRules { stabilization_window_seconds: 120, percent: 50, workers: 2, period_seconds: 60 },
         }
     }

@@ -18,7 +18,9 @@ const NOTICED_S: u32 = 40;
 #[derive(Debug, Clone)]
 pub struct Plant<'t> {
     pub(super) trace: &'t Trace,
-    chance: Chance,
+    /// Apart from that of the times of attempts, so that the same tasks arrive whatever the autoscaler does.
+    arrivals: Chance,
+    attempts: Chance,
     now: u32,
     queue: VecDeque<Waiting>,
     waiting: u64,
@@ -98,7 +100,8 @@ impl<'t> Plant<'t> {
     pub fn new(trace: &'t Trace, seed: u64) -> Self {
         let mut plant = Self {
             trace,
-            chance: Chance::new(seed),
+            arrivals: Chance::new(seed),
+            attempts: Chance::new(!seed),
             now: 0,
             queue: VecDeque::new(),
             waiting: 0,
@@ -189,7 +192,7 @@ impl<'t> Plant<'t> {
         if let Some(due) = self.retries.remove(&self.now) {
             due.into_iter().for_each(|retry| self.enqueue(retry.count, retry.attempt));
         }
-        let arrived = self.chance.poisson(self.trace.rate_at(self.now));
+        let arrived = self.arrivals.poisson(self.trace.rate_at(self.now));
         self.totals.accepted += arrived;
         self.enqueue(arrived, 1);
         self.lose_nodes();
@@ -269,7 +272,7 @@ impl<'t> Plant<'t> {
         {
             let (taken, time) = match self.trace.service_s.short_and_fixed() {
                 Some(time) => (count.min((left / time).ceil() as u64).max(1), time),
-                None => (1, self.trace.service_s.time(&mut self.chance)),
+                None => (1, self.trace.service_s.time(&mut self.attempts)),
             };
             self.take(taken);
             if time < 1.0 {
@@ -278,7 +281,7 @@ impl<'t> Plant<'t> {
                 self.end(taken, attempt, fails);
             } else {
                 left -= 1.0;
-                let end = now + self.chance.rounded(time);
+                let end = now + self.attempts.rounded(time);
                 let worker = self.occupy(now);
                 self.running.entry(end).or_default().push(Running { worker, attempt, fails });
             }
