@@ -14,8 +14,12 @@ const UTILISATION: f64 = 0.95;
 /// Part of the drain time within which waiting tasks are drained at the latest, also if new workers take longer to
 /// start.
 const MIN_HORIZON: f64 = 0.25;
-/// From this part of the maximum age on, the tolerance does not keep workers from being added.
+/// Part of a worker that adds one, unless a task is near its maximum age.
+const WORTH_A_WORKER: f64 = 0.5;
+/// A waiting task is near its maximum age in the last part of it, or if fewer times of this count are left than it takes
+/// until a new worker takes part.
 const AGE_WARNING: f64 = 0.5;
+const DELAYS_LEFT: f64 = 2.0;
 
 /// The number of workers that a target or rule asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,9 +38,11 @@ impl Recommendation {
         Self { exact, reason, explanation: explanation.into(), urgent: false }
     }
 
-    /// Number of workers, rounded up. An excess within the error of floating point does not add a worker.
+    /// Number of workers. A part of a worker does not add one before tasks have waited for it, as the targets allow;
+    /// more of them wait meanwhile, until the part is large enough.
     pub(crate) fn count(&self) -> u32 {
-        (self.exact - 1e-9).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
+        let part = if self.urgent { 1e-9 } else { WORTH_A_WORKER };
+        (self.exact - part).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
     }
 }
 
@@ -107,14 +113,13 @@ struct DrainTime {
 
 fn drain_time(policy: &Policy, learned: Learned, queue: &QueueState) -> DrainTime {
     let drain = f64::from(policy.target.drain_seconds.max(1));
-    let age = queue.oldest_age.map(|age| age as f64);
-    let (left, urgent) = match (policy.target.max_age_seconds, age) {
-        (Some(limit), Some(age)) => (f64::from(limit) - age, age >= AGE_WARNING * f64::from(limit)),
-        _ => (drain, false),
-    };
     let delay = policy.poll.as_secs_f64() + learned.start_seconds.unwrap_or(0.0);
+    let limit = policy.target.max_age_seconds.map_or(drain, f64::from);
+    let left = limit - queue.oldest_age.unwrap_or(0) as f64;
+    let urgent = queue.oldest_age.is_some() && (left <= AGE_WARNING * limit || left <= DELAYS_LEFT * delay);
     let shortest = (drain * MIN_HORIZON).max(policy.poll.as_secs_f64()).min(drain);
-    let reason = if left < drain && urgent { ScalingReason::AgeTarget } else { ScalingReason::DrainTimeTarget };
+    let has_limit = policy.target.max_age_seconds.is_some();
+    let reason = if has_limit && left < drain && urgent { ScalingReason::AgeTarget } else { ScalingReason::DrainTimeTarget };
     DrainTime { horizon: (drain.min(left) - delay).clamp(shortest, drain), reason, urgent }
 }
 
