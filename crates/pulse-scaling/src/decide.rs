@@ -15,7 +15,7 @@ use crate::targets;
 /// Decides the number of workers at `now`. Returns the memory for the next decision, whether this one is applied or not:
 /// a change of the number of workers is observed, not assumed.
 pub fn decide(policy: &Policy, mut memory: Memory, observed: &Observed, now: Timestamp) -> (Decision, Memory) {
-    memory.observe(observed, policy.poll, now);
+    memory.observe(observed, policy, now);
     let decision = match policy.fixed {
         Some(fixed) => fixed_decision(fixed, policy, inputs(policy, &memory, now)),
         None => computed_decision(policy, &memory, observed, now),

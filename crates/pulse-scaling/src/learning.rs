@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 /// Weight of the past: about this many attempts, or this time if more of them end in it.
 const ATTEMPTS: f64 = 20.0;
 const ATTEMPTS_SECONDS: f64 = 120.0;
-/// The rate of arrivals is that of about this many of them, within these times in seconds.
+/// The rate of arrivals is that of about this many of them, within these parts of the drain time: what comes faster
+/// may wait.
 const ARRIVALS: f64 = 200.0;
-const ARRIVALS_SECONDS: std::ops::RangeInclusive<f64> = 10.0..=60.0;
+const ARRIVALS_PART: std::ops::RangeInclusive<f64> = 0.25..=1.0;
 /// The rate of arrivals follows the median of this many intervals. A burst within one of them is no rate: its tasks
 /// wait, and are counted there.
 const MEDIAN_OF: usize = 3;
@@ -103,8 +104,8 @@ impl Learning {
         self.start_seconds = seconds.or(self.start_seconds);
     }
 
-    /// Adds the next point.
-    pub(crate) fn observe(&mut self, point: Point) -> Change {
+    /// Adds the next point. Waiting tasks are to be started within `drain_seconds`.
+    pub(crate) fn observe(&mut self, point: Point, drain_seconds: f64) -> Change {
         let Some(last) = self.last else {
             self.last = Some(point);
             return Change::default();
@@ -126,7 +127,7 @@ impl Learning {
         }
         self.last = Some(point);
         let seconds = elapsed_ms as f64 / 1000.0;
-        self.learn_arrivals(accepted as f64 / seconds, seconds);
+        self.learn_arrivals(accepted as f64 / seconds, seconds, drain_seconds);
         self.retried = self.expected_retries(ended, retried, run_ms, seconds);
         // Failures say nothing about the time of an attempt that succeeds: they end at once, or only by a timeout.
         if retried * 2 <= ended {
@@ -160,7 +161,7 @@ impl Learning {
         self.attempts = self.attempts * kept + count;
     }
 
-    fn learn_arrivals(&mut self, rate: f64, seconds: f64) {
+    fn learn_arrivals(&mut self, rate: f64, seconds: f64, drain_seconds: f64) {
         if self.recent.len() == MEDIAN_OF {
             self.recent.pop_front();
         }
@@ -170,7 +171,8 @@ impl Learning {
         // Of two, the lower one: the other may be a burst.
         let typical = sorted[(sorted.len() - 1) / 2];
         let before = self.accepted.unwrap_or(typical);
-        let window = (ARRIVALS / typical.max(before)).clamp(*ARRIVALS_SECONDS.start(), *ARRIVALS_SECONDS.end());
+        let window = (ARRIVALS / typical.max(before))
+            .clamp(ARRIVALS_PART.start() * drain_seconds, ARRIVALS_PART.end() * drain_seconds);
         let kept = kept(seconds / window);
         self.accepted = Some(before * kept + typical * (1.0 - kept));
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::learning::{Learned, Learning, Point};
 use crate::observed::{Depth, GAUGES_MAX_AGE, Gauges, Observed, Sample};
+use crate::policy::Policy;
 use crate::queue::{Estimate, QueueState};
 
 /// Number of incomplete samples in a row after which the backlog is unknown.
@@ -66,7 +67,7 @@ impl Memory {
     }
 
     /// Takes in what was found: the number of workers, and the sample unless it was taken in before.
-    pub(crate) fn observe(&mut self, observed: &Observed, poll: SignedDuration, now: Timestamp) {
+    pub(crate) fn observe(&mut self, observed: &Observed, policy: &Policy, now: Timestamp) {
         if self.newest_entry().is_some_and(|newest| now < newest) {
             self.clock_set_back(now);
         }
@@ -80,7 +81,7 @@ impl Memory {
         }
         self.learning.observe_start(observed.workers.start_seconds());
         if let Some(sample) = observed.sample.as_ref().filter(|sample| Some(sample.at) != self.newest) {
-            self.observe_sample(sample, poll);
+            self.observe_sample(sample, policy);
         }
     }
 
@@ -88,15 +89,15 @@ impl Memory {
         self.recommendations.back().map(|(at, _)| *at)
     }
 
-    fn observe_sample(&mut self, sample: &Sample, poll: SignedDuration) {
-        let was_unknown = matches!(self.estimate(sample.at, poll), Estimate::Unknown { .. });
+    fn observe_sample(&mut self, sample: &Sample, policy: &Policy) {
+        let was_unknown = matches!(self.estimate(sample.at, policy.poll), Estimate::Unknown { .. });
         self.newest = Some(sample.at);
         match (&sample.depth, self.fresh_gauges(sample)) {
             (Some(depth), Some(gauges)) => {
                 if was_unknown {
                     self.reliable_since = Some(sample.at);
                 }
-                self.observe_whole(sample.at, depth, gauges);
+                self.observe_whole(sample.at, depth, gauges, policy);
             }
             (depth, _) => {
                 self.lower_bound = *depth;
@@ -108,17 +109,18 @@ impl Memory {
         }
     }
 
-    fn observe_whole(&mut self, at: Timestamp, depth: &Depth, gauges: &Gauges) {
+    fn observe_whole(&mut self, at: Timestamp, depth: &Depth, gauges: &Gauges, policy: &Policy) {
         self.missed_samples = 0;
         self.lower_bound = None;
-        let change = self.learning.observe(Point {
+        let point = Point {
             at_ms: gauges.at_ms,
             accepted: gauges.accepted_total,
             attempts: gauges.attempts_total,
             retried: gauges.retried_total,
             attempt_ms: gauges.attempt_ms_total,
             in_flight: depth.in_flight,
-        });
+        };
+        let change = self.learning.observe(point, f64::from(policy.target.drain_seconds.max(1)));
         if change.reset {
             self.reliable_since = Some(at);
         }

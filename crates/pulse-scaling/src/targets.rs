@@ -14,6 +14,8 @@ const UTILISATION: f64 = 0.95;
 /// Part of the drain time within which waiting tasks are drained at the latest, also if new workers take longer to
 /// start.
 const MIN_HORIZON: f64 = 0.25;
+/// Part of the drain time for which tasks may wait for good.
+const MAY_WAIT: f64 = 0.25;
 /// Part of a worker that adds one, unless a task is near its maximum age.
 const WORTH_A_WORKER: f64 = 0.5;
 /// A waiting task is near its maximum age in the last part of it, or if fewer times of this count are left than it takes
@@ -88,7 +90,7 @@ fn target(policy: &Policy, learned: Learned, queue: &QueueState, qualifier: &str
     };
     let drain = drain_time(policy, learned, queue);
     let arrivals = learned.arrivals_per_second.unwrap_or(0.0);
-    let slots = slots(queue, attempt, arrivals, drain.horizon);
+    let slots = slots(queue, attempt, arrivals, &drain);
     let QueueState { waiting, in_flight, .. } = queue;
     let why = match (drain.reason, queue.oldest_age, policy.target.max_age_seconds) {
         (ScalingReason::AgeTarget, Some(age), Some(limit)) => {
@@ -107,6 +109,8 @@ fn target(policy: &Policy, learned: Learned, queue: &QueueState, qualifier: &str
 struct DrainTime {
     /// In seconds, without the time that passes until new workers take part.
     horizon: f64,
+    /// Time for which tasks may wait without more workers, in seconds.
+    may_wait: f64,
     reason: ScalingReason,
     urgent: bool,
 }
@@ -120,17 +124,20 @@ fn drain_time(policy: &Policy, learned: Learned, queue: &QueueState) -> DrainTim
     let shortest = (drain * MIN_HORIZON).max(policy.poll.as_secs_f64()).min(drain);
     let has_limit = policy.target.max_age_seconds.is_some();
     let reason = if has_limit && left < drain && urgent { ScalingReason::AgeTarget } else { ScalingReason::DrainTimeTarget };
-    DrainTime { horizon: (drain.min(left) - delay).clamp(shortest, drain), reason, urgent }
+    let horizon = (drain.min(left) - delay).clamp(shortest, drain);
+    DrainTime { horizon, may_wait: if urgent { 0.0 } else { MAY_WAIT * drain }, reason, urgent }
 }
 
-/// Number of slots with which the waiting tasks, and those that arrive until then, are started within `horizon` seconds.
+/// Number of slots with which the waiting tasks are started within the horizon, while others arrive.
 ///
 /// Of the slots in use, `horizon / attempt` are free by then, or all of them if attempts are shorter; the others stay in
-/// use. A slot starts one waiting task within that time, or more of them if attempts are shorter.
-fn slots(queue: &QueueState, attempt: f64, arrivals: f64, horizon: f64) -> f64 {
-    let freed = (horizon / attempt.max(f64::MIN_POSITIVE)).min(1.0);
-    let for_waiting = queue.waiting as f64 * (attempt / horizon).min(1.0);
-    (1.0 - freed) * queue.in_flight as f64 + freed * arrivals * attempt + for_waiting
+/// use. A slot starts one waiting task within that time, or more of them if attempts are shorter. Tasks that wait for a
+/// small part of the drain time may do so for good, as long as there are slots for those that arrive.
+fn slots(queue: &QueueState, attempt: f64, arrivals: f64, drain: &DrainTime) -> f64 {
+    let freed = (drain.horizon / attempt.max(f64::MIN_POSITIVE)).min(1.0);
+    let late = (queue.waiting as f64 - arrivals * drain.may_wait).max(0.0);
+    let for_late = late * (attempt / drain.horizon).min(1.0);
+    (1.0 - freed) * queue.in_flight as f64 + freed * arrivals * attempt + for_late
 }
 
 /// Without a worker: stays at zero until a task is due, was accepted, or falls due soon.
