@@ -34,9 +34,10 @@ lint: ## The linters of CI
 	scripts/deny
 	scripts/words
 
-generate: setup ## Generated files: .sqlx, tables in OPERATIONS.md, charts and manifests
+generate: setup ## Generated files: .sqlx, tables in OPERATIONS.md and docs/scaling.md, charts and manifests
 	scripts/prepare-queries
 	scripts/reference
+	scripts/scaling-table
 	scripts/manifests
 
 bench: setup ## Compares with the reference stack; writes bench/RESULTS.md

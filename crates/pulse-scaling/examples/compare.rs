@@ -11,7 +11,7 @@ const RANDOM: std::ops::RangeInclusive<u64> = 1..=20;
 
 fn main() -> anyhow::Result<()> {
     let traces = match std::env::args().nth(1).as_deref() {
-        None => builtin(),
+        None | Some("builtin") => builtin(),
         Some("random") => RANDOM.map(random).collect(),
         Some(path) => vec![read(path)?],
     };

@@ -20,7 +20,7 @@ pub fn decide(policy: &Policy, mut memory: Memory, observed: &Observed, now: Tim
         Some(fixed) => fixed_decision(fixed, policy, inputs(policy, &memory, now)),
         None => computed_decision(policy, &memory, observed, now),
     };
-    memory.recommended(decision.recommended, now);
+    memory.decided(decision.recommended, decision.replicas, now);
     (decision, memory)
 }
 

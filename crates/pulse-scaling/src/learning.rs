@@ -183,3 +183,101 @@ impl Learning {
 fn kept(age: f64) -> f64 {
     1.0 / (1.0 + age + age * age / 2.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRAIN: f64 = 60.0;
+
+    fn point(seconds: i64) -> Point {
+        Point { at_ms: seconds * 1000, accepted: 0, attempts: 0, retried: 0, attempt_ms: 0, in_flight: 0 }
+    }
+
+    /// What is learned from points of each tenth second.
+    fn learned(seconds: i64, point: impl Fn(i64) -> Point) -> Learned {
+        let mut learning = Learning::default();
+        for second in (0..=seconds).step_by(10) {
+            learning.observe(point(second), DRAIN);
+        }
+        learning.learned()
+    }
+
+    fn is_near(value: Option<f64>, expected: f64, percent: f64) {
+        let value = value.expect("known");
+        assert!((value / expected - 1.0).abs() <= percent / 100.0, "{value}, expected {expected}");
+    }
+
+    #[test]
+    fn attempt_time_is_known_while_slots_fill_and_when_they_are_full() {
+        // 2 tasks of 30 s arrive per second, from zero.
+        let filling = |second: i64| Point {
+            attempts: (2 * (second - 30)).max(0),
+            attempt_ms: if second < 30 { second * second * 1000 } else { (900 + 60 * (second - 30)) * 1000 },
+            in_flight: (2 * second.min(30)).cast_unsigned(),
+            ..point(second)
+        };
+        for (seconds, percent) in [(30, 5.0), (60, 5.0), (600, 1.0)] {
+            is_near(learned(seconds, filling).attempt_seconds, 30.0, percent);
+        }
+        // 16 slots that are full from the start.
+        let full = |second: i64| Point {
+            attempts: second / 30 * 16,
+            attempt_ms: second * 16_000,
+            in_flight: if second == 0 { 0 } else { 16 },
+            ..point(second)
+        };
+        is_near(learned(600, full).attempt_seconds, 30.0, 10.0);
+    }
+
+    #[test]
+    fn attempt_time_counts_a_long_attempt_before_it_ends() {
+        // 100 tasks of 0.2 s per second, and one that has run for 120 s.
+        let mixed =
+            |second: i64| Point { attempts: second * 100, attempt_ms: second * 21_000, in_flight: 21, ..point(second) };
+        is_near(learned(120, mixed).attempt_seconds, 0.21, 1.0);
+    }
+
+    #[test]
+    fn attempt_time_is_not_distorted_by_failures() {
+        let mut learning = Learning::restored(Learned { attempt_seconds: Some(5.0), ..Learned::default() });
+        for second in (0..600).step_by(10) {
+            let failing =
+                Point { attempts: second * 40, retried: second * 40, attempt_ms: second * 400, ..point(second) };
+            learning.observe(failing, DRAIN);
+        }
+        is_near(learning.learned().attempt_seconds, 5.0, 0.0);
+        // 40 failures per second of 10 ms each are less than one task of 5 s.
+        assert!(learning.learned().arrivals_per_second.expect("known") < 1.0, "{learning:?}");
+    }
+
+    #[test]
+    fn arrivals_follow_what_is_accepted_and_retried() {
+        let steady = |second: i64| Point {
+            accepted: second * 30,
+            attempts: second * 40,
+            retried: second * 10,
+            attempt_ms: second * 8000,
+            ..point(second)
+        };
+        is_near(learned(300, steady).arrivals_per_second, 40.0, 1.0);
+    }
+
+    #[test]
+    fn arrivals_are_not_distorted_by_a_burst_within_one_interval() {
+        let burst = |second: i64| Point { accepted: second + if second >= 100 { 60_000 } else { 0 }, ..point(second) };
+        for seconds in (100..200).step_by(10) {
+            is_near(learned(seconds, burst).arrivals_per_second, 1.0, 1.0);
+        }
+        let step = |second: i64| Point { accepted: second + (second - 90).max(0) * 600, ..point(second) };
+        assert!(learned(130, step).arrivals_per_second.expect("known") > 300.0, "a rate is learned within 30 s");
+    }
+
+    #[test]
+    fn decreasing_total_is_another_database() {
+        let mut learning = Learning::default();
+        learning.observe(Point { accepted: 5, ..point(0) }, DRAIN);
+        assert!(learning.observe(point(10), DRAIN).reset);
+        assert!(!learning.observe(point(20), DRAIN).reset);
+    }
+}

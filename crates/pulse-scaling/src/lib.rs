@@ -26,6 +26,13 @@ mod schedule;
 pub mod simulation;
 mod targets;
 
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 pub use decide::decide;
 pub use decision::{Decision, Inputs, Limit, ScalingReason};
 pub use learning::Learned;

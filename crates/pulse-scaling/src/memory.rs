@@ -37,8 +37,9 @@ pub struct Memory {
     /// Equal neighbours are merged into one with the time of the newer.
     recommendations: VecDeque<(Timestamp, u32)>,
     changes: VecDeque<(Timestamp, i64)>,
-    /// The number of workers at the last decision.
+    /// The number of workers at the last decision, its time, and the number that it asked for.
     replicas: Option<u32>,
+    decided: Option<(Timestamp, u32)>,
 }
 
 /// The newest gauges, and the time of the sample that had them first.
@@ -77,7 +78,8 @@ impl Memory {
             self.recommendations.push_back((now, replicas));
         }
         if let Some(before) = self.replicas.replace(replicas).filter(|before| *before != replicas) {
-            self.changes.push_back((now, i64::from(replicas) - i64::from(before)));
+            let at = self.decided.filter(|(_, decided)| *decided == replicas).map_or(now, |(at, _)| at);
+            self.changes.push_back((at, i64::from(replicas) - i64::from(before)));
         }
         self.learning.observe_start(observed.workers.start_seconds());
         if let Some(sample) = observed.sample.as_ref().filter(|sample| Some(sample.at) != self.newest) {
@@ -137,7 +139,7 @@ impl Memory {
     /// The operator's clock was set back: moves future entries to `now`, and starts the history without gaps anew.
     fn clock_set_back(&mut self, now: Timestamp) {
         self.reliable_since = Some(now);
-        (self.gauges, self.idle_since, self.newest) = (None, None, None);
+        (self.gauges, self.idle_since, self.newest, self.decided) = (None, None, None, None);
         self.recommendations.iter_mut().for_each(|(at, _)| *at = now.min(*at));
         self.changes.iter_mut().for_each(|(at, _)| *at = now.min(*at));
     }
@@ -156,8 +158,9 @@ impl Memory {
         (unchanged <= GAUGES_MAX_AGE && (seen.changed || by_clock)).then_some(gauges)
     }
 
-    /// Records a recommendation for the stabilization windows, whether it is applied or not.
-    pub(crate) fn recommended(&mut self, recommended: u32, now: Timestamp) {
+    /// Records a decision. Its recommendation counts for the stabilization windows, whether it is applied or not.
+    pub(crate) fn decided(&mut self, recommended: u32, replicas: u32, now: Timestamp) {
+        self.decided = Some((now, replicas));
         match self.recommendations.back_mut() {
             Some((at, count)) if *count == recommended => *at = now,
             _ => self.recommendations.push_back((now, recommended)),

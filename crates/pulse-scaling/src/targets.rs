@@ -43,7 +43,8 @@ impl Recommendation {
     /// Number of workers. A part of a worker does not add one before tasks have waited for it, as the targets allow;
     /// more of them wait meanwhile, until the part is large enough.
     pub(crate) fn count(&self) -> u32 {
-        let part = if self.urgent { 1e-9 } else { WORTH_A_WORKER };
+        let may_wait = self.reason == ScalingReason::DrainTimeTarget && !self.urgent;
+        let part = if may_wait { WORTH_A_WORKER } else { 1e-9 };
         (self.exact - part).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
     }
 }
@@ -123,7 +124,8 @@ fn drain_time(policy: &Policy, learned: Learned, queue: &QueueState) -> DrainTim
     let urgent = queue.oldest_age.is_some() && (left <= AGE_WARNING * limit || left <= DELAYS_LEFT * delay);
     let shortest = (drain * MIN_HORIZON).max(policy.poll.as_secs_f64()).min(drain);
     let has_limit = policy.target.max_age_seconds.is_some();
-    let reason = if has_limit && left < drain && urgent { ScalingReason::AgeTarget } else { ScalingReason::DrainTimeTarget };
+    let reason =
+        if has_limit && left < drain && urgent { ScalingReason::AgeTarget } else { ScalingReason::DrainTimeTarget };
     let horizon = (drain.min(left) - delay).clamp(shortest, drain);
     DrainTime { horizon, may_wait: if urgent { 0.0 } else { MAY_WAIT * drain }, reason, urgent }
 }
