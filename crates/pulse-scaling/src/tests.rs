@@ -73,7 +73,7 @@ fn decision_says_what_it_is_made_from() {
 #[test]
 fn age_target_drains_in_the_time_that_is_left() {
     for (age, expected) in
-        [(20, (6, DrainTimeTarget)), (60, (12, AgeTarget)), (80, (20, AgeTarget)), (300, (20, AgeTarget))]
+        [(20, (6, DrainTimeTarget)), (60, (12, AgeTarget)), (80, (19, AgeTarget)), (300, (19, AgeTarget))]
     {
         let mut harness = Harness::with(4).knowing(1.0, 20.0).unlimited();
         harness.policy.target.max_age_seconds = Some(100);
