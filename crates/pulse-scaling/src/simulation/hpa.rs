@@ -1,5 +1,5 @@
 //! The part of Kubernetes' HorizontalPodAutoscaler that KEDA uses: one external metric with a target per pod, and the
-//! default behavior.
+//! default behavior as documented. `tests/hpa.rs` compares it with the controller of Kubernetes.
 
 /// Default of `--horizontal-pod-autoscaler-tolerance`.
 const TOLERANCE: f64 = 0.1;
@@ -50,7 +50,8 @@ impl Hpa {
     /// Number of pods for the metric: the replica calculator of Kubernetes.
     pub fn recommended(&self, current: u32, metric: f64) -> u32 {
         let ratio = metric / (self.target * f64::from(current));
-        if (1.0 - ratio).abs() <= TOLERANCE { current } else { (metric / self.target).ceil() as u32 }
+        let is_tolerated = (1.0 - TOLERANCE..=1.0 + TOLERANCE).contains(&ratio);
+        if is_tolerated { current } else { (metric / self.target).ceil() as u32 }
     }
 
     /// The highest recommendation of the window bounds scaling down.

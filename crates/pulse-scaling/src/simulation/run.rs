@@ -28,11 +28,11 @@ pub struct Result {
 }
 
 /// Runs a trace until all tasks ended, at most two hours longer than tasks arrive. `watch` sees each second.
-pub fn run(
+pub fn run<'a>(
     trace: &Trace,
     seed: u64,
-    autoscaler: impl FnOnce(&Plant<'_>) -> Box<dyn Autoscaler>,
-    mut watch: impl FnMut(&Plant<'_>, &mut dyn Autoscaler),
+    autoscaler: impl FnOnce(&Plant<'_>) -> Box<dyn Autoscaler + 'a>,
+    mut watch: impl FnMut(&Plant<'_>, &mut (dyn Autoscaler + 'a)),
 ) -> Result {
     let mut plant = Plant::new(trace, seed);
     let mut autoscaler = autoscaler(&plant);
