@@ -4,15 +4,12 @@
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use anyhow::Context;
-use pulse_scaling::simulation::{Trace, builtin, compare_all, random, table};
-
-/// Seeds of the random traces.
-const RANDOM: std::ops::RangeInclusive<u64> = 1..=20;
+use pulse_scaling::simulation::{RANDOM_SEEDS, Trace, builtin, compare_all, random, table};
 
 fn main() -> anyhow::Result<()> {
     let traces = match std::env::args().nth(1).as_deref() {
         None | Some("builtin") => builtin(),
-        Some("random") => RANDOM.map(random).collect(),
+        Some("random") => RANDOM_SEEDS.map(random).collect(),
         Some(path) => vec![read(path)?],
     };
     print!("{}", table(&compare_all(&traces)));

@@ -5,6 +5,9 @@ use crate::*;
 
 use ScalingReason::{AgeTarget, BacklogTarget, DrainTimeTarget, Fixed, Idle, Unknown, Wake};
 
+/// What happens to an object or its operator.
+type Event<'a> = &'a dyn Fn(&mut Harness);
+
 fn decide(harness: &mut Harness, queue: Queue) -> (u32, ScalingReason, Option<Limit>) {
     outcome(&harness.observe(queue.sample(harness.seconds)))
 }
@@ -235,7 +238,7 @@ fn restart_outage_reset_and_clock_delay_scaling_down_by_a_whole_window() {
         harness.steps(1, Queue { accepted: 1, ..Queue::of(800) });
     };
     let clock = |harness: &mut Harness| harness.seconds -= 3600;
-    let events: [(&str, &dyn Fn(&mut Harness)); 4] =
+    let events: [(&str, Event<'_>); 4] =
         [("restart", &restart), ("outage", &outage), ("reset", &reset), ("clock", &clock)];
     for (what, event) in events {
         let mut harness = Harness::with(8);

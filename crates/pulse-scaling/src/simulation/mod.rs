@@ -20,7 +20,7 @@ pub use compare::{Comparison, Figures, SEEDS, compare, compare_all};
 pub use hpa::Hpa;
 pub use keda::{Keda, Metric};
 pub use plant::{Plant, Worker};
-pub use random::random;
+pub use random::{RANDOM_SEEDS, random};
 pub use rules::Rules;
 pub use run::{Autoscaler, Result, run};
 pub use table::table;

@@ -3,7 +3,7 @@
 use super::plant::Plant;
 use super::trace::Trace;
 
-/// Time for which a run goes on after the last arrival while there is work, in seconds.
+/// Longest time from the last arrival to the end of a run, in seconds, if there is work.
 const TAIL_S: u32 = 7200;
 
 /// Sets the number of workers.

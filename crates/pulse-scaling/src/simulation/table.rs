@@ -12,15 +12,17 @@ pub fn table(comparisons: &[Comparison]) -> String {
     for comparison in comparisons {
         text += &row(comparison);
     }
-    let count = |holds: fn(&Comparison) -> bool| comparisons.iter().filter(|it| holds(it)).count();
-    // Writing to a String does not fail.
-    let _ = write!(
-        text,
-        "\nOf {} traces, the default is beaten on {}, and the best setting of each trace on {}.\n",
-        comparisons.len(),
-        count(Comparison::beats_default),
-        count(Comparison::beats_best),
-    );
+    if comparisons.len() > 1 {
+        let count = |holds: fn(&Comparison) -> bool| comparisons.iter().filter(|it| holds(it)).count();
+        // Writing to a String does not fail.
+        let _ = write!(
+            text,
+            "\nOf {} traces, the default is beaten on {}, and the best setting of each trace on {}.\n",
+            comparisons.len(),
+            count(Comparison::beats_default),
+            count(Comparison::beats_best),
+        );
+    }
     text
 }
 
