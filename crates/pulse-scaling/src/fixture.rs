@@ -105,6 +105,7 @@ impl Harness {
     pub(crate) fn knowing(mut self, attempt_seconds: f64, arrivals_per_second: f64) -> Self {
         let known = Learned {
             attempt_seconds: Some(attempt_seconds),
+            overhead_seconds: None,
             arrivals_per_second: Some(arrivals_per_second),
             start_seconds: Some(3.0),
         };

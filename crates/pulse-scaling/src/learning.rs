@@ -17,6 +17,13 @@ const ARRIVALS_PART: std::ops::RangeInclusive<f64> = 0.25..=1.0;
 const MEDIAN_OF: usize = 3;
 /// Most attempts of a task that are expected from the part of attempts that fails.
 const MAX_ATTEMPTS: f64 = 4.0;
+/// Most time of a slot that claiming and settling can take for an attempt, in seconds. What takes longer is a fault, which
+/// more workers do not mend.
+const MAX_OVERHEAD: f64 = 0.5;
+/// Weight of the newest interval in the overhead.
+const OVERHEAD_WEIGHT: f64 = 0.25;
+/// Time in which the overhead is forgotten while slots are idle, in seconds.
+const OVERHEAD_SECONDS: f64 = 600.0;
 /// Minimum time between two points for a rate, in milliseconds.
 const MIN_INTERVAL_MS: i64 = 1_000;
 
@@ -27,6 +34,9 @@ pub struct Learned {
     /// Mean time of an attempt, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_seconds: Option<f64>,
+    /// Mean time of a slot that claiming and settling take for each attempt, in seconds. It limits short attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overhead_seconds: Option<f64>,
     /// Tasks that become due per second: new ones and retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arrivals_per_second: Option<f64>,
@@ -45,6 +55,10 @@ pub(crate) struct Point {
     pub(crate) retried: i64,
     pub(crate) attempt_ms: i64,
     pub(crate) in_flight: u64,
+    /// Due tasks that no worker has.
+    pub(crate) waiting: u64,
+    /// Number of slots of all ready workers.
+    pub(crate) slots: u32,
 }
 
 /// Changes since the previous point.
@@ -64,6 +78,7 @@ pub(crate) struct Learning {
     /// Weighted sums of the time of attempts, in seconds, and of their number.
     attempt_seconds: f64,
     attempts: f64,
+    overhead: Option<f64>,
     /// Rates of accepted tasks in the last intervals, and the rate that follows from them.
     recent: VecDeque<f64>,
     accepted: Option<f64>,
@@ -79,6 +94,7 @@ impl Learning {
         Self {
             attempt_seconds: learned.attempt_seconds.filter(is_valid).unwrap_or(0.0) * ATTEMPTS,
             attempts: if learned.attempt_seconds.is_some_and(|it| is_valid(&it)) { ATTEMPTS } else { 0.0 },
+            overhead: learned.overhead_seconds.filter(is_valid),
             accepted: learned.arrivals_per_second.filter(is_valid),
             start_seconds: learned.start_seconds.filter(is_valid),
             ..Self::default()
@@ -89,6 +105,7 @@ impl Learning {
     pub(crate) fn learned(&self) -> Learned {
         Learned {
             attempt_seconds: self.mean_attempt(),
+            overhead_seconds: self.overhead,
             arrivals_per_second: self.accepted.map(|accepted| accepted + self.retried),
             start_seconds: self.start_seconds,
         }
@@ -131,7 +148,7 @@ impl Learning {
         self.retried = self.expected_retries(ended, retried, run_ms, seconds);
         // Failures say nothing about the time of an attempt that succeeds: they end at once, or only by a timeout.
         if retried * 2 <= ended {
-            self.learn_attempts(ended, run_ms, last.in_flight, point.in_flight, seconds);
+            self.learn_attempts(last, point, seconds);
         }
         change
     }
@@ -153,12 +170,27 @@ impl Learning {
 
     /// The mean is the time that passed in attempts, divided by the mean of the numbers that started and that ended. With
     /// only those that ended, it would be too high while the number in flight grows.
-    fn learn_attempts(&mut self, ended: i64, run_ms: i64, before: u64, now: u64, seconds: f64) {
-        let started = (ended as f64 + now as f64 - before as f64).max(0.0);
-        let count = (started + ended as f64) / 2.0;
-        let kept = kept((count / ATTEMPTS).min(seconds / ATTEMPTS_SECONDS));
-        self.attempt_seconds = self.attempt_seconds * kept + run_ms as f64 / 1000.0;
-        self.attempts = self.attempts * kept + count;
+    fn learn_attempts(&mut self, last: Point, point: Point, seconds: f64) {
+        let ended = (point.attempts - last.attempts) as f64;
+        let run = (point.attempt_ms - last.attempt_ms) as f64 / 1000.0;
+        let started = (ended + point.in_flight as f64 - last.in_flight as f64).max(0.0);
+        let count = (started + ended) / 2.0;
+        let part = kept((count / ATTEMPTS).min(seconds / ATTEMPTS_SECONDS));
+        self.attempt_seconds = self.attempt_seconds * part + run;
+        self.attempts = self.attempts * part + count;
+        // Fewer tasks were started than were waiting, so some were waiting all the time, and no slot was idle.
+        let is_saturated = started < last.waiting as f64 && point.waiting > 0 && point.slots == last.slots;
+        if count == 0.0 {
+            return;
+        }
+        if is_saturated {
+            let observed = ((f64::from(point.slots) * seconds - run) / count).clamp(0.0, MAX_OVERHEAD);
+            let before = self.overhead.unwrap_or(observed);
+            self.overhead = Some(before + (observed - before) * OVERHEAD_WEIGHT);
+        } else {
+            // Workers that were lost look like overhead. Whether it is, only shows again when no slot is idle.
+            self.overhead = self.overhead.map(|before| before * kept(seconds / OVERHEAD_SECONDS));
+        }
     }
 
     fn learn_arrivals(&mut self, rate: f64, seconds: f64, drain_seconds: f64) {
@@ -191,7 +223,16 @@ mod tests {
     const DRAIN: f64 = 60.0;
 
     fn point(seconds: i64) -> Point {
-        Point { at_ms: seconds * 1000, accepted: 0, attempts: 0, retried: 0, attempt_ms: 0, in_flight: 0 }
+        Point {
+            at_ms: seconds * 1000,
+            accepted: 0,
+            attempts: 0,
+            retried: 0,
+            attempt_ms: 0,
+            in_flight: 0,
+            waiting: 0,
+            slots: 16,
+        }
     }
 
     /// What is learned from points of each tenth second.
@@ -236,6 +277,27 @@ mod tests {
         let mixed =
             |second: i64| Point { attempts: second * 100, attempt_ms: second * 21_000, in_flight: 21, ..point(second) };
         is_near(learned(120, mixed).attempt_seconds, 0.21, 1.0);
+    }
+
+    #[test]
+    fn overhead_is_learned_while_tasks_wait_all_the_time() {
+        // 16 slots start 400 tasks of 1 ms per second: each takes 40 ms of a slot.
+        let fast = |second: i64, waiting| Point {
+            accepted: second * 400,
+            attempts: second * 400,
+            attempt_ms: second * 400,
+            waiting,
+            ..point(second)
+        };
+        let saturated = learned(100, |second| fast(second, 90_000));
+        is_near(saturated.overhead_seconds, 0.039, 1.0);
+        is_near(saturated.attempt_seconds, 0.001, 1.0);
+        assert_eq!(learned(100, |second| fast(second, 100)).overhead_seconds, None, "tasks wait by chance");
+        let stuck =
+            learned(100, |second| Point { attempts: second / 10, waiting: 9, attempt_ms: second, ..point(second) });
+        assert_eq!(stuck.overhead_seconds, Some(MAX_OVERHEAD), "a fault is bounded");
+        let paused = learned(100, |second| Point { waiting: 900, ..point(second) });
+        assert_eq!(paused.overhead_seconds, None);
     }
 
     #[test]

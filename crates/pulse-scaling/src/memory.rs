@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::learning::{Learned, Learning, Point};
-use crate::observed::{Depth, GAUGES_MAX_AGE, Gauges, Observed, Sample};
+use crate::observed::{Depth, GAUGES_MAX_AGE, Gauges, Observed, Sample, Workers};
 use crate::policy::Policy;
 use crate::queue::{Estimate, QueueState};
 
@@ -83,7 +83,7 @@ impl Memory {
         }
         self.learning.observe_start(observed.workers.start_seconds());
         if let Some(sample) = observed.sample.as_ref().filter(|sample| Some(sample.at) != self.newest) {
-            self.observe_sample(sample, policy);
+            self.observe_sample(sample, &observed.workers, policy);
         }
     }
 
@@ -91,7 +91,7 @@ impl Memory {
         self.recommendations.back().map(|(at, _)| *at)
     }
 
-    fn observe_sample(&mut self, sample: &Sample, policy: &Policy) {
+    fn observe_sample(&mut self, sample: &Sample, workers: &Workers, policy: &Policy) {
         let was_unknown = matches!(self.estimate(sample.at, policy.poll), Estimate::Unknown { .. });
         self.newest = Some(sample.at);
         match (&sample.depth, self.fresh_gauges(sample)) {
@@ -99,7 +99,8 @@ impl Memory {
                 if was_unknown {
                     self.reliable_since = Some(sample.at);
                 }
-                self.observe_whole(sample.at, depth, gauges, policy);
+                let slots = workers.ready().saturating_mul(u32::from(policy.concurrency));
+                self.observe_whole(sample.at, depth, gauges, slots, policy);
             }
             (depth, _) => {
                 self.lower_bound = *depth;
@@ -111,7 +112,7 @@ impl Memory {
         }
     }
 
-    fn observe_whole(&mut self, at: Timestamp, depth: &Depth, gauges: &Gauges, policy: &Policy) {
+    fn observe_whole(&mut self, at: Timestamp, depth: &Depth, gauges: &Gauges, slots: u32, policy: &Policy) {
         self.missed_samples = 0;
         self.lower_bound = None;
         let point = Point {
@@ -121,6 +122,8 @@ impl Memory {
             retried: gauges.retried_total,
             attempt_ms: gauges.attempt_ms_total,
             in_flight: depth.in_flight,
+            waiting: depth.undelivered.saturating_add(gauges.due_not_enqueued.max(0).cast_unsigned()),
+            slots,
         };
         let change = self.learning.observe(point, f64::from(policy.target.drain_seconds.max(1)));
         if change.reset {

@@ -91,7 +91,8 @@ fn target(policy: &Policy, learned: Learned, queue: &QueueState, qualifier: &str
     };
     let drain = drain_time(policy, learned, queue);
     let arrivals = learned.arrivals_per_second.unwrap_or(0.0);
-    let slots = slots(queue, attempt, arrivals, &drain);
+    // What a task takes of a slot.
+    let slots = slots(queue, attempt + learned.overhead_seconds.unwrap_or(0.0), arrivals, &drain);
     let QueueState { waiting, in_flight, .. } = queue;
     let why = match (drain.reason, queue.oldest_age, policy.target.max_age_seconds) {
         (ScalingReason::AgeTarget, Some(age), Some(limit)) => {

@@ -259,7 +259,7 @@ fn restart_keeps_what_was_learned() {
     harness.restart();
     let decision = harness.observe(Queue { in_flight: 45, ..Queue::default() }.sample(harness.seconds));
     assert_eq!((decision.replicas, decision.reason), (4, DrainTimeTarget));
-    let Learned { attempt_seconds, arrivals_per_second, start_seconds } = harness.memory.learned();
+    let Learned { attempt_seconds, arrivals_per_second, start_seconds, .. } = harness.memory.learned();
     assert_eq!((attempt_seconds, arrivals_per_second, start_seconds), (Some(30.0), Some(1.5), Some(3.0)));
 }
 
@@ -371,4 +371,23 @@ fn due_tasks_that_are_not_enqueued_wait_and_have_an_age() {
     }
     let decision = harness.observe(sample);
     assert_eq!((decision.replicas, decision.inputs.oldest_age_seconds), (9, Some(12)));
+}
+
+#[test]
+fn short_tasks_that_claims_limit_get_the_workers_that_they_need() {
+    // 1000 tasks of 1 ms arrive per second, and a worker claims and settles 400 per second.
+    let mut harness = Harness::with(1);
+    let (mut accepted, mut attempts, mut longest) = (0, 0, 0);
+    for second in 0..1800 {
+        if second % POLL == 0 {
+            let waiting: i64 = accepted - attempts;
+            longest = longest.max(if second > 120 { waiting } else { 0 });
+            let queue = Queue { accepted, attempts, attempt_ms: attempts, ..Queue::of(waiting.cast_unsigned()) };
+            harness.step(queue.sample(harness.seconds));
+        }
+        accepted += 1000;
+        attempts = accepted.min(attempts + 400 * i64::from(harness.workers.replicas));
+    }
+    assert!((3..=4).contains(&harness.workers.replicas), "{} workers", harness.workers.replicas);
+    assert!(longest < 60_000, "{longest} tasks wait, which is more than the drain time");
 }
