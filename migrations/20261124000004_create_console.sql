@@ -50,7 +50,7 @@ CREATE TABLE throughput (
     refused          bigint      NOT NULL DEFAULT 0,   -- settlements whose lease was lost
     requeued         bigint      NOT NULL DEFAULT 0,   -- lost tasks
     backlog          bigint      NOT NULL DEFAULT 0,   -- maximum number of unsettled tasks
-    busy_us          bigint      NOT NULL DEFAULT 0,   -- busy time of workers, in microseconds: see pulse-worker's `busy.rs`
+    attempt_us       bigint      NOT NULL DEFAULT 0,   -- time of attempts, in microseconds; of a running one as it passes
     attempt_times    bigint[]    NOT NULL DEFAULT '{}', -- histogram of the durations of attempts
     completion_times bigint[]    NOT NULL DEFAULT '{}', -- histogram of the times from acceptance to completion
     PRIMARY KEY (period, event_name, start, writer)

@@ -91,15 +91,17 @@ pub struct Gauges {
     pub due_not_enqueued: i64,
     /// Milliseconds until the next retry is due; −1 if no retry waits.
     pub next_due_ms: i64,
-    /// Age of the oldest unsettled task, in milliseconds.
-    pub oldest_age_ms: i64,
+    /// Age of the oldest of the tasks that are due and not in a stream, since it became due, in milliseconds; −1 if there
+    /// is none.
+    pub oldest_due_ms: i64,
     /// Total number of tasks accepted.
     pub accepted_total: i64,
-    /// Total number of tasks that workers completed or dead-lettered.
-    pub settled_total: i64,
-    /// Total time of fully busy workers, in milliseconds. `settled_total` divided by it is the throughput of one such
-    /// worker.
-    pub busy_worker_ms: i64,
+    /// Total number of attempts that ended, with or without a result.
+    pub attempts_total: i64,
+    /// Total number of attempts that ended in a retry.
+    pub retried_total: i64,
+    /// Total time of attempts, in milliseconds. The time of a running attempt counts as it passes.
+    pub attempt_ms_total: i64,
 }
 
 impl Queue {
@@ -162,10 +164,11 @@ impl Queue {
             unsettled,
             due_not_enqueued,
             next_due_ms,
-            oldest_age_ms,
+            oldest_due_ms,
             accepted_total,
-            settled_total,
-            busy_worker_ms,
+            attempts_total,
+            retried_total,
+            attempt_ms_total,
         } = gauges;
         let mut command = redis::cmd("HSET");
         command.arg(&self.keys.gauges);
@@ -174,10 +177,11 @@ impl Queue {
             ("unsettled", unsettled),
             ("due_not_enqueued", due_not_enqueued),
             ("next_due_ms", next_due_ms),
-            ("oldest_age_ms", oldest_age_ms),
+            ("oldest_due_ms", oldest_due_ms),
             ("accepted_total", accepted_total),
-            ("settled_total", settled_total),
-            ("busy_worker_ms", busy_worker_ms),
+            ("attempts_total", attempts_total),
+            ("retried_total", retried_total),
+            ("attempt_ms_total", attempt_ms_total),
         ] {
             command.arg(field).arg(value);
         }

@@ -20,6 +20,7 @@ mod connection;
 mod consumer;
 mod depth;
 mod error;
+mod fault;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod health;
@@ -29,6 +30,7 @@ mod publisher;
 mod scripts;
 mod server;
 mod snapshot;
+mod stream_snapshot;
 mod upkeep;
 mod why;
 
@@ -36,9 +38,10 @@ pub use connection::{Queue, QueueConfig};
 pub use consumer::{Acknowledger, Consumer, Delivery, EntryId};
 pub use depth::{Delivered, Depth, GAUGES_MAX_AGE, GAUGES_PERIOD, Gauges, StreamDepth};
 pub use error::{QueueError, Refusal};
+pub use fault::Fault;
 pub use health::RedisHealth;
 pub use publisher::{Entry, Publisher};
 pub use scripts::DEEP;
-pub use snapshot::{Fault, Snapshot, SnapshotReader};
+pub use snapshot::{Snapshot, SnapshotReader};
 pub use upkeep::{Reaped, RedisSetting};
 pub use why::{ConsumerFacts, EntryFacts, QueueFacts};

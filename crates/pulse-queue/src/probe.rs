@@ -51,8 +51,9 @@ const NO_GAUGES: Gauges = Gauges {
     unsettled: 0,
     due_not_enqueued: 0,
     next_due_ms: -1,
-    oldest_age_ms: 0,
+    oldest_due_ms: -1,
     accepted_total: 0,
-    settled_total: 0,
-    busy_worker_ms: 0,
+    attempts_total: 0,
+    retried_total: 0,
+    attempt_ms_total: 0,
 };

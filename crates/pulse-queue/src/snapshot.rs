@@ -1,4 +1,5 @@
-//! Reads what a scaler needs to know about the queues of many instances, in one round trip for each 10 instances.
+//! Reads what a scaler needs to know about the queues of many instances, in two round trips for each 10 instances: the
+//! second one only if tasks wait.
 //!
 //! Strict: a figure that is missing, negative or not a number is a fault, never zero. Only a stream or a group that
 //! does not exist yet counts as empty.
@@ -6,80 +7,31 @@
 use std::collections::HashMap;
 
 use pulse_tls::CaBundle;
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use crate::connection::Connection;
-use crate::depth::{Depth, Gauges, milliseconds};
+use crate::depth::{Depth, Gauges};
 use crate::error::QueueError;
-use crate::keys::{GROUP, Keys, STREAMS};
+use crate::fault::Fault;
+use crate::keys::{Keys, STREAMS};
 use crate::server::Server;
+use crate::stream_snapshot::{StreamSnapshot, checked, parse};
 
 /// Maximum number of instances in one round trip. Their answers fit into [`crate::bounded::MAX_ANSWER`] with 700 workers
 /// each.
 const CHUNK: usize = 10;
-/// Number of commands for each stream.
-const STREAM_COMMANDS: usize = 4;
-/// Number of commands for each instance.
-const COMMANDS: usize = STREAMS.len() * STREAM_COMMANDS + 1;
 
 /// State of the queue of one instance. Figures count tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// Depth of the queue, the sum of both streams.
     pub depth: Result<Depth, Fault>,
-    /// Time at which the oldest entry was added, in milliseconds since 1970 by Redis' clock; `None` if there is none.
-    pub oldest_entry_ms: Option<i64>,
+    /// Age of the oldest entry that is not delivered, in milliseconds by Redis' clock; `None` if there is none.
+    pub oldest_undelivered_ms: Option<u64>,
     /// Gauges published by the scheduler, of any age; `None` if it never published any.
     pub gauges: Result<Option<Gauges>, Fault>,
     /// Name of each consumer, and the number of its tasks in flight, once for each stream.
     pub consumers: Vec<(String, u64)>,
-}
-
-/// Reason why a figure could not be read. The user who names the server learns of it only what a Redis says: every other
-/// server, open port and closed port is the same [`Fault::Connection`], whether it refuses, hangs, or speaks something
-/// else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The URL or its scheme cannot be used.
-    Url,
-    /// The host name has no address.
-    NameNotFound,
-    /// Redis is unreachable, does not answer in time, or answers that it cannot serve now.
-    Connection,
-    /// The password is wrong, or the user lacks a permission.
-    Auth,
-    /// The server's certificate is not trusted, or the CA cannot be used.
-    Tls,
-    /// A key or an answer has another type than expected.
-    WrongType,
-    /// The answer is longer than that of a queue.
-    AnswerTooLong,
-}
-
-impl From<&RedisError> for Fault {
-    fn from(error: &RedisError) -> Self {
-        match (error.kind(), error.code()) {
-            (ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm), _)
-            | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => Self::Auth,
-            (ErrorKind::UnexpectedReturnType, _) | (_, Some("WRONGTYPE")) => Self::WrongType,
-            _ if pulse_tls::is_certificate_refused(error) => Self::Tls,
-            _ => Self::Connection,
-        }
-    }
-}
-
-impl QueueError {
-    /// The reason of this error, for a status or a metric.
-    pub fn fault(&self) -> Fault {
-        match self {
-            Self::Config(_) => Fault::Url,
-            Self::Tls(_) => Fault::Tls,
-            Self::NameNotFound => Fault::NameNotFound,
-            Self::AnswerTooLong => Fault::AnswerTooLong,
-            Self::Unavailable(error) => Fault::from(error),
-            Self::NoGroup | Self::TimedOut | Self::Handshake => Fault::Connection,
-        }
-    }
 }
 
 /// Reads the queues of many instances, on one separate connection.
@@ -99,135 +51,108 @@ impl SnapshotReader {
     }
 
     /// Reads the queues of `instances`, each `<namespace>/<name>`; the snapshots have the same order. Takes at most 3 s
-    /// for each 10 instances.
+    /// for each of two round trips for 10 instances.
     ///
     /// # Errors
     /// [`QueueError`] if a round trip fails. What is wrong with one instance alone is a [`Fault`] in its snapshot.
     pub async fn read(&mut self, instances: &[String]) -> Result<Vec<Snapshot>, QueueError> {
         let mut snapshots = Vec::with_capacity(instances.len());
         for chunk in instances.chunks(CHUNK) {
-            let mut pipeline = redis::pipe();
-            pipeline.ignore_errors();
-            pipeline.cmd("TIME");
-            for keys in chunk.iter().map(|instance| Keys::new(instance)) {
-                for stream in STREAMS.map(|stream| keys.stream(stream)) {
-                    pipeline.cmd("XLEN").arg(stream);
-                    pipeline.cmd("XINFO").arg("GROUPS").arg(stream);
-                    pipeline.cmd("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP);
-                    pipeline.cmd("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").arg(1);
-                }
-                pipeline.cmd("HGETALL").arg(&keys.gauges);
-            }
-            let answers: Vec<RedisResult<Value>> = self.connection.query_pipeline(&pipeline).await?;
-            let mut answers = answers.into_iter();
-            let unexpected = || QueueError::Unavailable((ErrorKind::UnexpectedReturnType, "no answer").into());
-            let time = answers.next().ok_or_else(unexpected)??;
-            let (seconds, micros): (i64, i64) = redis::from_redis_value(time).map_err(RedisError::from)?;
-            let now_ms = seconds * 1000 + micros / 1000;
-            for _ in chunk {
-                let answer: Vec<_> = answers.by_ref().take(COMMANDS).collect();
-                let answer: [_; COMMANDS] = answer.try_into().map_err(|_| unexpected())?;
-                snapshots.push(snapshot(answer, now_ms));
-            }
+            let keys: Vec<Keys> = chunk.iter().map(|instance| Keys::new(instance)).collect();
+            let (now_ms, mut parts) = self.read_parts(&keys).await?;
+            self.read_oldest(&keys, &mut parts).await?;
+            snapshots.extend(parts.into_iter().map(|parts| parts.snapshot(now_ms)));
         }
         Ok(snapshots)
     }
-}
 
-fn snapshot(answers: [RedisResult<Value>; COMMANDS], redis_now_ms: i64) -> Snapshot {
-    let mut answers = answers.into_iter();
-    let mut snapshot = Snapshot {
-        depth: Ok(Depth { length: 0, in_flight: 0, redis_now_ms }),
-        oldest_entry_ms: None,
-        gauges: Ok(None),
-        consumers: Vec::new(),
-    };
-    for _ in STREAMS {
-        let stream: [_; STREAM_COMMANDS] = std::array::from_fn(|_| answers.next().unwrap_or(Ok(Value::Nil)));
-        snapshot.add(stream_snapshot(stream));
+    /// The first round trip. Also returns the time by Redis' clock.
+    async fn read_parts(&mut self, keys: &[Keys]) -> Result<(i64, Vec<Parts>), QueueError> {
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors().cmd("TIME");
+        for keys in keys {
+            STREAMS.into_iter().for_each(|stream| StreamSnapshot::ask(&mut pipeline, keys.stream(stream)));
+            pipeline.cmd("HGETALL").arg(&keys.gauges);
+        }
+        let mut answers = self.query(&pipeline).await?;
+        let (seconds, micros): (i64, i64) = redis::from_redis_value(answers.next()??).map_err(RedisError::from)?;
+        let parts = keys.iter().map(|_| Parts::new(&mut answers)).collect::<Result<_, _>>()?;
+        Ok((seconds * 1000 + micros / 1000, parts))
     }
-    snapshot.gauges = checked(answers.next().unwrap_or(Ok(Value::Nil))).and_then(parse).and_then(parse_gauges);
-    snapshot
+
+    /// The second round trip, for the streams with undelivered entries.
+    async fn read_oldest(&mut self, keys: &[Keys], parts: &mut [Parts]) -> Result<(), QueueError> {
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        let mut asked = Vec::new();
+        for (keys, parts) in keys.iter().zip(parts) {
+            for (stream, found) in STREAMS.into_iter().zip(&mut parts.streams) {
+                if let Ok(known) = found
+                    && known.has_undelivered()
+                {
+                    known.ask_oldest(&mut pipeline, keys.stream(stream));
+                    asked.push(found);
+                }
+            }
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let mut answers = self.query(&pipeline).await?;
+        for found in asked {
+            let answer = answers.next()?;
+            *found = std::mem::replace(found, Err(Fault::WrongType)).and_then(|known| known.with_oldest(answer));
+        }
+        Ok(())
+    }
+
+    async fn query(&mut self, pipeline: &redis::Pipeline) -> Result<Answers, QueueError> {
+        let answers: Vec<RedisResult<Value>> = self.connection.query_pipeline(pipeline).await?;
+        Ok(Answers(answers.into_iter()))
+    }
 }
 
-/// State of one stream.
-struct StreamSnapshot {
-    length: u64,
-    in_flight: u64,
-    oldest_entry_ms: Option<i64>,
-    consumers: Vec<(String, u64)>,
+/// The answers to a pipeline.
+struct Answers(std::vec::IntoIter<RedisResult<Value>>);
+
+impl Answers {
+    fn next(&mut self) -> Result<RedisResult<Value>, QueueError> {
+        self.0.next().ok_or_else(|| QueueError::Unavailable((ErrorKind::UnexpectedReturnType, "no answer").into()))
+    }
 }
 
-impl Snapshot {
-    /// Adds a stream. If one of the streams cannot be read, nothing is known of the queue.
-    fn add(&mut self, stream: Result<StreamSnapshot, Fault>) {
-        match (&mut self.depth, stream) {
-            (Ok(depth), Ok(stream)) => {
-                depth.length += stream.length;
-                depth.in_flight += stream.in_flight;
-                self.oldest_entry_ms = self.oldest_entry_ms.into_iter().chain(stream.oldest_entry_ms).min();
-                self.consumers.extend(stream.consumers);
+/// What the first round trip found of one instance.
+struct Parts {
+    streams: [Result<StreamSnapshot, Fault>; STREAMS.len()],
+    gauges: Result<Option<Gauges>, Fault>,
+}
+
+impl Parts {
+    fn new(answers: &mut Answers) -> Result<Self, QueueError> {
+        let mut stream =
+            || Ok::<_, QueueError>(StreamSnapshot::new([answers.next()?, answers.next()?, answers.next()?]));
+        let streams = [stream()?, stream()?];
+        Ok(Self { streams, gauges: checked(answers.next()?).and_then(parse).and_then(parse_gauges) })
+    }
+
+    /// If one of the streams cannot be read, nothing is known of the queue.
+    fn snapshot(self, redis_now_ms: i64) -> Snapshot {
+        let gauges = self.gauges;
+        let streams: Vec<StreamSnapshot> = match self.streams.into_iter().collect() {
+            Ok(streams) => streams,
+            Err(fault) => {
+                return Snapshot { depth: Err(fault), oldest_undelivered_ms: None, gauges, consumers: Vec::new() };
             }
-            (Ok(_), Err(fault)) => {
-                (self.depth, self.oldest_entry_ms) = (Err(fault), None);
-                self.consumers.clear();
-            }
-            (Err(_), _) => {}
+        };
+        let sum = |figure: fn(&StreamSnapshot) -> u64| streams.iter().map(figure).fold(0, u64::saturating_add);
+        let oldest = streams.iter().filter_map(|stream| stream.oldest_undelivered_at_ms).min();
+        Snapshot {
+            depth: Ok(Depth { length: sum(|it| it.length), in_flight: sum(|it| it.in_flight), redis_now_ms }),
+            oldest_undelivered_ms: oldest.map(|at_ms| redis_now_ms.saturating_sub(at_ms).max(0).cast_unsigned()),
+            gauges,
+            consumers: streams.into_iter().flat_map(|stream| stream.consumers).collect(),
         }
     }
-}
-
-fn stream_snapshot(
-    [length, groups, consumers, oldest]: [RedisResult<Value>; STREAM_COMMANDS],
-) -> Result<StreamSnapshot, Fault> {
-    let oldest: Vec<(String, Value)> = parse(checked(oldest)?)?;
-    Ok(StreamSnapshot {
-        length: count(checked(length)?)?,
-        in_flight: pending(rows(groups)?)?,
-        oldest_entry_ms: oldest.first().map(|(id, _)| milliseconds(id)),
-        consumers: rows(consumers)?.into_iter().map(consumer).collect::<Result<_, _>>()?,
-    })
-}
-
-type Fields = HashMap<String, Value>;
-
-fn checked(answer: RedisResult<Value>) -> Result<Value, Fault> {
-    answer.map_err(|error| Fault::from(&error))
-}
-
-fn parse<T: redis::FromRedisValue>(value: Value) -> Result<T, Fault> {
-    redis::from_redis_value(value).map_err(|_| Fault::WrongType)
-}
-
-/// The list in an answer to `XINFO`; empty if the stream or the group does not exist yet.
-fn rows(answer: RedisResult<Value>) -> Result<Vec<Fields>, Fault> {
-    match answer {
-        Err(error) if error.code() == Some("NOGROUP") || error.detail() == Some("no such key") => Ok(Vec::new()),
-        answer => parse(checked(answer)?),
-    }
-}
-
-fn field<T: redis::FromRedisValue>(fields: &mut Fields, name: &str) -> Result<T, Fault> {
-    parse(fields.remove(name).ok_or(Fault::WrongType)?)
-}
-
-/// Parses a count: the library would convert −1 to a huge number.
-fn count(value: Value) -> Result<u64, Fault> {
-    u64::try_from(parse::<i64>(value)?).map_err(|_| Fault::WrongType)
-}
-
-fn consumer(mut fields: Fields) -> Result<(String, u64), Fault> {
-    Ok((field(&mut fields, "name")?, count(field(&mut fields, "pending")?)?))
-}
-
-/// Number of pending entries of the workers' group.
-fn pending(groups: Vec<Fields>) -> Result<u64, Fault> {
-    for mut fields in groups {
-        if field::<String>(&mut fields, "name")? == GROUP {
-            return count(field(&mut fields, "pending")?);
-        }
-    }
-    Ok(0)
 }
 
 /// Parses the gauges, of which either all fields or none are there.
@@ -244,10 +169,11 @@ fn parse_gauges(fields: HashMap<String, String>) -> Result<Option<Gauges>, Fault
         unsettled: number("unsettled", 0)?,
         due_not_enqueued: number("due_not_enqueued", 0)?,
         next_due_ms: number("next_due_ms", -1)?,
-        oldest_age_ms: number("oldest_age_ms", 0)?,
+        oldest_due_ms: number("oldest_due_ms", -1)?,
         accepted_total: number("accepted_total", 0)?,
-        settled_total: number("settled_total", 0)?,
-        busy_worker_ms: number("busy_worker_ms", 0)?,
+        attempts_total: number("attempts_total", 0)?,
+        retried_total: number("retried_total", 0)?,
+        attempt_ms_total: number("attempt_ms_total", 0)?,
     }))
 }
 
@@ -255,15 +181,16 @@ fn parse_gauges(fields: HashMap<String, String>) -> Result<Option<Gauges>, Fault
 mod tests {
     use super::*;
 
-    const FIELDS: [&str; 8] = [
+    const FIELDS: [&str; 9] = [
         "at_ms",
         "unsettled",
         "due_not_enqueued",
         "next_due_ms",
-        "oldest_age_ms",
+        "oldest_due_ms",
         "accepted_total",
-        "settled_total",
-        "busy_worker_ms",
+        "attempts_total",
+        "retried_total",
+        "attempt_ms_total",
     ];
 
     fn hash(name: &str, value: Option<&str>) -> HashMap<String, String> {
@@ -290,12 +217,5 @@ mod tests {
                 assert_eq!(parse_gauges(hash(field, value)), Err(Fault::WrongType), "{field} {value:?}");
             }
         }
-    }
-
-    #[test]
-    fn negative_count_is_a_fault() {
-        assert_eq!(count(Value::Int(-1)), Err(Fault::WrongType));
-        assert_eq!(count(Value::Nil), Err(Fault::WrongType));
-        assert_eq!(count(Value::Int(4)), Ok(4));
     }
 }

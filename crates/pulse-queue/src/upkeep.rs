@@ -8,9 +8,9 @@ use redis::streams::StreamInfoConsumersReply;
 use crate::connection::{ANSWER_TIMEOUT, Connection, Queue};
 use crate::consumer::create_groups;
 use crate::error::QueueError;
+use crate::fault::Fault;
 use crate::keys::{GROUP, Keys, STREAMS, Stream};
 use crate::scripts;
-use crate::snapshot::Fault;
 
 /// Maximum number of entries checked by one command.
 const PAGE: usize = 1000;

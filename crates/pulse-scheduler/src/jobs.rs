@@ -199,10 +199,11 @@ impl Jobs {
             unsettled: backlog.unsettled,
             due_not_enqueued,
             next_due_ms: backlog.next_due_ms.unwrap_or(-1),
-            oldest_age_ms: (backlog.oldest_age_seconds * 1000.0) as i64,
+            oldest_due_ms: backlog.oldest_due_ms.unwrap_or(-1),
             accepted_total: backlog.accepted_total,
-            settled_total: backlog.settled_total,
-            busy_worker_ms: backlog.busy_worker_ms,
+            attempts_total: backlog.attempts_total,
+            retried_total: backlog.retried_total,
+            attempt_ms_total: backlog.attempt_ms_total,
         };
         Ok(self.queue.publish_gauges(&gauges).await?)
     }

@@ -24,15 +24,20 @@ pub struct Backlog {
     pub dead: i64,
     /// Milliseconds until the next retry is due; `None` without one.
     pub next_due_ms: Option<i64>,
+    /// Age of the oldest of the tasks that are due and not on the stream, since it became due, in milliseconds; `None`
+    /// without one.
+    pub oldest_due_ms: Option<i64>,
     /// Age of the oldest unsettled task; 0 without one.
     pub oldest_age_seconds: f64,
     /// Tasks accepted since the database was created.
     pub accepted_total: i64,
-    /// Tasks that workers completed or dead-lettered since the database was created.
-    pub settled_total: i64,
-    /// Busy time of workers since the database was created, in milliseconds. `settled_total` divided by it is the
-    /// throughput of one fully busy worker. Two half-busy workers count as one: see pulse-worker's `busy.rs`.
-    pub busy_worker_ms: i64,
+    /// Attempts that ended since the database was created. An event that fails within a batch counts as an attempt too.
+    pub attempts_total: i64,
+    /// Attempts that ended in a retry since the database was created.
+    pub retried_total: i64,
+    /// Time that passed in attempts since the database was created, in milliseconds; that of a running one counts as it
+    /// passes.
+    pub attempt_ms_total: i64,
     /// Rows of `events` outside the monthly partitions; should be 0.
     pub default_partition_rows: i64,
 }
@@ -58,9 +63,10 @@ impl Store {
             SELECT counts.unsettled AS "unsettled!", counts.pending AS "pending!", counts.running AS "running!",
                    counts.unsettled - counts.pending - counts.running AS "retrying!", counts.due AS "due!", counts.due_not_enqueued AS "due_not_enqueued!",
                    counts.delayed AS "delayed!",
-                   (SELECT count(*) FROM dead_tasks) AS "dead!", counts.next_due_ms,
+                   (SELECT count(*) FROM dead_tasks) AS "dead!", counts.next_due_ms, counts.oldest_due_ms,
                    coalesce(counts.oldest_age_seconds, 0) AS "oldest_age_seconds!",
-                   totals.accepted AS "accepted_total!", totals.settled AS "settled_total!", totals.busy_ms AS "busy_worker_ms!",
+                   totals.accepted AS "accepted_total!", totals.attempts AS "attempts_total!",
+                   totals.retried AS "retried_total!", totals.attempt_ms AS "attempt_ms_total!",
                    (SELECT count(*) FROM events_default) AS "default_partition_rows!"
             FROM (SELECT count(*) AS unsettled, count(lease_until) AS running,
                          count(*) FILTER (WHERE lease_until IS NULL AND attempts = 0) AS pending,
@@ -68,10 +74,12 @@ impl Store {
                          count(*) FILTER (WHERE run_at <= now() AND enqueued_at IS NULL AND lease_until IS NULL) AS due_not_enqueued,
                          count(*) FILTER (WHERE run_at > now()) AS delayed,
                          (extract(epoch FROM min(run_at) FILTER (WHERE run_at > now()) - now()) * 1000)::bigint AS next_due_ms,
+                         (extract(epoch FROM now() - min(run_at) FILTER (WHERE run_at <= now() AND enqueued_at IS NULL AND lease_until IS NULL)) * 1000)::bigint AS oldest_due_ms,
                          extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
                   FROM tasks) AS counts,
-                 (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(completed + dead), 0)::bigint AS settled,
-                         div(coalesce(sum(busy_us), 0), 1000)::bigint AS busy_ms
+                 (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(completed + failed), 0)::bigint AS attempts,
+                         coalesce(sum(retried), 0)::bigint AS retried,
+                         div(coalesce(sum(attempt_us), 0), 1000)::bigint AS attempt_ms
                   FROM throughput WHERE period IN ('live', 'all') AND event_name = '') AS totals
             "#,
         )

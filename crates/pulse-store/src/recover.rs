@@ -79,7 +79,7 @@ impl Store {
         let locked = locked(&mut transaction, &all).await?;
         let unlocked: Vec<&Settlement> = all.into_iter().filter(|task| !locked.contains(&task.task_id)).collect();
         for statement in statements(&unlocked) {
-            statement.run(&mut transaction, &Totals { writer: WRITER.into(), busy_us: 0, is_sample: false }).await?;
+            statement.run(&mut transaction, &Totals { writer: WRITER.into(), attempt_us: 0, is_sample: false }).await?;
         }
         retry_crashed(&mut transaction, &retried).await?;
         transaction.commit().await?;

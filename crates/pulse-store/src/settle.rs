@@ -26,7 +26,7 @@ const SAMPLED_TASKS: usize = 16;
 pub struct Settler {
     connection: DedicatedConnection,
     writer: Arc<str>,
-    /// Busy time that is not yet in the running totals.
+    /// Time of attempts that is not yet in the running totals.
     unreported: Duration,
     /// When durations were counted last.
     sampled: Option<Instant>,
@@ -46,8 +46,8 @@ impl Settler {
     /// Settles `settlements`, one transaction per kind of outcome, until one fails. Returns the tasks that were settled,
     /// even if a later kind failed; a task whose lease was lost is not among them.
     ///
-    /// `busy` is the worker's busy time since the last call. The first transaction that commits adds it to the running
-    /// totals.
+    /// `attempt_time` is the time that passed in the worker's attempts since the last call. The first transaction that
+    /// commits adds it to the running totals.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if PostgreSQL refused an effect: split the unsettled rest, and try again.
@@ -56,9 +56,9 @@ impl Settler {
     pub async fn settle<'a>(
         &mut self,
         settlements: impl IntoIterator<Item = &'a Settlement>,
-        busy: Duration,
+        attempt_time: Duration,
     ) -> (Vec<Uuid>, Result<(), StoreError>) {
-        self.unreported += busy;
+        self.unreported += attempt_time;
         let settlements: Vec<&Settlement> = settlements.into_iter().collect();
         let mut settled = Vec::new();
         let is_sample = self.is_sample(settlements.len());
@@ -81,9 +81,9 @@ impl Settler {
     pub async fn settle_unlocked(
         &mut self,
         settlements: &[&Settlement],
-        busy: Duration,
+        attempt_time: Duration,
     ) -> Result<(Vec<Uuid>, HashSet<Uuid>), StoreError> {
-        self.unreported += busy;
+        self.unreported += attempt_time;
         let totals = self.totals(false);
         let result = self
             .connection
@@ -96,7 +96,7 @@ impl Settler {
                 let mut totals = totals;
                 for statement in statements(&unlocked) {
                     settled.extend(statement.run(&mut transaction, &totals).await?);
-                    totals.busy_us = 0;
+                    totals.attempt_us = 0;
                 }
                 transaction.commit().await?;
                 Ok((settled, locked))
@@ -116,7 +116,7 @@ impl Settler {
     }
 
     fn totals(&self, is_sample: bool) -> Totals {
-        let busy_us = i64::try_from(self.unreported.as_micros()).unwrap_or(i64::MAX);
-        Totals { writer: self.writer.clone(), busy_us, is_sample }
+        let attempt_us = i64::try_from(self.unreported.as_micros()).unwrap_or(i64::MAX);
+        Totals { writer: self.writer.clone(), attempt_us, is_sample }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn split(
     let rows = sqlx::query_file_scalar!(
         "src/split.sql",
         &*totals.writer,
-        totals.busy_us,
+        totals.attempt_us,
         totals.is_sample.then_some(&columns.attempt_seconds[..]),
         &columns.task_id,
         &columns.fencing_token,

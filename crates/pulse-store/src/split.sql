@@ -38,7 +38,7 @@ WITH parents AS (
     FROM children
     WHERE children.is_dead AND events.id = children.event_id AND events.created_at = children.created_at
 ), counted AS (
-    INSERT INTO throughput (period, start, writer, busy_us, attempt_times, accepted, completed, completed_events, failed,
+    INSERT INTO throughput (period, start, writer, attempt_us, attempt_times, accepted, completed, completed_events, failed,
                             retried, dead, refused, completion_times)
     SELECT 'live', date_trunc('minute', now()), $1::text, $2::bigint, histogram($3::float8[]), children.tasks,
            parents.tasks, parents.events - children.tasks, children.failed, children.failed - children.dead,
@@ -53,7 +53,7 @@ WITH parents AS (
         completed_events = throughput.completed_events + excluded.completed_events,
         failed = throughput.failed + excluded.failed, retried = throughput.retried + excluded.retried,
         dead = throughput.dead + excluded.dead, refused = throughput.refused + excluded.refused,
-        busy_us = throughput.busy_us + excluded.busy_us,
+        attempt_us = throughput.attempt_us + excluded.attempt_us,
         attempt_times = add_histograms(throughput.attempt_times, excluded.attempt_times),
         completion_times = add_histograms(throughput.completion_times, excluded.completion_times)
 )

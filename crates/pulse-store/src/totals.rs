@@ -7,8 +7,8 @@ use std::sync::Arc;
 pub(crate) struct Totals {
     /// Name of the writer, which must be unique: no two transactions write the same row.
     pub(crate) writer: Arc<str>,
-    /// Busy time, in microseconds.
-    pub(crate) busy_us: i64,
+    /// Time that passed in attempts, in microseconds.
+    pub(crate) attempt_us: i64,
     /// Whether durations are added to the histograms, which makes a statement with one task write half as much again.
     pub(crate) is_sample: bool,
 }
@@ -25,7 +25,7 @@ macro_rules! settle_query {
             "WITH " + $settled + ", counts AS (
                  SELECT " + $counts + "
              ), counted AS (
-                 INSERT INTO throughput (period, start, writer, busy_us, attempt_times, completed, completed_events, failed,
+                 INSERT INTO throughput (period, start, writer, attempt_us, attempt_times, completed, completed_events, failed,
                                          retried, dead, refused, completion_times)
                  SELECT 'live', date_trunc('minute', now()), $1::text, $2::bigint, histogram($3::float8[]), completed,
                         completed_events, failed, retried, dead, cardinality($4::uuid[]) - settled,
@@ -36,12 +36,12 @@ macro_rules! settle_query {
                      completed_events = throughput.completed_events + excluded.completed_events,
                      failed = throughput.failed + excluded.failed, retried = throughput.retried + excluded.retried,
                      dead = throughput.dead + excluded.dead, refused = throughput.refused + excluded.refused,
-                     busy_us = throughput.busy_us + excluded.busy_us,
+                     attempt_us = throughput.attempt_us + excluded.attempt_us,
                      attempt_times = add_histograms(throughput.attempt_times, excluded.attempt_times),
                      completion_times = add_histograms(throughput.completion_times, excluded.completion_times)
              ) " + $returning,
             &*$totals.writer,
-            $totals.busy_us,
+            $totals.attempt_us,
             $totals.is_sample.then_some(&$attempt_seconds[..]),
             $($argument),+
         )

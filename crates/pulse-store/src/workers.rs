@@ -1,5 +1,7 @@
 //! The registry of workers: who runs, and what each of them does. Workers write it with their heartbeats.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -47,6 +49,8 @@ pub struct WorkerReport {
     pub last_claim_seconds: Option<f64>,
     /// The task whose lease it has held longest, and for how many seconds.
     pub longest: Option<(Uuid, f64)>,
+    /// Time that passed in its attempts and is not yet in the running totals.
+    pub attempt_time: Duration,
 }
 
 /// What became of the attempts of one event name.
@@ -96,14 +100,20 @@ pub struct WorkerRow {
 }
 
 impl Store {
-    /// Records what a worker does.
+    /// Records what a worker does, and adds the time of its attempts to the running totals.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn report_worker(&self, name: &str, report: &WorkerReport) -> Result<(), StoreError> {
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         sqlx::query!(
-            "INSERT INTO workers (name, version, state, concurrency, running, in_flight, last_claim_at, longest_task,
+            "WITH counted AS (
+                 INSERT INTO throughput (period, start, writer, attempt_us)
+                 SELECT 'live', date_trunc('minute', now()), $1, $10 WHERE $10::bigint > 0
+                 ON CONFLICT (period, event_name, start, writer) DO UPDATE
+                 SET attempt_us = throughput.attempt_us + excluded.attempt_us
+             )
+             INSERT INTO workers (name, version, state, concurrency, running, in_flight, last_claim_at, longest_task,
                                   longest_since)
              VALUES ($1, $2, $3, $4, $5, $6, now() - make_interval(secs => $7), $8, now() - make_interval(secs => $9))
              ON CONFLICT (name) DO UPDATE
@@ -119,6 +129,7 @@ impl Store {
             report.last_claim_seconds,
             report.longest.map(|(task, _)| task),
             report.longest.map(|(_, seconds)| seconds),
+            i64::try_from(report.attempt_time.as_micros()).unwrap_or(i64::MAX),
         )
         .execute(&mut *self.probe_connection().await?)
         .await?;

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use crate::attempt::{self, FailurePolicy};
-use crate::busy::BusyTime;
+use crate::attempt_time::AttemptTime;
 use crate::config::WorkerConfig;
 use crate::health::WorkerHealth;
 use crate::in_flight::{EndedAttempt, InFlight};
@@ -29,7 +29,7 @@ pub(crate) struct Executor {
     pub(crate) in_flight: InFlight,
     pub(crate) metrics: WorkerMetrics,
     pub(crate) prefetch: PrefetchLimit,
-    pub(crate) busy: BusyTime,
+    pub(crate) attempt_time: AttemptTime,
     pub(crate) health: WorkerHealth,
     pub(crate) config: Arc<WorkerConfig>,
 }
@@ -53,11 +53,11 @@ impl Executor {
         }
         let (slots, processor, ended_attempts) =
             (self.slots.clone(), self.processor.clone(), self.ended_attempts.clone());
-        let (in_flight, metrics, prefetch, busy, config) = (
+        let (in_flight, metrics, prefetch, attempt_time, config) = (
             self.in_flight.clone(),
             self.metrics.clone(),
             self.prefetch.clone(),
-            self.busy.clone(),
+            self.attempt_time.clone(),
             self.config.clone(),
         );
         let health = self.health.clone();
@@ -68,7 +68,7 @@ impl Executor {
             }
             // Dropped however the attempt ends: a stuck processor that returns is not stuck any more.
             let _stuck_guard = health.stuck_guard(task.id, task.fencing_token);
-            let running = busy.processor();
+            let running = attempt_time.begin();
             let started = Instant::now();
             let results = attempt::run(&task, &*processor, config.timeout).await;
             let outcome = attempt::outcome(&task, results, &FailurePolicy::now(&config.retry));

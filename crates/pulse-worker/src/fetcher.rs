@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::busy::BusyTime;
 use crate::config::{MAX_CLAIM_BYTES, MAX_IN_FLIGHT_TASKS};
 use crate::executor::Executor;
 use crate::health::WorkerHealth;
@@ -37,7 +36,6 @@ pub(crate) struct Fetcher {
     health: WorkerHealth,
     metrics: WorkerMetrics,
     prefetch: PrefetchLimit,
-    busy: BusyTime,
     redis_retry_at: Option<Instant>,
     /// How long the next read waits for deliveries.
     read_block: Duration,
@@ -66,7 +64,6 @@ impl Fetcher {
             health: executor.health.clone(),
             metrics: executor.metrics.clone(),
             prefetch: executor.prefetch.clone(),
-            busy: executor.busy.clone(),
             redis_retry_at: None,
             read_block: Duration::ZERO,
             delivered: VecDeque::new(),
@@ -169,9 +166,7 @@ impl Fetcher {
             unclaimable.extend(entries.insert(task_id, entry_id));
         }
         let ids: Vec<Uuid> = entries.keys().copied().collect();
-        let claiming = self.busy.statement();
         let result = self.claimer.claim(&ids, capacity.bytes.min(MAX_CLAIM_BYTES)).await;
-        drop(claiming);
         let left = match result {
             Ok(Claim { tasks, left, crashed, paused }) => {
                 if paused {

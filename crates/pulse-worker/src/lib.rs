@@ -14,7 +14,7 @@
 //!   attempt. The drain ends at the latest [`RELEASE_TIMEOUT`] after its time-out, even if PostgreSQL does not respond.
 
 mod attempt;
-mod busy;
+mod attempt_time;
 mod by_name;
 mod config;
 mod executor;
@@ -47,7 +47,7 @@ pub use health::WorkerHealth;
 pub use metrics::WorkerMetrics;
 pub use processor::{Normalize, ProcessError, Processor};
 
-use crate::busy::BusyTime;
+use crate::attempt_time::AttemptTime;
 use crate::by_name::ByName;
 use crate::executor::Executor;
 use crate::fetcher::Fetcher;
@@ -139,16 +139,16 @@ impl Worker {
             in_flight: InFlight::default(),
             metrics: self.metrics.clone(),
             prefetch: PrefetchLimit::new(concurrency),
-            busy: BusyTime::new(concurrency),
+            attempt_time: AttemptTime::new(),
             health: self.health.clone(),
             config: Arc::new(self.config.clone()),
         }
     }
 
     fn settle_loop(&self, executor: &Executor, by_name: ByName) -> SettleLoop {
-        let Executor { in_flight, metrics, busy, .. } = executor;
-        let (in_flight, metrics, busy) = (in_flight.clone(), metrics.clone(), busy.clone());
-        SettleLoop::new(&self.config, &self.store, &self.queue, in_flight, metrics, by_name, busy)
+        let Executor { in_flight, metrics, attempt_time, .. } = executor;
+        let (in_flight, metrics, attempt_time) = (in_flight.clone(), metrics.clone(), attempt_time.clone());
+        SettleLoop::new(&self.config, &self.store, &self.queue, in_flight, metrics, by_name, attempt_time)
     }
 
     fn heartbeat(&self, executor: &Executor, reporter: Reporter) -> Heartbeat {

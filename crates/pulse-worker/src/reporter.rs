@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pulse_store::{Store, StoreError, WorkerReport, WorkerState};
 
+use crate::attempt_time::AttemptTime;
 use crate::by_name::ByName;
 use crate::config::WorkerConfig;
 use crate::executor::Executor;
@@ -22,6 +23,7 @@ pub(crate) struct Reporter {
     config: Arc<WorkerConfig>,
     in_flight: InFlight,
     health: WorkerHealth,
+    attempt_time: AttemptTime,
     by_name: ByName,
     draining: Arc<AtomicBool>,
     /// There is news, or the last report failed: do not wait for the next heartbeat.
@@ -35,6 +37,7 @@ impl Reporter {
             config: executor.config.clone(),
             in_flight: executor.in_flight.clone(),
             health: executor.health.clone(),
+            attempt_time: executor.attempt_time.clone(),
             by_name,
             draining: Arc::default(),
             due: Arc::new(true.into()),
@@ -82,8 +85,12 @@ impl Reporter {
             in_flight: tasks.len(),
             last_claim_seconds: self.health.last_claim().map(|ago| ago.as_secs_f64()),
             longest: longest.map(|task| (task.id, task.held().as_secs_f64())),
+            attempt_time: self.attempt_time.take(),
         };
-        self.store.report_worker(&self.config.name, &report).await?;
+        if let Err(error) = self.store.report_worker(&self.config.name, &report).await {
+            self.attempt_time.give_back(report.attempt_time);
+            return Err(error);
+        }
         self.store.add_name_figures(&self.config.name, &self.by_name.take()).await
     }
 }

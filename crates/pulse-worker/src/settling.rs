@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attempt::FailurePolicy;
-use crate::busy::BusyTime;
+use crate::attempt_time::AttemptTime;
 use crate::by_name::ByName;
 use crate::config::{MAX_IN_FLIGHT_TASKS, WorkerConfig};
 use crate::in_flight::{EndedAttempt, InFlight};
@@ -35,7 +35,7 @@ pub(crate) struct SettleLoop {
     in_flight: InFlight,
     metrics: WorkerMetrics,
     by_name: ByName,
-    busy: BusyTime,
+    attempt_time: AttemptTime,
     retry: RetryPolicy,
     /// Attempts that another transaction keeps from being settled.
     locked: LockedAttempts,
@@ -52,7 +52,7 @@ impl SettleLoop {
         in_flight: InFlight,
         metrics: WorkerMetrics,
         by_name: ByName,
-        busy: BusyTime,
+        attempt_time: AttemptTime,
     ) -> Self {
         Self {
             settler: Settler::new(store, format!("{}/settle", config.name)),
@@ -60,7 +60,7 @@ impl SettleLoop {
             in_flight,
             metrics,
             by_name,
-            busy,
+            attempt_time,
             retry: config.retry.clone(),
             locked: LockedAttempts::default(),
             careful_until: None,
@@ -116,14 +116,12 @@ impl SettleLoop {
     async fn finish(&mut self, finished: Vec<EndedAttempt>) {
         // Includes stale and failed settlements: another worker has the task, or the scheduler requeues it.
         let entries: Vec<EntryId> = finished.iter().filter_map(|attempt| attempt.task.entry_id.clone()).collect();
-        let acknowledging = self.busy.statement();
         if let Err(error) = self.acknowledger.acknowledge(&entries).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "cannot acknowledge deliveries: the scheduler reaps them later"
             );
         }
-        drop(acknowledging);
         self.in_flight.remove(finished);
     }
 
@@ -191,10 +189,8 @@ impl SettleLoop {
 
     /// Settles the attempts, and waits a short time for a locked row.
     async fn settle_all(&mut self, part: Vec<EndedAttempt>, batch: &mut Batch) -> Result<(), Unsettled> {
-        let settling = self.busy.statement();
         let settlements = part.iter().map(|attempt| &attempt.settlement);
-        let (settled, result) = self.settler.settle(settlements, self.busy.take()).await;
-        drop(settling);
+        let (settled, result) = self.settler.settle(settlements, self.attempt_time.take()).await;
         let rest = self.count_settled(part, settled, batch);
         match result {
             Ok(()) => {
@@ -208,10 +204,8 @@ impl SettleLoop {
 
     /// Settles the attempts whose rows no other transaction has locked, and sets the others aside.
     async fn settle_unlocked(&mut self, part: Vec<EndedAttempt>, batch: &mut Batch) -> Result<(), Unsettled> {
-        let settling = self.busy.statement();
         let settlements: Vec<_> = part.iter().map(|attempt| &attempt.settlement).collect();
-        let result = self.settler.settle_unlocked(&settlements, self.busy.take()).await;
-        drop(settling);
+        let result = self.settler.settle_unlocked(&settlements, self.attempt_time.take()).await;
         let (settled, locked) = match result {
             Ok(result) => result,
             Err(error) => return Err((part, error)),
@@ -380,7 +374,7 @@ mod tests {
         let queue = Queue::connect_lazy(&queue).expect("a valid URL");
         let in_flight = InFlight::default();
         let settle_loop =
-            SettleLoop::new(&config, &store, &queue, in_flight.clone(), metrics, ByName::default(), BusyTime::new(1));
+            SettleLoop::new(&config, &store, &queue, in_flight.clone(), metrics, ByName::default(), AttemptTime::new());
         let (sender, receiver) = mpsc::unbounded_channel();
         let superseded = ended_attempt(&in_flight, 1);
         drop(ended_attempt(&in_flight, 1));
