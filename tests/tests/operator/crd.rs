@@ -54,7 +54,8 @@ fn rules_of_roles() -> Vec<RuleCase> {
 fn rules_of_scaling() -> Vec<RuleCase> {
     let workers = |autoscaling: Value| json!({"workers": {"autoscaling": autoscaling}});
     let external = || json!({"mode": "External"});
-    let not_in_external = "maxReplicas, target and behavior must not be set in the mode External";
+    let schedule = |start: &str, min: u32| json!({"start": start, "end": "0 18 * * *", "timeZone": "America/Argentina/Buenos_Aires", "minReplicas": min});
+    let not_in_external = "maxReplicas, fallback, schedules, target and behavior must not be set in the mode External";
     vec![
         (
             workers(json!({"minReplicas": 3, "maxReplicas": 3})),
@@ -72,6 +73,27 @@ fn rules_of_scaling() -> Vec<RuleCase> {
             workers(json!({"maxReplicas": 3, "behavior": {}})),
             workers(json!({"mode": "External", "behavior": {}})),
             not_in_external,
+        ),
+        (
+            workers(json!({"maxReplicas": 3, "fallback": 3})),
+            workers(json!({"maxReplicas": 3, "fallback": 4})),
+            "fallback must be less than or equal to maxReplicas",
+        ),
+        (workers(external()), workers(json!({"mode": "External", "fallback": 3})), not_in_external),
+        (
+            workers(json!({"mode": "External", "schedules": []})),
+            workers(json!({"mode": "External", "schedules": [schedule("0 8 * * 1-5", 3)]})),
+            not_in_external,
+        ),
+        (
+            workers(json!({"maxReplicas": 3, "schedules": [schedule("*/5 8-18 1,15 JAN MON#1", 3)]})),
+            workers(json!({"maxReplicas": 3, "schedules": [schedule("8:00", 3)]})),
+            "start and end must be cron expressions of five fields",
+        ),
+        (
+            workers(json!({"maxReplicas": 3, "schedules": [schedule("0 8 * * *", 3)]})),
+            workers(json!({"maxReplicas": 3, "schedules": [schedule("0 8 * * *", 4)]})),
+            "schedules: minReplicas must be less than or equal to maxReplicas",
         ),
         (
             json!({"workers": {"replicas": 0, "autoscaling": external()}}),
@@ -248,13 +270,21 @@ async fn crd_schema_contains_every_default() -> anyhow::Result<()> {
     assert_eq!(scaling["mode"], "Internal");
     assert_eq!(
         (&scaling["minReplicas"], &scaling["idleSeconds"], &scaling["paused"]),
-        (&json!(1), &json!(300), &json!("None"))
+        (&json!(1), &json!(60), &json!("None"))
     );
     assert_eq!(scaling["target"], json!({"backlogPerWorker": 100, "drainSeconds": 60}));
     assert_eq!(
         scaling["behavior"]["scaleDown"],
         json!({"stabilizationWindowSeconds": 120, "percent": 50, "workers": 2, "periodSeconds": 60})
     );
+    assert_eq!(
+        scaling["behavior"]["scaleUp"],
+        json!({"stabilizationWindowSeconds": 0, "percent": 300, "workers": 10, "periodSeconds": 15})
+    );
+    let schedules = json!([{"start": "0 8 * * *", "end": "0 9 * * *", "minReplicas": 2}]);
+    let scheduled = json!({"workers": {"autoscaling": {"maxReplicas": 5, "schedules": schedules}}});
+    let stored = dry_run(&env, "main", &scheduled).await?.map_err(anyhow::Error::msg)?;
+    assert_eq!(stored["spec"]["workers"]["autoscaling"]["schedules"][0]["timeZone"], "UTC");
     Ok(())
 }
 

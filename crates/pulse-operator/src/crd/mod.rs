@@ -1,4 +1,4 @@
-//! The `PulseIngest` resource: the spec (`spec.rs`, `console.rs`, `user_limits.rs`, `workers.rs`, `secret.rs`), the pods (`pod.rs`,
+//! The `PulseIngest` resource: the spec (`spec.rs`, `console.rs`, `user_limits.rs`, `workers.rs`, `schedule.rs`, `secret.rs`), the pods (`pod.rs`,
 //! `resources.rs`, `rollout.rs`, `grace.rs`, with the schemas in `kubernetes.rs`) and the status (`status.rs`).
 //!
 //! Every default is part of the schema, so the API server stores it and a new version of the operator changes nothing.
@@ -13,6 +13,7 @@ mod kubernetes;
 mod pod;
 mod resources;
 mod rollout;
+mod schedule;
 mod schema_changes;
 mod secret;
 mod spec;
@@ -33,6 +34,7 @@ pub use kubernetes::Object;
 pub use pod::{PodServiceAccount, PodTemplate};
 pub use resources::Resources;
 pub use rollout::{ProbeTimes, Probes, Rollout};
+pub use schedule::ScheduleSpec;
 pub use schema_changes::{BreakingChange, breaking_changes};
 pub use secret::SecretKey;
 pub use spec::{
@@ -41,8 +43,8 @@ pub use spec::{
     TasksSpec,
 };
 pub use status::{
-    AutoscalingStatus, DecisionInputs, LastDecision, MigrationState, MigrationsStatus, PendingChange, PlanSummary,
-    PulseIngestStatus, Revision, RoleStatus, WorkersStatus,
+    AutoscalingStatus, DecisionInputs, LastDecision, LearnedStatus, MigrationState, MigrationsStatus, PendingChange,
+    PlanSummary, PulseIngestStatus, Revision, RoleStatus, WorkersStatus,
 };
 pub use user_limits::UserLimitsSpec;
 pub use workers::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, ScalingRules, Target, WorkersSpec};

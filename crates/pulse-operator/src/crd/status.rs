@@ -115,18 +115,41 @@ pub struct AutoscalingStatus {
     /// 30 s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog: Option<i64>,
-    /// Age of the oldest due task, in seconds, rounded down to two significant digits.
+    /// Age of the oldest due task that no worker has, in seconds, rounded down to two significant digits; 0 if none waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_age_seconds: Option<i64>,
+    /// What was measured, for the first decisions after a restart of the operator. Only set in the mode `Internal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learned: Option<LearnedStatus>,
     /// Time at which the number of workers last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_scale_time: Option<Time>,
     /// Last decision on the number of workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
-    /// Time at which a due retry scales the workers up from zero.
+    /// Time of the next decision that no sample triggers: a due retry scales the workers up from zero, or a schedule
+    /// starts or ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_wake_time: Option<Time>,
+}
+
+/// What was measured of the tasks and workers, rounded to two significant digits. Each figure is written when it differs by
+/// a fifth.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LearnedStatus {
+    /// Mean time of an attempt, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt_seconds: Option<f64>,
+    /// Mean time of a slot that claiming and settling take for each attempt, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overhead_seconds: Option<f64>,
+    /// Tasks that become due per second: new ones and retries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arrivals_per_second: Option<f64>,
+    /// Time from the creation of a worker until it is ready, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_seconds: Option<f64>,
 }
 
 /// Decision on the number of workers.
@@ -158,19 +181,19 @@ pub struct LastDecision {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DecisionInputs {
-    /// Number of due tasks, including those in flight.
+    /// Number of due tasks that no worker has.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub backlog: Option<i64>,
+    pub waiting: Option<i64>,
     /// Number of tasks that are delivered to a worker and not settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<i64>,
-    /// Accepted tasks per second.
+    /// Tasks that become due per second: new ones and retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arrivals_per_second: Option<f64>,
-    /// Tasks per second that one busy worker settles.
+    /// Mean time of an attempt, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub throughput_per_worker: Option<f64>,
-    /// Age of the oldest due task, in seconds.
+    pub attempt_seconds: Option<f64>,
+    /// Age of the oldest due task that no worker has, in seconds. Not set if none waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_age_seconds: Option<i64>,
 }

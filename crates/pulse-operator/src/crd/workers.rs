@@ -10,6 +10,7 @@ use super::grace;
 use super::pod::PodTemplate;
 use super::resources::Resources;
 use super::rollout::{Probes, Rollout};
+use super::schedule::ScheduleSpec;
 
 /// Workers that process tasks.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -77,8 +78,19 @@ impl Default for WorkersSpec {
         "minReplicas must be less than or equal to maxReplicas"
     ),
     validation = (
-        "self.mode == 'Internal' || (!has(self.maxReplicas) && !has(self.target) && !has(self.behavior))",
-        "maxReplicas, target and behavior must not be set in the mode External: set them in the other autoscaler"
+        "!has(self.maxReplicas) || !has(self.fallback) || self.fallback <= self.maxReplicas",
+        "fallback must be less than or equal to maxReplicas"
+    ),
+    validation = (
+        "!has(self.maxReplicas) || !has(self.schedules) \
+         || self.schedules.all(schedule, schedule.minReplicas <= self.maxReplicas)",
+        "schedules: minReplicas must be less than or equal to maxReplicas"
+    ),
+    validation = (
+        "self.mode == 'Internal' || (!has(self.maxReplicas) && !has(self.target) && !has(self.behavior) \
+         && !has(self.fallback) && (!has(self.schedules) || size(self.schedules) == 0))",
+        "maxReplicas, fallback, schedules, target and behavior must not be set in the mode External: set them in the other \
+         autoscaler"
     )
 )]
 pub struct Autoscaling {
@@ -96,6 +108,17 @@ pub struct Autoscaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub max_replicas: Option<u32>,
+    /// Minimum number of workers while the queue cannot be read: after three samples, which are taken every 10 s, without
+    /// the depth from Redis or without current figures from the scheduler. If not set, the number of workers is kept. Must
+    /// not be set in the mode `External`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub fallback: Option<u32>,
+    /// Times of the day, of the week or of the year with another minimum number of workers. Must not be set in the mode
+    /// `External`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub schedules: Vec<ScheduleSpec>,
     /// Targets from which the number of workers is computed. Must not be set in the mode `External`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
@@ -103,7 +126,7 @@ pub struct Autoscaling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behavior: Option<Behavior>,
     /// Time without work after which the last worker is removed, in seconds. Only used in the mode `Internal` if
-    /// `minReplicas` is 0. Defaults to 300.
+    /// `minReplicas` is 0. Defaults to 60.
     #[serde(default = "idle_seconds")]
     #[schemars(range(min = 10, max = 86_400))]
     pub idle_seconds: u32,
@@ -138,15 +161,15 @@ pub enum AutoscalingPause {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Target {
-    /// Target backlog per worker, in tasks. Only used until the throughput of a worker is known. Defaults to 100.
+    /// Waiting tasks per worker. Only used until the time of an attempt is known. Defaults to 100.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub backlog_per_worker: u32,
-    /// Target time to process the backlog, in seconds, at the measured throughput and arrival rate. Used once the
-    /// throughput of a worker is known. Defaults to 60.
+    /// Time within which the waiting tasks are to be started, in seconds, at the measured time of an attempt and rate of
+    /// arrivals. Defaults to 60.
     #[schemars(range(min = 1, max = 86_400))]
     pub drain_seconds: u32,
-    /// Maximum age of the oldest due task, in seconds. At 80% of it, the number of workers is raised by half; at 100%,
-    /// to `maxReplicas`. If not set, the age of tasks does not add workers.
+    /// Maximum age of the oldest waiting task, in seconds. As a task gets near it, the waiting tasks are drained in the time
+    /// that is left. A running task has no age. If not set, the age of tasks does not add workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub max_age_seconds: Option<u32>,
@@ -154,7 +177,8 @@ pub struct Target {
 
 impl Default for Target {
     fn default() -> Self {
-        Self { backlog_per_worker: 100, drain_seconds: 60, max_age_seconds: None }
+        let pulse_scaling::Target { backlog_per_worker, drain_seconds, max_age_seconds } = <_>::default();
+        Self { backlog_per_worker, drain_seconds, max_age_seconds }
     }
 }
 
@@ -166,8 +190,8 @@ pub struct Behavior {
     /// Not applied when scaling from zero. Defaults to 10.
     #[schemars(range(min = 0, max = 100))]
     pub tolerance_percent: u32,
-    /// Scaling up. By default, the number of workers at most doubles or grows by 4 every 15 s, whichever is more,
-    /// without a stabilization window.
+    /// Scaling up. By default, the number of workers grows by at most 300% or 10 every 15 s, whichever is more, without a
+    /// stabilization window.
     #[schemars(default = "scale_up_rules")]
     pub scale_up: ScalingRules,
     /// Scaling down. By default, at most half of the workers or 2 are removed every 60 s, whichever is more, after a
@@ -178,7 +202,8 @@ pub struct Behavior {
 
 impl Default for Behavior {
     fn default() -> Self {
-        Self { tolerance_percent: 10, scale_up: scale_up_rules(), scale_down: scale_down_rules() }
+        let pulse_scaling::Behavior { tolerance_percent, scale_up, scale_down } = <_>::default();
+        Self { tolerance_percent, scale_up: scale_up.into(), scale_down: scale_down.into() }
     }
 }
 
@@ -201,14 +226,19 @@ pub struct ScalingRules {
     pub period_seconds: u32,
 }
 
-/// The scale-up defaults of a HorizontalPodAutoscaler: no stabilization window, 100% or 4 per 15 s.
-pub(crate) fn scale_up_rules() -> ScalingRules {
-    ScalingRules { stabilization_window_seconds: 0, percent: 100, workers: 4, period_seconds: 15 }
+impl From<pulse_scaling::ScalingRules> for ScalingRules {
+    fn from(rules: pulse_scaling::ScalingRules) -> Self {
+        let pulse_scaling::ScalingRules { stabilization_window_seconds, percent, workers, period_seconds } = rules;
+        Self { stabilization_window_seconds, percent, workers, period_seconds }
+    }
 }
 
-/// 50% or 2 per 60 s, with a stabilization window of 120 s.
-pub(crate) fn scale_down_rules() -> ScalingRules {
-    ScalingRules { stabilization_window_seconds: 120, percent: 50, workers: 2, period_seconds: 60 }
+fn scale_up_rules() -> ScalingRules {
+    Behavior::default().scale_up
+}
+
+fn scale_down_rules() -> ScalingRules {
+    Behavior::default().scale_down
 }
 
 fn one() -> u32 {
@@ -216,5 +246,5 @@ fn one() -> u32 {
 }
 
 fn idle_seconds() -> u32 {
-    300
+    u32::try_from(pulse_scaling::Policy::default().idle.as_secs()).unwrap_or(u32::MAX)
 }
