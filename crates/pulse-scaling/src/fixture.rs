@@ -73,7 +73,7 @@ pub(crate) fn failed_sample(seconds: i64) -> Sample {
 
 /// `count` workers, all ready.
 pub(crate) fn ready_workers(count: u32) -> Workers {
-    let pods = (0..count).map(|_| WorkerPod::Ready { start_seconds: 3.0 }).collect();
+    let pods = (0..count).map(|_| WorkerPod::Ready { start_seconds: Some(3.0) }).collect();
     Workers { replicas: count, pods, ..Workers::default() }
 }
 
@@ -163,8 +163,7 @@ impl Harness {
 
     /// The operator restarts, and reads from the status what it kept there.
     pub(crate) fn restart(&mut self) {
-        let status = serde_json::to_string(&self.memory).expect("serialised");
-        self.memory = serde_json::from_str(&status).expect("read back");
+        self.memory = Memory::restored(self.memory.learned());
         self.sample = None;
     }
 }

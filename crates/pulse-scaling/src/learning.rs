@@ -3,8 +3,6 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
 /// Weight of the past: about this many attempts, or this time if more of them end in it.
 const ATTEMPTS: f64 = 20.0;
 const ATTEMPTS_SECONDS: f64 = 120.0;
@@ -28,20 +26,15 @@ const OVERHEAD_SECONDS: f64 = 600.0;
 const MIN_INTERVAL_MS: i64 = 1_000;
 
 /// What is known of the tasks and workers of one object. Small, and written to the status.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Learned {
     /// Mean time of an attempt, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt_seconds: Option<f64>,
     /// Mean time of a slot that claiming and settling take for each attempt, in seconds. It limits short attempts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub overhead_seconds: Option<f64>,
     /// Tasks that become due per second: new ones and retries.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub arrivals_per_second: Option<f64>,
     /// Time from the creation of a worker until it is ready, in seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub start_seconds: Option<f64>,
 }
 

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::learning::{Learned, Learning, Point};
 use crate::observed::{Depth, GAUGES_MAX_AGE, Gauges, Observed, Sample, Workers};
@@ -17,7 +16,7 @@ const MAX_WINDOW: SignedDuration = SignedDuration::from_secs(3600);
 /// Maximum number of recommendations and of changes kept; reached only if the number changes every few seconds.
 const MAX_ENTRIES: usize = 1024;
 
-/// What one decision leaves to the next. Its serialised form is [`Learned`], for the status: the rest is forgotten by a
+/// What one decision leaves to the next. [`Learned`] is kept in the status, and the rest is forgotten by a
 /// restart of the operator, after which nothing is removed for a whole stabilization window.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
@@ -207,17 +206,5 @@ fn forget<T>(entries: &mut VecDeque<(Timestamp, T)>, now: Timestamp) {
     let is_old = |(at, _): &(Timestamp, T)| now.duration_since(*at) > MAX_WINDOW;
     while entries.front().is_some_and(is_old) || entries.len() > MAX_ENTRIES {
         entries.pop_front();
-    }
-}
-
-impl Serialize for Memory {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.learned().serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Memory {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Learned::deserialize(deserializer).map(Self::restored)
     }
 }

@@ -1,7 +1,6 @@
 //! What the operator found: a sample of the queue, and the workers.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 /// Maximum age of the gauges from PostgreSQL. Older ones make the backlog *unknown*, not zero.
 pub const GAUGES_MAX_AGE: SignedDuration = SignedDuration::from_secs(10);
@@ -73,12 +72,12 @@ pub struct Gauges {
 }
 
 /// A worker pod that is not terminating.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum WorkerPod {
     /// It claims tasks.
     Ready {
-        /// Time from its creation until it was ready, in seconds.
-        start_seconds: f64,
+        /// Time from its creation until it was ready, in seconds; `None` if it was not ready in between.
+        start_seconds: Option<f64>,
     },
     /// It starts, or its node is lost.
     NotReady {
@@ -133,7 +132,7 @@ impl Workers {
     /// The median time that the ready pods took to start, in seconds.
     pub(crate) fn start_seconds(&self) -> Option<f64> {
         let time = |pod: &WorkerPod| match pod {
-            WorkerPod::Ready { start_seconds } => Some(*start_seconds),
+            WorkerPod::Ready { start_seconds } => *start_seconds,
             _ => None,
         };
         let mut times: Vec<f64> = self.pods.iter().filter_map(time).collect();

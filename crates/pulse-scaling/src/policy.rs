@@ -1,7 +1,6 @@
 //! The rules of one object: targets, bounds, and how fast the number may change.
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
 
@@ -67,7 +66,7 @@ impl Policy {
 }
 
 /// Changes of the number of workers that are suspended.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Pause {
     /// None of them.
     #[default]
@@ -81,8 +80,7 @@ pub enum Pause {
 }
 
 /// Targets from which the number of workers is computed.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// Waiting tasks per worker. Only used until the time of an attempt is known.
     pub backlog_per_worker: u32,
@@ -90,7 +88,6 @@ pub struct Target {
     pub drain_seconds: u32,
     /// Maximum age of the oldest waiting task, in seconds. As a task gets near it, the waiting tasks are drained in the
     /// time that is left.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age_seconds: Option<u32>,
 }
 
@@ -101,8 +98,7 @@ impl Default for Target {
 }
 
 /// Tolerance and rate of changes of the number of workers.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Behavior {
     /// Relative difference between the computed and the current number of workers that causes no change, in percent.
     pub tolerance_percent: u32,
@@ -123,8 +119,7 @@ impl Default for Behavior {
 }
 
 /// Rate of changes in one direction. A period allows the larger of `percent` and `workers`.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScalingRules {
     /// Stabilization window, in seconds. Of the numbers computed within it, the lowest is used for scaling up and the
     /// highest for scaling down. 0 uses the newest number.

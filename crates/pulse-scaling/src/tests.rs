@@ -264,10 +264,11 @@ fn restart_keeps_what_was_learned() {
 }
 
 #[test]
-fn memory_is_read_from_any_status() {
-    for status in ["{}", r#"{"attemptSeconds":-1.0,"arrivalsPerSecond":2.5}"#, r#"{"other":1}"#] {
-        let memory: Memory = serde_json::from_str(status).expect(status);
-        assert_eq!(memory.learned().attempt_seconds, None, "{status}");
+fn memory_is_restored_without_invalid_figures() {
+    for attempt in [None, Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)] {
+        let learned = Learned { attempt_seconds: attempt, arrivals_per_second: Some(2.5), ..Learned::default() };
+        let Learned { attempt_seconds, arrivals_per_second, .. } = Memory::restored(learned).learned();
+        assert_eq!((attempt_seconds, arrivals_per_second), (None, Some(2.5)), "{attempt:?}");
     }
 }
 

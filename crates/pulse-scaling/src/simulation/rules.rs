@@ -90,7 +90,7 @@ fn observe(plant: &Plant<'_>) -> Observed {
     };
     let pod = |since: Option<u32>| match since {
         Some(since) => WorkerPod::NotReady { since: at(since) },
-        None => WorkerPod::Ready { start_seconds: f64::from(start_s) },
+        None => WorkerPod::Ready { start_seconds: Some(f64::from(start_s)) },
     };
     let pods: Vec<WorkerPod> = plant.workers().iter().map(|worker| pod(worker.not_ready_since(now, start_s))).collect();
     let workers = Workers { replicas: pods.len() as u32, pods, ..Workers::default() };
