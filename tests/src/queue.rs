@@ -26,8 +26,12 @@ pub struct PublishedGauges {
     pub next_due: Option<SystemTime>,
     /// Tasks accepted since the start, a counter.
     pub accepted: i64,
-    /// Tasks settled since the start, a counter.
-    pub settled: i64,
+    /// Attempts that ended since the start, a counter.
+    pub attempts: i64,
+    /// Attempts that ended in a retry since the start, a counter.
+    pub retried: i64,
+    /// Time of attempts since the start, in milliseconds, a counter.
+    pub attempt_ms: i64,
 }
 
 /// Queue of one instance. Redis ends when this is dropped.
@@ -38,6 +42,7 @@ pub struct TestQueue {
     /// URL of Redis.
     pub url: String,
     tasks_key: String,
+    bulk_key: String,
     gauges: Arc<Mutex<PublishedGauges>>,
     _scheduler: JoinSet<()>,
     _data: DataDir,
@@ -67,6 +72,7 @@ impl TestQueue {
             client,
             url,
             tasks_key: format!("pulse:{{{instance}}}:tasks"),
+            bulk_key: format!("pulse:{{{instance}}}:bulk"),
             gauges,
             _scheduler: scheduler,
             _data: data,
@@ -78,25 +84,38 @@ impl TestQueue {
         self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds entries for this number of tasks to the stream.
+    /// Adds entries for this number of tasks to the stream of all users.
     ///
     /// # Errors
     /// If Redis refuses the command.
     pub async fn add(&self, tasks: usize) -> anyhow::Result<()> {
+        self.add_to(&self.tasks_key, tasks).await
+    }
+
+    /// Adds entries for this number of tasks to the stream of deep users.
+    ///
+    /// # Errors
+    /// If Redis refuses the command.
+    pub async fn add_bulk(&self, tasks: usize) -> anyhow::Result<()> {
+        self.add_to(&self.bulk_key, tasks).await
+    }
+
+    async fn add_to(&self, stream: &str, tasks: usize) -> anyhow::Result<()> {
         let mut pipeline = redis::pipe();
         for task in 0..tasks {
-            pipeline.cmd("XADD").arg(&self.tasks_key).arg("*").arg("task_id").arg(task).ignore();
+            pipeline.cmd("XADD").arg(stream).arg("*").arg("task_id").arg(task).ignore();
         }
         let mut connection = self.client.get_multiplexed_async_connection().await?;
         Ok(pipeline.query_async(&mut connection).await?)
     }
 
-    /// Removes all entries from the stream.
+    /// Removes all entries from both streams.
     ///
     /// # Errors
     /// If Redis refuses the command.
     pub async fn drain(&self) -> anyhow::Result<()> {
-        self.command(&["XTRIM", &self.tasks_key, "MAXLEN", "0"]).await
+        let () = self.command(&["XTRIM", &self.tasks_key, "MAXLEN", "0"]).await?;
+        self.command(&["XTRIM", &self.bulk_key, "MAXLEN", "0"]).await
     }
 
     /// Replaces the stream with a string, so that stream commands fail with `WRONGTYPE`.
@@ -187,7 +206,7 @@ async fn publish(client: Client, key: String, gauges: Arc<Mutex<PublishedGauges>
 }
 
 async fn publish_once(client: &Client, key: &str, gauges: PublishedGauges) -> redis::RedisResult<()> {
-    let PublishedGauges { stopped: _, due_not_enqueued, next_due, accepted, settled } = gauges;
+    let PublishedGauges { stopped: _, due_not_enqueued, next_due, accepted, attempts, retried, attempt_ms } = gauges;
     let now = SystemTime::now();
     let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let at = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis);
@@ -195,7 +214,8 @@ async fn publish_once(client: &Client, key: &str, gauges: PublishedGauges) -> re
     let mut connection = client.get_multiplexed_async_connection().await?;
     let mut command = redis::cmd("HSET");
     command.arg(key).arg("at_ms").arg(at).arg("unsettled").arg(due_not_enqueued + i64::from(next >= 0));
-    command.arg("due_not_enqueued").arg(due_not_enqueued).arg("next_due_ms").arg(next).arg("oldest_age_ms").arg(0);
-    command.arg("accepted_total").arg(accepted).arg("settled_total").arg(settled).arg("busy_worker_ms").arg(0);
+    command.arg("due_not_enqueued").arg(due_not_enqueued).arg("next_due_ms").arg(next).arg("oldest_due_ms").arg(-1);
+    command.arg("accepted_total").arg(accepted).arg("attempts_total").arg(attempts).arg("retried_total").arg(retried);
+    command.arg("attempt_ms_total").arg(attempt_ms);
     command.query_async(&mut connection).await
 }

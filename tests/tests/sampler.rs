@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pulse::datastores::{DataDir, Redis, RedisConfig};
-use pulse_operator::crd::{AutoscalingPause, Behavior, Target};
-use pulse_operator::scaling::{
-    AllowedHosts, History, Key, Policy, RedisServer, Sample, SampleError, SampleTarget, Samplers, ScalingReason,
-    Workers, plan_workers,
-};
+use pulse_operator::scaling::{AllowedHosts, Key, RedisServer, Sample, SampleError, SampleTarget, Samplers};
 use pulse_queue::{Gauges, Queue, QueueConfig};
+use pulse_scaling::{Memory, Observed, Policy, ScalingReason, Workers};
 use pulse_tests::{free_port, send_signal};
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
@@ -74,7 +71,7 @@ impl SamplerEnv {
             loop {
                 let Some(sampled) = self.sampled.recv().await else { anyhow::bail!("the samplers have stopped") };
                 let sample =
-                    self.samplers.latest(&key(name)).filter(|sample| sampled == key(name) && sample.at > after);
+                    self.samplers.latest(&key(name)).filter(|sample| sampled == key(name) && sample.queue.at > after);
                 if let Some(sample) = sample.filter(|sample| wanted(sample)) {
                     return Ok((sample, started.elapsed()));
                 }
@@ -120,10 +117,11 @@ fn gauges() -> Gauges {
         unsettled: 3,
         due_not_enqueued: 1,
         next_due_ms: -1,
-        oldest_age_ms: 4000,
+        oldest_due_ms: 4000,
         accepted_total: 10,
-        settled_total: 7,
-        busy_worker_ms: 1234,
+        attempts_total: 7,
+        retried_total: 1,
+        attempt_ms_total: 1234,
     }
 }
 
@@ -135,8 +133,13 @@ fn is_ok(sample: &Sample) -> bool {
     sample.error.is_none()
 }
 
+/// Age of the oldest task that waits on a stream, in seconds.
+fn oldest(sample: &Sample) -> Option<u64> {
+    sample.queue.depth.and_then(|depth| depth.oldest_undelivered_ms).map(|age_ms| age_ms / 1000)
+}
+
 fn lengths(sample: &Sample) -> Option<(u64, u64)> {
-    sample.depth.as_ref().map(|depth| (depth.undelivered(), depth.in_flight))
+    sample.queue.depth.map(|depth| (depth.undelivered, depth.in_flight))
 }
 
 #[tokio::test]
@@ -144,11 +147,11 @@ async fn sample_counts_undelivered_and_in_flight_tasks() -> anyhow::Result<()> {
     let mut env = SamplerEnv::start().await?;
     env.samplers.set_targets(vec![env.target("main")]);
     let (nothing, _) = env.wait_for_sample("main", is_ok).await?;
-    assert_eq!((lengths(&nothing), nothing.gauges), (Some((0, 0)), None), "the stream does not exist yet");
+    assert_eq!((lengths(&nothing), nothing.queue.gauges), (Some((0, 0)), None), "the stream does not exist yet");
 
     env.add(9).await?;
     let (undelivered, _) = env.wait_for_sample("main", |sample| lengths(sample) == Some((9, 0))).await?;
-    assert!(undelivered.oldest_entry_ms.is_some(), "the consumer group does not exist yet");
+    assert!(oldest(&undelivered).is_some(), "the consumer group does not exist yet");
 
     let stream = "pulse:{shop/main}:tasks";
     env.redis(&["XGROUP", "CREATE", stream, "workers", "0"]).await?;
@@ -156,16 +159,42 @@ async fn sample_counts_undelivered_and_in_flight_tasks() -> anyhow::Result<()> {
         env.redis(&["XREADGROUP", "GROUP", "workers", consumer, "COUNT", count, "STREAMS", stream, ">"]).await?;
     }
     env.publish(&gauges()).await?;
-    let (sample, _) = env.wait_for_sample("main", |sample| sample.gauges.is_some()).await?;
+    let (sample, _) = env.wait_for_sample("main", |sample| sample.queue.gauges.is_some()).await?;
     assert_eq!(lengths(&sample), Some((5, 4)));
     assert_eq!(sample.in_flight, [("main-worker-a".to_owned(), 3), ("main-worker-b".to_owned(), 1)].into());
-    assert_eq!(sample.gauges.map(|gauges| gauges.busy_worker_ms), Some(1234));
+    assert_eq!(sample.queue.gauges.map(|gauges| (gauges.oldest_due_ms, gauges.attempt_ms_total)), Some((4000, 1234)));
 
     // Redis' own lag is unknown after an undelivered entry was deleted, and wrong after a trim; the lengths stay exact.
     let last = env.redis(&["XREVRANGE", stream, "+", "-", "COUNT", "1"]).await?;
     let last: Vec<(String, redis::Value)> = redis::from_redis_value(last)?;
     env.redis(&["XDEL", stream, &last[0].0]).await?;
     env.wait_for_sample("main", |sample| lengths(sample) == Some((4, 4))).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn sample_has_the_age_of_the_oldest_task_that_waits_on_either_stream() -> anyhow::Result<()> {
+    let mut env = SamplerEnv::start().await?;
+    let [tasks, bulk] = ["pulse:{shop/main}:tasks", "pulse:{shop/main}:bulk"];
+    let ago = |seconds: i64| format!("{}-1", Timestamp::now().as_millisecond() - seconds * 1000);
+    for (stream, seconds) in [(tasks, 900), (tasks, 50), (bulk, 300), (bulk, 20)] {
+        env.redis(&["XADD", stream, &ago(seconds), "task_id", "x"]).await?;
+    }
+    let about =
+        |seconds: u64| move |sample: &Sample| oldest(sample).is_some_and(|age| (seconds..seconds + 15).contains(&age));
+    env.samplers.set_targets(vec![env.target("main")]);
+    env.wait_for_sample("main", about(900)).await?;
+    // Delivered tasks have no age, however long they run.
+    for (stream, oldest) in [(tasks, 300), (bulk, 50)] {
+        env.redis(&["XGROUP", "CREATE", stream, "workers", "0"]).await?;
+        env.redis(&["XREADGROUP", "GROUP", "workers", "w.1", "COUNT", "1", "STREAMS", stream, ">"]).await?;
+        env.wait_for_sample("main", about(oldest)).await?;
+    }
+    for stream in [tasks, bulk] {
+        env.redis(&["XREADGROUP", "GROUP", "workers", "w.1", "STREAMS", stream, ">"]).await?;
+    }
+    let (sample, _) = env.wait_for_sample("main", |sample| lengths(sample) == Some((0, 4))).await?;
+    assert_eq!(oldest(&sample), None);
     Ok(())
 }
 
@@ -179,7 +208,7 @@ async fn stopped_redis_is_reported_and_sampled_again_after_restart() -> anyhow::
         redis.kill().await?;
     }
     let (sample, took) = env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?;
-    assert_eq!((sample.depth, sample.gauges), (None, None), "unknown, not zero");
+    assert_eq!((sample.queue.depth, sample.queue.gauges), (None, None), "unknown, not zero");
     assert!(took < SOON, "{took:?}");
     env.redis = Some(Redis::start(env.config.clone()).await?);
     let (sample, took) = env.wait_for_sample("main", is_ok).await?;
@@ -209,7 +238,7 @@ async fn hung_redis_delays_no_other_instance() -> anyhow::Result<()> {
         Some(sample) if has_error(SampleError::ConnectionFailed)(&sample) => (sample, Duration::ZERO),
         _ => env.wait_for_sample("main", has_error(SampleError::ConnectionFailed)).await?,
     };
-    assert_eq!((sample.depth, sample.gauges), (None, None), "unknown, not zero");
+    assert_eq!((sample.queue.depth, sample.queue.gauges), (None, None), "unknown, not zero");
     assert!(started.elapsed() < TIMEOUT + SOON, "{:?}", started.elapsed());
     env.signal(Signal::CONT)?;
     env.wait_for_sample("main", is_ok).await?;
@@ -245,17 +274,21 @@ async fn key_of_the_wrong_type_is_an_error_and_not_zero() -> anyhow::Result<()> 
     env.add(4).await?;
     env.publish(&gauges()).await?;
     env.samplers.set_targets(vec![env.target("main"), env.target("healthy")]);
-    env.wait_for_sample("main", |sample| sample.gauges.is_some()).await?;
+    env.wait_for_sample("main", |sample| sample.queue.gauges.is_some()).await?;
     for value in ["NaN", "-1", "1e3", ""] {
         env.redis(&["HSET", "pulse:{shop/main}:gauges", "due_not_enqueued", value]).await?;
         let (sample, _) = env.wait_for_sample("main", has_error(SampleError::WrongType)).await?;
-        assert_eq!((lengths(&sample), sample.gauges), (Some((4, 0)), None), "{value:?}: the lengths are still known");
+        assert_eq!(
+            (lengths(&sample), sample.queue.gauges),
+            (Some((4, 0)), None),
+            "{value:?}: the lengths are still known"
+        );
         env.publish(&gauges()).await?;
         env.wait_for_sample("main", is_ok).await?;
     }
     env.redis(&["SET", "pulse:{shop/main}:tasks", "text"]).await?;
     let (sample, _) = env.wait_for_sample("main", has_error(SampleError::WrongType)).await?;
-    assert_eq!(sample.depth, None);
+    assert_eq!(sample.queue.depth, None);
     env.wait_for_sample("healthy", is_ok).await?;
     Ok(())
 }
@@ -311,25 +344,24 @@ async fn redis_failures_never_remove_workers() -> anyhow::Result<()> {
     env.publish(&gauges()).await?;
     env.samplers.set_targets(vec![env.target("main")]);
     let policy = Policy {
-        fixed: None,
         min: 0,
         max: 20,
-        connection_limit: None,
-        target: Target::default(),
-        behavior: Behavior::default(),
         idle: SignedDuration::from_secs(10),
-        paused: AutoscalingPause::None,
-        concurrency: 16,
         poll: SignedDuration::from_secs(5),
+        ..Policy::default()
     };
+    let workers = Workers { replicas: 5, ..Workers::default() };
     // The operator started an hour ago, so the wait after a start is over.
     let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
-    let mut history = History::new(long_ago, 5);
-    let workers = Workers { replicas: 5, ..Workers::default() };
+    let observed = |sample: Option<&Sample>| Observed {
+        sample: sample.map(|sample| sample.queue.clone()),
+        workers: workers.clone(),
+    };
+    let (_, mut memory) = pulse_scaling::decide(&policy, Memory::default(), &observed(None), long_ago);
     let mut follow = |sample: &Sample| {
-        history.observe(sample, 5, &policy);
-        let decision = plan_workers(&policy, &history, &workers, sample.at);
-        history.decided(sample.at, 5, &decision);
+        let before = std::mem::take(&mut memory);
+        let (decision, after) = pulse_scaling::decide(&policy, before, &observed(Some(sample)), sample.queue.at);
+        memory = after;
         assert!(decision.replicas >= 5, "{decision:?}");
         decision
     };
@@ -346,7 +378,7 @@ async fn redis_failures_never_remove_workers() -> anyhow::Result<()> {
         );
     }
     env.publish(&gauges()).await?;
-    let (sample, _) = env.wait_for_sample("main", |sample| sample.gauges.is_some()).await?;
+    let (sample, _) = env.wait_for_sample("main", |sample| sample.queue.gauges.is_some()).await?;
     follow(&sample);
 
     env.signal(Signal::STOP)?;

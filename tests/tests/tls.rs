@@ -271,7 +271,7 @@ async fn operator_samples_redis_over_tls_with_the_ca_of_each_instance() -> anyho
     for uid in ["right", "alias"] {
         let undelivered = async || {
             let sample = samplers.latest(&key(uid)).context("a sample")?;
-            Ok(sample.depth.is_some_and(|depth| depth.undelivered() == 4))
+            Ok(sample.queue.depth.is_some_and(|depth| depth.undelivered == 4))
         };
         eventually(&format!("the backlog is sampled: {uid}"), TIMEOUT, undelivered).await?;
     }

@@ -25,7 +25,7 @@ use crate::owner::{self, Owner};
 use crate::plan::{self, ReconcilePlan};
 use crate::replicas;
 use crate::rollout::Rollouts;
-use crate::scaling::{Key, Policy, RedisServer, SampleTarget};
+use crate::scaling::{Key, RedisServer, Rules, SampleTarget};
 use crate::secret_reads::SecretReads;
 use crate::secrets::{SecretRead, SecretValue};
 use crate::status::{self, StatusInputs};
@@ -187,8 +187,7 @@ async fn apply(decided: &Decided, context: &Context, memory: &mut ObjectMemory) 
     let mut unapplied = apply_resources(&applier, resources, observed, plan, &mut report).await;
     let mut scaled = None;
     if let Some(scaling) = scaling {
-        let workers = &mut memory.workers;
-        match workers::apply_scaling(&applier, scaling, workers, &context.metrics, &mut report, *now).await {
+        match workers::apply_scaling(&applier, scaling, &memory.workers, &context.metrics, &mut report).await {
             Ok(changed) => scaled = changed,
             // The next sample triggers another decision.
             Err(error) => unapplied = unapplied.or(Some(error.unapplied())),
@@ -351,7 +350,7 @@ async fn apply_resources(
     applied: &mut ApplyReport,
 ) -> Option<Unapplied> {
     let poll = jiff::SignedDuration::ZERO;
-    let workers = Policy::new(&applier.cr.spec, poll).initial_replicas();
+    let workers = Rules::new(&applier.cr.spec, poll).policy.initial_replicas();
     let initial = |role| {
         // A worker Deployment starts with the policy's number, an API of another scaler with that of the spec.
         let initial = if role == Role::Worker { workers } else { applier.cr.spec.api.replicas };

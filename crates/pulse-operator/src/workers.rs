@@ -1,26 +1,23 @@
-//! Scales the workers of one object: gathers the inputs of `scaling`, applies its decision, and reports it.
+//! Scales the workers of one object: gathers what `pulse-scaling` decides from, applies its decision, and reports it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
+use pulse_scaling::{Decision, Limit, Memory, Pause, Policy, ScalingReason, ScheduleError, Workers};
 
 use crate::apply::{Applier, ApplyError, ApplyReport};
 use crate::condition::ConditionStatus::{False, True, Unknown};
 use crate::condition::{ConditionState, find};
 use crate::connections::Use;
-use crate::crd::{AutoscalingMode, AutoscalingPause, AutoscalingStatus, LastDecision, PendingChange, PulseIngest};
+use crate::crd::{AutoscalingMode, AutoscalingStatus, LastDecision, LearnedStatus, PendingChange, PulseIngest};
 use crate::metrics::OperatorMetrics;
-use crate::names::{DELETION_COST, Role};
+use crate::names::Role;
 use crate::observe::Observed;
 use crate::pods;
 use crate::rollout;
-use crate::scaling::{
-    Decision, History, Limit, Policy, Sample, ScalingReason, WorkerPod, Workers, choose_victims, plan_workers,
-};
+use crate::scaling::{self, Candidate, Rules, Sample, SampleError, choose_victims};
 use crate::status::ScalingReport;
 
 /// Minimum and maximum age of the measurements in the status. Each refresh is a write.
@@ -33,9 +30,13 @@ const CONDITIONS: [&str; 4] = ["QueueReachable", "ScalingActive", "ScalingLimite
 /// State of an object's workers between reconciles.
 #[derive(Default)]
 pub(crate) struct ScalingMemory {
-    history: Option<History>,
-    /// Time of the newest sample that was taken into the history.
+    /// What the rules remember. What they learned is restored from the status.
+    rules: Option<Memory>,
+    /// Time of the first decision.
+    started: Option<Timestamp>,
+    /// Time of the newest sample, and its error.
     seen: Option<Timestamp>,
+    error: Option<SampleError>,
     in_flight: BTreeMap<String, u64>,
     refreshed: Option<Timestamp>,
     /// Last change of the number of workers. The status that records it may not have been written.
@@ -54,7 +55,11 @@ pub(crate) struct Changing {
 /// A decision that has not been applied yet.
 pub(crate) struct ScalingPlan {
     policy: Policy,
-    pub(crate) workers: Workers,
+    /// A schedule that cannot be used.
+    invalid: Option<ScheduleError>,
+    /// Number of workers before the decision.
+    pub(crate) from: u32,
+    candidates: Vec<Candidate>,
     pub(crate) decision: Decision,
 }
 
@@ -70,42 +75,31 @@ pub(crate) fn decide(
 ) -> Option<ScalingPlan> {
     let poll = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
     let room = Use::of(cr, observed, now).map(|used| used.room_for_workers());
-    let policy = Policy { connection_limit: room, ..Policy::new(&cr.spec, poll) };
+    let Rules { policy, invalid } = Rules::new(&cr.spec, poll);
+    let policy = Policy { connection_limit: room, ..policy };
     let deployment = observed.deployments.get(&Role::Worker)?;
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let pods = observed.pods.get(&Role::Worker).into_iter().flatten();
-    let workers = Workers {
-        replicas: u32::try_from(replicas).unwrap_or(0),
-        pods: pods
-            .filter(|pod| !pods::is_terminating(pod) && !pods::is_finished(pod))
-            .map(|pod| worker_pod(pod))
-            .collect(),
-        rolling_out: changing.rolling_out,
-        migrating: changing.migrating,
-    };
-    let history = memory.history.get_or_insert_with(|| History::new(now, workers.replicas));
-    if let Some(sample) = sample.filter(|sample| Some(sample.at) != memory.seen) {
-        history.observe(sample, workers.ready(), &policy);
-        memory.seen = Some(sample.at);
+    let pods = pods.filter(|pod| !pods::is_terminating(pod) && !pods::is_finished(pod));
+    let (candidates, pods) = pods.map(|pod| (scaling::candidate(pod), scaling::worker_pod(pod))).unzip();
+    let from = u32::try_from(replicas).unwrap_or(0);
+    let workers = Workers { replicas: from, pods, rolling_out: changing.rolling_out, migrating: changing.migrating };
+    if let Some(sample) = sample.filter(|sample| Some(sample.queue.at) != memory.seen) {
+        (memory.seen, memory.error) = (Some(sample.queue.at), sample.error);
         memory.in_flight = sample.in_flight.clone();
     }
-    let decision = plan_workers(&policy, history, &workers, now);
-    Some(ScalingPlan { policy, workers, decision })
+    memory.started.get_or_insert(now);
+    let observed = pulse_scaling::Observed { sample: sample.map(|sample| sample.queue.clone()), workers };
+    let before = memory.rules.take().unwrap_or_else(|| restored(cr));
+    let (decision, after) = pulse_scaling::decide(&policy, before, &observed, now);
+    memory.rules = Some(after);
+    Some(ScalingPlan { policy, invalid, from, candidates, decision })
 }
 
-fn worker_pod(pod: &Pod) -> WorkerPod {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let changed = conditions
-        .filter(|condition| condition.type_ == "Ready")
-        .find_map(|condition| condition.last_transition_time.as_ref().map(|time| time.0));
-    let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let since = changed.or(created).unwrap_or(Timestamp::UNIX_EPOCH);
-    WorkerPod {
-        name: pod.name_any(),
-        not_ready_since: (!pods::is_ready(pod)).then_some(since),
-        crash_looping: pods::is_crashing(pod),
-        deletion_cost: pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse().ok()),
-    }
+/// The memory after a restart of the operator.
+fn restored(cr: &PulseIngest) -> Memory {
+    let learned = cr.status.as_ref().and_then(|status| status.autoscaling.as_ref()?.learned.as_ref());
+    learned.map(|learned| Memory::restored(scaling::remembered(learned))).unwrap_or_default()
 }
 
 /// Applies a decision. Returns the numbers of workers before and after if they differ.
@@ -115,16 +109,13 @@ fn worker_pod(pod: &Pod) -> WorkerPod {
 pub(crate) async fn apply_scaling(
     applier: &Applier<'_>,
     decided: &ScalingPlan,
-    memory: &mut ScalingMemory,
+    memory: &ScalingMemory,
     metrics: &OperatorMetrics,
     applied: &mut ApplyReport,
-    now: Timestamp,
 ) -> Result<Option<(u32, u32)>, ApplyError> {
-    let ScalingPlan { policy: _, workers, decision } = decided;
-    let (from, to) = (workers.replicas, decision.replicas);
-    let Some(history) = &mut memory.history else { return Ok(None) };
+    let ScalingPlan { from, candidates, decision, .. } = decided;
+    let (from, to) = (*from, decision.replicas);
     if from == to {
-        history.decided(now, from, decision);
         return Ok(None);
     }
     let name = crate::names::child(applier.cr, Role::Worker.component());
@@ -133,8 +124,6 @@ pub(crate) async fn apply_scaling(
         action: "scale".into(),
         restarts: false,
     });
-    // The recommendation counts for the stabilization windows, also if it is not applied now.
-    history.decided(now, from, &Decision { replicas: from, ..decision.clone() });
     if applier.dry_run {
         return Ok(None);
     }
@@ -145,15 +134,14 @@ pub(crate) async fn apply_scaling(
         return Ok(None);
     }
     if to < from {
-        let count = workers.pods.len().saturating_sub(to as usize);
-        for change in choose_victims(&workers.pods, &memory.in_flight, count) {
+        let count = candidates.len().saturating_sub(to as usize);
+        for change in choose_victims(candidates, &memory.in_flight, count) {
             applier.set_deletion_cost(&change.pod, change.cost).await?;
         }
     }
     if !applier.scale(&live, to.cast_signed()).await? {
         return Ok(None);
     }
-    history.decided(now, from, decision);
     metrics.decided(from.cast_signed(), to.cast_signed(), decision.reason.name());
     tracing::info!(object = crate::names::instance_id(applier.cr), from, to, why = decision.message, "workers scaled");
     Ok(Some((from, to)))
@@ -169,10 +157,9 @@ pub(crate) fn report(
     memory: &mut ScalingMemory,
     now: Timestamp,
 ) -> ScalingReport {
-    let (Some(ScalingPlan { policy, workers, decision }), Some(history)) = (decided, &memory.history) else {
-        return ScalingReport::default();
-    };
-    let is_starting = memory.seen.is_none() && history.reliable_for(now) <= policy.poll * STARTUP_POLLS;
+    let Some(ScalingPlan { policy, invalid, from, decision, .. }) = decided else { return ScalingReport::default() };
+    let is_recent = |started: Timestamp| now.duration_since(started) <= policy.poll * STARTUP_POLLS;
+    let is_starting = memory.seen.is_none() && memory.started.is_none_or(is_recent);
     if let Some(previous) = previous_report(cr).filter(|_| is_starting && scaled.is_none()) {
         return previous;
     }
@@ -183,39 +170,42 @@ pub(crate) fn report(
         memory.refreshed = Some(now);
     }
     let refresh = fresh || scaled.is_some();
-    let record = |from| LastDecision { inputs: to_hundredths(&decision.inputs), ..decision.record(from, second) };
     let last_decision = match scaled {
         Some((from, _)) => {
-            memory.scaled = Some(record(from));
+            memory.scaled = Some(scaling::record(decision, from, second));
             memory.scaled.clone()
         }
         None => {
             let last = newer(memory.scaled.clone(), old.last_decision);
             let changed = last.as_ref().is_none_or(|last| last.reason != decision.reason.name());
             let is_recorded = changed && refresh && decision.reason != ScalingReason::Fixed;
-            if is_recorded { Some(record(workers.replicas)) } else { last }
+            if is_recorded { Some(scaling::record(decision, *from, second)) } else { last }
         }
     };
+    let (backlog, age) = scaling::known(&decision.inputs);
     let scaled_at = memory.scaled.as_ref().map(|scaled| scaled.time.clone());
     let status = AutoscalingStatus {
         mode: Mode::of(cr).name().to_owned(),
-        backlog: if refresh { decision.inputs.backlog.map(two_digits) } else { old.backlog },
-        oldest_age_seconds: if refresh {
-            decision.inputs.oldest_age_seconds.map(two_digits)
-        } else {
-            old.oldest_age_seconds
-        },
+        backlog: if refresh { backlog.map(scaling::two_digits) } else { old.backlog },
+        oldest_age_seconds: if refresh { age.map(scaling::two_digits) } else { old.oldest_age_seconds },
+        learned: if refresh { learned(cr, memory, old.learned.as_ref()) } else { old.learned },
         last_scale_time: scaled_at.or(old.last_scale_time),
         last_decision,
         next_wake_time: decision.next_wake.and_then(|at| Timestamp::from_second(at.as_second()).ok()).map(Time),
     };
     let states = [
-        reachable(history, memory.seen.is_some(), redis),
-        active(cr, policy, decision),
+        reachable(memory.error, memory.seen.is_some(), redis),
+        active(cr, policy, invalid.as_ref(), decision),
         limited(adjustable_limit(decision), rollout::rejection(observed, Role::Worker)),
-        within_target(policy, decision),
+        within_target(policy, age),
     ];
     ScalingReport { status: Some(status), conditions: CONDITIONS.into_iter().zip(states).collect() }
+}
+
+/// What the next decisions need after a restart of the operator.
+fn learned(cr: &PulseIngest, memory: &ScalingMemory, before: Option<&LearnedStatus>) -> Option<LearnedStatus> {
+    let rules = memory.rules.as_ref().filter(|_| matches!(Mode::of(cr), Mode::Internal))?;
+    Some(scaling::learned(rules.learned(), before)).filter(|learned| *learned != LearnedStatus::default())
 }
 
 /// Returns what the status reported before the operator started. Without a sample there is nothing newer.
@@ -268,10 +258,10 @@ impl Mode {
 }
 
 /// The message says what was looked up from where: a name means another address in another namespace.
-fn reachable(history: &History, sampled: bool, redis: Option<&str>) -> ConditionState {
+fn reachable(error: Option<SampleError>, sampled: bool, redis: Option<&str>) -> ConditionState {
     let place =
         redis.map_or_else(|| "the URL has no host".to_owned(), |redis| format!("at {redis}, from the operator's pod"));
-    match history.error() {
+    match error {
         Some(error) => {
             let message = format!("the queue cannot be read ({place}): {}", error.advice());
             ConditionState::new(False, error.reason(), message)
@@ -281,7 +271,7 @@ fn reachable(history: &History, sampled: bool, redis: Option<&str>) -> Condition
     }
 }
 
-fn active(cr: &PulseIngest, policy: &Policy, decision: &Decision) -> ConditionState {
+fn active(cr: &PulseIngest, policy: &Policy, invalid: Option<&ScheduleError>, decision: &Decision) -> ConditionState {
     if cr.spec.stopped {
         return ConditionState::new(False, "Stopped", "every role is scaled to zero, because stopped is true");
     }
@@ -295,12 +285,19 @@ fn active(cr: &PulseIngest, policy: &Policy, decision: &Decision) -> ConditionSt
         Mode::Internal if decision.reason == ScalingReason::Unknown => ConditionState::new(
             False,
             "MetricsUnavailable",
-            "the backlog is unknown, so workers are not removed: check QueueReachable and the scheduler",
+            "the backlog is unknown, so workers are not removed, and at least autoscaling.fallback of them run: check \
+             QueueReachable and the scheduler",
         ),
-        Mode::Internal if policy.paused == AutoscalingPause::All => {
+        Mode::Internal if policy.paused == Pause::All => {
             ConditionState::new(False, "Paused", "autoscaling.paused is All: set it to None to resume scaling")
         }
-        Mode::Internal => ConditionState::new(True, "ValidMetricFound", "the number of workers follows the backlog"),
+        Mode::Internal => match invalid {
+            Some(invalid) => {
+                let message = format!("autoscaling.schedules: {invalid}; the other rules apply");
+                ConditionState::new(False, "InvalidSchedule", message)
+            }
+            None => ConditionState::new(True, "ValidMetricFound", "the number of workers follows the backlog"),
+        },
     }
 }
 
@@ -311,6 +308,7 @@ fn adjustable_limit(decision: &Decision) -> Option<Limit> {
             limit,
             Limit::TooManyReplicas
                 | Limit::TooFewReplicas
+                | Limit::Schedule
                 | Limit::ScaleUpLimit
                 | Limit::DatabaseConnectionBudget
                 | Limit::WorkersNotReady
@@ -335,6 +333,9 @@ fn limited(limit: Option<Limit>, rejection: Option<String>) -> ConditionState {
         Limit::TooFewReplicas => {
             "the desired number of workers is less than minReplicas: lower minReplicas to allow it"
         }
+        Limit::Schedule => {
+            "the desired number of workers is less than that of a schedule: lower its minReplicas to allow it"
+        }
         Limit::ScaleUpLimit => "behavior.scaleUp limits how many workers are added per period",
         Limit::DatabaseConnectionBudget => {
             "database.maxConnectionsTotal allows no more workers: raise it together with PostgreSQL's max_connections"
@@ -344,36 +345,17 @@ fn limited(limit: Option<Limit>, rejection: Option<String>) -> ConditionState {
     ConditionState::new(True, limit.name(), message)
 }
 
-fn within_target(policy: &Policy, decision: &Decision) -> ConditionState {
+fn within_target(policy: &Policy, age: Option<i64>) -> ConditionState {
     let limit = policy.target.max_age_seconds.unwrap_or(policy.target.drain_seconds);
-    match decision.inputs.oldest_age_seconds {
-        None => ConditionState::new(Unknown, "NoData", "the age of the oldest due task is unknown"),
+    match age {
+        None => ConditionState::new(Unknown, "NoData", "the age of the oldest waiting task is unknown"),
         Some(age) if age > i64::from(limit) => {
-            let message = format!(
-                "a due task has waited for more than {limit} s: allow more workers or make the processor faster"
-            );
+            let message =
+                format!("a task has waited for more than {limit} s: allow more workers or make the processor faster");
             ConditionState::new(False, "TooOld", message)
         }
-        Some(_) => ConditionState::new(True, "WithinTarget", format!("no due task has waited for more than {limit} s")),
+        Some(_) => ConditionState::new(True, "WithinTarget", format!("no task has waited for more than {limit} s")),
     }
-}
-
-fn to_hundredths(inputs: &crate::crd::DecisionInputs) -> crate::crd::DecisionInputs {
-    let hundredths = |value: f64| (value * 100.0).round() / 100.0;
-    crate::crd::DecisionInputs {
-        arrivals_per_second: inputs.arrivals_per_second.map(hundredths),
-        throughput_per_worker: inputs.throughput_per_worker.map(hundredths),
-        ..inputs.clone()
-    }
-}
-
-/// Truncates `12345` to `12000`, so that small changes of a measurement do not cause a write.
-fn two_digits(number: i64) -> i64 {
-    let mut unit = 1;
-    while number / unit >= 100 {
-        unit *= 10;
-    }
-    number / unit * unit
 }
 
 #[cfg(test)]

@@ -14,4 +14,5 @@ mod pod_templates;
 mod rbac;
 mod rollouts;
 mod scaling;
+mod scaling_rules;
 mod secrets;

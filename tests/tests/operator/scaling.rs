@@ -20,8 +20,9 @@ async fn scaling_follows_the_backlog_and_records_each_decision() -> anyhow::Resu
     let (env, operator, queue) = start("backlog").await?;
     let body = async {
         install(&env, autoscaling(1, 10)).await?;
-        for (tasks, from, to) in [(35, 1, 4), (1000, 4, 10)] {
+        for (tasks, bulk, from, to) in [(20, 15, 1, 4), (1, 1000, 4, 10)] {
             queue.add(tasks).await?;
+            queue.add_bulk(bulk).await?;
             let started = Instant::now();
             wait_for_workers(&env, to).await?;
             println!("{from} to {to} workers after {:.2?}", started.elapsed());
@@ -103,13 +104,14 @@ async fn scaling_to_zero_needs_an_idle_queue_and_a_due_retry_wakes_workers() -> 
     let (env, _operator, queue) = start("zero").await?;
     let body = async {
         install(&env, autoscaling(0, 10)).await?;
-        // Every sample finds an empty stream, but tasks are accepted and settled between the samples.
+        // Every sample finds an empty stream, but tasks are accepted and completed between the samples.
         let trickle = Instant::now();
         while trickle.elapsed() < Duration::from_secs(13) {
             {
                 let mut gauges = queue.gauges();
                 gauges.accepted += 1;
-                gauges.settled += 1;
+                gauges.attempts += 1;
+                gauges.attempt_ms += 50;
             }
             queue.wait_for_samples(2).await?;
             anyhow::ensure!(env.replicas("main-worker").await? == 1, "scaled to zero while tasks arrive");
@@ -229,7 +231,7 @@ async fn paused_instance_only_reports_pending_changes() -> anyhow::Result<()> {
     env.with_simulator(body).await
 }
 
-async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess, TestQueue)> {
+pub(crate) async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess, TestQueue)> {
     let env = OperatorEnv::start(prefix).await?;
     let queue = TestQueue::start(&format!("{}/main", env.namespace)).await?;
     env.create_secrets(&queue.url).await?;
@@ -238,7 +240,7 @@ async fn start(prefix: &str) -> anyhow::Result<(OperatorEnv, OperatorProcess, Te
 }
 
 /// Autoscaling with ten tasks per worker, no stabilization window and no rate limit.
-fn autoscaling(min: u32, max: u32) -> Value {
+pub(crate) fn autoscaling(min: u32, max: u32) -> Value {
     let unlimited = json!({ "stabilizationWindowSeconds": 0, "percent": 1000, "workers": 1000, "periodSeconds": 1 });
     json!({
         "minReplicas": min, "maxReplicas": max, "idleSeconds": 10, "target": { "backlogPerWorker": 10 },
@@ -246,13 +248,13 @@ fn autoscaling(min: u32, max: u32) -> Value {
     })
 }
 
-async fn install(env: &OperatorEnv, autoscaling: Value) -> anyhow::Result<()> {
+pub(crate) async fn install(env: &OperatorEnv, autoscaling: Value) -> anyhow::Result<()> {
     env.create("main", json!({ "workers": { "autoscaling": autoscaling } })).await?;
     env.wait_until_reconciled("main", TIMEOUT).await?;
     env.wait_for_condition("main", "QueueReachable", "True/SampleOk").await
 }
 
-async fn wait_for_workers(env: &OperatorEnv, wanted: i32) -> anyhow::Result<()> {
+pub(crate) async fn wait_for_workers(env: &OperatorEnv, wanted: i32) -> anyhow::Result<()> {
     let reached = async || Ok(env.replicas("main-worker").await? == wanted);
     let result = eventually(&format!("main-worker has {wanted} replicas"), TIMEOUT, reached).await;
     match result {
@@ -310,6 +312,6 @@ async fn expect_recovery(env: &OperatorEnv, fault: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn scale_writes(env: &OperatorEnv) -> usize {
+pub(crate) fn scale_writes(env: &OperatorEnv) -> usize {
     env.proxy.count(|logged| logged.call.resource == "deployments/scale" && logged.call.name == "main-worker")
 }

@@ -93,8 +93,8 @@ mod tests {
     fn status(backlog: i64, ready: i32, to: i32) -> PulseIngestStatus {
         let time = "2026-01-02T03:04:05Z";
         let decision = json!({
-            "time": time, "from": 1, "to": to, "reason": "BacklogTarget", "inputs": { "backlog": 7 },
-            "message": "700 tasks / 100 per worker",
+            "time": time, "from": 1, "to": to, "reason": "BacklogTarget", "inputs": { "waiting": 700 },
+            "message": "700 tasks wait, target is 100 per worker: 7 workers",
         });
         let condition = json!({
             "type": "Reconciling", "status": "True", "reason": "RolloutInProgress", "message": "main-api is rolling out",

@@ -49,7 +49,10 @@ pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
         ("QueueReachable=False", "HostNotFound" | "UrlNotSupported") => "correct the URL in the Secret",
         ("QueueReachable=False", "HostNotAllowed") => "add the host to `--redis-allowed-host` of the operator",
         ("ScalingActive=False", "MetricsUnavailable") => "see QueueReachable, and check that a scheduler runs",
-        ("ScalingLimited=True", "TooManyReplicas" | "TooFewReplicas") => "change the bound if it is not intended",
+        ("ScalingActive=False", "InvalidSchedule") => "correct the expression or the time zone that the message names",
+        ("ScalingLimited=True", "TooManyReplicas" | "TooFewReplicas" | "Schedule") => {
+            "change the bound if it is not intended"
+        }
         ("ScalingLimited=True", "ScaleUpLimit") => "wait",
         ("ScalingLimited=True", "DatabaseConnectionBudget") => {
             "raise `database.maxConnectionsTotal`, and `max_connections` of PostgreSQL if needed"

@@ -9,6 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Resource, ResourceExt};
+use pulse_scaling::ScalingReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -27,7 +28,6 @@ use crate::operator::{DIGEST_SECRET, key_of};
 use crate::plan::{self, ReconcilePlan};
 use crate::replicas::replica_mismatch;
 use crate::rollout::Rollouts;
-use crate::scaling::ScalingReason;
 use crate::secrets::{DigestKey, SecretRead};
 use crate::workers::{self, Changing};
 
@@ -360,7 +360,7 @@ fn scale(cr: &PulseIngest, observed: &Observed, migrating: bool, now: Timestamp)
     let memory = &mut workers::ScalingMemory::default();
     let changing = Changing { rolling_out: Rollouts::default().is_rolling(observed, Role::Worker), migrating };
     let decided = workers::decide(cr, observed, None, changing, Duration::from_secs(10), memory, now)?;
-    let workers::ScalingPlan { workers, decision, .. } = decided;
+    let workers::ScalingPlan { from, decision, .. } = decided;
     let follows = cr.spec.workers.autoscaling.as_ref().is_some_and(|scaling| scaling.mode == AutoscalingMode::Internal);
     let last = cr.status.as_ref().and_then(|status| status.autoscaling.as_ref()?.last_decision.clone());
     let message = if follows && decision.reason == ScalingReason::Unknown {
@@ -369,5 +369,5 @@ fn scale(cr: &PulseIngest, observed: &Observed, migrating: bool, now: Timestamp)
     } else {
         decision.message
     };
-    Some(Scale { from: workers.replicas, to: decision.replicas, message })
+    Some(Scale { from, to: decision.replicas, message })
 }

@@ -1,143 +1,140 @@
-//! Inputs of a decision: the scaling rules of the spec, and the observed worker pods.
+//! The scaling rules of a spec, as `pulse-scaling` takes them.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use pulse_scaling::{Behavior, Pause, Policy, Schedule, ScheduleError, Target};
 
 use crate::connections;
-use crate::crd::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, PulseIngestSpec, Target};
+use crate::crd::{self, Autoscaling, AutoscalingMode, AutoscalingPause, PulseIngestSpec};
 
-/// Time that a pod may take to become ready. Until then it counts as starting, later as failing.
-pub const STARTUP_BUDGET: SignedDuration = SignedDuration::from_secs(120);
-
-/// The scaling rules of one object.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    /// Fixed number of workers: without autoscaling of mode `Internal`, or 0 while stopped.
-    pub fixed: Option<u32>,
-    /// Minimum number of workers.
-    pub min: u32,
-    /// Maximum number of workers.
-    pub max: u32,
-    /// Maximum number of workers within `database.maxConnectionsTotal`; at least 1, so that a worker always runs.
-    pub connection_limit: Option<u32>,
-    /// Targets that the number is computed from.
-    pub target: Target,
-    /// Tolerance, stabilization windows and scaling policies.
-    pub behavior: Behavior,
-    /// Time without work before the last worker is removed.
-    pub idle: SignedDuration,
-    /// Changes that are paused.
-    pub paused: AutoscalingPause,
-    /// Maximum number of tasks that a worker processes at once.
-    pub concurrency: u16,
-    /// Time between two samples. The backlog is unknown after three of them without a sample.
-    pub poll: SignedDuration,
+/// The scaling rules of a spec.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    /// The rules, without a schedule that cannot be used.
+    pub(crate) policy: Policy,
+    /// The first schedule that cannot be used.
+    pub(crate) invalid: Option<ScheduleError>,
 }
 
-impl Policy {
+impl Rules {
     /// Reads the rules from a spec; `poll` is the time between two samples.
-    pub fn new(spec: &PulseIngestSpec, poll: SignedDuration) -> Self {
+    pub(crate) fn new(spec: &PulseIngestSpec, poll: SignedDuration) -> Self {
         let workers = &spec.workers;
         let internal = workers.autoscaling.as_ref().filter(|it| it.mode == AutoscalingMode::Internal);
-        let (min, max) = internal.map_or((workers.replicas, workers.replicas), |it| {
-            // The schema requires a maximum in this mode.
-            (it.min_replicas, it.max_replicas.unwrap_or(it.min_replicas))
-        });
         let fixed = match internal {
             _ if spec.stopped => Some(0),
             None => Some(workers.replicas),
             Some(_) => None,
         };
-        Self {
+        let common = Policy {
             fixed,
-            min,
-            max,
+            min: workers.replicas,
+            max: workers.replicas,
             connection_limit: connections::max_workers(spec, spec.api.replicas),
-            target: internal.and_then(|it| it.target.clone()).unwrap_or_default(),
-            behavior: internal.and_then(|it| it.behavior.clone()).unwrap_or_default(),
-            idle: seconds(internal.map_or(0, |Autoscaling { idle_seconds, .. }| *idle_seconds)),
-            paused: internal.map(|it| it.paused).unwrap_or_default(),
             concurrency: workers.concurrency,
             poll,
+            ..Policy::default()
+        };
+        let Some(internal) = internal else { return Self { policy: common, invalid: None } };
+        let (schedules, invalid) = schedules(&internal.schedules);
+        let Autoscaling { min_replicas, max_replicas, fallback, target, behavior, idle_seconds, paused, .. } = internal;
+        let policy = Policy {
+            min: *min_replicas,
+            // The schema requires a maximum in this mode.
+            max: max_replicas.unwrap_or(*min_replicas),
+            schedules,
+            fallback: *fallback,
+            target: target.clone().map(Target::from).unwrap_or_default(),
+            behavior: behavior.clone().map(Behavior::from).unwrap_or_default(),
+            idle: SignedDuration::from_secs(i64::from(*idle_seconds)),
+            paused: (*paused).into(),
+            ..common
+        };
+        Self { policy, invalid }
+    }
+}
+
+/// The schedules that can be used, and why the first of the others cannot.
+fn schedules(specs: &[crd::ScheduleSpec]) -> (Vec<Schedule>, Option<ScheduleError>) {
+    let mut invalid = None;
+    let schedule = |spec: &crd::ScheduleSpec| {
+        Schedule::new(&spec.start, &spec.end, &spec.time_zone, spec.min_replicas)
+            .map_err(|error| _ = invalid.get_or_insert(error))
+            .ok()
+    };
+    (specs.iter().filter_map(schedule).collect(), invalid)
+}
+
+impl From<crd::Target> for Target {
+    fn from(target: crd::Target) -> Self {
+        let crd::Target { backlog_per_worker, drain_seconds, max_age_seconds } = target;
+        Self { backlog_per_worker, drain_seconds, max_age_seconds }
+    }
+}
+
+impl From<crd::Behavior> for Behavior {
+    fn from(behavior: crd::Behavior) -> Self {
+        let crd::Behavior { tolerance_percent, scale_up, scale_down } = behavior;
+        Self { tolerance_percent, scale_up: scale_up.into(), scale_down: scale_down.into() }
+    }
+}
+
+impl From<crd::ScalingRules> for pulse_scaling::ScalingRules {
+    fn from(rules: crd::ScalingRules) -> Self {
+        let crd::ScalingRules { stabilization_window_seconds, percent, workers, period_seconds } = rules;
+        Self { stabilization_window_seconds, percent, workers, period_seconds }
+    }
+}
+
+impl From<AutoscalingPause> for Pause {
+    fn from(pause: AutoscalingPause) -> Self {
+        match pause {
+            AutoscalingPause::None => Self::None,
+            AutoscalingPause::All => Self::All,
+            AutoscalingPause::ScaleUp => Self::ScaleUp,
+            AutoscalingPause::ScaleDown => Self::ScaleDown,
         }
     }
-
-    /// Initial replicas of a new Deployment. At least 1 with autoscaling, because a new object counts as active.
-    pub fn initial_replicas(&self) -> u32 {
-        self.fixed.unwrap_or(self.min.max(1)).min(self.ceiling())
-    }
-
-    /// The highest number of workers within the bounds.
-    pub(super) fn ceiling(&self) -> u32 {
-        let bound = if self.fixed.is_some() { u32::MAX } else { self.max };
-        bound.min(self.connection_limit.unwrap_or(u32::MAX))
-    }
-
-    /// The lowest number of workers within the bounds.
-    pub(super) fn floor(&self) -> u32 {
-        self.min.min(self.ceiling())
-    }
 }
 
-pub(super) fn seconds(seconds: u32) -> SignedDuration {
-    SignedDuration::from_secs(i64::from(seconds))
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
 
-/// A worker pod that is not terminating.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkerPod {
-    /// Name of the pod.
-    pub name: String,
-    /// Time when the pod became not ready, by its `Ready` condition, or when it was created. `None` if it is ready.
-    pub not_ready_since: Option<Timestamp>,
-    /// A container is in `CrashLoopBackOff`.
-    pub crash_looping: bool,
-    /// Current value of the annotation `controller.kubernetes.io/pod-deletion-cost`.
-    pub deletion_cost: Option<i32>,
-}
+    use super::*;
+    use crate::fixture::pulse_ingest;
 
-/// The observed workers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Workers {
-    /// `spec.replicas` of the Deployment.
-    pub replicas: u32,
-    /// The pods that are not terminating.
-    pub pods: Vec<WorkerPod>,
-    /// A rollout replaces pods.
-    pub rolling_out: bool,
-    /// A migration runs or is pending.
-    pub migrating: bool,
-}
-
-impl Workers {
-    /// Number of ready pods.
-    pub fn ready(&self) -> u32 {
-        count(self.pods.iter().filter(|pod| pod.not_ready_since.is_none()))
+    fn rules(autoscaling: Value) -> Rules {
+        let cr = pulse_ingest(json!({ "workers": { "autoscaling": autoscaling } }));
+        Rules::new(&cr.spec, SignedDuration::from_secs(10))
     }
 
-    /// Number of pods that are starting: not ready for less than [`STARTUP_BUDGET`], and not crash looping.
-    pub fn starting(&self, now: Timestamp) -> u32 {
-        let is_recent = |since: Timestamp| now.duration_since(since) < STARTUP_BUDGET;
-        count(self.pods.iter().filter(|pod| !pod.crash_looping && pod.not_ready_since.is_some_and(is_recent)))
+    #[test]
+    fn rules_without_settings_are_those_of_pulse_scaling() {
+        let Rules { policy, invalid } = rules(json!({ "maxReplicas": 7 }));
+        let expected = Policy { min: 1, max: 7, ..Policy::default() };
+        assert_eq!(format!("{policy:?}"), format!("{expected:?}"));
+        assert!(invalid.is_none());
     }
 
-    /// Whether pods are starting or not created yet.
-    pub fn has_pending_pods(&self, now: Timestamp) -> bool {
-        self.starting(now) > 0 || count(self.pods.iter()) < self.replicas
+    #[test]
+    fn rules_have_the_fallback_and_the_schedules() {
+        let schedule =
+            |start| json!({ "start": start, "end": "0 18 * * 1-5", "timeZone": "Europe/Berlin", "minReplicas": 5 });
+        let of = |schedules| rules(json!({ "maxReplicas": 7, "fallback": 3, "schedules": schedules }));
+        let Rules { policy, invalid } = of(json!([schedule("0 8 * * 1-5")]));
+        assert_eq!((policy.fallback, policy.schedules.len(), invalid.is_none()), (Some(3), 1, true));
+
+        let Rules { policy, invalid } = of(json!([schedule("0 99 * * *"), schedule("0 8 * * 1-5")]));
+        assert_eq!(policy.schedules.len(), 1, "the other schedule applies");
+        let error = invalid.expect("an error").to_string();
+        assert!(error.contains("0 99 * * *"), "{error}");
     }
 
-    /// Whether at least half of the pods fail to start, so that more of them would fail as well.
-    pub fn failing(&self, now: Timestamp) -> bool {
-        let pods = count(self.pods.iter());
-        let failing = pods - self.starting(now) - count(self.pods.iter().filter(|pod| is_healthy(pod)));
-        failing > 0 && failing * 2 >= pods
+    #[test]
+    fn rules_without_autoscaling_are_a_fixed_number() {
+        let fixed = |spec| Rules::new(&pulse_ingest(spec).spec, SignedDuration::ZERO).policy.fixed;
+        assert_eq!(fixed(json!({ "workers": { "replicas": 3 } })), Some(3));
+        assert_eq!(fixed(json!({ "workers": { "autoscaling": { "maxReplicas": 3 } } })), None);
+        assert_eq!(fixed(json!({ "stopped": true, "workers": { "autoscaling": { "maxReplicas": 3 } } })), Some(0));
     }
-}
-
-/// A crash-looping pod may be ready for a moment and still does not count as healthy.
-fn is_healthy(pod: &WorkerPod) -> bool {
-    pod.not_ready_since.is_none() && !pod.crash_looping
-}
-
-fn count<'a>(pods: impl Iterator<Item = &'a WorkerPod>) -> u32 {
-    u32::try_from(pods.count()).unwrap_or(u32::MAX)
 }

@@ -2,23 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
-use pulse_queue::{Depth, Fault, Gauges};
+use jiff::Timestamp;
+use pulse_queue::Fault;
 
-/// Maximum age of the gauges from PostgreSQL. Older ones make the backlog *unknown*, not zero.
-pub const GAUGES_MAX_AGE: SignedDuration = SignedDuration::from_secs(pulse_queue::GAUGES_MAX_AGE.as_secs() as i64);
+// The two crates must not depend on each other.
+const _: () = assert!(pulse_scaling::GAUGES_MAX_AGE.as_millis() == pulse_queue::GAUGES_MAX_AGE.as_millis() as i128);
 
-/// One sample of the queue of an instance. An absent value is unknown, never zero.
+/// One sample of the queue of an instance, with what the operator needs besides the rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Time of the sample, by the operator's clock.
-    pub at: Timestamp,
-    /// Depth of the stream, from Redis.
-    pub depth: Option<Depth>,
-    /// Time when the oldest entry of the stream was added, in milliseconds since the Unix epoch, by Redis' clock.
-    pub oldest_entry_ms: Option<i64>,
-    /// The newest gauges that the scheduler published from PostgreSQL to Redis, whatever their age.
-    pub gauges: Option<Gauges>,
+    /// What the rules need.
+    pub queue: pulse_scaling::Sample,
     /// Number of tasks in flight, by worker pod.
     pub in_flight: BTreeMap<String, u64>,
     /// The error that makes a value absent. Gauges that no scheduler has published yet are absent without an error.
@@ -28,7 +22,8 @@ pub struct Sample {
 impl Sample {
     /// A sample that failed: every value is unknown.
     pub fn failed(at: Timestamp, error: SampleError) -> Self {
-        Self { at, depth: None, oldest_entry_ms: None, gauges: None, in_flight: BTreeMap::new(), error: Some(error) }
+        let queue = pulse_scaling::Sample { at, depth: None, gauges: None };
+        Self { queue, in_flight: BTreeMap::new(), error: Some(error) }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pulse_queue::{Snapshot, SnapshotReader};
+use pulse_scaling::{Depth, Gauges};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -246,14 +247,42 @@ async fn read(reader: &mut SnapshotReader, instances: &Instances) -> Result<Vec<
 }
 
 fn sample(at: Timestamp, snapshot: Snapshot) -> Sample {
-    let Snapshot { depth, oldest_entry_ms, gauges, consumers } = snapshot;
+    let Snapshot { depth, oldest_undelivered_ms, gauges, consumers } = snapshot;
     let fault = depth.as_ref().err().or(gauges.as_ref().err()).copied();
+    let depth = depth.ok().map(|depth| Depth {
+        undelivered: depth.undelivered(),
+        in_flight: depth.in_flight,
+        oldest_undelivered_ms,
+        redis_now_ms: depth.redis_now_ms,
+    });
     Sample {
-        at,
-        depth: depth.ok(),
-        oldest_entry_ms,
-        gauges: gauges.ok().flatten(),
+        queue: pulse_scaling::Sample { at, depth, gauges: gauges.ok().flatten().map(measured) },
         in_flight: in_flight_by_pod(consumers.iter().map(|(name, tasks)| (name.as_str(), *tasks))),
         error: fault.map(SampleError::from),
+    }
+}
+
+fn measured(gauges: pulse_queue::Gauges) -> Gauges {
+    let pulse_queue::Gauges {
+        at_ms,
+        unsettled,
+        due_not_enqueued,
+        oldest_due_ms,
+        next_due_ms,
+        accepted_total,
+        attempts_total,
+        retried_total,
+        attempt_ms_total,
+    } = gauges;
+    Gauges {
+        at_ms,
+        unsettled,
+        due_not_enqueued,
+        oldest_due_ms,
+        next_due_ms,
+        accepted_total,
+        attempts_total,
+        retried_total,
+        attempt_ms_total,
     }
 }

@@ -2,11 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::policy::WorkerPod;
-
 /// Value of `controller.kubernetes.io/pod-deletion-cost` on a chosen pod. A pod without the annotation costs 0, and the
 /// ReplicaSet removes the cheapest pods first.
 pub const VICTIM_COST: i32 = -1000;
+
+/// A worker pod that may be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Name of the pod.
+    pub name: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Current value of the annotation `controller.kubernetes.io/pod-deletion-cost`.
+    pub deletion_cost: Option<i32>,
+}
 
 /// A change of a pod's deletion cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,14 +30,14 @@ pub struct CostChange {
 ///
 /// Returns only the pods to patch: newly chosen ones, and ones that were chosen before and now stay. Costs other than
 /// [`VICTIM_COST`] belong to other writers and are not removed.
-pub fn choose_victims(pods: &[WorkerPod], in_flight: &BTreeMap<String, u64>, count: usize) -> Vec<CostChange> {
-    let mut order: Vec<&WorkerPod> = pods.iter().collect();
+pub fn choose_victims(pods: &[Candidate], in_flight: &BTreeMap<String, u64>, count: usize) -> Vec<CostChange> {
+    let mut order: Vec<&Candidate> = pods.iter().collect();
     order.sort_by_key(|pod| {
         let tasks = in_flight.get(&pod.name).copied().unwrap_or(0);
-        (pod.not_ready_since.is_none(), tasks, &pod.name)
+        (pod.ready, tasks, &pod.name)
     });
     let chosen: BTreeSet<&str> = order.iter().take(count).map(|pod| pod.name.as_str()).collect();
-    let change = |pod: &WorkerPod| {
+    let change = |pod: &Candidate| {
         let is_marked = pod.deletion_cost == Some(VICTIM_COST);
         let cost = match chosen.contains(pod.name.as_str()) {
             true if !is_marked => Some(VICTIM_COST),
@@ -53,13 +62,10 @@ pub fn in_flight_by_pod<'a>(consumers: impl IntoIterator<Item = (&'a str, u64)>)
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
-    fn pod(name: &str, ready: bool, deletion_cost: Option<i32>) -> WorkerPod {
-        let not_ready_since = (!ready).then_some(Timestamp::UNIX_EPOCH);
-        WorkerPod { name: name.into(), not_ready_since, crash_looping: false, deletion_cost }
+    fn pod(name: &str, ready: bool, deletion_cost: Option<i32>) -> Candidate {
+        Candidate { name: name.into(), ready, deletion_cost }
     }
 
     fn mark(pod: &str, cost: Option<i32>) -> CostChange {
