@@ -13,6 +13,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +93,7 @@ impl Watches {
         instances
     }
 
-    fn children<K: Watched>(&self, prune: fn(&mut K)) -> Cache<K> {
+    fn children<K: Watched + Serialize>(&self, prune: fn(&mut K)) -> Cache<K> {
         let cache = Cache::new(self.namespaces.len());
         for namespace in &self.namespaces {
             let mut writer = CacheWriter::new(cache.clone(), namespace.clone());
