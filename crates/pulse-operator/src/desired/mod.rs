@@ -5,6 +5,8 @@
 mod console_tests;
 mod decisions;
 mod deployment;
+#[cfg(test)]
+mod golden;
 mod grace;
 mod job;
 mod pod;
