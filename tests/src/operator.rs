@@ -440,7 +440,7 @@ pub const MIGRATED: &str =
 /// If the file cannot be read or is not valid YAML.
 pub fn minimal(name: &str) -> anyhow::Result<Value> {
     let text = std::fs::read_to_string(repository().join("manifests/samples/minimal.yaml"))?;
-    let mut object: Value = pulse_operator::yaml::read(&text)?;
+    let mut object: Value = pulse_crd::yaml::read(&text)?;
     object["metadata"]["name"] = json!(name);
     Ok(object)
 }
@@ -468,7 +468,7 @@ pub async fn install_crd(plane: &ControlPlane) -> anyhow::Result<()> {
 /// # Errors
 /// If the API server refuses it.
 pub async fn apply_crd(access: &Access) -> anyhow::Result<()> {
-    apply_crd_version(access, &pulse_operator::crd::crd()).await
+    apply_crd_version(access, &pulse_crd::crd()).await
 }
 
 /// As [`apply_crd`], with the CRD of another version.

@@ -59,5 +59,5 @@ impl Tiltfile {
 pub async fn overlay() -> anyhow::Result<Vec<Value>> {
     let mut command = Command::new(program("kubectl").await?);
     let yaml = run(command.args(["kustomize", OVERLAY]).current_dir(repository())).await?;
-    yaml.split("\n---\n").map(|object| Ok(pulse_operator::yaml::read(object)?)).collect()
+    yaml.split("\n---\n").map(|object| Ok(pulse_crd::yaml::read(object)?)).collect()
 }

@@ -23,7 +23,7 @@ async fn one_at_a_time() -> MutexGuard<'static, ()> {
 
 /// The CRD of this version, with changes to its schema.
 fn crd_with(change: impl FnOnce(&mut Value)) -> anyhow::Result<CustomResourceDefinition> {
-    let mut crd = serde_json::to_value(pulse_operator::crd::crd())?;
+    let mut crd = serde_json::to_value(pulse_crd::crd())?;
     change(crd.pointer_mut(SCHEMA).context("there is no schema")?);
     Ok(serde_json::from_value(crd)?)
 }
@@ -177,7 +177,7 @@ async fn stored_objects_are_migrated_as_documented() -> anyhow::Result<()> {
     plane.admin().kubectl(&["create", "-f", file.to_str().context("the path is not UTF-8")?]).await?;
 
     // Two versions with the same fields, of which the new one is stored.
-    let mut crd = pulse_operator::crd::crd();
+    let mut crd = pulse_crd::crd();
     let mut next = crd.spec.versions[0].clone();
     crd.spec.versions[0].storage = false;
     next.name = "v1beta1".into();

@@ -107,7 +107,7 @@ async fn tiltfile_builds_the_image_of_every_pod() -> anyhow::Result<()> {
     assert_eq!(main["discovery_strategy"], "selectors-only");
     let selected = main["extra_pod_selectors"].as_array().into_iter().flatten();
     let selected: BTreeSet<&str> = selected.map(|labels| text(&labels["app.kubernetes.io/component"])).collect();
-    assert_eq!(selected, pulse_operator::names::Role::ALL.map(|role| role.component()).into());
+    assert_eq!(selected, pulse_crd::names::Role::ALL.map(|role| role.component()).into());
     Ok(())
 }
 

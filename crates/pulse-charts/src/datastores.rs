@@ -1,6 +1,6 @@
 //! The values `devDatastores` of `charts/pulse-ingest`.
 
-use pulse_operator::crd::PullPolicy;
+use pulse_crd::PullPolicy;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pulse_operator::crd::{
+use pulse_crd::{
     ApiSpec, AuthSpec, ConsoleSpec, DatabaseSpec, MigrationsSpec, RedisSpec, SchedulerSpec, TasksSpec, WorkersSpec,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use pulse_operator::yaml;
+use pulse_crd::yaml;
 use serde_json::{Map, Value, json};
 
 use crate::changelog;

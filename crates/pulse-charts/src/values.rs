@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use anyhow::{Context, ensure};
-use pulse_operator::crd::PullPolicy;
-use pulse_operator::yaml;
+use pulse_crd::PullPolicy;
+use pulse_crd::yaml;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};

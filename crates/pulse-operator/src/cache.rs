@@ -10,11 +10,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
+use pulse_crd::PulseIngest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-
-use crate::crd::PulseIngest;
 
 /// The texts of objects, by owner and name.
 type Objects = HashMap<ObjectRef<PulseIngest>, BTreeMap<String, Arc<[u8]>>>;

@@ -20,9 +20,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use pulse_core::defaults::{
     API_DEDICATED, CONSOLE_DEDICATED, CONSOLE_POOL, PROBE_CONNECTIONS, SMALL_POOL, WORKER_DEDICATED,
 };
+use pulse_crd::names::{CONNECTIONS, Role};
+use pulse_crd::{PulseIngest, PulseIngestSpec};
 
-use crate::crd::{PulseIngest, PulseIngestSpec};
-use crate::names::{CONNECTIONS, Role};
 use crate::observe::Observed;
 use crate::pods;
 

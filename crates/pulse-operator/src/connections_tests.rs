@@ -6,10 +6,10 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::json;
 
 use super::*;
-use crate::fixture::pulse_ingest;
 
 /// Grace period of every pod, in seconds, and its time to be available.
 const GRACE: i64 = 75;
@@ -232,7 +232,7 @@ proptest! {
 #[test]
 fn production_sample_can_have_all_its_workers() {
     let sample = include_str!("../../../manifests/samples/production.yaml");
-    let sample: PulseIngest = crate::yaml::read(sample).expect("the sample is valid");
+    let sample: PulseIngest = pulse_crd::yaml::read(sample).expect("the sample is valid");
     let scaling = sample.spec.workers.autoscaling.as_ref().expect("autoscaling");
     let budget = max_workers(&sample.spec, sample.spec.api.replicas).expect("a budget");
     assert!(budget >= scaling.max_replicas.expect("a maximum"));

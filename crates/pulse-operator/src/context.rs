@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
+use pulse_crd::PulseIngest;
+use pulse_crd::names;
 
-use crate::crd::PulseIngest;
 use crate::intervals::Intervals;
 use crate::job_rejections::EventBudget;
 use crate::memory::ObjectMemory;
 use crate::metrics::OperatorMetrics;
-use crate::names;
 use crate::observe::Caches;
 use crate::rollout_queue::RolloutQueue;
 use crate::scaling::{Key, Samplers};

@@ -8,9 +8,9 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
+use pulse_crd::PulseIngest;
 
 use crate::cache::Lists;
-use crate::crd::PulseIngest;
 
 /// An object, or the reason why this version cannot read it: a newer one may have more values of an enum.
 pub(crate) type Readable = DeserializeGuard<PulseIngest>;
@@ -147,8 +147,9 @@ fn version(object: &Readable) -> Version {
 
 #[cfg(test)]
 mod tests {
+    use pulse_crd::fixture::pulse_ingest;
+
     use super::*;
-    use crate::fixture::pulse_ingest;
 
     fn object(namespace: &str, name: &str) -> Readable {
         let mut object = pulse_ingest(serde_json::json!({}));

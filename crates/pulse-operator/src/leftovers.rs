@@ -5,9 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use kube::ResourceExt;
+use pulse_crd::PulseIngest;
+use pulse_crd::names::{self, Role};
 
-use crate::crd::PulseIngest;
-use crate::names::{self, Role};
 use crate::observe::Observed;
 
 /// The object, unless it is being deleted.
@@ -54,10 +54,10 @@ impl Leftovers {
 
 #[cfg(test)]
 mod tests {
+    use pulse_crd::fixture::pulse_ingest;
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::pulse_ingest;
 
     #[test]
     fn leftovers_are_only_those_of_a_console_that_is_off() {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pulse_crd::PulseIngestStatus;
+
 use crate::apply_memory::ApplyMemory;
-use crate::crd::PulseIngestStatus;
 use crate::decisions_writer::WrittenDecisions;
 use crate::job_rejections::JobRejections;
 use crate::plan::ReconcilePlan;

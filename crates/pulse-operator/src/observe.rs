@@ -8,12 +8,12 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client, Resource, ResourceExt};
+use pulse_crd::names::{self, Role};
+use pulse_crd::{PulseIngest, SecretKey};
 
 use crate::cache::Cache;
 use crate::client::api_message;
-use crate::crd::{PulseIngest, SecretKey};
 use crate::instances::Instances;
-use crate::names::{self, Role};
 use crate::secrets::{SecretRead, SecretValue};
 
 /// Caches of the objects that the operator manages, by label.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use http::Request;
 use kube::{Client, Resource};
+use pulse_crd::PulseIngest;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::client::api_message;
-use crate::crd::PulseIngest;
 use crate::instances::reference;
 use crate::intervals::{Intervals, jittered};
 use crate::metrics::OperatorMetrics;

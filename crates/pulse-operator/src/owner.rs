@@ -4,9 +4,8 @@
 //! succeeds. Only a person hands it over, with an annotation.
 
 use kube::ResourceExt;
-
-use crate::crd::PulseIngest;
-use crate::names::OPERATOR;
+use pulse_crd::PulseIngest;
+use pulse_crd::names::OPERATOR;
 
 /// Who reconciles an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +40,9 @@ pub(crate) fn explain(cr: &PulseIngest, other: &str, identity: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pulse_crd::fixture::pulse_ingest;
+
     use super::*;
-    use crate::fixture::pulse_ingest;
 
     #[test]
     fn annotation_of_a_person_goes_before_the_recorded_operator() {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use pulse_crd::names::{Role, SECRETS};
+use pulse_crd::{PulseIngest, Revision, SecretKey};
 
-use crate::crd::{PulseIngest, Revision, SecretKey};
 use crate::migration::{self, Migration};
-use crate::names::{Role, SECRETS};
 use crate::observe::Observed;
 use crate::revision;
 use crate::secrets::{DigestKey, SecretRead};
@@ -85,7 +85,7 @@ fn active_revision(cr: &PulseIngest, observed: &Observed) -> Option<Revision> {
     let recorded = cr.status.as_ref().and_then(|status| status.active_revision.clone());
     recorded.or_else(|| {
         let annotations = observed.deployments.values().filter_map(|found| found.metadata.annotations.as_ref());
-        let mut texts = annotations.filter_map(|annotations| annotations.get(crate::names::REVISION));
+        let mut texts = annotations.filter_map(|annotations| annotations.get(pulse_crd::names::REVISION));
         texts.find_map(|text| serde_json::from_str(text).ok())
     })
 }

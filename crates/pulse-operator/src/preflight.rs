@@ -6,9 +6,9 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
+use pulse_crd::{PulseIngest, breaking_changes_of_crd, crd};
 
 use crate::client::api_message;
-use crate::crd::{PulseIngest, breaking_changes_of_crd, crd};
 use crate::observe;
 use crate::openapi::{self, ReadError};
 use crate::operator::{Kubernetes, OperatorError};

@@ -2,8 +2,7 @@
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::api::ObjectMeta;
-
-use crate::crd::GROUP;
+use pulse_crd::GROUP;
 
 /// Name of the ClusterRole and of the Role.
 const NAME: &str = "pulse-operator";

@@ -2,11 +2,11 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
+use pulse_crd::names::Role;
+use pulse_crd::{PendingChange, PulseIngest};
 
 use crate::apply::{Applier, ApplyError, ApplyReport};
-use crate::crd::{PendingChange, PulseIngest};
 use crate::desired;
-use crate::names::Role;
 use crate::observe::Observed;
 
 /// The replicas that a Deployment should have: those of the spec, also for an API of another scaler that was stopped.

@@ -1,7 +1,7 @@
 //! The revision: the image and the reference to the database. Only these fields wait for a migration.
 
-use crate::crd::{ImageSpec, PulseIngestSpec, Revision};
-use crate::names::short_hash;
+use pulse_crd::names::short_hash;
+use pulse_crd::{ImageSpec, PulseIngestSpec, Revision};
 
 /// Returns the revision that `spec` asks for.
 pub fn desired(spec: &PulseIngestSpec) -> Revision {

@@ -9,11 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use kube::ResourceExt;
+use pulse_crd::PulseIngest;
+use pulse_crd::names::{APPLIED, Role};
 
 use crate::condition::ConditionStatus;
-use crate::crd::PulseIngest;
 use crate::desired;
-use crate::names::{APPLIED, Role};
 use crate::observe::Observed;
 
 /// Time that a role may have no ready pod without a rollout: the pods restart, or their node is drained.

@@ -1,7 +1,7 @@
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::pulse_ingest;
 
 /// A Deployment of three ready pods, with changes.
 fn deployment(changes: Value) -> Deployment {
@@ -10,7 +10,7 @@ fn deployment(changes: Value) -> Deployment {
         "spec": { "replicas": 3, "selector": {}, "template": {} },
         "status": { "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3 },
     });
-    crate::fixture::merge(&mut object, changes);
+    pulse_crd::fixture::merge(&mut object, changes);
     serde_json::from_value(object).expect("a valid Deployment")
 }
 
@@ -66,14 +66,14 @@ fn scaling_restarts_and_drains_are_no_rollout() {
     let complete = json!([{ "type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable" }]);
     for changes in all.into_iter().filter(|changes| **changes != scaled) {
         let mut known = changes.clone();
-        crate::fixture::merge(&mut known, json!({ "status": { "conditions": complete } }));
+        pulse_crd::fixture::merge(&mut known, json!({ "status": { "conditions": complete } }));
         assert_eq!(of(&rollouts, &known), Progress::Done, "after a restart of the operator: {changes}");
     }
     rollouts.observe(&observed(&json!({})));
     for changes in all {
         assert_eq!(of(&rollouts, changes), Progress::Done, "{changes}");
         let mut other = changes.clone();
-        crate::fixture::merge(
+        pulse_crd::fixture::merge(
             &mut other,
             json!({ "metadata": { "annotations": { "pulseboard.dev/applied": "two" } } }),
         );

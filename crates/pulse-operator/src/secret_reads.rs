@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use kube::ResourceExt;
+use pulse_crd::names::REFRESH;
+use pulse_crd::{PulseIngest, SecretKey};
 
-use crate::crd::{PulseIngest, SecretKey};
 use crate::intervals::Intervals;
-use crate::names::REFRESH;
 use crate::observe::{self, Observed};
 use crate::pods;
 use crate::secrets::SecretRead;

@@ -4,11 +4,11 @@
 //! whole. So the operator leaves out what the served schema does not have, reports `CRDOutdated`, and reconciles as
 //! before. Pure.
 
+use pulse_crd::{BreakingChange, PulseIngestStatus, breaking_changes, crd};
 use serde_json::Value;
 
 use crate::condition::ConditionState;
 use crate::condition::ConditionStatus::True;
-use crate::crd::{BreakingChange, PulseIngestStatus, breaking_changes, crd};
 use crate::fit::fit;
 
 /// The command that updates the CRD to this version.

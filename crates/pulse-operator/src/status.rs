@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use pulse_crd::names::{self, Role};
+use pulse_crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus, RoleStatus, WorkersStatus};
 
 use crate::condition::ConditionStatus::{False, True};
 use crate::condition::{ConditionState, condition};
-use crate::crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus, RoleStatus, WorkersStatus};
 use crate::migration::{MigrationWait, NEEDS_APPROVAL};
-use crate::names::{self, Role};
 use crate::observe::Observed;
 use crate::plan::ReconcilePlan;
 use crate::pods;

@@ -1,14 +1,14 @@
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::json;
 
 use super::*;
 use crate::condition::find;
-use crate::fixture::pulse_ingest;
 
 #[test]
 fn active_revision_stays_while_paused() {
     let mut cr = pulse_ingest(json!({ "paused": true }));
     let desired = crate::revision::desired(&cr.spec);
-    let active_before = crate::crd::Revision { hash: "before".into(), ..desired.clone() };
+    let active_before = pulse_crd::Revision { hash: "before".into(), ..desired.clone() };
     cr.status.get_or_insert_default().active_revision = Some(active_before.clone());
     let observed = Observed::default();
     let key = crate::secrets::DigestKey::new(vec![7]);

@@ -2,12 +2,12 @@
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
+use pulse_crd::names;
+use pulse_crd::{PulseIngest, PulseIngestStatus};
 use serde_json::json;
 
 use crate::client::api_message;
-use crate::crd::{PulseIngest, PulseIngestStatus};
 use crate::memory::ObjectMemory;
-use crate::names;
 use crate::served::Served;
 
 /// The field manager of the status.

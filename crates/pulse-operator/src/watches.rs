@@ -13,15 +13,15 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use pulse_crd::PulseIngest;
+use pulse_crd::names::MANAGED;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, CacheWriter};
-use crate::crd::PulseIngest;
 use crate::instances::{self, Instances};
-use crate::names::MANAGED;
 use crate::observe::Caches;
 use crate::progress::WatchProgress;
 

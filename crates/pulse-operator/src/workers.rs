@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use pulse_crd::names::Role;
+use pulse_crd::{AutoscalingMode, AutoscalingStatus, LastDecision, LearnedStatus, PendingChange, PulseIngest};
 use pulse_scaling::{Decision, Limit, Memory, Pause, Policy, ScalingReason, ScheduleError, Workers};
 
 use crate::apply::{Applier, ApplyError, ApplyReport};
 use crate::condition::ConditionStatus::{False, True, Unknown};
 use crate::condition::{ConditionState, find};
 use crate::connections::Use;
-use crate::crd::{AutoscalingMode, AutoscalingStatus, LastDecision, LearnedStatus, PendingChange, PulseIngest};
 use crate::metrics::OperatorMetrics;
-use crate::names::Role;
 use crate::observe::Observed;
 use crate::pods;
 use crate::rollout;
@@ -118,7 +118,7 @@ pub(crate) async fn apply_scaling(
     if from == to {
         return Ok(None);
     }
-    let name = crate::names::child(applier.cr, Role::Worker.component());
+    let name = pulse_crd::names::child(applier.cr, Role::Worker.component());
     applied.changes.push(PendingChange {
         object: format!("Deployment {name}"),
         action: "scale".into(),
@@ -143,7 +143,13 @@ pub(crate) async fn apply_scaling(
         return Ok(None);
     }
     metrics.decided(from.cast_signed(), to.cast_signed(), decision.reason.name());
-    tracing::info!(object = crate::names::instance_id(applier.cr), from, to, why = decision.message, "workers scaled");
+    tracing::info!(
+        object = pulse_crd::names::instance_id(applier.cr),
+        from,
+        to,
+        why = decision.message,
+        "workers scaled"
+    );
     Ok(Some((from, to)))
 }
 
@@ -370,7 +376,7 @@ mod tests {
             to: 2,
             reason: "BacklogTarget".into(),
             limited_by: None,
-            inputs: crate::crd::DecisionInputs::default(),
+            inputs: pulse_crd::DecisionInputs::default(),
             message: String::new(),
         };
         assert_eq!(newer(Some(at(2)), Some(at(1))), Some(at(2)));

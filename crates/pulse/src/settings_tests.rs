@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Arg, Command, CommandFactory};
-use pulse_operator::crd::{PulseIngest, PulseIngestSpec};
+use pulse_crd::{PulseIngest, PulseIngestSpec};
 use pulse_operator::desired::{Inputs, JobKind, JobRequest, resources};
 use pulse_operator::revision;
 use serde_json::{Value, json};

@@ -27,7 +27,7 @@ pub(crate) async fn read() -> anyhow::Result<Vec<Value>> {
     let mut crds = Vec::new();
     for path in files().await? {
         let text = std::fs::read_to_string(&path)?;
-        crds.push(pulse_operator::yaml::read(&text).with_context(|| path.display().to_string())?);
+        crds.push(pulse_crd::yaml::read(&text).with_context(|| path.display().to_string())?);
     }
     Ok(crds)
 }

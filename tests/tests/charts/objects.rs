@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use pulse_operator::crd::PulseIngest;
+use pulse_crd::PulseIngest;
 use pulse_operator::desired::{ChildObjects, Inputs, JobKind, JobRequest, resources};
 use pulse_tests::repository;
 use serde_json::Value;
@@ -51,7 +51,7 @@ impl Case {
 /// The objects of a YAML stream.
 pub(crate) fn objects(text: &str) -> anyhow::Result<Vec<Value>> {
     let text = format!("\n{text}");
-    let documents = text.split("\n---").map(|document| Ok(pulse_operator::yaml::read(document)?));
+    let documents = text.split("\n---").map(|document| Ok(pulse_crd::yaml::read(document)?));
     let objects: Vec<Value> = documents.collect::<anyhow::Result<_>>()?;
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }

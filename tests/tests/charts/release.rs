@@ -126,7 +126,7 @@ async fn released_manifests_are_admitted() -> anyhow::Result<()> {
 /// The `Chart.yaml` of a packaged chart.
 async fn metadata(name: &str) -> anyhow::Result<Value> {
     let show = Helm::Four.run(&["show", "chart", &chart(name).await?]).await?;
-    Ok(pulse_operator::yaml::read(&show)?)
+    Ok(pulse_crd::yaml::read(&show)?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn released_charts_have_the_metadata_of_artifact_hub() -> anyhow::Result<(
         assert_eq!((&chart["home"], &chart["sources"]), (&json!(SOURCE), &json!([SOURCE])));
         let annotation = |key: &str| {
             let text = chart["annotations"][format!("artifacthub.io/{key}")].as_str();
-            anyhow::Ok(pulse_operator::yaml::read::<Value>(text.with_context(|| format!("{name} has no {key}"))?)?)
+            anyhow::Ok(pulse_crd::yaml::read::<Value>(text.with_context(|| format!("{name} has no {key}"))?)?)
         };
         assert_eq!(annotation("images")?, json!([{ "name": "pulse", "image": format!("{IMAGE}@{DIGEST}") }]));
         let kinds = ["added", "changed", "deprecated", "removed", "fixed", "security"];
@@ -162,7 +162,7 @@ async fn released_charts_have_the_metadata_of_artifact_hub() -> anyhow::Result<(
         }
     }
     let repository = std::fs::read_to_string(artifacts().await?.join("artifacthub-repo.yml"))?;
-    assert_eq!(pulse_operator::yaml::read::<Value>(&repository)?, json!({ "repositoryID": "an-id" }));
+    assert_eq!(pulse_crd::yaml::read::<Value>(&repository)?, json!({ "repositoryID": "an-id" }));
     Ok(())
 }
 
@@ -193,7 +193,7 @@ async fn released_archives_match_their_checksums_and_run() -> anyhow::Result<()>
 #[tokio::test]
 async fn krew_manifest_is_complete_and_matches_the_archives() -> anyhow::Result<()> {
     let folder = artifacts().await?;
-    let manifest: Value = pulse_operator::yaml::read(&std::fs::read_to_string(folder.join("pulse.yaml"))?)?;
+    let manifest: Value = pulse_crd::yaml::read(&std::fs::read_to_string(folder.join("pulse.yaml"))?)?;
     let keys = |value: &Value| -> BTreeSet<String> {
         value.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect()
     };

@@ -34,7 +34,7 @@ pub(crate) async fn schemas() -> anyhow::Result<TempDir> {
     let package = schema_package().await?;
     let folder = tempfile::tempdir()?;
     let mut crds = foreign_crds::read().await?;
-    crds.push(serde_json::to_value(pulse_operator::crd::crd())?);
+    crds.push(serde_json::to_value(pulse_crd::crd())?);
     for version in SUPPORTED {
         let from = package.join(format!("kubernetes-json-schema/v{version}-local-strict"));
         let to = folder.path().join(format!("v{version}"));

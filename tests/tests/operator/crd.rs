@@ -249,8 +249,8 @@ async fn crd_rules_accept_valid_and_refuse_invalid_specs() -> anyhow::Result<()>
 async fn crd_schema_contains_every_default() -> anyhow::Result<()> {
     let env = OperatorEnv::start("defaults").await?;
     let stored = dry_run(&env, "main", &json!({})).await?.map_err(anyhow::Error::msg)?;
-    let spec: pulse_operator::crd::PulseIngestSpec = serde_json::from_value(stored["spec"].clone())?;
-    let bare: pulse_operator::crd::PulseIngestSpec = serde_json::from_value(minimal("main")?["spec"].clone())?;
+    let spec: pulse_crd::PulseIngestSpec = serde_json::from_value(stored["spec"].clone())?;
+    let bare: pulse_crd::PulseIngestSpec = serde_json::from_value(minimal("main")?["spec"].clone())?;
     assert_eq!(spec, bare, "the API server and the binary have the same defaults");
     assert_eq!(
         serde_json::to_value(&bare)?,
@@ -311,7 +311,7 @@ async fn crd_null_means_default() -> anyhow::Result<()> {
     ];
     for null in nulls {
         let stored = dry_run(&env, "main", &null).await?.map_err(|error| anyhow::anyhow!("{null}: {error}"))?;
-        let parsed = serde_json::from_value::<pulse_operator::crd::PulseIngestSpec>(stored["spec"].clone());
+        let parsed = serde_json::from_value::<pulse_crd::PulseIngestSpec>(stored["spec"].clone());
         parsed.with_context(|| format!("the operator cannot read {null}"))?;
     }
     Ok(())
@@ -373,10 +373,10 @@ async fn samples_and_crd_manifest_apply_unchanged() -> anyhow::Result<()> {
         assert!(listed.starts_with("NAME") && listed.contains("READY") && listed.contains("main"), "{listed}");
     }
     let text = std::fs::read_to_string(repository().join("manifests/crds.yaml"))?;
-    let file: Value = pulse_operator::yaml::read(&text)?;
+    let file: Value = pulse_crd::yaml::read(&text)?;
     assert_eq!(
         file,
-        serde_json::to_value(pulse_operator::crd::crd())?,
+        serde_json::to_value(pulse_crd::crd())?,
         "manifests/crds.yaml is out of date: run `make generate`"
     );
     // Five pod templates with affinity, volumes, two lists of containers and two security contexts.
@@ -408,7 +408,7 @@ fn crd_fields_are_all_bounded() -> anyhow::Result<()> {
             }
         }
     }
-    let crd = serde_json::to_value(pulse_operator::crd::crd())?;
+    let crd = serde_json::to_value(pulse_crd::crd())?;
     let mut unbounded = Vec::new();
     walk("", &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], &mut unbounded);
     assert_eq!(unbounded, Vec::<String>::new());

@@ -120,7 +120,7 @@ impl NodeEnv {
         object["spec"]["image"] = json!({ "repository": "localhost/pulse", "tag": TAGS[0], "pullPolicy": "Never" });
         merge(&mut object["spec"], &changes);
         let file = self.servers.file("main.yaml");
-        std::fs::write(&file, pulse_operator::yaml::print(&object)?)?;
+        std::fs::write(&file, pulse_crd::yaml::print(&object)?)?;
         let file = file.to_str().context("the path is not UTF-8")?;
         self.kubectl(&["apply", "-f", file]).await.map(drop)
     }

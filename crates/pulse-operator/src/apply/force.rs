@@ -3,10 +3,10 @@
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use kube::core::response::StatusCause;
+use pulse_crd::names::MANAGER;
 
 use super::object::{Kind, api_error, typed_json_of};
 use super::{Applier, ApplyError};
-use crate::names::MANAGER;
 
 impl Applier<'_> {
     /// Applies an object over fields of other managers. With `names_rivals`, it is first tried without force, because

@@ -1,8 +1,9 @@
 //! Holds an object that could not be applied, and no other.
 
+use pulse_crd::names;
+
 use super::{Applier, ApplyError};
 use crate::backoff::Attempt;
-use crate::names;
 
 impl Applier<'_> {
     /// Runs an attempt to apply an object, unless its back-off is active. An error starts the back-off of this object

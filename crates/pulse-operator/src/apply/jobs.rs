@@ -3,11 +3,11 @@
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use pulse_crd::names::MANAGER;
 use serde_json::json;
 
 use super::object::{Rendered, api_error, key};
 use super::{Applier, ApplyError, ApplyReport};
-use crate::names::MANAGER;
 use crate::observe::Observed;
 
 impl Applier<'_> {

@@ -22,13 +22,14 @@ use kube::api::DeleteParams;
 use kube::{Client, ResourceExt};
 
 pub(crate) use self::error::ApplyError;
+use pulse_crd::names::{REVISION, Role};
+use pulse_crd::{PendingChange, PulseIngest};
+
 use crate::apply_memory::ApplyMemory;
 use crate::connections::Use;
-use crate::crd::{PendingChange, PulseIngest};
 use crate::desired::{ChildObjects, InvalidObject};
 use crate::intervals::Intervals;
 use crate::leftovers::Leftovers;
-use crate::names::{REVISION, Role};
 use crate::observe::Observed;
 use crate::plan::ReconcilePlan;
 

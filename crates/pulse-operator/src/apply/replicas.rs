@@ -4,11 +4,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use pulse_crd::names::{self, SCALER};
 use serde_json::json;
 
 use super::object::api_error;
 use super::{Applier, ApplyError};
-use crate::names::{self, SCALER};
 
 impl Applier<'_> {
     /// Reads a Deployment from the API server, because the cache may be stale and scaling must not rely on it.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapVolumeSource, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pulse_core::{ConditionRow, Decisions, MigrationDecision, ScalingDecision};
+use pulse_crd::names::{self, Role};
+use pulse_crd::{PulseIngest, PulseIngestStatus};
 
 use crate::condition::{ConditionStatus, find};
-use crate::crd::{PulseIngest, PulseIngestStatus};
-use crate::names::{self, Role};
 
 /// Key of the ConfigMap, and name of the file.
 const FILE: &str = "decisions.json";
@@ -44,7 +44,7 @@ pub(crate) fn config_map(cr: &PulseIngest, status: &PulseIngestStatus) -> Config
 
 /// What is decided, without what is measured: an unchanged decision is not written again.
 fn decisions(status: &PulseIngestStatus) -> Decisions {
-    let image = |revision: &crate::crd::Revision| revision.image.clone();
+    let image = |revision: &pulse_crd::Revision| revision.image.clone();
     let is_true = |name| find(&status.conditions, name).filter(|found| found.status == ConditionStatus::True);
     let unfinished = is_true("Stalled").or_else(|| is_true("Reconciling"));
     let last = status.autoscaling.as_ref().and_then(|scaling| scaling.last_decision.as_ref());
@@ -85,10 +85,10 @@ fn text(time: &Time) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pulse_crd::fixture::pulse_ingest;
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::pulse_ingest;
 
     fn status(backlog: i64, ready: i32, to: i32) -> PulseIngestStatus {
         let time = "2026-01-02T03:04:05Z";

@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{ContainerPort, EnvVar, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use pulse_core::defaults;
+use pulse_crd::names::{self, REVISION, Role};
+use pulse_crd::{ApiSpec, AuthSpec, ProbeTimes, Probes, PulseIngest, Revision, Rollout, TasksSpec, UserLimitsSpec};
 
 use super::decisions;
 use super::grace::{grace_seconds, worker_drain_seconds};
@@ -14,8 +16,6 @@ use super::pod::{Pod, PodProbes};
 use super::secrets::{self, SecretFile};
 use super::service::client_port;
 use crate::connections;
-use crate::crd::{ApiSpec, AuthSpec, ProbeTimes, Probes, PulseIngest, Revision, Rollout, TasksSpec, UserLimitsSpec};
-use crate::names::{self, REVISION, Role};
 
 const PROGRESS_DEADLINE_SECONDS: i32 = 600;
 

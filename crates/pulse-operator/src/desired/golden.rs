@@ -3,15 +3,16 @@
 
 use std::path::Path;
 
+use pulse_crd::SecretKey;
+use pulse_crd::fixture::pulse_ingest;
+use pulse_crd::yaml;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::crd::SecretKey;
-use crate::fixture::pulse_ingest;
 use crate::observe::{Observed, referenced};
 use crate::plan::plan;
+use crate::revision;
 use crate::secrets::{DigestKey, SecretRead, SecretValue};
-use crate::{revision, yaml};
 
 /// Set this variable to write the files.
 const ACCEPT: &str = "PULSE_ACCEPT_GOLDEN";

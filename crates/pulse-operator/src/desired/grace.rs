@@ -1,9 +1,8 @@
 //! The time that pods have to terminate, computed from the time that their role takes to drain, or the reverse.
 
 use pulse_core::defaults;
-
-use crate::crd::{API_GRACE_SECONDS, PodTemplate, PulseIngest, WORKER_GRACE_SECONDS, WorkersSpec};
-use crate::names::Role;
+use pulse_crd::names::Role;
+use pulse_crd::{API_GRACE_SECONDS, PodTemplate, PulseIngest, WORKER_GRACE_SECONDS, WorkersSpec};
 
 /// Termination grace period of a scheduler and of a console, which end within seconds.
 const SHORT_SECONDS: u32 = 30;
@@ -32,10 +31,10 @@ fn short(template: &PodTemplate) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use pulse_crd::fixture::pulse_ingest;
     use serde_json::json;
 
     use super::*;
-    use crate::fixture::pulse_ingest;
 
     #[test]
     fn drain_and_grace_of_workers_follow_from_each_other() {

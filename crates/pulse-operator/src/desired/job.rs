@@ -5,12 +5,12 @@ use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule,
 };
+use pulse_crd::names;
+use pulse_crd::{PulseIngest, Revision};
 
 use super::pod::{CONTAINER, Pod};
 use super::secrets::{self, SecretFile};
 use crate::condition::ConditionStatus;
-use crate::crd::{PulseIngest, Revision};
-use crate::names;
 
 /// Purpose of a Job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

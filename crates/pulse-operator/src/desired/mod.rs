@@ -33,10 +33,10 @@ use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
+use pulse_crd::names::{self, Role};
+use pulse_crd::{AutoscalingMode, PulseIngest, Revision};
 
 use self::settings::pod_settings;
-use crate::crd::{AutoscalingMode, PulseIngest, Revision};
-use crate::names::{self, Role};
 
 pub(crate) use decisions::config_map;
 pub(crate) use job::FINAL_EXIT_CODES;

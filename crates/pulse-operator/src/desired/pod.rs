@@ -15,13 +15,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
+use pulse_crd::names;
+use pulse_crd::{PodTemplate, PulseIngest, Quantities, Resources};
 
 use super::secrets::{SecretFile, value};
 use super::settings::pod_settings;
 use super::template::Parts;
 use super::volumes::{self, with_additional};
-use crate::crd::{PodTemplate, PulseIngest, Quantities, Resources};
-use crate::names;
 
 /// Name of the product's container in every pod.
 pub(crate) const CONTAINER: &str = "pulse";

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::pulse_ingest;
 use crate::revision;
 
 fn names_of(items: &Value) -> Vec<String> {

@@ -1,8 +1,8 @@
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::{Value, json};
 
 use super::tests::{container, env, made};
 use super::*;
-use crate::fixture::pulse_ingest;
 use crate::revision;
 
 const WORKER: &str = "Deployment/main-worker";

@@ -1,10 +1,10 @@
 //! Properties of every object that the schema accepts.
 
 use proptest::prelude::*;
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::pulse_ingest;
 use crate::observe::Observed;
 use crate::plan::plan;
 use crate::revision;

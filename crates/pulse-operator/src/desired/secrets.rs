@@ -3,8 +3,7 @@
 use k8s_openapi::api::core::v1::{
     EnvVar, EnvVarSource, KeyToPath, SecretKeySelector, SecretVolumeSource, Volume, VolumeMount,
 };
-
-use crate::crd::{PulseIngest, SecretKey};
+use pulse_crd::{PulseIngest, SecretKey};
 
 /// A Secret key that is mounted as a file, and the variable with its path.
 #[derive(Clone, Copy)]

@@ -4,9 +4,8 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use pulse_core::defaults;
-
-use crate::crd::PulseIngest;
-use crate::names::{self, Role};
+use pulse_crd::PulseIngest;
+use pulse_crd::names::{self, Role};
 
 /// Port at which a role serves clients.
 pub(super) const fn client_port(role: Role) -> Option<u16> {

@@ -1,7 +1,7 @@
 //! The settings of a component's pods in the spec.
 
-use crate::crd::{PodTemplate, PulseIngest, Resources};
-use crate::names::Role;
+use pulse_crd::names::Role;
+use pulse_crd::{PodTemplate, PulseIngest, Resources};
 
 /// Returns the settings of the pods of a component.
 pub(super) fn pod_settings<'a>(cr: &'a PulseIngest, component: &str) -> (&'a PodTemplate, &'a Resources) {

@@ -1,10 +1,9 @@
 //! Reads the free-form parts of a pod template with the types of Kubernetes.
 
 use k8s_openapi::api::core::v1::{Affinity, Container, PodSecurityContext, SecurityContext, Volume};
+use pulse_crd::PodTemplate;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-
-use crate::crd::PodTemplate;
 
 /// The parts that are free-form in the schema.
 #[derive(Debug)]

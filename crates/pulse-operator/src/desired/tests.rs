@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::pulse_ingest;
 use crate::revision;
 
 /// All objects of an instance, by kind and name.

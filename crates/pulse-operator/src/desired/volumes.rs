@@ -4,8 +4,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-
-use crate::crd::PodTemplate;
+use pulse_crd::PodTemplate;
 
 /// Name and path of the volume for temporary files. The root file system is read-only.
 const TMP: (&str, &str) = ("tmp", "/tmp");

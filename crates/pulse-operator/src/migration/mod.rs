@@ -20,8 +20,9 @@ use kube::ResourceExt;
 use self::outcome::{JobOutcome, has_ended, is_idle, outcome};
 use self::request::next_request;
 pub(crate) use self::state::{Migration, MigrationWait, NEEDS_APPROVAL};
+use pulse_crd::{MigrationPolicy, MigrationState, MigrationsStatus, PulseIngest, Revision};
+
 use self::steps::{advance, failed_message, finished, is_final, waiting};
-use crate::crd::{MigrationPolicy, MigrationState, MigrationsStatus, PulseIngest, Revision};
 
 /// Time for which a Job with a known result may be kept running by containers that another client has added.
 const SIDECAR_PATIENCE: SignedDuration = SignedDuration::from_secs(60);

@@ -1,10 +1,10 @@
 //! Names the Job that runs next, by a hash of all its inputs.
 
 use kube::ResourceExt;
+use pulse_crd::names::short_hash;
+use pulse_crd::{MigrationPolicy, MigrationsSpec, MigrationsStatus, PulseIngest, Revision};
 
-use crate::crd::{MigrationPolicy, MigrationsSpec, MigrationsStatus, PulseIngest, Revision};
 use crate::desired::{JobKind, JobRequest};
-use crate::names::short_hash;
 
 /// Returns the Job that the policy requires next, given what the status records about earlier ones, and the name of the
 /// Job before it.

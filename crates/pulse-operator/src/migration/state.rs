@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::crd::{MigrationState, MigrationsStatus};
+use pulse_crd::{MigrationState, MigrationsStatus};
+
 use crate::desired::JobRequest;
 use crate::unapplied::ROLLOUT_QUEUED;
 

@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use pulse_crd::{MigrationPolicy, MigrationState, MigrationsStatus, PlanSummary, PulseIngest};
 
 use super::outcome::{JobOutcome, JobResult};
 use super::state::{Migration, MigrationWait, NEEDS_APPROVAL, POD_NOT_STARTING};
-use crate::crd::{MigrationPolicy, MigrationState, MigrationsStatus, PlanSummary, PulseIngest};
 use crate::desired::{FINAL_EXIT_CODES, JobKind, JobRequest};
 
 /// Time for which a Job is kept once its result is in the status, in seconds.

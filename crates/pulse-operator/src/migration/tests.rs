@@ -1,10 +1,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use pulse_crd::PlanSummary;
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::{Value, json};
 
 use super::steps::{KEEP_SECONDS, RERUN_SECONDS};
 use super::*;
-use crate::crd::PlanSummary;
-use crate::fixture::pulse_ingest;
 use crate::revision;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;

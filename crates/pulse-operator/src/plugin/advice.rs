@@ -1,8 +1,7 @@
 //! The next step for each condition and reason, as in the table of OPERATIONS.md. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-
-use crate::crd::{PulseIngest, PulseIngestStatus};
+use pulse_crd::{PulseIngest, PulseIngestStatus};
 
 /// Conditions that are a problem, the most important first.
 const PROBLEMS: [&str; 10] = [

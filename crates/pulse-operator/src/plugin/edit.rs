@@ -2,10 +2,10 @@
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
+use pulse_crd::{AutoscalingMode, AutoscalingPause, MigrationPolicy, MigrationState, PlanSummary, PulseIngest};
 use serde_json::{Value, json};
 
 use super::connection::{Plugin, PluginError};
-use crate::crd::{AutoscalingMode, AutoscalingPause, MigrationPolicy, MigrationState, PlanSummary, PulseIngest};
 
 /// Field manager of the plugin's patches.
 const FIELD_MANAGER: &str = "kubectl-pulse";

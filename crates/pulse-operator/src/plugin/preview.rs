@@ -9,6 +9,8 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Resource, ResourceExt};
+use pulse_crd::names::{self, APPLIED, MANAGER, Role};
+use pulse_crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use pulse_scaling::ScalingReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,10 +21,8 @@ use super::diff::{self, Field};
 use super::read::{Section, created_for};
 use crate::compare::hash;
 use crate::condition::find;
-use crate::crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use crate::desired::{self, DEV_RELOAD, Inputs, JobKind};
 use crate::leftovers::Leftovers;
-use crate::names::{self, APPLIED, MANAGER, Role};
 use crate::observe::{self, ByName, Labelled, Observed};
 use crate::operator::{DIGEST_SECRET, key_of};
 use crate::plan::{self, ReconcilePlan};
@@ -86,7 +86,7 @@ pub struct Scale {
 #[derive(Default)]
 pub(super) struct ClusterRead {
     labelled: Labelled,
-    secrets: std::collections::BTreeMap<crate::crd::SecretKey, SecretRead>,
+    secrets: std::collections::BTreeMap<pulse_crd::SecretKey, SecretRead>,
     key: Option<DigestKey>,
     /// What could not be read, a sentence each.
     unavailable: Vec<String>,

@@ -4,13 +4,13 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
 use kube::{Api, Resource, ResourceExt};
+use pulse_crd::PulseIngest;
+use pulse_crd::names;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::connection::{Plugin, PluginError};
 use crate::client::api_message;
-use crate::crd::PulseIngest;
-use crate::names;
 
 /// Maximum number of names suggested for one that does not exist.
 const MAX_SUGGESTIONS: usize = 5;

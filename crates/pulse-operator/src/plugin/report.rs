@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
+use pulse_crd::names;
+use pulse_crd::{AutoscalingStatus, MigrationsStatus, PulseIngest, Revision, RoleStatus, WorkersStatus};
 use serde::Serialize;
 
 use super::advice;
 use super::connection::{Plugin, PluginError};
 use super::read::{Section, StatusInput};
 use crate::condition::{ConditionStatus, find};
-use crate::crd::{AutoscalingStatus, MigrationsStatus, PulseIngest, Revision, RoleStatus, WorkersStatus};
-use crate::names;
 use crate::pods;
 
 /// Reasons of Events about scaling.

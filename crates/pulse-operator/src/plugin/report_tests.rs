@@ -1,7 +1,7 @@
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixture::pulse_ingest;
 
 const NOW: i64 = 1_000_000;
 

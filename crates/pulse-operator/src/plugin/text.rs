@@ -2,13 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use pulse_crd::{MigrationState, MigrationsStatus, Revision};
 use serde_json::Value;
 
 use super::diff::Field;
 use super::preview::{Change, Preview, Scale};
 use super::read::Section;
 use super::report::{EventLine, PodLine, StatusReport, Summary};
-use crate::crd::{MigrationState, MigrationsStatus, Revision};
 
 /// Maximum length of a value in a line, in bytes. `--json` has the whole value.
 const MAX_VALUE_BYTES: usize = 120;

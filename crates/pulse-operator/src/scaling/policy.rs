@@ -1,10 +1,10 @@
 //! The scaling rules of a spec, as `pulse-scaling` takes them.
 
 use jiff::SignedDuration;
-use pulse_scaling::{Behavior, Pause, Policy, Schedule, ScheduleError, Target};
+use pulse_crd::{Autoscaling, AutoscalingMode, PulseIngestSpec, ScheduleSpec};
+use pulse_scaling::{Behavior, Policy, Schedule, ScheduleError, Target};
 
 use crate::connections;
-use crate::crd::{self, Autoscaling, AutoscalingMode, AutoscalingPause, PulseIngestSpec};
 
 /// The scaling rules of a spec.
 #[derive(Debug, Clone)]
@@ -54,9 +54,9 @@ impl Rules {
 }
 
 /// The schedules that can be used, and why the first of the others cannot.
-fn schedules(specs: &[crd::ScheduleSpec]) -> (Vec<Schedule>, Option<ScheduleError>) {
+fn schedules(specs: &[ScheduleSpec]) -> (Vec<Schedule>, Option<ScheduleError>) {
     let mut invalid = None;
-    let schedule = |spec: &crd::ScheduleSpec| {
+    let schedule = |spec: &ScheduleSpec| {
         Schedule::new(&spec.start, &spec.end, &spec.time_zone, spec.min_replicas)
             .map_err(|error| _ = invalid.get_or_insert(error))
             .ok()
@@ -64,44 +64,12 @@ fn schedules(specs: &[crd::ScheduleSpec]) -> (Vec<Schedule>, Option<ScheduleErro
     (specs.iter().filter_map(schedule).collect(), invalid)
 }
 
-impl From<crd::Target> for Target {
-    fn from(target: crd::Target) -> Self {
-        let crd::Target { backlog_per_worker, drain_seconds, max_age_seconds } = target;
-        Self { backlog_per_worker, drain_seconds, max_age_seconds }
-    }
-}
-
-impl From<crd::Behavior> for Behavior {
-    fn from(behavior: crd::Behavior) -> Self {
-        let crd::Behavior { tolerance_percent, scale_up, scale_down } = behavior;
-        Self { tolerance_percent, scale_up: scale_up.into(), scale_down: scale_down.into() }
-    }
-}
-
-impl From<crd::ScalingRules> for pulse_scaling::ScalingRules {
-    fn from(rules: crd::ScalingRules) -> Self {
-        let crd::ScalingRules { stabilization_window_seconds, percent, workers, period_seconds } = rules;
-        Self { stabilization_window_seconds, percent, workers, period_seconds }
-    }
-}
-
-impl From<AutoscalingPause> for Pause {
-    fn from(pause: AutoscalingPause) -> Self {
-        match pause {
-            AutoscalingPause::None => Self::None,
-            AutoscalingPause::All => Self::All,
-            AutoscalingPause::ScaleUp => Self::ScaleUp,
-            AutoscalingPause::ScaleDown => Self::ScaleDown,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use pulse_crd::fixture::pulse_ingest;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::fixture::pulse_ingest;
 
     fn rules(autoscaling: Value) -> Rules {
         let cr = pulse_ingest(json!({ "workers": { "autoscaling": autoscaling } }));

@@ -3,9 +3,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use pulse_crd::{DecisionInputs, LastDecision, LearnedStatus};
 use pulse_scaling::{Decision, Inputs, Learned};
-
-use crate::crd::{DecisionInputs, LastDecision, LearnedStatus};
 
 /// Relative difference from which a new figure replaces the one in the status.
 const DIFFERENCE: f64 = 0.2;

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use pulse_crd::names::DELETION_COST;
 use pulse_scaling::{STARTUP_BUDGET, WorkerPod};
 
 use super::victims::Candidate;
-use crate::names::DELETION_COST;
 use crate::pods;
 
 /// The state of a pod that is not terminating.

@@ -8,11 +8,15 @@
 mod bounded;
 mod compatibility;
 mod console;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
 mod grace;
 mod kubernetes;
+pub mod names;
 mod pod;
 mod resources;
 mod rollout;
+mod scaling;
 mod schedule;
 mod schema_changes;
 mod secret;
@@ -20,16 +24,17 @@ mod spec;
 mod status;
 mod user_limits;
 mod workers;
+pub mod yaml;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::CustomResourceExt;
+use kube_core::CustomResourceExt;
 
 pub use bounded::Quantities;
 pub use compatibility::breaking_changes_of_crd;
 pub use console::ConsoleSpec;
-pub(crate) use grace::{API_GRACE_SECONDS, WORKER_GRACE_SECONDS};
+pub use grace::{API_GRACE_SECONDS, WORKER_GRACE_SECONDS};
 pub use kubernetes::Object;
 pub use pod::{PodServiceAccount, PodTemplate};
 pub use resources::Resources;
@@ -125,7 +130,7 @@ mod tests {
 
     #[test]
     fn crd_only_adds_to_the_accepted_one() {
-        let accepted = crate::yaml::read(include_str!("../../../../manifests/crds.yaml")).expect("valid");
+        let accepted = crate::yaml::read(include_str!("../../../manifests/crds.yaml")).expect("valid");
         let changes = breaking_changes_of_crd(&accepted, &serde_json::to_value(crd()).expect("valid"));
         let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
         assert!(

@@ -4,9 +4,9 @@ use pulse_core::defaults;
 use serde_json::{Value, json};
 
 /// Time that an API needs to terminate after its drain delay: for requests in progress, and a reserve.
-pub(crate) const API_GRACE_SECONDS: u32 = defaults::API_DRAIN_TIMEOUT_SECONDS + 5;
+pub const API_GRACE_SECONDS: u32 = defaults::API_DRAIN_TIMEOUT_SECONDS + 5;
 /// Time that a worker needs to terminate in addition to its drain timeout.
-pub(crate) const WORKER_GRACE_SECONDS: u32 = 15;
+pub const WORKER_GRACE_SECONDS: u32 = 15;
 
 /// Refuses a grace period of the API in which it cannot drain.
 pub(super) fn api_rule() -> Value {

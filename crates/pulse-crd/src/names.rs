@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
-use kube::{Resource, ResourceExt};
+use kube_core::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
-use crate::crd::{GROUP, PulseIngest, PulseIngestSpec};
+use crate::{GROUP, PulseIngest, PulseIngestSpec};
 
 /// Field manager, Event source and value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "pulse-operator";

@@ -1,13 +1,14 @@
 //! A time with another minimum number of workers.
 #![expect(unreachable_pub, reason = "the derive for CEL rules generates types inside functions")]
 
-use kube::KubeSchema;
+use kube_derive::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 /// Minimum number of workers from each start to the next end.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    crates(kube_core = "::kube_core"),
     validation = (
         "[self.start, self.end].all(time, time.matches('^[0-9A-Za-z*,/#-]+( [0-9A-Za-z*,/#-]+){4}$'))",
         "start and end must be cron expressions of five fields: minute, hour, day of the month, month and day of the week, \

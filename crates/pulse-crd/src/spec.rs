@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::{CustomResource, KubeSchema};
+use kube_derive::{CustomResource, KubeSchema};
 use pulse_core::defaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ use super::workers::WorkersSpec;
 /// database schema.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
+    crates(kube = "::kube_derive", kube_core = "::kube_core"),
+    attr = "x_kube(crates(kube_core = \"::kube_core\"))",
     group = "pulseboard.dev",
     version = "v1alpha1",
     kind = "PulseIngest",
@@ -71,6 +73,7 @@ use super::workers::WorkersSpec;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    crates(kube_core = "::kube_core"),
     validation = (
         "has(self.workers.autoscaling) || self.workers.replicas >= 1",
         "workers.replicas must be at least 1 without autoscaling: set stopped to run no workers"
@@ -130,7 +133,7 @@ pub struct PulseIngestSpec {
 /// Container image, identified by a digest or by a tag that does not move.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
+#[x_kube(crates(kube_core = "::kube_core"), validation = (
     "has(self.digest) || (has(self.tag) && self.tag != 'latest')",
     "set a digest, or a tag other than latest: a tag that moves changes what runs without a rollout"
 ))]
@@ -179,7 +182,7 @@ pub enum PullPolicy {
 
 impl PullPolicy {
     /// Returns Kubernetes' name of the policy.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Always => "Always",
             Self::IfNotPresent => "IfNotPresent",
@@ -241,7 +244,7 @@ pub struct RedisSpec {
 /// set.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (
+#[x_kube(crates(kube_core = "::kube_core"), validation = (
     "has(self.jwtSecretRef) != has(self.publicKeySecretRef)",
     "set exactly one of jwtSecretRef (HS256) and publicKeySecretRef (RS256, ES256, EdDSA)"
 ))]
@@ -394,7 +397,7 @@ impl Default for TasksSpec {
 /// Retries of failed attempts. The delay after attempt n is `baseSeconds` to the power of n, but at most `capSeconds`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.baseSeconds <= self.capSeconds", "baseSeconds must be less than or equal to capSeconds"))]
+#[x_kube(crates(kube_core = "::kube_core"), validation = ("self.baseSeconds <= self.capSeconds", "baseSeconds must be less than or equal to capSeconds"))]
 pub struct RetrySpec {
     /// Maximum number of attempts per task, including the first. A task that fails in all of them is dead-lettered. A
     /// change applies to tasks that are accepted afterwards. Defaults to 3.
@@ -535,7 +538,7 @@ mod tests {
 
     #[test]
     fn retries_of_the_production_sample_span_a_day_at_least() {
-        let sample = include_str!("../../../../manifests/samples/production.yaml");
+        let sample = include_str!("../../../manifests/samples/production.yaml");
         let sample: PulseIngest = crate::yaml::read(sample).expect("the sample is valid");
         let RetrySpec { max_attempts, base_seconds, cap_seconds, jitter_percent } = sample.spec.tasks.retry;
         let policy = RetryPolicy {

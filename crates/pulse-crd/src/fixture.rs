@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::crd::PulseIngest;
+use crate::PulseIngest;
 
 /// A PulseIngest as the API server stores it, with `changes` merged into its spec.
-pub(crate) fn pulse_ingest(changes: Value) -> PulseIngest {
+pub fn pulse_ingest(changes: Value) -> PulseIngest {
     let mut object = json!({
         "apiVersion": "pulseboard.dev/v1alpha1",
         "kind": "PulseIngest",
@@ -22,7 +22,7 @@ pub(crate) fn pulse_ingest(changes: Value) -> PulseIngest {
 }
 
 /// Merges `changes` into an object like a JSON merge patch, but keeps nulls.
-pub(crate) fn merge(into: &mut Value, changes: Value) {
+pub fn merge(into: &mut Value, changes: Value) {
     let Value::Object(changes) = changes else {
         *into = changes;
         return;

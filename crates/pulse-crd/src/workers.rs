@@ -1,7 +1,7 @@
 //! The workers and their autoscaling.
 #![expect(unreachable_pub, reason = "the derive for CEL rules generates types inside functions")]
 
-use kube::KubeSchema;
+use kube_derive::KubeSchema;
 use pulse_core::defaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,7 @@ impl Default for WorkersSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    crates(kube_core = "::kube_core"),
     validation = (
         "self.mode == 'External' || has(self.maxReplicas)",
         "maxReplicas must be set in the mode Internal: it bounds what the operator may start"
