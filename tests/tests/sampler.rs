@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use pulse::datastores::{DataDir, Redis, RedisConfig};
-use pulse_operator::scaling::{AllowedHosts, Key, RedisServer, Sample, SampleError, SampleTarget, Samplers};
+use pulse_operator::scaling::{AllowedHosts, Key, RedisServer, SampleTarget, Samplers};
 use pulse_queue::{Gauges, Queue, QueueConfig};
-use pulse_scaling::{Memory, Observed, Policy, ScalingReason, Workers};
+use pulse_reconcile::scaling::{Sample, SampleError};
 use pulse_tests::{free_port, send_signal};
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;

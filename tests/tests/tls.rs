@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_operator::scaling::{AllowedHosts, Key, RedisServer, SampleError, SampleTarget, Samplers};
+use pulse_operator::scaling::{AllowedHosts, Key, RedisServer, SampleTarget, Samplers};
+use pulse_reconcile::scaling::SampleError;
 use pulse_tests::{Process, TestEnv, TlsServers, eventually, pulse, pulse_output, unrelated_ca};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;

@@ -9,16 +9,16 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use pulse_crd::PulseIngest;
 use pulse_crd::names;
+use pulse_reconcile::intervals::Intervals;
+use pulse_reconcile::secrets::DigestKey;
+use pulse_reconcile::served::Served;
 
-use crate::intervals::Intervals;
 use crate::job_rejections::EventBudget;
 use crate::memory::ObjectMemory;
 use crate::metrics::OperatorMetrics;
 use crate::observe::Caches;
 use crate::rollout_queue::RolloutQueue;
 use crate::scaling::{Key, Samplers};
-use crate::secrets::DigestKey;
-use crate::served::Served;
 use crate::watches::Trigger;
 
 /// The memory of every object that was reconciled.

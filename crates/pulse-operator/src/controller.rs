@@ -10,28 +10,31 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use pulse_crd::names::{self, Role};
 use pulse_crd::{PulseIngest, PulseIngestStatus, RedisSpec, SecretKey, WorkersStatus};
+use pulse_reconcile::condition::find;
+use pulse_reconcile::connections::Use;
+use pulse_reconcile::desired::{self, Inputs};
+use pulse_reconcile::observed::{self, Observed};
+use pulse_reconcile::owner::{self, Owner};
+use pulse_reconcile::plan::{self, ReconcilePlan};
+use pulse_reconcile::rollout::Rollouts;
+use pulse_reconcile::scaling::Rules;
+use pulse_reconcile::secret_reads::SecretReads;
+use pulse_reconcile::secrets::{SecretRead, SecretValue};
+use pulse_reconcile::status::{self, StatusInputs};
+use pulse_reconcile::unapplied::Unapplied;
+use pulse_reconcile::workers::{self, Changing, ScalingPlan};
 
 use crate::apply::{Applier, ApplyReport};
-use crate::condition::find;
-use crate::connections::Use;
 use crate::context::{Context, key};
-use crate::desired::{self, Inputs};
 use crate::events;
 use crate::instances::Readable;
-use crate::intervals::jittered;
+use crate::jitter::jittered;
 use crate::memory::ObjectMemory;
-use crate::observe::{self, Observed};
-use crate::owner::{self, Owner};
-use crate::plan::{self, ReconcilePlan};
+use crate::observe;
 use crate::replicas;
-use crate::rollout::Rollouts;
-use crate::scaling::{Key, RedisServer, Rules, SampleTarget};
-use crate::secret_reads::SecretReads;
-use crate::secrets::{SecretRead, SecretValue};
-use crate::status::{self, StatusInputs};
+use crate::scaling::{Key, RedisServer, SampleTarget};
 use crate::status_writer::{self, StatusError, version_of};
-use crate::unapplied::Unapplied;
-use crate::workers::{self, Changing, ScalingPlan};
+use crate::workers::apply_scaling;
 
 /// Time limit of a reconcile. A longer one is aborted, so that it does not block the object.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -136,7 +139,7 @@ async fn decide(
     now: Timestamp,
 ) -> Decided {
     let instance = key(&cr);
-    let mut observed = observe::children(context.caches.labelled(&cr), &cr);
+    let mut observed = observed::children(context.caches.labelled(&cr), &cr);
     observed.secrets = secrets(&cr, &observed, context, memory).await;
     let (client, budget) = (&context.client, &context.event_budget);
     observed.job_rejections = memory.job_rejections.read(client, &observed, budget, &context.intervals, now).await;
@@ -187,7 +190,7 @@ async fn apply(decided: &Decided, context: &Context, memory: &mut ObjectMemory) 
     let mut unapplied = apply_resources(&applier, resources, observed, plan, &mut report).await;
     let mut scaled = None;
     if let Some(scaling) = scaling {
-        match workers::apply_scaling(&applier, scaling, &memory.workers, &context.metrics, &mut report).await {
+        match apply_scaling(&applier, scaling, &memory.workers, &context.metrics, &mut report).await {
             Ok(changed) => scaled = changed,
             // The next sample triggers another decision.
             Err(error) => unapplied = unapplied.or(Some(error.unapplied())),
@@ -316,7 +319,7 @@ fn time_until_next(
     now: Timestamp,
 ) -> Duration {
     // The Events of a Job without pods are not watched.
-    let lacks_pods = observed.jobs.iter().any(|job| observe::lacks_pods(job, observed));
+    let lacks_pods = observed.jobs.iter().any(|job| observed::lacks_pods(job, observed));
     let is_waiting = !plan.missing.is_empty() || !plan.unreadable.is_empty() || plan.migration.unended || lacks_pods;
     let next = if is_waiting { context.intervals.missing } else { context.intervals.secrets };
     let wake = wake.and_then(|wake| time_until_wake(wake, now));

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use pulse_reconcile::compare::hash;
+use pulse_reconcile::unapplied::Unapplied;
 
 use crate::apply::Applier;
-use crate::compare::hash;
-use crate::unapplied::Unapplied;
 
 /// Time after which the ConfigMap is read again, because another client may have changed or deleted it.
 const CHECK: Duration = Duration::from_secs(300);

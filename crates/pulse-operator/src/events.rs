@@ -4,9 +4,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder};
 use pulse_crd::{MigrationState, PulseIngestStatus};
-
-use crate::condition::ConditionStatus::{False, True};
-use crate::condition::{ConditionStatus, find};
+use pulse_reconcile::condition::ConditionStatus::{False, True};
+use pulse_reconcile::condition::{ConditionStatus, find};
 
 /// Returns the Events for the change from `old` to `new`.
 pub(crate) fn transitions(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {

@@ -11,9 +11,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-
-use crate::intervals::Intervals;
-use crate::observe::{self, Observed};
+use pulse_reconcile::intervals::Intervals;
+use pulse_reconcile::observed::{self, Observed};
 
 /// Maximum number of Events of a Job that are read. Kubernetes counts repeated ones in one Event.
 const MAX_EVENTS: u32 = 10;
@@ -52,7 +51,7 @@ impl JobRejections {
         intervals: &Intervals,
         now: Timestamp,
     ) -> BTreeMap<String, String> {
-        let lacking: Vec<_> = observed.jobs.iter().filter(|job| observe::lacks_pods(job, observed)).collect();
+        let lacking: Vec<_> = observed.jobs.iter().filter(|job| observed::lacks_pods(job, observed)).collect();
         self.0.retain(|name, _| lacking.iter().any(|job| job.name_any() == *name));
         for job in lacking.into_iter().filter(|job| age(job, now) >= intervals.missing) {
             let name = job.name_any();

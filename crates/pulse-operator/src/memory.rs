@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulse_crd::PulseIngestStatus;
+use pulse_reconcile::apply_memory::ApplyMemory;
+use pulse_reconcile::plan::ReconcilePlan;
+use pulse_reconcile::rollout::Rollouts;
+use pulse_reconcile::secret_reads::SecretReads;
+use pulse_reconcile::workers;
 
-use crate::apply_memory::ApplyMemory;
 use crate::decisions_writer::WrittenDecisions;
 use crate::job_rejections::JobRejections;
-use crate::plan::ReconcilePlan;
-use crate::rollout::Rollouts;
-use crate::secret_reads::SecretReads;
-use crate::workers;
 
 /// State of an object between reconciles.
 #[derive(Default)]

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use http::Request;
 use kube::{Client, Resource};
 use pulse_crd::PulseIngest;
+use pulse_reconcile::intervals::Intervals;
+use pulse_reconcile::served::Served;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::client::api_message;
 use crate::instances::reference;
-use crate::intervals::{Intervals, jittered};
+use crate::jitter::jittered;
 use crate::metrics::OperatorMetrics;
 use crate::observe::Caches;
-use crate::served::Served;
 use crate::watches::Trigger;
 
 /// Reads what is served. `None` if it is still the document of `known`.

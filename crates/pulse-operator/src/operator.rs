@@ -16,13 +16,14 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Config};
 use pulse_crd::PulseIngest;
 use pulse_crd::names::MANAGER;
+use pulse_reconcile::intervals::Intervals;
+use pulse_reconcile::secrets::DigestKey;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, WriteGuard};
 use crate::context::Context;
 use crate::controller::reconcile;
 use crate::instances::{Readable, reference};
-use crate::intervals::Intervals;
 use crate::job_rejections::EventBudget;
 use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
@@ -31,7 +32,6 @@ use crate::openapi;
 use crate::progress::WatchProgress;
 use crate::rollout_queue::RolloutQueue;
 use crate::scaling::{AllowedHosts, Key, Samplers};
-use crate::secrets::DigestKey;
 use crate::watches::{Trigger, Watches};
 
 /// Maximum number of concurrent reconciles, each of another object.

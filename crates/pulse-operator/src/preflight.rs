@@ -7,14 +7,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use pulse_crd::{PulseIngest, breaking_changes_of_crd, crd};
+use pulse_reconcile::secrets::SecretRead;
+use pulse_reconcile::served::{Served, UPDATE_CRD};
 
 use crate::client::api_message;
 use crate::observe;
 use crate::openapi::{self, ReadError};
 use crate::operator::{Kubernetes, OperatorError};
 use crate::rbac;
-use crate::secrets::SecretRead;
-use crate::served::{Served, UPDATE_CRD};
 
 /// The oldest supported minor version of Kubernetes 1.
 const OLDEST_MINOR: u32 = 33;

@@ -4,11 +4,11 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use pulse_crd::names;
 use pulse_crd::{PulseIngest, PulseIngestStatus};
+use pulse_reconcile::served::Served;
 use serde_json::json;
 
 use crate::client::api_message;
 use crate::memory::ObjectMemory;
-use crate::served::Served;
 
 /// The field manager of the status.
 const STATUS_MANAGER: &str = "pulse-operator-status";

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, Command, CommandFactory};
 use pulse_crd::{PulseIngest, PulseIngestSpec};
-use pulse_operator::desired::{Inputs, JobKind, JobRequest, resources};
-use pulse_operator::revision;
+use pulse_reconcile::desired::{Inputs, JobKind, JobRequest, resources};
+use pulse_reconcile::revision;
 use serde_json::{Value, json};
 
 use crate::args::duration;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use pulse_crd::PulseIngest;
-use pulse_operator::desired::{ChildObjects, Inputs, JobKind, JobRequest, resources};
+use pulse_reconcile::desired::{ChildObjects, Inputs, JobKind, JobRequest, resources};
 use pulse_tests::repository;
 use serde_json::Value;
 
@@ -85,7 +85,7 @@ pub(crate) fn operator_objects(instance: &Value) -> anyhow::Result<ChildObjects>
     let mut instance: PulseIngest = serde_json::from_value(instance.clone())?;
     instance.metadata.namespace = Some("shop".into());
     instance.metadata.uid = Some("11111111-2222-3333-4444-555555555555".into());
-    let revision = pulse_operator::revision::desired(&instance.spec);
+    let revision = pulse_reconcile::revision::desired(&instance.spec);
     let job = JobRequest {
         name: "main-migrate-0".into(),
         kind: JobKind::Migrate,

@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use pulse_crd::names::{self, APPLIED, Role};
+use pulse_reconcile::leftovers::Leftovers;
 
 use super::object::{Rendered, api_error, key};
 use super::{Applier, ApplyError, ApplyReport};
-use crate::leftovers::Leftovers;
 
 impl Applier<'_> {
     /// Creates or changes the ConfigMap with the decisions, unless it is up to date.

@@ -4,11 +4,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use pulse_crd::names::{APPLIED, Role, SCALER};
+use pulse_reconcile::compare::project;
 use serde_json::{Value, json};
 
 use super::object::{Rendered, api_error, json_of, key};
 use super::{Applier, ApplyError, ApplyReport};
-use crate::compare::project;
 
 impl Applier<'_> {
     pub(super) async fn converge_deployment(

@@ -1,7 +1,8 @@
 //! What keeps an object from being applied.
 
+use pulse_reconcile::unapplied::Unapplied;
+
 use crate::client::api_message;
-use crate::unapplied::Unapplied;
 
 /// An error that kept an object from being applied.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,10 @@
 //! Holds an object that could not be applied, and no other.
 
 use pulse_crd::names;
+use pulse_reconcile::backoff::Attempt;
 
 use super::{Applier, ApplyError};
-use crate::backoff::Attempt;
+use crate::jitter::jittered;
 
 impl Applier<'_> {
     /// Runs an attempt to apply an object, unless its back-off is active. An error starts the back-off of this object
@@ -29,7 +30,12 @@ impl Applier<'_> {
             Err(ApplyError::BackingOff(_)) => {}
             Err(error) => {
                 let object = names::instance_id(self.cr);
-                let wait = backoffs.failed(tried, error.unapplied(), self.intervals, self.now);
+                let wait = backoffs.failed(
+                    tried,
+                    error.unapplied(),
+                    |failures| jittered(self.intervals.after(failures)),
+                    self.now,
+                );
                 tracing::warn!(object, wait_ms = wait.as_millis() as u64, %error, "cannot apply an object: retrying later");
             }
         }

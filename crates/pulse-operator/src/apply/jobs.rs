@@ -4,11 +4,11 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use pulse_crd::names::MANAGER;
+use pulse_reconcile::observed::Observed;
 use serde_json::json;
 
 use super::object::{Rendered, api_error, key};
 use super::{Applier, ApplyError, ApplyReport};
-use crate::observe::Observed;
 
 impl Applier<'_> {
     /// Creates a Job. With the migration, the rollout of a running instance begins.

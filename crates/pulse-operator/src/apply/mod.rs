@@ -24,14 +24,13 @@ use kube::{Client, ResourceExt};
 pub(crate) use self::error::ApplyError;
 use pulse_crd::names::{REVISION, Role};
 use pulse_crd::{PendingChange, PulseIngest};
-
-use crate::apply_memory::ApplyMemory;
-use crate::connections::Use;
-use crate::desired::{ChildObjects, InvalidObject};
-use crate::intervals::Intervals;
-use crate::leftovers::Leftovers;
-use crate::observe::Observed;
-use crate::plan::ReconcilePlan;
+use pulse_reconcile::apply_memory::ApplyMemory;
+use pulse_reconcile::connections::Use;
+use pulse_reconcile::desired::{ChildObjects, InvalidObject};
+use pulse_reconcile::intervals::Intervals;
+use pulse_reconcile::leftovers::Leftovers;
+use pulse_reconcile::observed::Observed;
+use pulse_reconcile::plan::ReconcilePlan;
 
 /// Result of applying the objects.
 #[derive(Debug, Default)]

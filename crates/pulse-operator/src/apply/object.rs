@@ -7,12 +7,12 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 use pulse_crd::PendingChange;
 use pulse_crd::names::{self, APPLIED, MANAGER};
+use pulse_reconcile::compare::{contains, hash, project};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Applier, ApplyError, ApplyReport};
-use crate::compare::{contains, hash, project};
 
 /// A resource version that no object has, because the API server's storage was empty at it. With it, server-side apply
 /// creates an object and never changes one.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use pulse_reconcile::served::UPDATE_CRD;
 
 use crate::operator::OperatorError;
-use crate::served::UPDATE_CRD;
 
 /// Time-out of connecting, and of reading a response.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,9 +1,8 @@
 //! The fields that applying an object would change in the live one. Pure.
 
+use pulse_reconcile::compare::item_key;
 use serde::Serialize;
 use serde_json::Value;
-
-use crate::compare::item_key;
 
 /// A field that would change.
 #[derive(Debug, Clone, PartialEq, Serialize)]

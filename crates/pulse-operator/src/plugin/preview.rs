@@ -11,6 +11,16 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Resource, ResourceExt};
 use pulse_crd::names::{self, APPLIED, MANAGER, Role};
 use pulse_crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
+use pulse_reconcile::compare::hash;
+use pulse_reconcile::condition::find;
+use pulse_reconcile::desired::{self, DEV_RELOAD, Inputs, JobKind};
+use pulse_reconcile::leftovers::Leftovers;
+use pulse_reconcile::observed::{self, ByName, Labelled, Observed};
+use pulse_reconcile::plan::{self, ReconcilePlan};
+use pulse_reconcile::replicas::replica_mismatch;
+use pulse_reconcile::rollout::Rollouts;
+use pulse_reconcile::secrets::{DigestKey, SecretRead};
+use pulse_reconcile::workers::{self, Changing};
 use pulse_scaling::ScalingReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,17 +29,8 @@ use serde_json::{Value, json};
 use super::connection::{Plugin, PluginError};
 use super::diff::{self, Field};
 use super::read::{Section, created_for};
-use crate::compare::hash;
-use crate::condition::find;
-use crate::desired::{self, DEV_RELOAD, Inputs, JobKind};
-use crate::leftovers::Leftovers;
-use crate::observe::{self, ByName, Labelled, Observed};
+use crate::observe;
 use crate::operator::{DIGEST_SECRET, key_of};
-use crate::plan::{self, ReconcilePlan};
-use crate::replicas::replica_mismatch;
-use crate::rollout::Rollouts;
-use crate::secrets::{DigestKey, SecretRead};
-use crate::workers::{self, Changing};
 
 /// The changes that a reconcile would make now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -125,7 +126,7 @@ impl Plugin {
 
     async fn secrets(&self, cr: &PulseIngest, operator_namespace: Option<&str>, cluster: &mut ClusterRead) {
         let secrets = self.all::<Secret>();
-        let referenced = observe::referenced(cr);
+        let referenced = observed::referenced(cr);
         let first = referenced.first().map(|key| key.name.clone()).unwrap_or_default();
         if let Err(error) = secrets.get_opt(&first).await {
             let error = self.api_error::<Secret>("get", &error).to_string();
@@ -169,7 +170,7 @@ impl ClusterRead {
 
 /// The operator's plan, as far as it can be computed from what was read.
 pub(super) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp) -> Preview {
-    let mut observed = observe::children(std::mem::take(&mut cluster.labelled), cr);
+    let mut observed = observed::children(std::mem::take(&mut cluster.labelled), cr);
     let flags = OperatorFlags::observed(cr, &observed);
     let cr = &with_pull_secrets(cr, &flags.pull_secrets);
     if !flags.pull_secrets.is_empty() {

@@ -7,13 +7,13 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use pulse_crd::names;
 use pulse_crd::{AutoscalingStatus, MigrationsStatus, PulseIngest, Revision, RoleStatus, WorkersStatus};
+use pulse_reconcile::condition::{ConditionStatus, find};
+use pulse_reconcile::pods;
 use serde::Serialize;
 
 use super::advice;
 use super::connection::{Plugin, PluginError};
 use super::read::{Section, StatusInput};
-use crate::condition::{ConditionStatus, find};
-use crate::pods;
 
 /// Reasons of Events about scaling.
 const SCALING_REASONS: [&str; 6] =

@@ -3,10 +3,9 @@
 
 use std::net::IpAddr;
 
-use pulse_queue::SnapshotReader;
+use pulse_queue::{Fault, SnapshotReader};
+use pulse_reconcile::scaling::SampleError;
 use pulse_tls::CaBundle;
-
-use super::sample::SampleError;
 
 /// Identity of a Redis server: the name that is looked up, URL and trusted CA. The same URL with another CA, or with a
 /// short host name in another namespace, is another server.
@@ -43,7 +42,7 @@ impl RedisServer {
         }
         let ca = self.ca.clone().map(CaBundle::from_pem).transpose().map_err(|_| SampleError::TlsFailed)?;
         let alias = self.alias.clone();
-        SnapshotReader::new(&self.url, ca.as_ref(), alias).map_err(|error| SampleError::from(error.fault()))
+        SnapshotReader::new(&self.url, ca.as_ref(), alias).map_err(|error| sample_error(error.fault()))
     }
 }
 
@@ -87,6 +86,19 @@ impl AllowedHosts {
 /// In lower case and without the dot at the end, with which a name is the same.
 fn normal(host: &str) -> String {
     host.trim().trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// Why the queue could not be read.
+pub(super) fn sample_error(fault: Fault) -> SampleError {
+    match fault {
+        Fault::Url => SampleError::UrlNotSupported,
+        Fault::NameNotFound => SampleError::HostNotFound,
+        Fault::Connection => SampleError::ConnectionFailed,
+        Fault::Auth => SampleError::AuthFailed,
+        Fault::Tls => SampleError::TlsFailed,
+        Fault::WrongType => SampleError::WrongType,
+        Fault::AnswerTooLong => SampleError::AnswerTooLong,
+    }
 }
 
 #[cfg(test)]

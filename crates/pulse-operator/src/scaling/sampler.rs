@@ -10,19 +10,21 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pulse_queue::{Snapshot, SnapshotReader};
+use pulse_reconcile::scaling::{Sample, SampleError, in_flight_by_pod};
 use pulse_scaling::{Depth, Gauges};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::address::{AllowedHosts, RedisServer};
-use super::sample::{Sample, SampleError};
-use super::victims::in_flight_by_pod;
+use super::address::{AllowedHosts, RedisServer, sample_error};
 
 /// Jitter of the interval as a fraction, so that operators and Redis servers are not sampled in lockstep.
 const JITTER: f64 = 0.1;
 /// Time to wait for further new instances, so that they are read together.
 const NEW_INSTANCE_DEBOUNCE: Duration = Duration::from_millis(20);
+
+// The two crates must not depend on each other.
+const _: () = assert!(pulse_scaling::GAUGES_MAX_AGE.as_millis() == pulse_queue::GAUGES_MAX_AGE.as_millis() as i128);
 
 /// The PulseIngest that a sample belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -243,7 +245,7 @@ impl Sampler {
 
 async fn read(reader: &mut SnapshotReader, instances: &Instances) -> Result<Vec<Snapshot>, SampleError> {
     let ids: Vec<String> = instances.values().cloned().collect();
-    reader.read(&ids).await.map_err(|error| SampleError::from(error.fault()))
+    reader.read(&ids).await.map_err(|error| sample_error(error.fault()))
 }
 
 fn sample(at: Timestamp, snapshot: Snapshot) -> Sample {
@@ -258,7 +260,7 @@ fn sample(at: Timestamp, snapshot: Snapshot) -> Sample {
     Sample {
         queue: pulse_scaling::Sample { at, depth, gauges: gauges.ok().flatten().map(measured) },
         in_flight: in_flight_by_pod(consumers.iter().map(|(name, tasks)| (name.as_str(), *tasks))),
-        error: fault.map(SampleError::from),
+        error: fault.map(sample_error),
     }
 }
 

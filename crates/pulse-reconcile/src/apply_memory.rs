@@ -1,0 +1,25 @@
+//! What was applied for one instance between reconciles.
+
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoffs;
+use crate::compare::AppliedCache;
+use crate::fights::Fights;
+
+/// What was applied for one instance, and what failed.
+#[derive(Default)]
+pub struct ApplyMemory {
+    /// Hashes of the applied objects.
+    pub cache: AppliedCache,
+    /// Back-offs after errors, per object.
+    pub backoffs: Backoffs,
+    /// Objects that others change again and again.
+    pub fights: Fights,
+}
+
+impl ApplyMemory {
+    /// Time until an object may be tried again. Call it at the end of the reconcile that began at `now`.
+    pub fn next_attempt(&self, now: Instant) -> Option<Duration> {
+        [self.backoffs.next_attempt(now), self.fights.next_attempt(now)].into_iter().flatten().min()
+    }
+}

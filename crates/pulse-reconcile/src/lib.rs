@@ -1,0 +1,30 @@
+//! What the operator wants: observed objects in, a decision out. Used by the operator, and by `kubectl pulse plan`.
+//!
+//! Pure: no client, no clock, no randomness. Times are arguments. The types of Kubernetes come from `kube-core`, so this
+//! crate cannot make a request.
+
+pub mod apply_memory;
+pub mod backoff;
+pub mod compare;
+pub mod condition;
+pub mod connections;
+pub mod desired;
+pub mod fights;
+pub mod fit;
+pub mod intervals;
+pub mod leftovers;
+pub mod migration;
+pub mod observed;
+pub mod owner;
+pub mod plan;
+pub mod pods;
+pub mod replicas;
+pub mod revision;
+pub mod rollout;
+pub mod scaling;
+pub mod secret_reads;
+pub mod secrets;
+pub mod served;
+pub mod status;
+pub mod unapplied;
+pub mod workers;
