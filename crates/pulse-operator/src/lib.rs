@@ -22,7 +22,6 @@ mod metrics;
 mod observe;
 mod openapi;
 mod operator;
-pub mod plugin;
 mod preflight;
 mod progress;
 pub mod rbac;

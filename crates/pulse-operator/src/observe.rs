@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client};
 use pulse_crd::{PulseIngest, SecretKey, names};
-use pulse_reconcile::observed::{Labelled, referenced};
-use pulse_reconcile::secrets::{SecretRead, SecretValue};
+use pulse_reconcile::observed::Labelled;
+use pulse_reconcile::secrets::{self, SecretRead};
 
 use crate::cache::Cache;
 use crate::client::api_message;
@@ -48,28 +48,13 @@ impl Caches {
     }
 }
 
-/// Reads the referenced Secrets. A Secret is only missing if the API server answers "not found"; any other error makes
-/// it unreadable.
+/// Reads the referenced Secrets.
 pub(crate) async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, SecretRead> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &names::namespace(cr));
-    let mut read: BTreeMap<String, Result<Option<Secret>, kube::Error>> = BTreeMap::new();
-    let mut results = BTreeMap::new();
-    for key in referenced(cr) {
-        if !read.contains_key(&key.name) {
-            read.insert(key.name.clone(), api.get_opt(&key.name).await);
-        }
-        let result = match read.get(&key.name) {
-            Some(Ok(Some(secret))) => match secret.data.as_ref().and_then(|data| data.get(&key.key)) {
-                Some(value) => SecretRead::Found(SecretValue::new(value.0.clone())),
-                None => SecretRead::Missing(format!("Secret {} has no key {}", key.name, key.key)),
-            },
-            Some(Ok(None)) => SecretRead::Missing(format!("Secret {} does not exist", key.name)),
-            Some(Err(error)) => {
-                SecretRead::Unreadable(format!("Secret {} cannot be read: {}", key.name, api_message(error)))
-            }
-            None => continue,
-        };
-        results.insert(key, result);
+    let mut read = BTreeMap::new();
+    for name in secrets::names(cr) {
+        let result = api.get_opt(&name).await.map_err(|error| api_message(&error));
+        read.insert(name, result);
     }
-    results
+    secrets::reads(cr, &read)
 }

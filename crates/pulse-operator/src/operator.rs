@@ -17,7 +17,7 @@ use kube::{Api, Client, Config};
 use pulse_crd::PulseIngest;
 use pulse_crd::names::MANAGER;
 use pulse_reconcile::intervals::Intervals;
-use pulse_reconcile::secrets::DigestKey;
+use pulse_reconcile::secrets::{DIGEST_SECRET, DIGEST_SECRET_KEY, DigestKey};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{self, WriteGuard};
@@ -40,10 +40,6 @@ const CONCURRENCY: u16 = 16;
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Time for running reconciles to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(20);
-/// The Secret with the key of the Secret digests, in the operator's namespace.
-pub(crate) const DIGEST_SECRET: &str = "pulse-operator-digest-key";
-const DIGEST_SECRET_KEY: &str = "key";
-
 /// Configuration of an operator.
 #[derive(Debug, Clone)]
 pub struct OperatorConfig {
@@ -349,7 +345,7 @@ async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, Opera
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     loop {
         if let Some(secret) = api.get_opt(DIGEST_SECRET).await.map_err(OperatorError::DigestKey)? {
-            return key_of(secret).ok_or(OperatorError::NoDigestKey);
+            return DigestKey::of(secret).ok_or(OperatorError::NoDigestKey);
         }
         let key: [u8; 32] = rand::random();
         let secret = Secret {
@@ -365,10 +361,4 @@ async fn digest_key(client: &Client, namespace: &str) -> Result<DigestKey, Opera
             Err(error) => return Err(OperatorError::DigestKey(error)),
         }
     }
-}
-
-/// The digest key in the Secret; `None` if it is absent or empty.
-pub(crate) fn key_of(secret: Secret) -> Option<DigestKey> {
-    let key = secret.data.and_then(|mut data| data.remove(DIGEST_SECRET_KEY));
-    key.filter(|ByteString(key)| !key.is_empty()).map(|ByteString(key)| DigestKey::new(key))
 }

@@ -90,18 +90,3 @@ pub fn lacks_pods(job: &Job, observed: &Observed) -> bool {
         observed.job_pods.iter().any(|pod| pod.labels().get("batch.kubernetes.io/job-name") == name.as_ref());
     job.metadata.deletion_timestamp.is_none() && !has_ended && !has_pods
 }
-
-/// Returns all Secret keys that the roles need, for the active and for the desired revision.
-pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
-    let spec = &cr.spec;
-    let active = cr.status.as_ref().and_then(|status| status.active_revision.as_ref());
-    let mut keys = vec![spec.database.url_secret_ref.clone(), spec.redis.url_secret_ref.clone()];
-    keys.extend(active.map(|revision| revision.database_url_secret_ref.clone()));
-    keys.extend(spec.database.ca_secret_ref.clone());
-    keys.extend(spec.redis.ca_secret_ref.clone());
-    keys.extend(spec.auth.jwt_secret_ref.clone());
-    keys.extend(spec.auth.public_key_secret_ref.clone());
-    keys.sort();
-    keys.dedup();
-    keys
-}

@@ -12,9 +12,9 @@ use pulse_crd::names::REFRESH;
 use pulse_crd::{PulseIngest, SecretKey};
 
 use crate::intervals::Intervals;
-use crate::observed::{self, Observed};
+use crate::observed::Observed;
 use crate::pods;
-use crate::secrets::SecretRead;
+use crate::secrets::{self, SecretRead};
 
 /// Results of reading the Secrets of one instance.
 pub struct SecretReads {
@@ -50,7 +50,7 @@ impl SecretReads {
         instances: usize,
         intervals: &Intervals,
     ) -> Option<BTreeMap<SecretKey, SecretRead>> {
-        let referenced = observed::referenced(cr);
+        let referenced = secrets::referenced(cr);
         let covers = referenced.iter().all(|key| self.reads.contains_key(key));
         let max_age = if !self.reads.values().all(|read| read.found().is_some()) {
             intervals.missing

@@ -1,9 +1,13 @@
 //! Values of Secrets. They are read by `get` when needed, never listed or watched, and never printed, not even as a
 //! plain hash.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use pulse_crd::{PulseIngest, SecretKey};
 use sha2::Sha256;
 
 /// Value of a key of a Secret. Its `Debug` output does not contain it.
@@ -49,6 +53,50 @@ impl SecretRead {
     }
 }
 
+/// Returns all Secret keys that the roles need, for the active and for the desired revision.
+pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
+    let spec = &cr.spec;
+    let active = cr.status.as_ref().and_then(|status| status.active_revision.as_ref());
+    let mut keys = vec![spec.database.url_secret_ref.clone(), spec.redis.url_secret_ref.clone()];
+    keys.extend(active.map(|revision| revision.database_url_secret_ref.clone()));
+    keys.extend(spec.database.ca_secret_ref.clone());
+    keys.extend(spec.redis.ca_secret_ref.clone());
+    keys.extend(spec.auth.jwt_secret_ref.clone());
+    keys.extend(spec.auth.public_key_secret_ref.clone());
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// Returns the names of the Secrets that the roles need.
+pub fn names(cr: &PulseIngest) -> BTreeSet<String> {
+    referenced(cr).into_iter().map(|key| key.name).collect()
+}
+
+/// Returns the values of the referenced keys in the Secrets as they were read, by name. A Secret is only missing if the
+/// API server answers "not found"; any other error makes it unreadable.
+pub fn reads(
+    cr: &PulseIngest,
+    read: &BTreeMap<String, Result<Option<Secret>, String>>,
+) -> BTreeMap<SecretKey, SecretRead> {
+    let value = |key: &SecretKey| {
+        Some(match read.get(&key.name)? {
+            Ok(Some(secret)) => match secret.data.as_ref().and_then(|data| data.get(&key.key)) {
+                Some(value) => SecretRead::Found(SecretValue::new(value.0.clone())),
+                None => SecretRead::Missing(format!("Secret {} has no key {}", key.name, key.key)),
+            },
+            Ok(None) => SecretRead::Missing(format!("Secret {} does not exist", key.name)),
+            Err(error) => SecretRead::Unreadable(format!("Secret {} cannot be read: {error}", key.name)),
+        })
+    };
+    referenced(cr).into_iter().filter_map(|key| Some((key.clone(), value(&key)?))).collect()
+}
+
+/// The Secret with the key of the digests, in the operator's namespace.
+pub const DIGEST_SECRET: &str = "pulse-operator-digest-key";
+/// The key of that Secret.
+pub const DIGEST_SECRET_KEY: &str = "key";
+
 /// HMAC key for digests of Secrets. With a plain hash, a weak password could be guessed from its digest.
 #[derive(Clone)]
 pub struct DigestKey {
@@ -57,6 +105,12 @@ pub struct DigestKey {
 }
 
 impl DigestKey {
+    /// The key in its Secret; `None` if it is absent or empty.
+    pub fn of(secret: Secret) -> Option<Self> {
+        let key = secret.data.and_then(|mut data| data.remove(DIGEST_SECRET_KEY));
+        key.filter(|ByteString(key)| !key.is_empty()).map(|ByteString(key)| Self::new(key))
+    }
+
     /// Creates a key of any length. Its id is the start of its digest.
     pub fn new(key: Vec<u8>) -> Self {
         let mut named = Self { id: String::new(), key: SecretValue(key) };

@@ -9,10 +9,10 @@ use pulse_crd::yaml;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::observed::{Observed, referenced};
+use crate::observed::Observed;
 use crate::plan::plan;
 use crate::revision;
-use crate::secrets::{DigestKey, SecretRead, SecretValue};
+use crate::secrets::{DigestKey, SecretRead, SecretValue, referenced};
 
 /// Set this variable to write the files.
 const ACCEPT: &str = "PULSE_ACCEPT_GOLDEN";

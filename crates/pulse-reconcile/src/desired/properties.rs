@@ -89,7 +89,7 @@ proptest! {
         cr.metadata.name = Some(name);
         let key = DigestKey::new(vec![1; 32]);
         let value = || SecretRead::Found(SecretValue::new(CANARY.into()));
-        let secrets = crate::observed::referenced(&cr).into_iter().map(|key| (key, value()));
+        let secrets = crate::secrets::referenced(&cr).into_iter().map(|key| (key, value()));
         let observed = Observed { secrets: secrets.collect(), ..Observed::default() };
         let plan = plan(&cr, &observed, &key, jiff::Timestamp::UNIX_EPOCH);
         prop_assert!(plan.migration.create.is_some());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use pulse_operator::plugin::{Pause, PendingPlan, Plugin, Target, text};
+use pulse_kubectl::{Pause, PendingPlan, Plugin, Target, text};
 
 use crate::output::{print_json, print_line};
 

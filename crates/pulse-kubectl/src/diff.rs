@@ -19,7 +19,7 @@ pub struct Field {
 
 /// The fields of `desired` that differ in `live`. Fields that the API server adds, and another notation of a quantity,
 /// are not a difference.
-pub(super) fn changed(live: &Value, desired: &Value) -> Vec<Field> {
+pub(crate) fn changed(live: &Value, desired: &Value) -> Vec<Field> {
     let mut fields = Vec::new();
     compare(Some(live), desired, "", &mut fields);
     sorted(fields)
@@ -57,7 +57,7 @@ fn compare(live: Option<&Value>, desired: &Value, path: &str, fields: &mut Vec<F
 }
 
 /// The fields that `manager` applied and that are not in `desired` any more: applying removes them.
-pub(super) fn dropped(live: &Value, desired: &Value, manager: &str) -> Vec<Field> {
+pub(crate) fn dropped(live: &Value, desired: &Value, manager: &str) -> Vec<Field> {
     let entries = live["metadata"]["managedFields"].as_array().into_iter().flatten();
     let mut fields = Vec::new();
     for entry in entries.filter(|entry| entry["manager"] == manager && entry["operation"] == "Apply") {

@@ -9,8 +9,7 @@ use pulse_crd::names;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::connection::{Plugin, PluginError};
-use crate::client::api_message;
+use crate::connection::{Plugin, PluginError};
 
 /// Maximum number of names suggested for one that does not exist.
 const MAX_SUGGESTIONS: usize = 5;
@@ -34,7 +33,7 @@ pub enum Section<T> {
 
 impl<T> Section<T> {
     /// Converts the part if it was read.
-    pub(super) fn map<U>(&self, make: impl FnOnce(&T) -> U) -> Section<U> {
+    pub(crate) fn map<U>(&self, make: impl FnOnce(&T) -> U) -> Section<U> {
         match self {
             Self::Read(value) => Section::Read(make(value)),
             Self::Unavailable { error } => Section::Unavailable { error: error.clone() },
@@ -43,18 +42,18 @@ impl<T> Section<T> {
 }
 
 /// Everything that a status report is made from.
-pub(super) struct StatusInput {
-    pub(super) object: PulseIngest,
+pub(crate) struct StatusInput {
+    pub(crate) object: PulseIngest,
     /// Events of the object itself.
-    pub(super) events: Section<Vec<Event>>,
+    pub(crate) events: Section<Vec<Event>>,
     /// Warning Events of the namespace, up to [`EVENTS_LIMIT`].
-    pub(super) warnings: Section<Vec<Event>>,
+    pub(crate) warnings: Section<Vec<Event>>,
     /// The pods of the object.
-    pub(super) pods: Section<Vec<Pod>>,
+    pub(crate) pods: Section<Vec<Pod>>,
 }
 
 impl Plugin {
-    pub(super) async fn read_status(&self, name: &str) -> Result<StatusInput, PluginError> {
+    pub(crate) async fn read_status(&self, name: &str) -> Result<StatusInput, PluginError> {
         let object = self.object(name).await?;
         let about = format!("involvedObject.kind=PulseIngest,involvedObject.name={name}");
         let about = ListParams::default().fields(&about);
@@ -65,7 +64,7 @@ impl Plugin {
     }
 
     /// The object itself.
-    pub(super) async fn object(&self, name: &str) -> Result<PulseIngest, PluginError> {
+    pub(crate) async fn object(&self, name: &str) -> Result<PulseIngest, PluginError> {
         let api = self.all::<PulseIngest>();
         match api.get(name).await {
             Ok(object) => Ok(object),
@@ -80,7 +79,7 @@ impl Plugin {
     }
 
     /// All objects of the namespace, or of the cluster.
-    pub(super) async fn objects(&self, everywhere: bool) -> Result<Vec<PulseIngest>, PluginError> {
+    pub(crate) async fn objects(&self, everywhere: bool) -> Result<Vec<PulseIngest>, PluginError> {
         let api = if everywhere { Api::all(self.client.clone()) } else { self.all::<PulseIngest>() };
         match api.list(&ListParams::default()).await {
             Ok(list) => Ok(list.items),
@@ -95,7 +94,7 @@ impl Plugin {
     }
 
     /// Lists objects of one kind. An error, such as a missing permission, becomes part of the result.
-    pub(super) async fn list<K>(&self, which: &ListParams) -> Section<Vec<K>>
+    pub(crate) async fn list<K>(&self, which: &ListParams) -> Section<Vec<K>>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
@@ -105,12 +104,12 @@ impl Plugin {
         }
     }
 
-    pub(super) fn all<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+    pub(crate) fn all<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
     /// Explains a failed call to the user.
-    pub(super) fn api_error<K: Resource<DynamicType = ()>>(&self, verb: &str, error: &kube::Error) -> PluginError {
+    pub(crate) fn api_error<K: Resource<DynamicType = ()>>(&self, verb: &str, error: &kube::Error) -> PluginError {
         match error {
             kube::Error::Api(status) if status.is_forbidden() => {
                 let (group, plural) = (K::group(&()), K::plural(&()));
@@ -120,14 +119,14 @@ impl Plugin {
             kube::Error::Api(status) if status.code == 401 => PluginError::Unauthorized(status.message.clone()),
             // The path does not exist: unlike for a missing object, the response has no details.
             kube::Error::Api(status) if status.code == 404 && status.details.is_none() => PluginError::NotInstalled,
-            kube::Error::Api(_) => PluginError::Api(api_message(error)),
+            kube::Error::Api(status) => PluginError::Api(format!("{} ({})", status.message, status.code)),
             other => PluginError::Unreachable(chain(other)),
         }
     }
 }
 
 /// Selects the objects that the operator created for a PulseIngest.
-pub(super) fn created_for(name: &str) -> ListParams {
+pub(crate) fn created_for(name: &str) -> ListParams {
     ListParams::default().labels(&format!("{},app.kubernetes.io/instance={name}", names::MANAGED))
 }
 

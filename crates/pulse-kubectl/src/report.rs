@@ -11,9 +11,9 @@ use pulse_reconcile::condition::{ConditionStatus, find};
 use pulse_reconcile::pods;
 use serde::Serialize;
 
-use super::advice;
-use super::connection::{Plugin, PluginError};
-use super::read::{Section, StatusInput};
+use crate::advice;
+use crate::connection::{Plugin, PluginError};
+use crate::read::{Section, StatusInput};
 
 /// Reasons of Events about scaling.
 const SCALING_REASONS: [&str; 6] =
@@ -144,7 +144,7 @@ impl Plugin {
     }
 }
 
-pub(super) fn report(seen: &StatusInput, now: Timestamp) -> StatusReport {
+pub(crate) fn report(seen: &StatusInput, now: Timestamp) -> StatusReport {
     let StatusInput { object, events, warnings, pods } = seen;
     let status = object.status.clone().unwrap_or_default();
     let name = object.name_any();
@@ -189,7 +189,7 @@ pub(super) fn report(seen: &StatusInput, now: Timestamp) -> StatusReport {
     }
 }
 
-pub(super) fn summary(object: &PulseIngest, now: Timestamp) -> Summary {
+pub(crate) fn summary(object: &PulseIngest, now: Timestamp) -> Summary {
     let status = object.status.clone().unwrap_or_default();
     let ready = find(&status.conditions, "Ready");
     Summary {

@@ -5,16 +5,16 @@ use std::fmt::{self, Display, Formatter};
 use pulse_crd::{MigrationState, MigrationsStatus, Revision};
 use serde_json::Value;
 
-use super::diff::Field;
-use super::preview::{Change, Preview, Scale};
-use super::read::Section;
-use super::report::{EventLine, PodLine, StatusReport, Summary};
+use crate::diff::Field;
+use crate::preview::{Change, Preview, Scale};
+use crate::read::Section;
+use crate::report::{EventLine, PodLine, StatusReport, Summary};
 
 /// Maximum length of a value in a line, in bytes. `--json` has the whole value.
 const MAX_VALUE_BYTES: usize = 120;
 
 /// A duration in seconds as `45s`, `12m`, `7h` or `3d`.
-pub(super) fn age(seconds: i64) -> String {
+pub(crate) fn age(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds}s"),
         120..7200 => format!("{}m", seconds / 60),
@@ -24,7 +24,7 @@ pub(super) fn age(seconds: i64) -> String {
 }
 
 /// A table of rows below a header. The last column is not padded.
-pub(super) fn table(indent: &str, head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(indent: &str, head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
     let width = |column: usize| lines.iter().filter_map(|line| Some(line.get(column)?.chars().count())).max();

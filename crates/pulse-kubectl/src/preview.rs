@@ -1,5 +1,6 @@
 //! Previews a reconcile: the operator's own plan, computed from what the user may read. Writes nothing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,18 +20,16 @@ use pulse_reconcile::observed::{self, ByName, Labelled, Observed};
 use pulse_reconcile::plan::{self, ReconcilePlan};
 use pulse_reconcile::replicas::replica_mismatch;
 use pulse_reconcile::rollout::Rollouts;
-use pulse_reconcile::secrets::{DigestKey, SecretRead};
+use pulse_reconcile::secrets::{self, DIGEST_SECRET, DigestKey, SecretRead};
 use pulse_reconcile::workers::{self, Changing};
 use pulse_scaling::ScalingReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::connection::{Plugin, PluginError};
-use super::diff::{self, Field};
-use super::read::{Section, created_for};
-use crate::observe;
-use crate::operator::{DIGEST_SECRET, key_of};
+use crate::connection::{Plugin, PluginError};
+use crate::diff::{self, Field};
+use crate::read::{Section, created_for};
 
 /// The changes that a reconcile would make now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -85,9 +84,9 @@ pub struct Scale {
 
 /// What was read of the cluster.
 #[derive(Default)]
-pub(super) struct ClusterRead {
+pub(crate) struct ClusterRead {
     labelled: Labelled,
-    secrets: std::collections::BTreeMap<pulse_crd::SecretKey, SecretRead>,
+    secrets: BTreeMap<pulse_crd::SecretKey, SecretRead>,
     key: Option<DigestKey>,
     /// What could not be read, a sentence each.
     unavailable: Vec<String>,
@@ -125,20 +124,25 @@ impl Plugin {
     }
 
     async fn secrets(&self, cr: &PulseIngest, operator_namespace: Option<&str>, cluster: &mut ClusterRead) {
-        let secrets = self.all::<Secret>();
-        let referenced = observed::referenced(cr);
+        let secrets_api = self.all::<Secret>();
+        let referenced = secrets::referenced(cr);
         let first = referenced.first().map(|key| key.name.clone()).unwrap_or_default();
-        if let Err(error) = secrets.get_opt(&first).await {
+        if let Err(error) = secrets_api.get_opt(&first).await {
             let error = self.api_error::<Secret>("get", &error).to_string();
             let unreadable = referenced.into_iter().map(|key| (key, SecretRead::Unreadable(error.clone())));
             cluster.secrets = unreadable.collect();
             cluster.unavailable.push(format!("{error}: pods restart if a Secret has changed"));
             return;
         }
-        cluster.secrets = observe::secrets(&self.client, cr).await;
+        let mut read = BTreeMap::new();
+        for name in secrets::names(cr) {
+            let result = secrets_api.get_opt(&name).await;
+            read.insert(name, result.map_err(|error| self.api_error::<Secret>("get", &error).to_string()));
+        }
+        cluster.secrets = secrets::reads(cr, &read);
         let namespace = operator_namespace.unwrap_or(&self.namespace);
         let keys: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        cluster.key = keys.get_opt(DIGEST_SECRET).await.ok().flatten().and_then(key_of);
+        cluster.key = keys.get_opt(DIGEST_SECRET).await.ok().flatten().and_then(DigestKey::of);
         if cluster.key.is_none() {
             cluster.unavailable.push(format!(
                 "Secret {DIGEST_SECRET} is not readable in namespace {namespace}: pods restart if a Secret has \
@@ -169,7 +173,7 @@ impl ClusterRead {
 }
 
 /// The operator's plan, as far as it can be computed from what was read.
-pub(super) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp) -> Preview {
+pub(crate) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp) -> Preview {
     let mut observed = observed::children(std::mem::take(&mut cluster.labelled), cr);
     let flags = OperatorFlags::observed(cr, &observed);
     let cr = &with_pull_secrets(cr, &flags.pull_secrets);

@@ -18,7 +18,7 @@ const PROBLEMS: [&str; 10] = [
 ];
 
 /// What to do about a reason of a condition. `NAME` stands for the object. `None` if nothing has to be done.
-pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
+pub(crate) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
     Some(match (condition, reason) {
         ("Ready=False", "RolloutInProgress") => "wait",
         ("Ready=False", "PodsRejected") => "raise the quota or the limit, or correct what the policy refuses",
@@ -64,7 +64,7 @@ pub(super) fn advice(condition: &str, reason: &str) -> Option<&'static str> {
 }
 
 /// The next step for the most important problem.
-pub(super) fn next_step(cr: &PulseIngest, status: &PulseIngestStatus) -> String {
+pub(crate) fn next_step(cr: &PulseIngest, status: &PulseIngestStatus) -> String {
     let name = cr.metadata.name.as_deref().unwrap_or_default();
     if status.conditions.is_empty() {
         return "no operator has reconciled it yet: start one for this namespace; \
@@ -90,7 +90,7 @@ mod tests {
 
     /// The rows of the table: condition with its status, reasons, next step.
     fn rows() -> Vec<(String, Vec<String>, String)> {
-        let text = include_str!("../../../../OPERATIONS.md");
+        let text = include_str!("../../../OPERATIONS.md");
         let table = text.split("| condition | reason |").nth(1).and_then(|rest| rest.split("\n\n").next());
         let mut condition = String::new();
         let mut rows = Vec::new();

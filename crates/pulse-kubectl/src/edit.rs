@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use pulse_crd::{AutoscalingMode, AutoscalingPause, MigrationPolicy, MigrationState, PlanSummary, PulseIngest};
 use serde_json::{Value, json};
 
-use super::connection::{Plugin, PluginError};
+use crate::connection::{Plugin, PluginError};
 
 /// Field manager of the plugin's patches.
 const FIELD_MANAGER: &str = "kubectl-pulse";

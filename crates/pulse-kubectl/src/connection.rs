@@ -7,8 +7,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use pulse_reconcile::served::UPDATE_CRD;
 
-use crate::operator::OperatorError;
-
 /// Time-out of connecting, and of reading a response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,16 +23,16 @@ pub struct Target {
 
 /// The plugin, connected with a user's credentials.
 pub struct Plugin {
-    pub(super) client: Client,
-    pub(super) namespace: String,
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
 }
 
 /// Errors of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// There is neither a usable kubeconfig nor a service account.
-    #[error(transparent)]
-    NoCluster(#[from] OperatorError),
+    #[error("no cluster: set KUBECONFIG, or --kubeconfig: {0}")]
+    NoCluster(#[source] Box<kube::config::InferConfigError>),
     /// The kubeconfig cannot be used.
     #[error("the kubeconfig cannot be used: {0}: check --kubeconfig and --context (`kubectl config get-contexts`)")]
     Kubeconfig(#[source] Box<kube::config::KubeconfigError>),
@@ -93,7 +91,7 @@ impl Plugin {
             }
             None if options.context.is_some() => Config::from_kubeconfig(&options).await.map_err(failed)?,
             // Without a kubeconfig, the pod's service account is used, as by kubectl.
-            None => Config::infer().await.map_err(|error| OperatorError::NoCluster(Box::new(error)))?,
+            None => Config::infer().await.map_err(|error| PluginError::NoCluster(Box::new(error)))?,
         };
         config.default_retry = false;
         config.connect_timeout = Some(TIMEOUT);
