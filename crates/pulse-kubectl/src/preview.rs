@@ -3,25 +3,28 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Resource, ResourceExt};
-use pulse_crd::names::{self, APPLIED, MANAGER, Role};
+use pulse_crd::names::{self, APPLIED, MANAGER};
 use pulse_crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use pulse_reconcile::compare::hash;
 use pulse_reconcile::condition::find;
-use pulse_reconcile::desired::{self, DEV_RELOAD, Inputs, JobKind};
-use pulse_reconcile::leftovers::Leftovers;
+use pulse_reconcile::decide::{Decision, decide};
+use pulse_reconcile::desired::{ChildObjects, DEV_RELOAD, JobKind};
+use pulse_reconcile::intervals::Intervals;
+use pulse_reconcile::memory::Memory;
+use pulse_reconcile::now::Now;
 use pulse_reconcile::observed::{self, ByName, Labelled, Observed};
-use pulse_reconcile::plan::{self, ReconcilePlan};
-use pulse_reconcile::replicas::replica_mismatch;
-use pulse_reconcile::rollout::Rollouts;
+use pulse_reconcile::plan::ReconcilePlan;
+use pulse_reconcile::replicas::ReplicaChange;
 use pulse_reconcile::secrets::{self, DIGEST_SECRET, DigestKey, SecretRead};
-use pulse_reconcile::workers::{self, Changing};
+use pulse_reconcile::seen::{Reads, Seen, Settings};
+use pulse_reconcile::workers::ScalingPlan;
 use pulse_scaling::ScalingReason;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -172,11 +175,10 @@ impl ClusterRead {
     }
 }
 
-/// The operator's plan, as far as it can be computed from what was read.
+/// The operator's decision, as far as it can be made from what was read.
 pub(crate) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp) -> Preview {
     let mut observed = observed::children(std::mem::take(&mut cluster.labelled), cr);
     let flags = OperatorFlags::observed(cr, &observed);
-    let cr = &with_pull_secrets(cr, &flags.pull_secrets);
     if !flags.pull_secrets.is_empty() {
         let names = flags.pull_secrets.join(", ");
         cluster.unavailable.push(format!(
@@ -184,7 +186,7 @@ pub(crate) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp
         ));
     }
     observed.secrets = std::mem::take(&mut cluster.secrets);
-    let (key, is_complete) = match cluster.key.take() {
+    let (digest_key, is_complete) = match cluster.key.take() {
         Some(key) => (key, cluster.knows("Job") && cluster.knows("Pod")),
         None => (DigestKey::new(Vec::new()), false),
     };
@@ -195,17 +197,21 @@ pub(crate) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp
             *reading = SecretRead::Unreadable("not compared".into());
         }
     }
-    let mut plan = plan::plan(cr, &observed, &key, now);
-    let mut waiting = plan.missing.clone();
-    let (migration, job) = migration(cr, &plan, is_complete);
-    let request = plan.migration.create.take();
-    let inputs = Inputs {
-        revision: plan.active.as_ref(),
-        secrets: plan.secrets.clone(),
-        job: request.as_ref(),
-        dev_reload: flags.dev_reload.as_deref(),
+    let settings = Settings { digest_key, dev_reload: flags.dev_reload, intervals: Intervals::default() };
+    let seen = Seen {
+        cr: with_pull_secrets(cr, &flags.pull_secrets),
+        observed,
+        // Only the operator reads the queue.
+        sample: None,
+        redis: None,
+        served: Arc::default(),
+        settings: Arc::new(settings),
+        reads: Reads::default(),
     };
-    let changes = changes(cr, &cluster, &observed, desired::resources(cr, &inputs), &plan, job);
+    let decision = decide(&seen, &Memory::default(), Now { clock: now, instant: Instant::now() });
+    let cr = &seen.cr;
+    let mut waiting = decision.plan.missing.clone();
+    let (migration, job) = migration(cr, &decision.plan, is_complete);
     if let Some(stalled) = find(&cr.status.clone().unwrap_or_default().conditions, "Stalled") {
         waiting.push(format!("{}: {}", stalled.reason, stalled.message));
     }
@@ -214,10 +220,10 @@ pub(crate) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp
         namespace: names::namespace(cr),
         paused: cr.spec.paused,
         active: active_image(cr),
-        desired: plan.desired.image.clone(),
+        desired: decision.plan.desired.image.clone(),
         migration,
-        changes,
-        workers: scale(cr, &observed, plan.migration.waiting.is_some(), now),
+        changes: changes(&cluster, &seen.observed, &decision, job),
+        workers: decision.workers.map(|workers| scale(cr, workers)),
         waiting,
         unavailable: cluster.unavailable,
     }
@@ -281,49 +287,37 @@ fn migration(cr: &PulseIngest, plan: &ReconcilePlan, is_complete: bool) -> (Stri
     }
 }
 
-fn changes(
-    cr: &PulseIngest,
-    cluster: &ClusterRead,
-    observed: &Observed,
-    resources: desired::ChildObjects,
-    plan: &ReconcilePlan,
-    job: Option<String>,
-) -> Vec<Change> {
-    let desired::ChildObjects { service_accounts, migration, services, disruption_budgets, deployments, invalid } =
-        resources;
+fn changes(cluster: &ClusterRead, observed: &Observed, decision: &Decision, job: Option<String>) -> Vec<Change> {
+    let ChildObjects { service_accounts, migration, services, disruption_budgets, deployments, invalid } =
+        &decision.objects;
+    let migrations = &decision.plan.migration;
     let mut changes: Vec<Change> = invalid
-        .into_iter()
+        .iter()
         .map(|it| change_without_fields("refuse", format!("{} {}: {}", it.kind, it.name, it.message)))
         .collect();
     changes.extend(service_accounts.iter().filter_map(|desired| change(cluster, desired, &observed.service_accounts)));
-    let job = migration.map(|job| job.name_any()).or(job);
+    let job = migration.as_ref().map(|job| job.name_any()).or(job);
     changes.extend(job.map(|name| change_without_fields("create", format!("Job {name}"))));
-    for (name, _) in &plan.migration.expire {
+    for (name, _) in &migrations.expire {
         let job = observed.jobs.iter().find(|job| job.name_any() == *name);
         let kept = job.and_then(|job| job.spec.as_ref()?.ttl_seconds_after_finished);
         if job.is_some() && kept.is_none() {
             changes.push(change_without_fields("update", format!("Job {name}")));
         }
     }
-    changes.extend(plan.migration.delete.iter().map(|name| change_without_fields("delete", format!("Job {name}"))));
+    changes.extend(migrations.delete.iter().map(|name| change_without_fields("delete", format!("Job {name}"))));
     changes.extend(services.iter().filter_map(|desired| change(cluster, desired, &observed.services)));
     changes
         .extend(disruption_budgets.iter().filter_map(|desired| change(cluster, desired, &observed.disruption_budgets)));
     let live: ByName<Deployment> =
         observed.deployments.values().map(|found| (found.name_any(), found.clone())).collect();
     changes.extend(deployments.iter().filter_map(|(_, desired)| change(cluster, desired, &live)));
-    for (role, deployment) in &observed.deployments {
-        if let Some(to) = replica_mismatch(cr, *role, deployment) {
-            let from = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-            let field = Field { path: "spec.replicas".into(), from: from.map(|from| json!(from)), to: Some(json!(to)) };
-            let object = format!("Deployment {}", deployment.name_any());
-            changes.push(Change { fields: vec![field], ..change_without_fields("scale", object) });
-        }
+    for ReplicaChange { deployment, from, to, .. } in &decision.replicas {
+        let field = Field { path: "spec.replicas".into(), from: from.map(|from| json!(from)), to: Some(json!(to)) };
+        let object = format!("Deployment {deployment}");
+        changes.push(Change { fields: vec![field], ..change_without_fields("scale", object) });
     }
-    let desired: Vec<String> = disruption_budgets.iter().map(ResourceExt::name_any).collect();
-    let others = observed.disruption_budgets.keys().filter(|name| !desired.contains(name));
-    changes.extend(others.map(|name| change_without_fields("delete", format!("PodDisruptionBudget {name}"))));
-    changes.extend(Leftovers::of(cr, observed).names().map(|object| change_without_fields("delete", object)));
+    changes.extend(decision.leftovers.names().map(|object| change_without_fields("delete", object)));
     changes
 }
 
@@ -359,13 +353,9 @@ where
     Some(Change { fields, restarts, ..change_without_fields("update", object) })
 }
 
-/// The change of the number of workers. Only the operator reads the queue, so a number that follows it is shown as
-/// unchanged.
-fn scale(cr: &PulseIngest, observed: &Observed, migrating: bool, now: Timestamp) -> Option<Scale> {
-    let memory = &mut workers::ScalingMemory::default();
-    let changing = Changing { rolling_out: Rollouts::default().is_rolling(observed, Role::Worker), migrating };
-    let decided = workers::decide(cr, observed, None, changing, Duration::from_secs(10), memory, now)?;
-    let workers::ScalingPlan { from, decision, .. } = decided;
+/// The change of the number of workers. A number that follows the queue is shown as unchanged.
+fn scale(cr: &PulseIngest, plan: ScalingPlan) -> Scale {
+    let ScalingPlan { from, decision, .. } = plan;
     let follows = cr.spec.workers.autoscaling.as_ref().is_some_and(|scaling| scaling.mode == AutoscalingMode::Internal);
     let last = cr.status.as_ref().and_then(|status| status.autoscaling.as_ref()?.last_decision.clone());
     let message = if follows && decision.reason == ScalingReason::Unknown {
@@ -374,5 +364,5 @@ fn scale(cr: &PulseIngest, observed: &Observed, migrating: bool, now: Timestamp)
     } else {
         decision.message
     };
-    Some(Scale { from, to: decision.replicas, message })
+    Scale { from, to: decision.replicas, message }
 }

@@ -1,7 +1,6 @@
 //! What all reconciles share: clients, caches, settings, and the memory of every object.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::runtime::events::Recorder;
@@ -9,20 +8,19 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use pulse_crd::PulseIngest;
 use pulse_crd::names;
-use pulse_reconcile::intervals::Intervals;
-use pulse_reconcile::secrets::DigestKey;
+use pulse_reconcile::memory::Memory;
+use pulse_reconcile::seen::Settings;
 use pulse_reconcile::served::Served;
 
+use crate::caches::Caches;
 use crate::job_rejections::EventBudget;
-use crate::memory::ObjectMemory;
 use crate::metrics::OperatorMetrics;
-use crate::observe::Caches;
 use crate::rollout_queue::RolloutQueue;
 use crate::scaling::{Key, Samplers};
 use crate::watches::Trigger;
 
 /// The memory of every object that was reconciled.
-type Objects = HashMap<Key, Arc<tokio::sync::Mutex<ObjectMemory>>>;
+type Objects = HashMap<Key, Arc<Memory>>;
 
 /// Shared by all reconciles.
 pub(crate) struct Context {
@@ -31,11 +29,9 @@ pub(crate) struct Context {
     pub(crate) recorder: Recorder,
     /// Namespace and name of the Lease: the same for all replicas of this operator, and for no other operator.
     pub(crate) identity: String,
-    pub(crate) digest_key: DigestKey,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) served: tokio::sync::watch::Receiver<Arc<Served>>,
     pub(crate) pull_secrets: Vec<String>,
-    pub(crate) dev_reload: Option<PathBuf>,
-    pub(crate) intervals: Intervals,
     pub(crate) metrics: OperatorMetrics,
     pub(crate) samplers: Samplers,
     pub(crate) rollout_queue: RolloutQueue<Key>,
@@ -47,13 +43,19 @@ pub(crate) struct Context {
 
 impl Context {
     /// The memory of an object. That of an earlier object of the same name is dropped.
-    pub(crate) fn memory(&self, key: Key) -> Arc<tokio::sync::Mutex<ObjectMemory>> {
+    pub(crate) fn memory(&self, key: Key) -> Arc<Memory> {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(memory) = objects.get(&key) {
             return memory.clone();
         }
         self.drop_memory(&mut objects, &key.namespace, &key.name);
         objects.entry(key).or_default().clone()
+    }
+
+    /// Keeps the memory for the next reconcile, unless the object was deleted meanwhile.
+    pub(crate) fn remember(&self, key: Key, memory: Memory) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.entry(key).and_modify(|before| *before = Arc::new(memory));
     }
 
     /// Number of objects that were reconciled and still exist.

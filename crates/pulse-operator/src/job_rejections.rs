@@ -2,17 +2,17 @@
 //!
 //! The API server searches all Events of a namespace for those of one Job, so the reads of all objects share a budget.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use pulse_reconcile::intervals::Intervals;
-use pulse_reconcile::observed::{self, Observed};
+use pulse_reconcile::job_rejections::JobRejections;
+use pulse_reconcile::now::Now;
+use pulse_reconcile::observed::Observed;
 
 /// Maximum number of Events of a Job that are read. Kubernetes counts repeated ones in one Event.
 const MAX_EVENTS: u32 = 10;
@@ -36,37 +36,22 @@ impl EventBudget {
     }
 }
 
-/// The rejections of the Jobs of one object, and when each was read. The key is the name of the Job.
-#[derive(Default)]
-pub(crate) struct JobRejections(BTreeMap<String, (Instant, Option<String>)>);
-
-impl JobRejections {
-    /// Returns why Kubernetes rejects the pods, for each Job that has none. A new Job gets some time to start them. What
-    /// cannot be read is not reported.
-    pub(crate) async fn read(
-        &mut self,
-        client: &Client,
-        observed: &Observed,
-        budget: &EventBudget,
-        intervals: &Intervals,
-        now: Timestamp,
-    ) -> BTreeMap<String, String> {
-        let lacking: Vec<_> = observed.jobs.iter().filter(|job| observed::lacks_pods(job, observed)).collect();
-        self.0.retain(|name, _| lacking.iter().any(|job| job.name_any() == *name));
-        for job in lacking.into_iter().filter(|job| age(job, now) >= intervals.missing) {
-            let name = job.name_any();
-            let is_known = self.0.get(&name).is_some_and(|(at, _)| at.elapsed() < intervals.missing);
-            if !is_known && budget.take(Instant::now()) {
-                self.0.insert(name, (Instant::now(), rejection(client, job).await));
-            }
+/// Reads why Kubernetes rejects the pods, for each Job that has none.
+pub(crate) async fn read(
+    client: &Client,
+    budget: &EventBudget,
+    before: &JobRejections,
+    observed: &Observed,
+    intervals: &Intervals,
+    now: Now,
+) -> JobRejections {
+    let mut known = before.of(observed);
+    for job in before.due(observed, intervals, now) {
+        if budget.take(Instant::now()) {
+            known = known.with(&job, Instant::now(), rejection(client, &job).await);
         }
-        self.0.iter().filter_map(|(name, (_, note))| Some((name.clone(), note.clone()?))).collect()
     }
-}
-
-fn age(job: &Job, now: Timestamp) -> Duration {
-    let created = job.metadata.creation_timestamp.as_ref().map_or(now, |created| created.0);
-    Duration::try_from(now.duration_since(created)).unwrap_or_default()
+    known
 }
 
 async fn rejection(client: &Client, job: &Job) -> Option<String> {

@@ -1,60 +1,101 @@
-//! Observes the cluster once at the start of a reconcile: reads the watch caches, and Secrets by `get`.
+//! Observes everything that a decision depends on, once at the start of a reconcile: the watch caches, the newest sample,
+//! and, when they are due, Secrets and the Events of Jobs.
 
-use std::collections::BTreeMap;
+use std::time::Instant;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::{Api, Client};
-use pulse_crd::{PulseIngest, SecretKey, names};
-use pulse_reconcile::observed::Labelled;
-use pulse_reconcile::secrets::{self, SecretRead};
+use pulse_crd::{PulseIngest, RedisSpec, names};
+use pulse_reconcile::error::ReconcileError;
+use pulse_reconcile::memory::Memory;
+use pulse_reconcile::now::Now;
+use pulse_reconcile::observed::{self, Observed};
+use pulse_reconcile::owner::{self, Owner};
+use pulse_reconcile::secret_reads::SecretReads;
+use pulse_reconcile::secrets::{SecretRead, SecretValue};
+use pulse_reconcile::seen::{Reads, Seen};
 
-use crate::cache::Cache;
-use crate::client::api_message;
-use crate::instances::Instances;
+use crate::context::{Context, key};
+use crate::scaling::{RedisServer, SampleTarget};
+use crate::status_writer::{self, version_of};
+use crate::{job_rejections, secrets};
 
-/// Caches of the objects that the operator manages, by label.
-#[derive(Clone)]
-pub(crate) struct Caches {
-    /// `PulseIngest` objects.
-    pub(crate) objects: Instances,
-    /// Deployments.
-    pub(crate) deployments: Cache<Deployment>,
-    /// Jobs.
-    pub(crate) jobs: Cache<Job>,
-    /// Pods.
-    pub(crate) pods: Cache<Pod>,
-    /// Services.
-    pub(crate) services: Cache<Service>,
-    /// ServiceAccounts.
-    pub(crate) service_accounts: Cache<ServiceAccount>,
-    /// PodDisruptionBudgets.
-    pub(crate) disruption_budgets: Cache<PodDisruptionBudget>,
-}
-
-impl Caches {
-    /// Returns the cached objects with the labels of `cr`. Needs no client.
-    pub(crate) fn labelled(&self, cr: &PulseIngest) -> Labelled {
-        Labelled {
-            deployments: self.deployments.of(cr),
-            jobs: self.jobs.of(cr),
-            pods: self.pods.of(cr),
-            services: self.services.of(cr),
-            service_accounts: self.service_accounts.of(cr),
-            disruption_budgets: self.disruption_budgets.of(cr),
+/// Observes `object`. An object that no operator has claimed is claimed first.
+///
+/// # Errors
+/// [`ReconcileError::OtherOperator`] for an object of another operator, or the error of the claim.
+pub(crate) async fn observe(
+    context: &Context,
+    object: &PulseIngest,
+    memory: &Memory,
+    now: Now,
+) -> Result<Seen, ReconcileError> {
+    let mut cr = with_newest_status(object, context, memory);
+    let written = match owner::owner(&cr, &context.identity) {
+        Owner::This => memory.written.clone(),
+        Owner::Unclaimed => {
+            let claimed = status_writer::claim(&context.client, &cr, &context.identity).await?;
+            cr.status.get_or_insert_default().operator = Some(context.identity.clone());
+            Some(claimed)
         }
-    }
+        Owner::Other(other) => return Err(ReconcileError::OtherOperator(other)),
+    };
+    let intervals = &context.settings.intervals;
+    let mut observed = observed::children(context.caches.labelled(&cr), &cr);
+    let secrets = read_secrets(&cr, &observed, context, memory, now).await;
+    observed.secrets = secrets.reads().clone();
+    let (client, budget) = (&context.client, &context.event_budget);
+    let rejections = job_rejections::read(client, budget, &memory.job_rejections, &observed, intervals, now).await;
+    observed.job_rejections = rejections.texts();
+    register_sample_target(&cr, &observed, context);
+    let instance = key(&cr);
+    Ok(Seen {
+        sample: context.samplers.latest(&instance),
+        redis: context.samplers.looked_up(&instance).map(|name| name.to_string()),
+        served: context.served.borrow().clone(),
+        settings: context.settings.clone(),
+        reads: Reads { written, secrets: Some(secrets), job_rejections: rejections },
+        observed,
+        cr,
+    })
 }
 
-/// Reads the referenced Secrets.
-pub(crate) async fn secrets(client: &Client, cr: &PulseIngest) -> BTreeMap<SecretKey, SecretRead> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &names::namespace(cr));
-    let mut read = BTreeMap::new();
-    for name in secrets::names(cr) {
-        let result = api.get_opt(&name).await.map_err(|error| api_message(&error));
-        read.insert(name, result);
+/// Returns the object with the operator's pull Secrets, and with the status that was written last if the cache does not
+/// have it yet.
+fn with_newest_status(object: &PulseIngest, context: &Context, memory: &Memory) -> PulseIngest {
+    let mut cr = object.clone();
+    cr.spec.image.add_pull_secrets(&context.pull_secrets);
+    if let Some((version, status)) = &memory.written
+        && version_of(&cr) < *version
+    {
+        cr.status = Some(status.clone());
     }
-    secrets::reads(cr, &read)
+    cr
+}
+
+/// The Secrets, from memory unless they are due to be read again: not every reconcile may read them.
+async fn read_secrets(
+    cr: &PulseIngest,
+    observed: &Observed,
+    context: &Context,
+    memory: &Memory,
+    now: Now,
+) -> SecretReads {
+    let intervals = &context.settings.intervals;
+    let is_current =
+        |reads: &&SecretReads| reads.is_current(cr, observed, context.reconciled(), intervals, now.instant);
+    if let Some(reads) = memory.secrets.as_ref().filter(is_current) {
+        return reads.clone();
+    }
+    SecretReads::new(cr, secrets::read(&context.client, cr).await, Instant::now())
+}
+
+/// Registers the queue for sampling once its URL is known. While the Secret cannot be read, the last URL stays.
+fn register_sample_target(cr: &PulseIngest, observed: &Observed, context: &Context) {
+    let RedisSpec { url_secret_ref, ca_secret_ref } = &cr.spec.redis;
+    let found = |key| observed.secrets.get(key).and_then(SecretRead::found).map(SecretValue::reveal);
+    let Some(url) = found(url_secret_ref).and_then(|url| std::str::from_utf8(url).ok()) else { return };
+    let ca = ca_secret_ref.as_ref().map(|key| found(key).map(<[u8]>::to_vec));
+    if ca != Some(None) {
+        let server = RedisServer::new(url, ca.flatten(), &names::namespace(cr));
+        context.samplers.add(SampleTarget { instance: names::instance_id(cr), server, key: key(cr) });
+    }
 }

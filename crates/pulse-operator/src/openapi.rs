@@ -10,11 +10,11 @@ use pulse_reconcile::served::Served;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::caches::Caches;
 use crate::client::api_message;
 use crate::instances::reference;
 use crate::jitter::jittered;
 use crate::metrics::OperatorMetrics;
-use crate::observe::Caches;
 use crate::watches::Trigger;
 
 /// Reads what is served. `None` if it is still the document of `known`.

@@ -18,8 +18,10 @@ use pulse_crd::PulseIngest;
 use pulse_crd::names::MANAGER;
 use pulse_reconcile::intervals::Intervals;
 use pulse_reconcile::secrets::{DIGEST_SECRET, DIGEST_SECRET_KEY, DigestKey};
+use pulse_reconcile::seen::Settings;
 use tokio_util::sync::CancellationToken;
 
+use crate::caches::Caches;
 use crate::client::{self, WriteGuard};
 use crate::context::Context;
 use crate::controller::reconcile;
@@ -27,7 +29,6 @@ use crate::instances::{Readable, reference};
 use crate::job_rejections::EventBudget;
 use crate::lease::{Elector, Leadership, LeaseConfig};
 use crate::metrics::OperatorMetrics;
-use crate::observe::Caches;
 use crate::openapi;
 use crate::progress::WatchProgress;
 use crate::rollout_queue::RolloutQueue;
@@ -252,17 +253,16 @@ impl Operator {
         let identity = format!("{}/{}", config.lease.namespace, config.lease.name);
         let digest_key = digest_key(&client, &config.lease.namespace).await?;
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(config.lease.identity) };
+        let samplers = Samplers::new(config.intervals.poll, config.redis_allowed_hosts, sampled);
         Ok(Arc::new(Context {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             caches,
             identity,
-            digest_key,
+            settings: Arc::new(Settings { digest_key, dev_reload: config.dev_reload, intervals: config.intervals }),
             served,
-            samplers: Samplers::new(config.intervals.poll, config.redis_allowed_hosts, sampled),
-            intervals: config.intervals,
+            samplers,
             pull_secrets: config.pull_secrets,
-            dev_reload: config.dev_reload,
             metrics,
             rollout_queue: RolloutQueue::new(config.max_concurrent_rollouts),
             event_budget: EventBudget::default(),

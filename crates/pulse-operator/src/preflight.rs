@@ -11,10 +11,10 @@ use pulse_reconcile::secrets::SecretRead;
 use pulse_reconcile::served::{Served, UPDATE_CRD};
 
 use crate::client::api_message;
-use crate::observe;
 use crate::openapi::{self, ReadError};
 use crate::operator::{Kubernetes, OperatorError};
 use crate::rbac;
+use crate::secrets;
 
 /// The oldest supported minor version of Kubernetes 1.
 const OLDEST_MINOR: u32 = 33;
@@ -198,7 +198,7 @@ async fn references(client: &Client, namespace: &str) -> Vec<Finding> {
     for owner in list {
         let name = format!("PulseIngest {}", owner.name_any());
         let mut bad = Vec::new();
-        for (key, reading) in observe::secrets(client, &owner).await {
+        for (key, reading) in secrets::read(client, &owner).await {
             let create =
                 format!("kubectl -n {namespace} create secret generic {} --from-literal={}=…", key.name, key.key);
             match reading {

@@ -4,36 +4,23 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use pulse_crd::names;
 use pulse_crd::{PulseIngest, PulseIngestStatus};
+use pulse_reconcile::error::ReconcileError;
 use pulse_reconcile::served::Served;
 use serde_json::json;
 
 use crate::client::api_message;
-use crate::memory::ObjectMemory;
 
 /// The field manager of the status.
 const STATUS_MANAGER: &str = "pulse-operator-status";
 
-/// Errors of a write.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StatusError {
-    /// The status cannot be written.
-    #[error("cannot write the status: {}", api_message(.0))]
-    Write(kube::Error),
-    /// The object has changed since it was read. It may have been claimed by another operator.
-    #[error("cannot claim the object, because it has changed: trying again")]
-    ClaimConflict,
-}
+/// A status as it was written, with its resource version.
+pub(crate) type Written = (u64, PulseIngestStatus);
 
 /// Records that the operator with this identity reconciles `cr`, unless the object has changed meanwhile.
 ///
 /// # Errors
-/// [`StatusError`]; the next reconcile tries again.
-pub(crate) async fn claim(
-    client: &Client,
-    cr: &mut PulseIngest,
-    memory: &mut ObjectMemory,
-    identity: &str,
-) -> Result<(), StatusError> {
+/// [`ReconcileError`]; the next reconcile tries again.
+pub(crate) async fn claim(client: &Client, cr: &PulseIngest, identity: &str) -> Result<Written, ReconcileError> {
     // The resource version makes this fail for all but one of several operators.
     let patch = json!({
         "metadata": { "resourceVersion": cr.resource_version() },
@@ -41,31 +28,26 @@ pub(crate) async fn claim(
     });
     let params = PatchParams { field_manager: Some(STATUS_MANAGER.into()), ..PatchParams::default() };
     match api(client, cr).patch_status(&cr.name_any(), &params, &Patch::Merge(&patch)).await {
-        Ok(written) => {
-            cr.status.get_or_insert_default().operator = Some(identity.to_owned());
-            memory.written = Some((version_of(&written), written.status.unwrap_or_default()));
-            Ok(())
-        }
-        Err(kube::Error::Api(answer)) if answer.is_conflict() => Err(StatusError::ClaimConflict),
+        Ok(written) => Ok((version_of(&written), written.status.unwrap_or_default())),
+        Err(kube::Error::Api(answer)) if answer.is_conflict() => Err(ReconcileError::ClaimConflict),
         // The object was deleted in the meantime.
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Err(StatusError::ClaimConflict),
-        Err(error) => Err(StatusError::Write(error)),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Err(ReconcileError::ClaimConflict),
+        Err(error) => Err(ReconcileError::StatusNotWritten(api_message(&error))),
     }
 }
 
-/// Writes the status if it has changed.
+/// Writes the status if it has changed. Returns it if it was written.
 ///
 /// # Errors
-/// [`StatusError::Write`] if the API server refuses it.
+/// [`ReconcileError::StatusNotWritten`] if the API server refuses it.
 pub(crate) async fn write(
     client: &Client,
     cr: &PulseIngest,
-    memory: &mut ObjectMemory,
     served: &Served,
     status: PulseIngestStatus,
-) -> Result<(), StatusError> {
+) -> Result<Option<Written>, ReconcileError> {
     if cr.status.as_ref() == Some(&status) {
-        return Ok(());
+        return Ok(None);
     }
     let patch = json!({
         "apiVersion": PulseIngest::api_version(&()),
@@ -76,13 +58,10 @@ pub(crate) async fn write(
     });
     let params = PatchParams::apply(STATUS_MANAGER).force();
     match api(client, cr).patch_status(&cr.name_any(), &params, &Patch::Apply(&patch)).await {
-        Ok(written) => {
-            memory.written = Some((version_of(&written), status));
-            Ok(())
-        }
+        Ok(written) => Ok(Some((version_of(&written), status))),
         // The object was deleted in the meantime.
-        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
-        Err(error) => Err(StatusError::Write(error)),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(None),
+        Err(error) => Err(ReconcileError::StatusNotWritten(api_message(&error))),
     }
 }
 

@@ -21,8 +21,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, CacheWriter};
+use crate::caches::Caches;
 use crate::instances::{self, Instances};
-use crate::observe::Caches;
 use crate::progress::WatchProgress;
 
 /// Objects per page of a list. A page is in memory twice while it is parsed, so pages are small.

@@ -7,7 +7,7 @@ use crate::compare::AppliedCache;
 use crate::fights::Fights;
 
 /// What was applied for one instance, and what failed.
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ApplyMemory {
     /// Hashes of the applied objects.
     pub cache: AppliedCache,
@@ -18,7 +18,13 @@ pub struct ApplyMemory {
 }
 
 impl ApplyMemory {
-    /// Time until an object may be tried again. Call it at the end of the reconcile that began at `now`.
+    /// The memory at the end of the reconcile that began at `now`, without what is over.
+    #[must_use]
+    pub fn pruned(self, now: Instant) -> Self {
+        Self { backoffs: self.backoffs.pruned(now), fights: self.fights.pruned(now), ..self }
+    }
+
+    /// Time until an object may be tried again.
     pub fn next_attempt(&self, now: Instant) -> Option<Duration> {
         [self.backoffs.next_attempt(now), self.fights.next_attempt(now)].into_iter().flatten().min()
     }

@@ -1,14 +1,13 @@
 //! The back-off of each object that could not be applied. It holds only that object.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::unapplied::Unapplied;
+use crate::error::ReconcileError;
 
 /// The back-offs of one instance's objects.
-#[derive(Default)]
-pub struct Backoffs(Mutex<HashMap<String, Backoff>>);
+#[derive(Debug, Clone, Default)]
+pub struct Backoffs(HashMap<String, Backoff>);
 
 /// An attempt to apply an object.
 #[derive(Debug, Clone)]
@@ -21,11 +20,12 @@ pub struct Attempt {
     pub generation: Option<i64>,
 }
 
+#[derive(Debug, Clone)]
 struct Backoff {
     tried: Attempt,
     until: Instant,
     failures: u32,
-    failure: Unapplied,
+    failure: ReconcileError,
 }
 
 impl Backoff {
@@ -37,45 +37,44 @@ impl Backoff {
 
 impl Backoffs {
     /// The failure because of which the object is not tried now; `None` if it may be.
-    pub fn held(&self, attempt: &Attempt, now: Instant) -> Option<Unapplied> {
-        let backoffs = self.lock();
-        let backoff = backoffs.get(&attempt.key).filter(|backoff| backoff.is_about(attempt) && now < backoff.until)?;
+    pub fn held(&self, attempt: &Attempt, now: Instant) -> Option<ReconcileError> {
+        let backoff = self.0.get(&attempt.key).filter(|backoff| backoff.is_about(attempt) && now < backoff.until)?;
         Some(backoff.failure.clone())
     }
 
     /// Starts the back-off, or prolongs it after another failure of the same object. `wait` returns its duration
     /// for a number of failures before. Returns that.
     pub fn failed(
-        &self,
+        &mut self,
         attempt: Attempt,
-        failure: Unapplied,
+        failure: ReconcileError,
         wait: impl FnOnce(u32) -> Duration,
         now: Instant,
     ) -> Duration {
-        let mut backoffs = self.lock();
-        let before = backoffs.get(&attempt.key).filter(|backoff| backoff.is_about(&attempt));
+        let before = self.0.get(&attempt.key).filter(|backoff| backoff.is_about(&attempt));
         let failures = before.map_or(0, |backoff| backoff.failures);
         let wait = wait(failures);
         let key = attempt.key.clone();
-        backoffs.insert(key, Backoff { tried: attempt, until: now + wait, failures: failures + 1, failure });
+        self.0.insert(key, Backoff { tried: attempt, until: now + wait, failures: failures + 1, failure });
         wait
     }
 
     /// Ends the back-off.
-    pub fn succeeded(&self, key: &str) {
-        self.lock().remove(key);
+    pub fn succeeded(&mut self, key: &str) {
+        self.0.remove(key);
     }
 
-    /// Time until the next attempt. Call it at the end of the reconcile that began at `now`: back-offs that had ended
-    /// by then and were not renewed are of objects that are not desired any more, and are dropped.
+    /// Those at the end of the reconcile that began at `now`: back-offs that had ended by then and were not renewed are of
+    /// objects that are not desired any more.
+    #[must_use]
+    pub fn pruned(mut self, now: Instant) -> Self {
+        self.0.retain(|_, backoff| now < backoff.until);
+        self
+    }
+
+    /// Time until the next attempt.
     pub fn next_attempt(&self, now: Instant) -> Option<Duration> {
-        let mut backoffs = self.lock();
-        backoffs.retain(|_, backoff| now < backoff.until);
-        backoffs.values().map(|backoff| backoff.until - now).min()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Backoff>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.values().map(|backoff| backoff.until.saturating_duration_since(now)).min()
     }
 }
 
@@ -93,8 +92,8 @@ mod tests {
 
     #[test]
     fn failed_object_holds_only_itself_until_it_changes() {
-        let (backoffs, now) = (Backoffs::default(), Instant::now());
-        let failure = Unapplied::Error("refused".into());
+        let (mut backoffs, now) = (Backoffs::default(), Instant::now());
+        let failure = ReconcileError::Contested("refused".into());
         backoffs.failed(attempt("a", "1", 1), failure.clone(), wait, now);
         assert_eq!(backoffs.held(&attempt("a", "1", 1), now), Some(failure.clone()));
         assert_eq!(backoffs.held(&attempt("b", "1", 1), now), None, "another object");
@@ -110,8 +109,9 @@ mod tests {
 
     #[test]
     fn backoff_of_an_object_that_is_not_desired_any_more_is_dropped() {
-        let (backoffs, now) = (Backoffs::default(), Instant::now());
-        backoffs.failed(attempt("a", "1", 1), Unapplied::Error("refused".into()), wait, now);
-        assert_eq!(backoffs.next_attempt(now + Duration::from_secs(10)), None);
+        let (mut backoffs, now) = (Backoffs::default(), Instant::now());
+        backoffs.failed(attempt("a", "1", 1), ReconcileError::Contested("refused".into()), wait, now);
+        let now = now + Duration::from_secs(10);
+        assert_eq!(backoffs.pruned(now).next_attempt(now), None);
     }
 }

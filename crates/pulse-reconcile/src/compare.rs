@@ -1,15 +1,15 @@
 //! Compares live objects with applied ones, also where the API server normalises a value (`1000m` to `1`). No I/O.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The objects that were applied for one instance, and the API server's results.
-#[derive(Default)]
-pub struct AppliedCache(Mutex<HashMap<String, Entry>>);
+#[derive(Debug, Clone, Default)]
+pub struct AppliedCache(HashMap<String, Entry>);
 
+#[derive(Debug, Clone)]
 struct Entry {
     /// Hash of the applied object.
     hash: String,
@@ -22,21 +22,17 @@ struct Entry {
 impl AppliedCache {
     /// Whether this resource version is known to match the applied object.
     pub fn is_current(&self, key: &str, hash: &str, version: &str) -> bool {
-        self.lock().get(key).is_some_and(|entry| entry.hash == hash && entry.version == version)
+        self.0.get(key).is_some_and(|entry| entry.hash == hash && entry.version == version)
     }
 
     /// Whether `result` is what the API server returned for the same applied object before.
     pub fn is_known_result(&self, key: &str, hash: &str, result: &Value) -> bool {
-        self.lock().get(key).is_some_and(|entry| entry.hash == hash && entry.result == self::hash(result))
+        self.0.get(key).is_some_and(|entry| entry.hash == hash && entry.result == self::hash(result))
     }
 
     /// Records a resource version that matches the applied object.
-    pub fn remember(&self, key: String, hash: &str, version: String, result: &Value) {
-        self.lock().insert(key, Entry { hash: hash.to_owned(), version, result: self::hash(result) });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn remember(&mut self, key: String, hash: &str, version: String, result: &Value) {
+        self.0.insert(key, Entry { hash: hash.to_owned(), version, result: self::hash(result) });
     }
 }
 
@@ -123,7 +119,7 @@ mod tests {
             })
         };
         assert!(!contains(&live("1", 1), &desired));
-        let memory = AppliedCache::default();
+        let mut memory = AppliedCache::default();
         memory.remember("key".into(), "hash", "1".into(), &project(&live("1", 1), &desired));
         assert!(memory.is_known_result("key", "hash", &project(&live("1", 2), &desired)));
         assert!(!memory.is_known_result("key", "hash", &project(&live("2", 1), &desired)));

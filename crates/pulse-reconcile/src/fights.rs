@@ -2,11 +2,10 @@
 //! are made less and less often.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::error::ReconcileError;
 use crate::intervals::Intervals;
-use crate::unapplied::Unapplied;
 
 /// Changes back in a row that are made at once: a person who edits an object does not start a fight.
 const TOLERATED: u32 = 3;
@@ -14,9 +13,10 @@ const TOLERATED: u32 = 3;
 const CALM: Duration = Duration::from_secs(20);
 
 /// The fights about one instance's objects.
-#[derive(Default)]
-pub struct Fights(Mutex<HashMap<String, Fight>>);
+#[derive(Debug, Clone, Default)]
+pub struct Fights(HashMap<String, Fight>);
 
+#[derive(Debug, Clone)]
 struct Fight {
     changes: u32,
     last: Instant,
@@ -34,9 +34,9 @@ impl Fight {
         self.changes > TOLERATED && !self.is_over(now)
     }
 
-    fn unapplied(&self, key: &str) -> Unapplied {
+    fn error(&self, key: &str) -> ReconcileError {
         let who = if self.rivals.is_empty() { "another client" } else { self.rivals.as_str() };
-        Unapplied::Contested(format!(
+        ReconcileError::Contested(format!(
             "{key} is changed again and again by {who}; it is changed back less and less often: stop that client, or \
              set the field in the spec"
         ))
@@ -45,40 +45,38 @@ impl Fight {
 
 impl Fights {
     /// The reason why the object is not changed back now; `None` if it may be.
-    pub fn held(&self, key: &str, now: Instant) -> Option<Unapplied> {
-        let fights = self.lock();
-        let fight = fights.get(key).filter(|fight| fight.is_contested(now) && now < fight.last + fight.wait)?;
-        Some(fight.unapplied(key))
+    pub fn held(&self, key: &str, now: Instant) -> Option<ReconcileError> {
+        let fight = self.0.get(key).filter(|fight| fight.is_contested(now) && now < fight.last + fight.wait)?;
+        Some(fight.error(key))
     }
 
     /// Records that the object was changed back. `rivals` names the managers of its fields.
-    pub fn changed_back(&self, key: &str, rivals: String, intervals: &Intervals, now: Instant) {
-        let mut fights = self.lock();
-        let before = fights.get(key).filter(|fight| !fight.is_over(now));
+    pub fn changed_back(&mut self, key: &str, rivals: String, intervals: &Intervals, now: Instant) {
+        let before = self.0.get(key).filter(|fight| !fight.is_over(now));
         let changes = before.map_or(0, |fight| fight.changes) + 1;
         let wait = changes.checked_sub(TOLERATED + 1).map_or(Duration::ZERO, |number| intervals.after(number));
         let rivals =
             if rivals.is_empty() { before.map(|fight| fight.rivals.clone()).unwrap_or_default() } else { rivals };
-        fights.insert(key.to_owned(), Fight { changes, last: now, wait, rivals });
+        self.0.insert(key.to_owned(), Fight { changes, last: now, wait, rivals });
     }
 
     /// A fight for the status, whether or not its object is as desired at the moment.
-    pub fn contested(&self, now: Instant) -> Option<Unapplied> {
-        let fights = self.lock();
-        let first = fights.iter().filter(|(_, fight)| fight.is_contested(now)).min_by_key(|(key, _)| *key);
-        first.map(|(key, fight)| fight.unapplied(key))
+    pub fn contested(&self, now: Instant) -> Option<ReconcileError> {
+        let first = self.0.iter().filter(|(_, fight)| fight.is_contested(now)).min_by_key(|(key, _)| *key);
+        first.map(|(key, fight)| fight.error(key))
+    }
+
+    /// Those that are not over.
+    #[must_use]
+    pub fn pruned(mut self, now: Instant) -> Self {
+        self.0.retain(|_, fight| !fight.is_over(now));
+        self
     }
 
     /// Time until the next object may be changed back.
     pub fn next_attempt(&self, now: Instant) -> Option<Duration> {
-        let mut fights = self.lock();
-        fights.retain(|_, fight| !fight.is_over(now));
-        let waits = fights.values().map(|fight| (fight.last + fight.wait).saturating_duration_since(now));
+        let waits = self.0.values().map(|fight| (fight.last + fight.wait).saturating_duration_since(now));
         waits.filter(|wait| !wait.is_zero()).min()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Fight>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,7 +86,7 @@ mod tests {
 
     #[test]
     fn fight_slows_down_names_its_rival_and_ends() {
-        let (fights, intervals, start) = (Fights::default(), Intervals::default(), Instant::now());
+        let (mut fights, intervals, start) = (Fights::default(), Intervals::default(), Instant::now());
         for _ in 0..TOLERATED {
             fights.changed_back("Service a", "\"vpa\": .spec".into(), &intervals, start);
             assert_eq!((fights.held("Service a", start), fights.contested(start)), (None, None));
@@ -104,7 +102,7 @@ mod tests {
             now += Duration::from_millis(100);
         }
         assert!(writes < 25, "{writes} writes in an hour");
-        let Some(Unapplied::Contested(message)) = fights.contested(now) else { panic!("not reported") };
+        let Some(ReconcileError::Contested(message)) = fights.contested(now) else { panic!("not reported") };
         assert!(message.contains("Service a") && message.contains("vpa"), "{message}");
         assert_eq!(fights.held("Service b", now), None);
         assert_eq!(fights.contested(now + Duration::from_secs(601)), None, "calm again");

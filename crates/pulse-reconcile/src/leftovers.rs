@@ -1,13 +1,15 @@
-//! The objects of a console that was switched off. Pure.
+//! Objects that are not desired any more: disruption budgets, and those of a console that was switched off. Pure.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube_core::ResourceExt;
 use pulse_crd::PulseIngest;
 use pulse_crd::names::{self, Role};
 
+use crate::desired::ChildObjects;
 use crate::observed::Observed;
 
 /// The object, unless it is being deleted.
@@ -15,23 +17,28 @@ fn kept<K: ResourceExt>(found: Option<&Arc<K>>) -> Option<Arc<K>> {
     found.filter(|found| found.meta().deletion_timestamp.is_none()).cloned()
 }
 
-/// Objects to delete. Disruption budgets are not among them: those that are not desired are always deleted.
-#[derive(Debug, Default)]
+/// Objects to delete.
+#[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "kinds of Kubernetes")]
 pub struct Leftovers {
+    pub disruption_budgets: Vec<Arc<PodDisruptionBudget>>,
     pub service: Option<Arc<Service>>,
     pub service_account: Option<Arc<ServiceAccount>>,
     pub deployment: Option<Arc<Deployment>>,
 }
 
 impl Leftovers {
-    /// The objects that are left of the console, and are not being deleted yet.
-    pub fn of(cr: &PulseIngest, observed: &Observed) -> Self {
+    /// The objects that are not among the `desired` ones, and are not being deleted yet.
+    pub fn of(cr: &PulseIngest, observed: &Observed, desired: &ChildObjects) -> Self {
+        let wanted: Vec<String> = desired.disruption_budgets.iter().map(ResourceExt::name_any).collect();
+        let others = observed.disruption_budgets.iter().filter(|(name, _)| !wanted.contains(name));
+        let disruption_budgets = others.filter_map(|(_, budget)| kept(Some(budget))).collect();
         if cr.spec.console.enabled {
-            return Self::default();
+            return Self { disruption_budgets, ..Self::default() };
         }
         let name = names::child(cr, Role::Console.component());
         Self {
+            disruption_budgets,
             service: kept(observed.services.get(&name)),
             service_account: kept(observed.service_accounts.get(&name)),
             deployment: kept(observed.deployments.get(&Role::Console)),
@@ -39,17 +46,18 @@ impl Leftovers {
     }
 
     /// Kind and name of each object.
-    pub fn names(&self) -> impl Iterator<Item = String> {
-        let Self { service, service_account, deployment } = self;
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
+        let Self { disruption_budgets, service, service_account, deployment } = self;
+        let budgets = disruption_budgets.iter().map(|found| format!("PodDisruptionBudget {}", found.name_any()));
         let service = service.as_ref().map(|found| format!("Service {}", found.name_any()));
         let account = service_account.as_ref().map(|found| format!("ServiceAccount {}", found.name_any()));
         let deployment = deployment.as_ref().map(|found| format!("Deployment {}", found.name_any()));
-        [service, account, deployment].into_iter().flatten()
+        budgets.chain([service, account, deployment].into_iter().flatten())
     }
 
-    /// Whether there is nothing to delete.
-    pub fn is_empty(&self) -> bool {
-        self.names().next().is_none()
+    /// Whether a part of a console is to be deleted.
+    pub fn has_console(&self) -> bool {
+        self.service.is_some() || self.service_account.is_some() || self.deployment.is_some()
     }
 }
 
@@ -75,7 +83,9 @@ mod tests {
         };
         let left = |enabled: bool, deleted| {
             let cr = pulse_ingest(json!({ "console": { "enabled": enabled } }));
-            Leftovers::of(&cr, &observed(named("main-console", deleted))).names().collect::<Vec<_>>()
+            Leftovers::of(&cr, &observed(named("main-console", deleted)), &ChildObjects::default())
+                .names()
+                .collect::<Vec<_>>()
         };
         assert_eq!(left(false, None), ["Service main-console"]);
         assert_eq!(left(true, None), [""; 0]);

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use pulse_crd::names::{Role, SECRETS};
 use pulse_crd::{PulseIngest, Revision, SecretKey};
 
+use crate::error::ReconcileError;
 use crate::migration::{self, Migration};
 use crate::observed::Observed;
 use crate::revision;
 use crate::secrets::{DigestKey, SecretRead};
-use crate::unapplied::Unapplied;
 
 /// The plan of a reconcile.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,16 +37,13 @@ impl ReconcilePlan {
             return;
         }
         let known = cr.status.as_ref().and_then(|status| status.migrations.clone());
-        self.migration.queued(known.unwrap_or_default(), self::queued(queued).message());
+        self.migration.queued(known.unwrap_or_default(), &self::queued(queued).to_string());
     }
 }
 
 /// Returns why `objects` are not applied while other instances roll out.
-pub fn queued(objects: &[String]) -> Unapplied {
-    Unapplied::Queued(format!(
-        "the rollout waits for those of other instances (--max-concurrent-rollouts of the operator): {}",
-        objects.join(", ")
-    ))
+pub fn queued(objects: &[String]) -> ReconcileError {
+    ReconcileError::Queued(objects.join(", "))
 }
 
 /// Plans the migration, the active revision and the Secret digests of `cr`.

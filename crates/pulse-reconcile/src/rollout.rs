@@ -4,6 +4,7 @@
 //! newest template was rolled out completely before.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,8 +14,8 @@ use pulse_crd::PulseIngest;
 use pulse_crd::names::{APPLIED, Role};
 
 use crate::condition::ConditionStatus;
-use crate::desired;
 use crate::observed::Observed;
+use crate::replicas;
 
 /// Time that a role may have no ready pod without a rollout: the pods restart, or their node is drained.
 const RESTART: Duration = Duration::from_secs(120);
@@ -43,19 +44,20 @@ impl Progress {
 }
 
 /// The applied objects that were rolled out completely, as their hashes. Can be lost.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rollouts(BTreeMap<Role, String>);
 
 impl Rollouts {
-    /// Takes the complete rollouts among the Deployments into the memory.
-    pub fn observe(&mut self, observed: &Observed) {
-        // A Deployment that is created again is a new rollout.
-        self.0.retain(|role, _| observed.deployments.contains_key(role));
-        for (role, deployment) in &observed.deployments {
-            if self.of(*role, deployment) == Progress::Done && is_seen(deployment) {
-                self.0.extend(deployment.annotations().get(APPLIED).map(|hash| (*role, hash.clone())));
-            }
-        }
+    /// The memory with the complete rollouts among the Deployments.
+    #[must_use]
+    pub fn after(&self, observed: &Observed) -> Self {
+        let complete = |(role, deployment): (&Role, &Arc<Deployment>)| {
+            let is_complete = self.of(*role, deployment) == Progress::Done && is_seen(deployment);
+            let hash = if is_complete { deployment.annotations().get(APPLIED) } else { None };
+            // A Deployment that is created again is a new rollout.
+            Some((*role, hash.or_else(|| self.0.get(role))?.clone()))
+        };
+        Self(observed.deployments.iter().filter_map(complete).collect())
     }
 
     /// Reports whether the pods of a role are being replaced.
@@ -123,7 +125,7 @@ pub fn progress(
     for (role, deployment) in deployments {
         let name = deployment.name_any();
         let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let desired = if cr.spec.stopped { Some(0) } else { desired::replicas(cr, role) };
+        let desired = if cr.spec.stopped { Some(0) } else { replicas::fixed(cr, role) };
         let next = if held.contains(&name) {
             in_progress(format!(
                 "Deployment {name} waits until pods that terminate have ended, because of database.maxConnectionsTotal"

@@ -51,7 +51,7 @@ fn rollout_is_in_progress_while_replicas_differ_from_the_spec() {
 
 #[test]
 fn scaling_restarts_and_drains_are_no_rollout() {
-    let mut rollouts = Rollouts::default();
+    let rollouts = Rollouts::default();
     let scaled = json!({ "metadata": { "generation": 3 }, "spec": { "replicas": 9 } });
     let starting = json!({ "spec": { "replicas": 9 }, "status": { "replicas": 9, "updatedReplicas": 9 } });
     let creating = json!({ "spec": { "replicas": 9 } });
@@ -69,7 +69,7 @@ fn scaling_restarts_and_drains_are_no_rollout() {
         pulse_crd::fixture::merge(&mut known, json!({ "status": { "conditions": complete } }));
         assert_eq!(of(&rollouts, &known), Progress::Done, "after a restart of the operator: {changes}");
     }
-    rollouts.observe(&observed(&json!({})));
+    let rollouts = rollouts.after(&observed(&json!({})));
     for changes in all {
         assert_eq!(of(&rollouts, changes), Progress::Done, "{changes}");
         let mut other = changes.clone();
@@ -152,14 +152,14 @@ fn console_counts_only_while_it_is_enabled() {
 
 #[test]
 fn deployment_that_is_created_again_is_a_new_rollout() {
-    let mut rollouts = Rollouts::default();
+    let rollouts = Rollouts::default();
     let console = |changes| Observed {
         deployments: [(Role::Console, std::sync::Arc::new(deployment(changes)))].into(),
         ..Observed::default()
     };
     let starting = console(json!({ "status": { "readyReplicas": 0 } }));
-    rollouts.observe(&console(json!({})));
+    let rollouts = rollouts.after(&console(json!({})));
     assert!(!rollouts.is_rolling(&starting, Role::Console), "its pods restart");
-    rollouts.observe(&Observed::default());
+    let rollouts = rollouts.after(&Observed::default());
     assert!(rollouts.is_rolling(&starting, Role::Console));
 }

@@ -17,6 +17,7 @@ use crate::pods;
 use crate::secrets::{self, SecretRead};
 
 /// Results of reading the Secrets of one instance.
+#[derive(Debug, Clone)]
 pub struct SecretReads {
     at: Instant,
     cause: Cause,
@@ -24,7 +25,7 @@ pub struct SecretReads {
 }
 
 /// What makes the Secrets be read at once when it changes.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Cause {
     generation: Option<i64>,
     refresh: Option<String>,
@@ -37,19 +38,25 @@ impl Cause {
 }
 
 impl SecretReads {
-    /// Records what was just read.
-    pub fn new(cr: &PulseIngest, reads: BTreeMap<SecretKey, SecretRead>) -> Self {
-        Self { at: Instant::now(), cause: Cause::of(cr), reads }
+    /// Records what was read at `at`.
+    pub fn new(cr: &PulseIngest, reads: BTreeMap<SecretKey, SecretRead>, at: Instant) -> Self {
+        Self { at, cause: Cause::of(cr), reads }
     }
 
-    /// The results, unless they are due to be read again. `instances` is the number of all instances.
-    pub fn current(
+    /// The results.
+    pub fn reads(&self) -> &BTreeMap<SecretKey, SecretRead> {
+        &self.reads
+    }
+
+    /// Whether they need not be read again yet. `instances` is the number of all instances.
+    pub fn is_current(
         &self,
         cr: &PulseIngest,
         observed: &Observed,
         instances: usize,
         intervals: &Intervals,
-    ) -> Option<BTreeMap<SecretKey, SecretRead>> {
+        now: Instant,
+    ) -> bool {
         let referenced = secrets::referenced(cr);
         let covers = referenced.iter().all(|key| self.reads.contains_key(key));
         let max_age = if !self.reads.values().all(|read| read.found().is_some()) {
@@ -59,8 +66,7 @@ impl SecretReads {
         } else {
             intervals.secrets_of(instances, referenced.len())
         };
-        let is_current = covers && self.cause == Cause::of(cr) && self.at.elapsed() < max_age;
-        is_current.then(|| self.reads.clone())
+        covers && self.cause == Cause::of(cr) && now.saturating_duration_since(self.at) < max_age
     }
 }
 

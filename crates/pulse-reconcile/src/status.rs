@@ -12,12 +12,12 @@ use pulse_crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus
 
 use crate::condition::ConditionStatus::{False, True};
 use crate::condition::{ConditionState, condition};
+use crate::error::ReconcileError;
 use crate::migration::{MigrationWait, NEEDS_APPROVAL};
 use crate::observed::Observed;
 use crate::plan::ReconcilePlan;
 use crate::pods;
 use crate::rollout::{self, Progress, Rollouts};
-use crate::unapplied::Unapplied;
 
 /// Time after which a missing reference or approval is reported as `Stalled`, because the user has to act. Until then it
 /// is `Reconciling`: tools that wait for an object give up on a stalled one, and roll it back.
@@ -45,7 +45,7 @@ pub struct StatusInputs<'a> {
     /// The scaler's part of the status.
     pub scaling: ScalingReport,
     /// What kept this reconcile from applying everything.
-    pub unapplied: Option<Unapplied>,
+    pub unapplied: Option<ReconcileError>,
     /// Time for which a reference has been missing.
     pub missing_duration: Option<Duration>,
     /// Changes that were not made because reconciliation is paused.
@@ -108,7 +108,7 @@ type Problem = (ConditionState, bool);
 fn problem(
     cr: &PulseIngest,
     plan: &ReconcilePlan,
-    unapplied: Option<&Unapplied>,
+    unapplied: Option<&ReconcileError>,
     missing_duration: Option<Duration>,
     approval_duration: Duration,
     pending: &[PendingChange],
@@ -116,8 +116,7 @@ fn problem(
 ) -> Option<Problem> {
     first([
         unapplied.map(|unapplied| {
-            let is_stalled = matches!(unapplied, Unapplied::NameConflict(_) | Unapplied::InvalidPodTemplate(_));
-            (ConditionState::new(False, unapplied.reason(), unapplied.message()), is_stalled)
+            (ConditionState::new(False, unapplied.reason(), unapplied.to_string()), unapplied.needs_action())
         }),
         (!plan.missing.is_empty()).then(|| {
             let overdue = missing_duration.is_some_and(|time| time >= PATIENCE);

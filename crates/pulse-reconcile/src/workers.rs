@@ -15,7 +15,7 @@ use crate::connections::Use;
 use crate::observed::Observed;
 use crate::pods;
 use crate::rollout;
-use crate::scaling::{self, Candidate, Rules, Sample, SampleError};
+use crate::scaling::{self, Candidate, CostChange, Rules, Sample, SampleError, choose_victims};
 use crate::status::ScalingReport;
 
 /// Minimum and maximum age of the measurements in the status. Each refresh is a write.
@@ -26,7 +26,7 @@ const STARTUP_POLLS: i32 = 3;
 const CONDITIONS: [&str; 4] = ["QueueReachable", "ScalingActive", "ScalingLimited", "BacklogWithinTarget"];
 
 /// State of an object's workers between reconciles.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ScalingMemory {
     /// What the rules remember. What they learned is restored from the status.
     rules: Option<Memory>,
@@ -35,8 +35,7 @@ pub struct ScalingMemory {
     /// Time of the newest sample, and its error.
     seen: Option<Timestamp>,
     error: Option<SampleError>,
-    /// Tasks in flight, by worker pod.
-    pub in_flight: BTreeMap<String, u64>,
+    in_flight: BTreeMap<String, u64>,
     refreshed: Option<Timestamp>,
     /// Last change of the number of workers. The status that records it may not have been written.
     scaled: Option<LastDecision>,
@@ -58,31 +57,32 @@ pub struct ScalingPlan {
     invalid: Option<ScheduleError>,
     /// Number of workers before the decision.
     pub from: u32,
-    /// The pods that may be removed.
-    pub candidates: Vec<Candidate>,
     /// What the rules decided.
     pub decision: Decision,
+    /// Pods whose deletion cost is changed before workers are removed.
+    pub victims: Vec<CostChange>,
 }
 
-/// Decides on the number of workers. Needs no client. Returns `None` while there is no Deployment.
+/// Decides on the number of workers. Needs no client. `None` while there is no Deployment. The memory is that for [`report`].
 pub fn decide(
     cr: &PulseIngest,
     observed: &Observed,
     sample: Option<&Sample>,
     changing: Changing,
     poll: Duration,
-    memory: &mut ScalingMemory,
+    mut memory: ScalingMemory,
     now: Timestamp,
-) -> Option<ScalingPlan> {
+) -> (Option<ScalingPlan>, ScalingMemory) {
     let poll = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
     let room = Use::of(cr, observed, now).map(|used| used.room_for_workers());
     let Rules { policy, invalid } = Rules::new(&cr.spec, poll);
     let policy = Policy { connection_limit: room, ..policy };
-    let deployment = observed.deployments.get(&Role::Worker)?;
+    let Some(deployment) = observed.deployments.get(&Role::Worker) else { return (None, memory) };
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let pods = observed.pods.get(&Role::Worker).into_iter().flatten();
     let pods = pods.filter(|pod| !pods::is_terminating(pod) && !pods::is_finished(pod));
-    let (candidates, pods) = pods.map(|pod| (scaling::candidate(pod), scaling::worker_pod(pod))).unzip();
+    let (candidates, pods): (Vec<Candidate>, _) =
+        pods.map(|pod| (scaling::candidate(pod), scaling::worker_pod(pod))).unzip();
     let from = u32::try_from(replicas).unwrap_or(0);
     let workers = Workers { replicas: from, pods, rolling_out: changing.rolling_out, migrating: changing.migrating };
     if let Some(sample) = sample.filter(|sample| Some(sample.queue.at) != memory.seen) {
@@ -94,7 +94,10 @@ pub fn decide(
     let before = memory.rules.take().unwrap_or_else(|| restored(cr));
     let (decision, after) = pulse_scaling::decide(&policy, before, &observed, now);
     memory.rules = Some(after);
-    Some(ScalingPlan { policy, invalid, from, candidates, decision })
+    let count = candidates.len().saturating_sub(decision.replicas as usize);
+    let removes = decision.replicas < from;
+    let victims = if removes { choose_victims(&candidates, &memory.in_flight, count) } else { Vec::new() };
+    (Some(ScalingPlan { policy, invalid, from, decision, victims }), memory)
 }
 
 /// The memory after a restart of the operator.
@@ -103,21 +106,23 @@ fn restored(cr: &PulseIngest) -> Memory {
     learned.map(|learned| Memory::restored(scaling::remembered(learned))).unwrap_or_default()
 }
 
-/// Returns the scaler's part of the status. `redis` is the name that is looked up to sample the queue.
+/// Returns the scaler's part of the status, and the memory for the next reconcile. `redis` is the name that is looked up to sample the queue.
 pub fn report(
     cr: &PulseIngest,
     observed: &Observed,
     decided: Option<&ScalingPlan>,
     scaled: Option<(u32, u32)>,
     redis: Option<&str>,
-    memory: &mut ScalingMemory,
+    mut memory: ScalingMemory,
     now: Timestamp,
-) -> ScalingReport {
-    let Some(ScalingPlan { policy, invalid, from, decision, .. }) = decided else { return ScalingReport::default() };
+) -> (ScalingReport, ScalingMemory) {
+    let Some(ScalingPlan { policy, invalid, from, decision, .. }) = decided else {
+        return (ScalingReport::default(), memory);
+    };
     let is_recent = |started: Timestamp| now.duration_since(started) <= policy.poll * STARTUP_POLLS;
     let is_starting = memory.seen.is_none() && memory.started.is_none_or(is_recent);
     if let Some(previous) = previous_report(cr).filter(|_| is_starting && scaled.is_none()) {
-        return previous;
+        return (previous, memory);
     }
     let old = cr.status.as_ref().and_then(|status| status.autoscaling.clone()).unwrap_or_default();
     let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -144,7 +149,7 @@ pub fn report(
         mode: Mode::of(cr).name().to_owned(),
         backlog: if refresh { backlog.map(scaling::two_digits) } else { old.backlog },
         oldest_age_seconds: if refresh { age.map(scaling::two_digits) } else { old.oldest_age_seconds },
-        learned: if refresh { learned(cr, memory, old.learned.as_ref()) } else { old.learned },
+        learned: if refresh { learned(cr, &memory, old.learned.as_ref()) } else { old.learned },
         last_scale_time: scaled_at.or(old.last_scale_time),
         last_decision,
         next_wake_time: decision.next_wake.and_then(|at| Timestamp::from_second(at.as_second()).ok()).map(Time),
@@ -155,7 +160,8 @@ pub fn report(
         limited(adjustable_limit(decision), rollout::rejection(observed, Role::Worker)),
         within_target(policy, age),
     ];
-    ScalingReport { status: Some(status), conditions: CONDITIONS.into_iter().zip(states).collect() }
+    let report = ScalingReport { status: Some(status), conditions: CONDITIONS.into_iter().zip(states).collect() };
+    (report, memory)
 }
 
 /// What the next decisions need after a restart of the operator.

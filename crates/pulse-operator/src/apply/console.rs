@@ -5,20 +5,23 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use pulse_crd::names::{self, APPLIED, Role};
+use pulse_reconcile::done::ApplyReport;
+use pulse_reconcile::error::ReconcileError;
 use pulse_reconcile::leftovers::Leftovers;
 
+use super::applier::Applier;
 use super::object::{Rendered, api_error, key};
-use super::{Applier, ApplyError, ApplyReport};
 
 impl Applier<'_> {
     /// Creates or changes the ConfigMap with the decisions, unless it is up to date.
     ///
     /// # Errors
-    /// [`ApplyError`] if it cannot be read or written, or has another owner.
-    pub(crate) async fn write_decisions(&self, mut desired: ConfigMap) -> Result<(), ApplyError> {
+    /// [`ReconcileError`] if it cannot be read or written, or has another owner.
+    pub(crate) async fn write_decisions(&self, mut desired: ConfigMap) -> Result<(), ReconcileError> {
         let rendered = Rendered::of(&desired);
         let name = desired.name_any();
         let mut report = ApplyReport::default();
@@ -34,23 +37,26 @@ impl Applier<'_> {
         self.guarded(key::<ConfigMap>(&name), &rendered.hash, attempt).await
     }
 
-    /// Deletes the objects of a console that was switched off. The ConfigMap goes first: the others are watched, and
-    /// show that it has to be deleted.
+    /// Deletes the objects that are not desired any more. Of a console, the ConfigMap goes first: the others are watched,
+    /// and show that it has to be deleted.
     pub(super) async fn delete_leftovers(
         &self,
         leftovers: &Leftovers,
         report: &mut ApplyReport,
-    ) -> Result<(), ApplyError> {
-        if leftovers.is_empty() {
-            return Ok(());
+    ) -> Result<(), ReconcileError> {
+        let background = DeleteParams::background;
+        let Leftovers { disruption_budgets, service, service_account, deployment } = leftovers;
+        let mut result = Ok(());
+        for live in disruption_budgets {
+            result = result.and(self.delete::<PodDisruptionBudget>(live, None, background(), report).await);
+        }
+        if !leftovers.has_console() {
+            return result;
         }
         let name = names::child(self.cr, Role::Console.component());
-        let background = DeleteParams::background;
         if let Some(live) = self.own_config_map(&name).await? {
             self.delete::<ConfigMap>(&live, None, background(), report).await?;
         }
-        let Leftovers { service, service_account, deployment } = leftovers;
-        let mut result = Ok(());
         if let Some(live) = service {
             result = result.and(self.delete::<Service>(live, None, background(), report).await);
         }
@@ -64,7 +70,7 @@ impl Applier<'_> {
     }
 
     /// The ConfigMap, if it belongs to this object.
-    async fn own_config_map(&self, name: &str) -> Result<Option<ConfigMap>, ApplyError> {
+    async fn own_config_map(&self, name: &str) -> Result<Option<ConfigMap>, ReconcileError> {
         let found = self.api::<ConfigMap>().get_opt(name).await.map_err(api_error::<ConfigMap>("get", name))?;
         Ok(found.filter(|found| names::is_owned(&found.metadata, self.cr)))
     }

@@ -5,10 +5,12 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use pulse_crd::names::{APPLIED, Role, SCALER};
 use pulse_reconcile::compare::project;
+use pulse_reconcile::done::ApplyReport;
+use pulse_reconcile::error::ReconcileError;
 use serde_json::{Value, json};
 
+use super::applier::Applier;
 use super::object::{Rendered, api_error, json_of, key};
-use super::{Applier, ApplyError, ApplyReport};
 
 impl Applier<'_> {
     pub(super) async fn converge_deployment(
@@ -18,7 +20,7 @@ impl Applier<'_> {
         live: Option<&Deployment>,
         initial: i32,
         report: &mut ApplyReport,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(), ReconcileError> {
         let rendered = Rendered::of(&desired);
         if let Some(live) = live
             && self.used.is_some_and(|used| used.holds(role, false))
@@ -54,7 +56,7 @@ impl Applier<'_> {
         rendered: &Rendered,
         replicas: i32,
         report: &mut ApplyReport,
-    ) -> Result<Option<Deployment>, ApplyError> {
+    ) -> Result<Option<Deployment>, ReconcileError> {
         let Rendered { text, hash } = rendered;
         let mut complete = desired.clone();
         complete.spec.get_or_insert_default().replicas = Some(replicas);
@@ -68,7 +70,7 @@ impl Applier<'_> {
         let applied = self.hand_over_replicas(&live, replicas, Some(hash)).await?;
         let version = applied.resource_version().unwrap_or_default();
         let key = key::<Deployment>(&live.name_any());
-        self.memory.cache.remember(key, hash, version, &project(&json_of(&applied), text));
+        self.memory().cache.remember(key, hash, version, &project(&json_of(&applied), text));
         Ok(Some(applied))
     }
 
@@ -78,7 +80,7 @@ impl Applier<'_> {
         live: &Deployment,
         replicas: i32,
         hash: Option<&str>,
-    ) -> Result<Deployment, ApplyError> {
+    ) -> Result<Deployment, ReconcileError> {
         let name = live.name_any();
         let mut patch = json!({
             "apiVersion": "apps/v1",

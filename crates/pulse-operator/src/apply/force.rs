@@ -4,14 +4,19 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use kube::core::response::StatusCause;
 use pulse_crd::names::MANAGER;
+use pulse_reconcile::error::ReconcileError;
 
+use super::applier::Applier;
 use super::object::{Kind, api_error, typed_json_of};
-use super::{Applier, ApplyError};
 
 impl Applier<'_> {
     /// Applies an object over fields of other managers. With `names_rivals`, it is first tried without force, because
     /// the API server then names the managers and their fields.
-    pub(super) async fn apply_over<K: Kind>(&self, desired: &K, names_rivals: bool) -> Result<(K, String), ApplyError> {
+    pub(super) async fn apply_over<K: Kind>(
+        &self,
+        desired: &K,
+        names_rivals: bool,
+    ) -> Result<(K, String), ReconcileError> {
         let (api, name, patch) = (self.api::<K>(), desired.name_any(), typed_json_of(desired));
         let mut rivals = String::new();
         if names_rivals {

@@ -2,8 +2,9 @@
 
 use pulse_crd::names;
 use pulse_reconcile::backoff::Attempt;
+use pulse_reconcile::error::{ReconcileError, Requeue};
 
-use super::{Applier, ApplyError};
+use super::applier::Applier;
 use crate::jitter::jittered;
 
 impl Applier<'_> {
@@ -13,31 +14,27 @@ impl Applier<'_> {
         &self,
         key: String,
         hash: &str,
-        attempt: impl Future<Output = Result<T, ApplyError>>,
-    ) -> Result<T, ApplyError> {
+        attempt: impl Future<Output = Result<T, ReconcileError>>,
+    ) -> Result<T, ReconcileError> {
         if self.dry_run {
             return attempt.await;
         }
-        let (backoffs, generation) = (&self.memory.backoffs, self.cr.metadata.generation);
-        let tried = Attempt { key, hash: hash.to_owned(), generation };
-        if let Some(failure) = backoffs.held(&tried, self.now) {
-            return Err(ApplyError::BackingOff(failure));
+        let tried = Attempt { key, hash: hash.to_owned(), generation: self.cr.metadata.generation };
+        let held = self.memory().backoffs.held(&tried, self.now);
+        if let Some(failure) = held {
+            return Err(failure);
         }
         let result = attempt.await;
         match &result {
-            Ok(_) => backoffs.succeeded(&tried.key),
-            // It waits already.
-            Err(ApplyError::BackingOff(_)) => {}
-            Err(error) => {
+            Ok(_) => self.memory().backoffs.succeeded(&tried.key),
+            Err(error) if error.requeue() == Requeue::Child => {
                 let object = names::instance_id(self.cr);
-                let wait = backoffs.failed(
-                    tried,
-                    error.unapplied(),
-                    |failures| jittered(self.intervals.after(failures)),
-                    self.now,
-                );
+                let wait = |failures| jittered(self.intervals.after(failures));
+                let wait = self.memory().backoffs.failed(tried, error.clone(), wait, self.now);
                 tracing::warn!(object, wait_ms = wait.as_millis() as u64, %error, "cannot apply an object: retrying later");
             }
+            // It waits already.
+            Err(_) => {}
         }
         result
     }

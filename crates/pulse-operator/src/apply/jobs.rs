@@ -4,11 +4,13 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use pulse_crd::names::MANAGER;
+use pulse_reconcile::done::ApplyReport;
+use pulse_reconcile::error::ReconcileError;
 use pulse_reconcile::observed::Observed;
 use serde_json::json;
 
+use super::applier::Applier;
 use super::object::{Rendered, api_error, key};
-use super::{Applier, ApplyError, ApplyReport};
 
 impl Applier<'_> {
     /// Creates a Job. With the migration, the rollout of a running instance begins.
@@ -17,7 +19,7 @@ impl Applier<'_> {
         job: &Job,
         observed: &Observed,
         report: &mut ApplyReport,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(), ReconcileError> {
         let key = key::<Job>(&job.name_any());
         if !observed.deployments.is_empty() && !self.dry_run && !(self.may_roll)() {
             report.queued.push(key);
@@ -29,8 +31,8 @@ impl Applier<'_> {
     /// Sets the TTL of ended Jobs that have none.
     ///
     /// # Errors
-    /// [`ApplyError::Api`] if a Job cannot be patched.
-    pub(super) async fn expire_jobs(&self, jobs: &[(String, i32)], observed: &Observed) -> Result<(), ApplyError> {
+    /// [`ReconcileError::Refused`] if a Job cannot be patched.
+    pub(super) async fn expire_jobs(&self, jobs: &[(String, i32)], observed: &Observed) -> Result<(), ReconcileError> {
         for (name, seconds) in jobs {
             let job = observed.jobs.iter().find(|job| job.name_any() == *name);
             let kept = job.and_then(|job| job.spec.as_ref()?.ttl_seconds_after_finished);
@@ -55,7 +57,7 @@ impl Applier<'_> {
         names: &[String],
         observed: &Observed,
         report: &mut ApplyReport,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(), ReconcileError> {
         let mut result = Ok(());
         for job in observed.jobs.iter().filter(|job| names.contains(&job.name_any())) {
             // A pod that has become ready meanwhile has changed the Job.

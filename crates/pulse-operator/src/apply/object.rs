@@ -8,11 +8,14 @@ use kube::{Api, Resource, ResourceExt};
 use pulse_crd::PendingChange;
 use pulse_crd::names::{self, APPLIED, MANAGER};
 use pulse_reconcile::compare::{contains, hash, project};
+use pulse_reconcile::done::ApplyReport;
+use pulse_reconcile::error::ReconcileError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Applier, ApplyError, ApplyReport};
+use super::applier::Applier;
+use crate::client::api_message;
 
 /// A resource version that no object has, because the API server's storage was empty at it. With it, server-side apply
 /// creates an object and never changes one.
@@ -49,7 +52,7 @@ impl Applier<'_> {
         mut desired: K,
         live: Option<&K>,
         report: &mut ApplyReport,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(), ReconcileError> {
         let rendered = Rendered::of(&desired);
         let key = key::<K>(&desired.name_any());
         let attempt = async {
@@ -67,7 +70,11 @@ impl Applier<'_> {
 
     /// Creates an object and returns the object that exists now. An object that exists already is not an error if it
     /// has the right owner, because the cache may be stale.
-    pub(super) async fn create<K: Kind>(&self, desired: &K, report: &mut ApplyReport) -> Result<Option<K>, ApplyError> {
+    pub(super) async fn create<K: Kind>(
+        &self,
+        desired: &K,
+        report: &mut ApplyReport,
+    ) -> Result<Option<K>, ReconcileError> {
         let name = desired.name_any();
         report.changes.push(pending_change::<K>(&name, "create", false));
         if self.dry_run {
@@ -83,9 +90,9 @@ impl Applier<'_> {
                 match live {
                     Some(live) if names::is_owned(live.meta(), self.cr) => Ok(Some(live)),
                     Some(live) if names::is_owned_by_predecessor(live.meta(), self.cr) => {
-                        Err(ApplyError::PredecessorTerminating { kind: K::kind(&()).into_owned(), name })
+                        Err(ReconcileError::PredecessorTerminating { object: key::<K>(&name) })
                     }
-                    Some(_) => Err(ApplyError::Conflict { kind: K::kind(&()).into_owned(), name }),
+                    Some(_) => Err(ReconcileError::NameConflict { object: key::<K>(&name) }),
                     None => Ok(None),
                 }
             }
@@ -100,19 +107,18 @@ impl Applier<'_> {
         Rendered { text, hash }: &Rendered,
         live: &K,
         report: &mut ApplyReport,
-    ) -> Result<Option<K>, ApplyError> {
+    ) -> Result<Option<K>, ReconcileError> {
         let name = desired.name_any();
         let version = live.resource_version().unwrap_or_default();
         let key = key::<K>(&name);
         let is_applied = live.annotations().get(APPLIED) == Some(hash);
-        let cache = &self.memory.cache;
-        if is_applied && cache.is_current(&key, hash, &version) {
+        if is_applied && self.memory().cache.is_current(&key, hash, &version) {
             return Ok(None);
         }
         let live_text = json_of(live);
         let found = project(&live_text, text);
-        if is_applied && (contains(&live_text, text) || cache.is_known_result(&key, hash, &found)) {
-            cache.remember(key, hash, version, &found);
+        if is_applied && (contains(&live_text, text) || self.memory().cache.is_known_result(&key, hash, &found)) {
+            self.memory().cache.remember(key, hash, version, &found);
             return Ok(None);
         }
         let restarts = !contains(&live_text["spec"]["template"], &text["spec"]["template"]);
@@ -120,8 +126,9 @@ impl Applier<'_> {
             report.queued.push(key);
             return Ok(None);
         }
-        if is_applied && let Some(contested) = self.memory.fights.held(&key, self.now) {
-            return Err(ApplyError::BackingOff(contested));
+        let contested = if is_applied { self.memory().fights.held(&key, self.now) } else { None };
+        if let Some(contested) = contested {
+            return Err(contested);
         }
         report.changes.push(pending_change::<K>(&name, "update", restarts));
         if self.dry_run {
@@ -134,9 +141,9 @@ impl Applier<'_> {
         // Without a new version, the API server only stores a value in another form.
         if is_applied && now != version {
             report.drifted.push(if rivals.is_empty() { key.clone() } else { format!("{key} ({rivals})") });
-            self.memory.fights.changed_back(&key, rivals, self.intervals, self.now);
+            self.memory().fights.changed_back(&key, rivals, self.intervals, self.now);
         }
-        cache.remember(key, hash, now, &project(&json_of(&applied), text));
+        self.memory().cache.remember(key, hash, now, &project(&json_of(&applied), text));
         Ok(Some(applied))
     }
 
@@ -147,7 +154,7 @@ impl Applier<'_> {
         version: Option<String>,
         params: DeleteParams,
         report: &mut ApplyReport,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(), ReconcileError> {
         let name = live.name_any();
         report.changes.push(pending_change::<K>(&name, "delete", false));
         let attempt = async {
@@ -187,9 +194,9 @@ pub(super) fn typed_json_of<K: Kind>(object: &K) -> Value {
     text
 }
 
-pub(super) fn api_error<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> ApplyError {
-    let name = name.to_owned();
-    move |source| ApplyError::Api { verb, kind: K::kind(&()).into_owned(), name, source: Box::new(source) }
+pub(super) fn api_error<K: Kind>(verb: &'static str, name: &str) -> impl FnOnce(kube::Error) -> ReconcileError {
+    let object = key::<K>(name);
+    move |error| ReconcileError::Refused { verb, object, message: api_message(&error) }
 }
 
 fn pending_change<K: Kind>(name: &str, action: &str, restarts: bool) -> PendingChange {

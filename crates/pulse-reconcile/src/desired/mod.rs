@@ -173,18 +173,3 @@ fn disruption_budget(cr: &PulseIngest, role: Role, unavailable: IntOrString) -> 
         ..PodDisruptionBudget::default()
     }
 }
-
-/// Returns the number of pods of a role if the spec alone determines it. It does not for workers, nor for an API with
-/// an external autoscaler, nor for a console that is off.
-pub fn replicas(cr: &PulseIngest, role: Role) -> Option<i32> {
-    let desired = match role {
-        Role::Worker => return None,
-        Role::Console if !cr.spec.console.enabled => return None,
-        _ if cr.spec.stopped => 0,
-        Role::Api if cr.spec.api.autoscaling.is_some() => return None,
-        Role::Api => cr.spec.api.replicas,
-        Role::Scheduler => cr.spec.scheduler.replicas,
-        Role::Console => cr.spec.console.replicas,
-    };
-    Some(desired.cast_signed())
-}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pulse_crd::{MigrationState, MigrationsStatus};
 
 use crate::desired::JobRequest;
-use crate::unapplied::ROLLOUT_QUEUED;
+use crate::error::ROLLOUT_QUEUED;
 
 /// Reason while a plan waits for its approval.
 pub const NEEDS_APPROVAL: &str = "PlanNeedsApproval";

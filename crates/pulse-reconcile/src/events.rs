@@ -1,14 +1,26 @@
-//! Derives Kubernetes Events from the difference between two statuses, one per transition. Pure, except for publishing.
+//! Derives Kubernetes Events from the difference between two statuses, one per transition. Pure.
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::runtime::events::{Event, EventType, Recorder};
 use pulse_crd::{MigrationState, PulseIngestStatus};
-use pulse_reconcile::condition::ConditionStatus::{False, True};
-use pulse_reconcile::condition::{ConditionStatus, find};
+
+use crate::condition::ConditionStatus::{False, True};
+use crate::condition::{ConditionStatus, find};
+
+/// An Event about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Whether somebody should look at it.
+    pub is_warning: bool,
+    /// Reason, in CamelCase.
+    pub reason: String,
+    /// What the operator did, in CamelCase.
+    pub action: String,
+    /// What happened, as one sentence of at most 1 KiB.
+    pub note: String,
+}
 
 /// Returns the Events for the change from `old` to `new`.
-pub(crate) fn transitions(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
+pub fn transitions(old: &PulseIngestStatus, new: &PulseIngestStatus) -> Vec<Event> {
     let mut events = Vec::new();
     conditions(old, new, &mut events);
     migrations(old, new, &mut events);
@@ -26,14 +38,14 @@ pub(crate) fn transitions(old: &PulseIngestStatus, new: &PulseIngestStatus) -> V
 }
 
 /// Returns the Event for reverted changes of child objects, if there were any.
-pub(crate) fn drift(objects: &[String]) -> Option<Event> {
+pub fn drift(objects: &[String]) -> Option<Event> {
     (!objects.is_empty()).then(|| {
         normal("DriftCorrected", "Apply", format!("reverted changes that others made to: {}", objects.join(", ")))
     })
 }
 
 /// The Event for an object that this version cannot read.
-pub(crate) fn unreadable(error: &str) -> Event {
+pub fn unreadable(error: &str) -> Event {
     let version = env!("CARGO_PKG_VERSION");
     let note =
         format!("the operator {version} cannot read the object and leaves it as it is: {error}; upgrade the operator");
@@ -41,17 +53,8 @@ pub(crate) fn unreadable(error: &str) -> Event {
 }
 
 /// Returns the Event for an object that another operator reconciles.
-pub(crate) fn not_reconciled(explanation: &str) -> Event {
+pub fn not_reconciled(explanation: &str) -> Event {
     warning("NotReconciled", "Leave", explanation.to_owned())
-}
-
-/// Publishes Events. An error is only logged: the Event is lost, and the reconcile continues.
-pub(crate) async fn publish(recorder: &Recorder, object: &ObjectReference, events: Vec<Event>) {
-    for event in events {
-        if let Err(error) = recorder.publish(&event, object).await {
-            tracing::warn!(object = object.name, reason = event.reason, %error, "cannot publish an Event");
-        }
-    }
 }
 
 fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec<Event>) {
@@ -143,17 +146,17 @@ fn decision(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec<E
 }
 
 fn normal(reason: &str, action: &str, note: String) -> Event {
-    event(EventType::Normal, reason, action, note)
+    event(false, reason, action, note)
 }
 
 fn warning(reason: &str, action: &str, note: String) -> Event {
-    event(EventType::Warning, reason, action, note)
+    event(true, reason, action, note)
 }
 
-fn event(type_: EventType, reason: &str, action: &str, note: String) -> Event {
+fn event(is_warning: bool, reason: &str, action: &str, note: String) -> Event {
     // The API server rejects notes of more than 1 KiB.
-    let note = &note[..note.floor_char_boundary(1024)];
-    Event { type_, reason: reason.to_owned(), note: Some(note.to_owned()), action: action.to_owned(), secondary: None }
+    let note = note[..note.floor_char_boundary(1024)].to_owned();
+    Event { is_warning, reason: reason.to_owned(), action: action.to_owned(), note }
 }
 
 #[cfg(test)]
@@ -163,7 +166,7 @@ mod tests {
     #[test]
     fn event_note_is_cut_to_1024_bytes_at_a_character_boundary() {
         for text in ["x", "é", "数"] {
-            let note = drift(&[text.repeat(2000)]).and_then(|event| event.note).expect("a note");
+            let note = drift(&[text.repeat(2000)]).expect("an Event").note;
             assert!((1020..=1024).contains(&note.len()), "{}", note.len());
         }
     }
