@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use petgraph::algo::tarjan_scc;
 use petgraph::graphmap::DiGraphMap;
+use petgraph::visit::Dfs;
 use proc_macro2::{TokenStream, TokenTree};
 use pulse_tests::repository;
 
@@ -50,27 +51,65 @@ fn import_cycle_over_groups_macros_and_parents_is_found() -> anyhow::Result<()> 
     Ok(())
 }
 
+/// The stages of a reconcile by their place: file, and crate.
+const STAGES: [(&str, &str); 5] = [
+    ("observe", "pulse-operator"),
+    ("decide", "pulse-reconcile"),
+    ("apply", "pulse-operator"),
+    ("conclude", "pulse-reconcile"),
+    ("publish", "pulse-operator"),
+];
+
+#[test]
+fn stages_of_a_reconcile_import_no_later_stage() -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    for (place, (stage, home)) in STAGES.iter().enumerate() {
+        let folder = repository().join("crates").join(home).join("src");
+        let imports = imports(&folder)?;
+        let graph: DiGraphMap<&str, ()> = imports.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+        anyhow::ensure!(graph.contains_node(stage), "{home} has no {stage}");
+        let mut reached = Dfs::new(&graph, stage);
+        while let Some(module) = reached.next(&graph) {
+            let path = folder.join(module.replace("::", "/"));
+            let file = Some(path.with_extension("rs")).filter(|file| file.exists()).unwrap_or(path.join("mod.rs"));
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let later = STAGES[place + 1..].iter().filter(|(later, crate_of)| {
+                module == *later && crate_of == home || text.contains(&format!("pulse_reconcile::{later}::{later}"))
+            });
+            found.extend(later.map(|(later, _)| format!("{stage} imports {later}, in {module}")));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    Ok(())
+}
+
 /// Groups of modules that import each other, directly or through others.
 fn cycles(folder: &Path) -> anyhow::Result<Vec<Vec<String>>> {
+    let imports = imports(folder)?;
+    let graph: DiGraphMap<&str, ()> = imports.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+    let groups = tarjan_scc(&graph).into_iter().filter(|group| group.len() > 1);
+    let sorted = groups.map(|mut group| {
+        group.sort_unstable();
+        group.into_iter().map(str::to_owned).collect()
+    });
+    Ok(sorted.collect())
+}
+
+/// The imports between the files of a crate, by the names of their modules.
+fn imports(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let mut files = BTreeMap::new();
     find_files(folder, &[], &mut files)?;
-    let names: BTreeMap<&Module, String> = files.keys().map(|module| (module, name(module))).collect();
-    let mut imports = DiGraphMap::<&str, ()>::new();
+    let mut imports = Vec::new();
     for (module, path) in &files {
         let text = std::fs::read_to_string(path)?;
         let tokens: TokenStream = text.parse().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
         let mut reader = Reader { files: &files, module, imported: Vec::new() };
         reader.read(tokens);
         for target in reader.imported.iter().filter(|target| *target != module) {
-            imports.add_edge(&names[module], &names[target], ());
+            imports.push((name(module), name(target)));
         }
     }
-    let groups = tarjan_scc(&imports).into_iter().filter(|group| group.len() > 1);
-    let sorted = groups.map(|mut group| {
-        group.sort_unstable();
-        group.into_iter().map(str::to_owned).collect()
-    });
-    Ok(sorted.collect())
+    Ok(imports)
 }
 
 fn name(module: &Module) -> String {

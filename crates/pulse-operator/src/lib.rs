@@ -36,3 +36,4 @@ pub use lease::LeaseConfig;
 pub use metrics::OperatorMetrics;
 pub use operator::{Kubernetes, Operator, OperatorConfig, OperatorError, OperatorHealth};
 pub use preflight::{Finding, preflight};
+pub use pulse_reconcile::intervals::Intervals;

@@ -8,8 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use futures_util::future::BoxFuture;
 use pulse_http::{Check, ProbeCheck, Status};
 use pulse_operator::scaling::AllowedHosts;
-use pulse_operator::{Kubernetes, LeaseConfig, Operator, OperatorConfig, OperatorHealth, OperatorMetrics};
-use pulse_reconcile::intervals::Intervals;
+use pulse_operator::{Intervals, Kubernetes, LeaseConfig, Operator, OperatorConfig, OperatorHealth, OperatorMetrics};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{AdminArgs, duration};
