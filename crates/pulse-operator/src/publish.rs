@@ -42,7 +42,7 @@ pub(crate) async fn publish(context: &Context, conclusion: Conclusion, memory: M
     publish_events(&context.recorder, &cr.object_ref(&()), events).await;
     let had_failed = memory.decisions.failure.is_some();
     let memory = write_decisions(context, &cr, decisions, Memory { written, ..memory }, now).await;
-    // The status tells whether the decisions can be written.
+    // The status reports whether the decisions can be written.
     let again = (memory.decisions.failure.is_some() != had_failed).then_some(AGAIN);
     let retry = memory.applied.next_attempt(now.instant);
     Published { next: Ok([again, retry].into_iter().flatten().fold(next, Duration::min)), memory }

@@ -9,7 +9,7 @@ use crate::condition::{ConditionStatus, find};
 /// An Event about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Whether somebody should look at it.
+    /// Whether it needs attention.
     pub is_warning: bool,
     /// Reason, in CamelCase.
     pub reason: String,
