@@ -7,6 +7,7 @@ use pulse::datastores::{DataDir, Redis, RedisConfig};
 use pulse_operator::scaling::{AllowedHosts, Key, RedisServer, SampleTarget, Samplers};
 use pulse_queue::{Gauges, Queue, QueueConfig};
 use pulse_reconcile::scaling::{Sample, SampleError};
+use pulse_scaling::{Memory, Observed, Policy, ScalingReason, Workers};
 use pulse_tests::{free_port, send_signal};
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
