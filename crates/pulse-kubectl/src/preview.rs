@@ -13,7 +13,7 @@ use kube::{Api, Resource, ResourceExt};
 use pulse_crd::names::{self, APPLIED, MANAGER};
 use pulse_crd::{AutoscalingMode, MigrationPolicy, PulseIngest};
 use pulse_reconcile::compare::hash;
-use pulse_reconcile::condition::find;
+use pulse_reconcile::condition::{ConditionType, find};
 use pulse_reconcile::decide::{Decision, decide};
 use pulse_reconcile::desired::{ChildObjects, DEV_RELOAD, JobKind};
 use pulse_reconcile::intervals::Intervals;
@@ -212,7 +212,7 @@ pub(crate) fn preview(cr: &PulseIngest, mut cluster: ClusterRead, now: Timestamp
     let cr = &seen.cr;
     let mut waiting = decision.plan.missing.clone();
     let (migration, job) = migration(cr, &decision.plan, is_complete);
-    if let Some(stalled) = find(&cr.status.clone().unwrap_or_default().conditions, "Stalled") {
+    if let Some(stalled) = find(&cr.status.clone().unwrap_or_default().conditions, ConditionType::Stalled) {
         waiting.push(format!("{}: {}", stalled.reason, stalled.message));
     }
     Preview {
@@ -272,7 +272,7 @@ fn migration(cr: &PulseIngest, plan: &ReconcilePlan, is_complete: bool) -> (Stri
     }
     // The operator's condition is valid for this spec. For another spec, a Job checks the schema first.
     let status = cr.status.clone().unwrap_or_default();
-    let condition = find(&status.conditions, "Migrated").filter(|_| {
+    let condition = find(&status.conditions, ConditionType::Migrated).filter(|_| {
         cr.metadata.generation == Some(status.observed_generation)
             && status.desired_revision.as_ref() == Some(&plan.desired)
     });

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use pulse_crd::names;
 use pulse_crd::{AutoscalingStatus, MigrationsStatus, PulseIngest, Revision, RoleStatus, WorkersStatus};
-use pulse_reconcile::condition::{ConditionStatus, find};
+use pulse_reconcile::condition::{ConditionStatus, ConditionType, find};
 use pulse_reconcile::pods;
 use serde::Serialize;
 
@@ -191,7 +191,7 @@ pub(crate) fn report(seen: &StatusInput, now: Timestamp) -> StatusReport {
 
 pub(crate) fn summary(object: &PulseIngest, now: Timestamp) -> Summary {
     let status = object.status.clone().unwrap_or_default();
-    let ready = find(&status.conditions, "Ready");
+    let ready = find(&status.conditions, ConditionType::Ready);
     Summary {
         namespace: names::namespace(object),
         name: object.name_any(),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use pulse_crd::names::Role;
 use pulse_crd::{PulseIngest, PulseIngestStatus};
 
-use crate::condition::find;
+use crate::condition::{ConditionType, find};
 use crate::decide::Decision;
 use crate::desired;
 use crate::done::Done;
@@ -63,7 +63,7 @@ pub fn conclude(seen: Seen, decision: Decision, done: Done, memory: &Memory, now
     }));
     let mut events = events::transitions(&cr.status.clone().unwrap_or_default(), &status);
     events.extend(events::drift(&report.drifted));
-    let is_stalled = find(&status.conditions, "Stalled").is_some();
+    let is_stalled = find(&status.conditions, ConditionType::Stalled).is_some();
     let is_migrating = plan.migration.is_running() && !observed.deployments.is_empty();
     let applied = applied.pruned(now.instant);
     let wake = workers.and_then(|plan| time_until_wake(plan.decision.next_wake?, now.clock));

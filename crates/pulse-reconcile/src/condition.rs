@@ -3,6 +3,46 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+/// Type of a condition of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the conditions of the CRD")]
+pub enum ConditionType {
+    Ready,
+    Available,
+    Migrated,
+    Reconciling,
+    Stalled,
+    QueueReachable,
+    ScalingActive,
+    ScalingLimited,
+    BacklogWithinTarget,
+    CrdOutdated,
+}
+
+impl ConditionType {
+    /// Name in the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Available => "Available",
+            Self::Migrated => "Migrated",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+            Self::QueueReachable => "QueueReachable",
+            Self::ScalingActive => "ScalingActive",
+            Self::ScalingLimited => "ScalingLimited",
+            Self::BacklogWithinTarget => "BacklogWithinTarget",
+            Self::CrdOutdated => "CRDOutdated",
+        }
+    }
+}
+
+impl PartialEq<ConditionType> for String {
+    fn eq(&self, type_: &ConditionType) -> bool {
+        self == type_.as_str()
+    }
+}
+
 /// Status of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the values of Kubernetes")]
@@ -56,16 +96,16 @@ impl ConditionState {
 
 /// Keeps the transition time of the previous condition if `status` has not changed.
 pub fn condition(
-    name: &str,
+    type_: ConditionType,
     state: ConditionState,
     old: &[Condition],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
     let ConditionState { status, reason, message } = state;
-    let before = old.iter().find(|condition| condition.type_ == name && condition.status == status);
+    let before = old.iter().find(|condition| condition.type_ == type_ && condition.status == status);
     Condition {
-        type_: name.to_owned(),
+        type_: type_.as_str().to_owned(),
         status: status.as_str().to_owned(),
         reason,
         message: message.chars().take(4000).collect(),
@@ -79,6 +119,6 @@ pub fn condition(
 }
 
 /// Returns the condition of a type.
-pub fn find<'a>(conditions: &'a [Condition], name: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == name)
+pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
 }

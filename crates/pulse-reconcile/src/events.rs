@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use pulse_crd::{MigrationState, PulseIngestStatus};
 
 use crate::condition::ConditionStatus::{False, True};
-use crate::condition::{ConditionStatus, find};
+use crate::condition::{ConditionStatus, ConditionType, find};
 
 /// An Event about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,22 +62,22 @@ fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
     let is = |condition: Option<&Condition>, status: ConditionStatus| {
         condition.is_some_and(|condition| condition.status == status)
     };
-    let (before, after) = pair("Stalled");
+    let (before, after) = pair(ConditionType::Stalled);
     if let Some(stalled) = after
         && before.map(|condition| &condition.reason) != Some(&stalled.reason)
     {
         let reason = if stalled.reason == "MigrationFailed" { "MigrationBlocked" } else { &stalled.reason };
         events.push(warning(reason, "Reconcile", stalled.message.clone()));
     }
-    let (before, after) = pair("CRDOutdated");
+    let (before, after) = pair(ConditionType::CrdOutdated);
     if let Some(outdated) = after.filter(|_| before.is_none()) {
         events.push(warning("CRDOutdated", "Reconcile", outdated.message.clone()));
     }
-    let (before, after) = pair("Ready");
+    let (before, after) = pair(ConditionType::Ready);
     if let Some(ready) = after.filter(|_| !is(before, True) && is(after, True)) {
         events.push(normal("Ready", "Reconcile", ready.message.clone()));
     }
-    let (before, after) = pair("Reconciling");
+    let (before, after) = pair(ConditionType::Reconciling);
     if let Some(waiting) = after.filter(|condition| condition.reason == "WaitingForReference")
         && before.map(|condition| &condition.reason) != Some(&waiting.reason)
     {
@@ -88,7 +88,7 @@ fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
     {
         events.push(warning("Contested", "Apply", contested.message.clone()));
     }
-    let (before, after) = pair("ScalingActive");
+    let (before, after) = pair(ConditionType::ScalingActive);
     if let Some(active) = after.filter(|condition| condition.reason == "MetricsUnavailable")
         && before.map(|condition| &condition.reason) != Some(&active.reason)
     {
@@ -97,7 +97,7 @@ fn conditions(old: &PulseIngestStatus, new: &PulseIngestStatus, events: &mut Vec
     if before.is_some_and(|condition| condition.reason == "MetricsUnavailable") && is(after, True) {
         events.push(normal("ScalingResumed", "Scale", "the backlog is known again: scaling continues".into()));
     }
-    let (before, after) = pair("BacklogWithinTarget");
+    let (before, after) = pair(ConditionType::BacklogWithinTarget);
     if let Some(missed) = after.filter(|_| !is(before, False) && is(after, False)) {
         events.push(warning("BacklogTargetMissed", "Observe", missed.message.clone()));
     }

@@ -7,8 +7,8 @@
 use pulse_crd::{BreakingChange, PulseIngestStatus, breaking_changes, crd};
 use serde_json::Value;
 
-use crate::condition::ConditionState;
 use crate::condition::ConditionStatus::True;
+use crate::condition::{ConditionState, ConditionType};
 use crate::fit::fit;
 
 /// The command that updates the CRD to this version.
@@ -50,8 +50,8 @@ impl Served {
     }
 
     /// The condition `CRDOutdated`, which is only present while it is true.
-    pub fn condition(&self) -> Option<(&'static str, ConditionState)> {
-        Some(("CRDOutdated", ConditionState::new(True, "FieldsMissing", self.outdated()?)))
+    pub fn condition(&self) -> Option<(ConditionType, ConditionState)> {
+        Some((ConditionType::CrdOutdated, ConditionState::new(True, "FieldsMissing", self.outdated()?)))
     }
 
     /// The status as it can be written: without what the served schema refuses.

@@ -11,7 +11,7 @@ use pulse_crd::names::{self, Role};
 use pulse_crd::{AutoscalingStatus, PendingChange, PulseIngest, PulseIngestStatus, RoleStatus, WorkersStatus};
 
 use crate::condition::ConditionStatus::{False, True};
-use crate::condition::{ConditionState, condition};
+use crate::condition::{ConditionState, ConditionType, condition};
 use crate::error::ReconcileError;
 use crate::migration::{MigrationWait, NEEDS_APPROVAL};
 use crate::observed::Observed;
@@ -29,7 +29,7 @@ pub struct ScalingReport {
     /// `status.autoscaling`.
     pub status: Option<AutoscalingStatus>,
     /// The conditions `QueueReachable`, `ScalingActive`, `ScalingLimited` and `BacklogWithinTarget`.
-    pub conditions: Vec<(&'static str, ConditionState)>,
+    pub conditions: Vec<(ConditionType, ConditionState)>,
 }
 
 /// Inputs of [`status`].
@@ -51,7 +51,7 @@ pub struct StatusInputs<'a> {
     /// Changes that were not made because reconciliation is paused.
     pub pending: Vec<PendingChange>,
     /// `CRDOutdated`, while it is true.
-    pub crd_outdated: Option<(&'static str, ConditionState)>,
+    pub crd_outdated: Option<(ConditionType, ConditionState)>,
     /// Names of Deployments whose change has to wait, to stay within the budget of connections.
     pub held: Vec<String>,
     /// The current time.
@@ -155,7 +155,7 @@ fn core_states(
     observed: &Observed,
     plan: &ReconcilePlan,
     problem: Option<Problem>,
-) -> Vec<(&'static str, ConditionState)> {
+) -> Vec<(ConditionType, ConditionState)> {
     let ready = match &problem {
         Some((state, _)) => state.clone(),
         None if cr.spec.paused => {
@@ -166,12 +166,16 @@ fn core_states(
         }
         None => ConditionState::new(True, "AsExpected", format!("version {} is running", plan.desired.version)),
     };
-    let mut states = vec![("Ready", ready), ("Available", available(cr, observed)), ("Migrated", migrated(plan))];
+    let mut states = vec![
+        (ConditionType::Ready, ready),
+        (ConditionType::Available, available(cr, observed)),
+        (ConditionType::Migrated, migrated(plan)),
+    ];
     match problem {
-        Some((state, true)) => states.push(("Stalled", ConditionState { status: True, ..state })),
+        Some((state, true)) => states.push((ConditionType::Stalled, ConditionState { status: True, ..state })),
         // A paused object makes no progress.
         Some((state, false)) if !cr.spec.paused => {
-            states.push(("Reconciling", ConditionState { status: True, ..state }))
+            states.push((ConditionType::Reconciling, ConditionState { status: True, ..state }))
         }
         _ => {}
     }

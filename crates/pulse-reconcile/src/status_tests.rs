@@ -76,7 +76,8 @@ fn approval_is_waited_for_before_the_object_stalls() {
         };
         cr.status = Some(status(inputs));
         let conditions = &cr.status.as_ref().expect("a status").conditions;
-        let found = ["Reconciling", "Stalled"].map(|name| find(conditions, name).map(|found| found.reason.clone()));
+        let found = [ConditionType::Reconciling, ConditionType::Stalled]
+            .map(|type_| find(conditions, type_).map(|found| found.reason.clone()));
         found.map(Option::unwrap_or_default)
     };
     assert_eq!(condition_at(1000), ["PlanNeedsApproval", ""]);

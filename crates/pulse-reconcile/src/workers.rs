@@ -10,7 +10,7 @@ use pulse_crd::{AutoscalingMode, AutoscalingStatus, LastDecision, LearnedStatus,
 use pulse_scaling::{Decision, Limit, Memory, Pause, Policy, ScalingReason, ScheduleError, Workers};
 
 use crate::condition::ConditionStatus::{False, True, Unknown};
-use crate::condition::{ConditionState, find};
+use crate::condition::{ConditionState, ConditionType, find};
 use crate::connections::Use;
 use crate::observed::Observed;
 use crate::pods;
@@ -23,7 +23,12 @@ const REFRESH: SignedDuration = SignedDuration::from_secs(30);
 /// Poll intervals to wait for the first sample after a start.
 const STARTUP_POLLS: i32 = 3;
 /// Types of the conditions that describe scaling.
-const CONDITIONS: [&str; 4] = ["QueueReachable", "ScalingActive", "ScalingLimited", "BacklogWithinTarget"];
+const CONDITIONS: [ConditionType; 4] = [
+    ConditionType::QueueReachable,
+    ConditionType::ScalingActive,
+    ConditionType::ScalingLimited,
+    ConditionType::BacklogWithinTarget,
+];
 
 /// State of an object's workers between reconciles.
 #[derive(Clone, Default)]

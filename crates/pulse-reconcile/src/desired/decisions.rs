@@ -8,7 +8,7 @@ use pulse_core::{ConditionRow, Decisions, MigrationDecision, ScalingDecision};
 use pulse_crd::names::{self, Role};
 use pulse_crd::{PulseIngest, PulseIngestStatus};
 
-use crate::condition::{ConditionStatus, find};
+use crate::condition::{ConditionStatus, ConditionType, find};
 
 /// Key of the ConfigMap, and name of the file.
 const FILE: &str = "decisions.json";
@@ -46,7 +46,7 @@ pub fn config_map(cr: &PulseIngest, status: &PulseIngestStatus) -> ConfigMap {
 fn decisions(status: &PulseIngestStatus) -> Decisions {
     let image = |revision: &pulse_crd::Revision| revision.image.clone();
     let is_true = |name| find(&status.conditions, name).filter(|found| found.status == ConditionStatus::True);
-    let unfinished = is_true("Stalled").or_else(|| is_true("Reconciling"));
+    let unfinished = is_true(ConditionType::Stalled).or_else(|| is_true(ConditionType::Reconciling));
     let last = status.autoscaling.as_ref().and_then(|scaling| scaling.last_decision.as_ref());
     let conditions = status.conditions.iter().map(|condition| ConditionRow {
         name: condition.type_.clone(),

@@ -100,6 +100,7 @@ fn rendered(cr: &PulseIngest, dev_reload: Option<&Path>) -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "not a part of pulse")]
 fn objects_are_those_of_the_golden_files_so_that_an_upgrade_restarts_no_pod() {
     let samples = [
         ("minimal", include_str!("../../../../manifests/samples/minimal.yaml")),
