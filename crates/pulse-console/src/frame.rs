@@ -69,7 +69,7 @@ pub(crate) struct Figures {
     pub(crate) read_at: Instant,
     pub(crate) overview: Overview,
     pub(crate) workers: Vec<WorkerRow>,
-    /// The newest events; `None` if nobody watches them.
+    /// The newest events; `None` if no page shows them.
     pub(crate) tail: Option<Tail>,
 }
 

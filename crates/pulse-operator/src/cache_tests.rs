@@ -1,8 +1,8 @@
 use k8s_openapi::api::core::v1::Pod;
+use pulse_crd::fixture::pulse_ingest;
 use serde_json::json;
 
 use super::*;
-use crate::fixture::pulse_ingest;
 
 fn pod(name: &str, instance: &str) -> Pod {
     let labels = json!({ "app.kubernetes.io/instance": instance });
