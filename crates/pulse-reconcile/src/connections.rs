@@ -8,7 +8,8 @@
 //!   is available; whatever it stopped before that pod existed has then ended. So [`surge`] pods more than wanted run at
 //!   most, and as many terminate.
 //! * The operator begins nothing that adds pods while pods of an earlier change terminate: [`Use::holds`] and
-//!   [`Use::room_for_workers`].
+//!   [`Use::room_for_workers`]. Fewer pods in the middle of a rollout stop some that it replaces a moment later, so it removes
+//!   none either while there are more than a rollout has: [`Use::holds_removal`].
 //!
 //! Pods that other clients delete or evict are replaced at once and not counted.
 
@@ -99,6 +100,8 @@ struct RoleUse {
     replicas: u32,
     /// Pods that it will have, as the spec stands.
     wanted_replicas: u32,
+    /// Pods that have connections.
+    pods: u32,
     terminating: u32,
     /// Connections of a new pod, as the spec stands.
     wanted: u32,
@@ -156,6 +159,13 @@ impl Use {
         terminating > 0 || ((adds_pods || wanted > most) && !fits && is_shrinking)
     }
 
+    /// Whether no pods of `role` must be removed for now. Waiting helps, because some of them terminate: those of a rollout
+    /// alone are no more than these.
+    pub fn holds_removal(&self, role: Role) -> bool {
+        let RoleUse { pods, replicas, .. } = self.role(role);
+        pods > replicas + surge(replicas)
+    }
+
     fn role(&self, role: Role) -> RoleUse {
         self.roles.get(&role).copied().unwrap_or_default()
     }
@@ -177,16 +187,15 @@ fn role_use(spec: &PulseIngestSpec, role: Role, observed: &Observed, now: Timest
         observed.pods.get(&role).into_iter().flatten().filter(|pod| !pods::is_finished(pod) && !is_lost(pod, now));
     let wanted = per_pod(spec, role);
     let mut found = RoleUse { replicas: replicas(observed, role).unwrap_or(0), wanted, ..RoleUse::default() };
-    let mut count = 0;
     for pod in pods {
-        count += 1;
+        found.pods += 1;
         found.terminating += u32::from(pods::is_terminating(pod));
         found.most = found.most.max(connections(&pod.metadata).unwrap_or(wanted));
     }
     let template = observed.deployments.get(&role).and_then(|found| found.spec.as_ref()?.template.metadata.as_ref());
     found.most = found.most.max(template.and_then(connections).unwrap_or(0));
     // Also pods that are about to be stopped, because the number was reduced.
-    found.terminating = found.terminating.max(u32::saturating_sub(count, found.replicas + surge(found.replicas)));
+    found.terminating = found.terminating.max(found.pods.saturating_sub(found.replicas + surge(found.replicas)));
     found
 }
 

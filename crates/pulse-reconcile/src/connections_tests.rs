@@ -175,12 +175,27 @@ impl TestEnv {
         }
         for (role, wanted) in fixed(&self.cr.spec, self.cr.spec.api.replicas) {
             let model = self.roles.get_mut(&role).expect("all roles");
-            if wanted < model.replicas || (wanted > model.replicas && !used.holds(role, true)) {
+            let held = if wanted > model.replicas { used.holds(role, true) } else { used.holds_removal(role) };
+            if !held {
                 model.replicas = wanted;
             }
         }
         let room = used.room_for_workers();
-        self.roles.get_mut(&Role::Worker).expect("all roles").replicas = self.workers.min(room);
+        let workers = self.roles.get_mut(&Role::Worker).expect("all roles");
+        let floor = if used.holds_removal(Role::Worker) { workers.replicas } else { 0 };
+        workers.replicas = self.workers.min(room).max(floor);
+    }
+
+    /// Changes something after some seconds, and returns the number of connections afterwards.
+    fn step(&mut self, (action, value, seconds): (u8, u32, i64)) -> u32 {
+        self.now += seconds;
+        self.change(action, value);
+        self.reconcile();
+        for model in self.roles.values_mut() {
+            model.run(self.now, value);
+            model.sync(self.now);
+        }
+        self.connections()
     }
 
     fn describe(&self) -> String {
@@ -208,16 +223,8 @@ proptest! {
         steps in proptest::collection::vec((0u8..24, any::<u32>(), 0i64..40), 1..150),
     ) {
         let mut env = TestEnv::new();
-        for (number, (action, value, seconds)) in steps.into_iter().enumerate() {
-            env.now += seconds;
-            env.change(action, value);
-            env.reconcile();
-            let now = env.now;
-            for model in env.roles.values_mut() {
-                model.run(now, value);
-                model.sync(now);
-            }
-            let used = env.connections();
+        for (number, step) in steps.into_iter().enumerate() {
+            let used = env.step(step);
             prop_assert!(used + RESERVED <= TOTAL, "{used} connections after step {number}: {}", env.describe());
         }
     }
@@ -262,4 +269,24 @@ fn console_counts_with_its_pool_only_while_it_is_enabled() {
     let off = json!({ "enabled": false, "replicas": 5 });
     assert_eq!((room(json!({})), room(off)), (Some(24), Some(24)));
     assert_eq!(room(json!({ "enabled": true })), Some(22), "(300 - 4 - 4 × 14 - 3 × 4 - 3 × 8) / 6 = 34 pods");
+}
+
+#[test]
+fn budget_holds_when_fewer_pods_are_wanted_in_a_rollout() {
+    let mut env = TestEnv::new();
+    for step in [
+        (1, 2496743, 0),
+        (5, 198688445, 0),
+        (7, 2285868480, 0),
+        (7, 1277, 1),
+        (5, 55207307, 30),
+        (0, 2193707153, 1),
+        (0, 601490561, 14),
+        (7, 2168370295, 1),
+        (2, 53484136, 28),
+        (0, 2966074111, 0),
+    ] {
+        let used = env.step(step);
+        assert!(used + RESERVED <= TOTAL, "{used} connections after {step:?}: {}", env.describe());
+    }
 }

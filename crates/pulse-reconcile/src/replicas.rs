@@ -54,8 +54,10 @@ pub fn changes(cr: &PulseIngest, observed: &Observed, used: Option<&Use>) -> Vec
         // An external scaler never scales up from zero: an API at zero was stopped by us, so we start it again.
         let started = (*role == Role::Api && from == Some(0)).then_some(cr.spec.api.replicas.cast_signed());
         let to = fixed(cr, *role).or(started).filter(|to| from != Some(*to))?;
-        let adds_pods = from.is_some_and(|from| to > from);
-        let held = adds_pods && used.is_some_and(|used| used.holds(*role, true));
+        let holds = |used: &Use| {
+            from.is_some_and(|from| if to > from { used.holds(*role, true) } else { used.holds_removal(*role) })
+        };
+        let held = used.is_some_and(holds);
         Some(ReplicaChange { deployment: deployment.name_any(), from, to, held })
     };
     observed.deployments.iter().filter_map(change).collect()

@@ -79,9 +79,7 @@ pub fn decide(
     now: Timestamp,
 ) -> (Option<ScalingPlan>, ScalingMemory) {
     let poll = SignedDuration::try_from(poll).unwrap_or(SignedDuration::MAX);
-    let room = Use::of(cr, observed, now).map(|used| used.room_for_workers());
     let Rules { policy, invalid } = Rules::new(&cr.spec, poll);
-    let policy = Policy { connection_limit: room, ..policy };
     let Some(deployment) = observed.deployments.get(&Role::Worker) else { return (None, memory) };
     let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let pods = observed.pods.get(&Role::Worker).into_iter().flatten();
@@ -89,6 +87,12 @@ pub fn decide(
     let (candidates, pods): (Vec<Candidate>, _) =
         pods.map(|pod| (scaling::candidate(pod), scaling::worker_pod(pod))).unzip();
     let from = u32::try_from(replicas).unwrap_or(0);
+    let used = Use::of(cr, observed, now);
+    let policy = Policy {
+        connection_limit: used.as_ref().map(Use::room_for_workers),
+        connection_floor: used.filter(|used| used.holds_removal(Role::Worker)).map_or(0, |_| from),
+        ..policy
+    };
     let workers = Workers { replicas: from, pods, rolling_out: changing.rolling_out, migrating: changing.migrating };
     if let Some(sample) = sample.filter(|sample| Some(sample.queue.at) != memory.seen) {
         (memory.seen, memory.error) = (Some(sample.queue.at), sample.error);

@@ -42,8 +42,8 @@ fn computed_decision(policy: &Policy, memory: &Memory, observed: &Observed, now:
 
 /// The spec sets the number; only the connection budget of PostgreSQL limits it.
 fn fixed_decision(fixed: u32, policy: &Policy, inputs: Inputs) -> Decision {
-    let replicas = fixed.min(policy.ceiling());
-    let limited_by = (replicas < fixed).then_some(Limit::DatabaseConnectionBudget);
+    let replicas = fixed.min(policy.ceiling()).max(policy.connection_floor);
+    let limited_by = (replicas != fixed).then_some(Limit::DatabaseConnectionBudget);
     let message = explain("set in the spec", fixed, Count { replicas, limited_by }, replicas);
     Decision {
         replicas,

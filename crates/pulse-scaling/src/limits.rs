@@ -58,6 +58,7 @@ pub(crate) fn limited(
     };
     // A changed bound applies at once, regardless of other limits. Only a pause takes precedence over the bounds.
     let count = within_bounds(limited_by_state(count, policy, memory, workers, now), policy, now);
+    let count = count.limit(count.replicas.max(policy.connection_floor), Limit::DatabaseConnectionBudget);
     let is_paused = match policy.paused {
         Pause::None => false,
         Pause::All => true,

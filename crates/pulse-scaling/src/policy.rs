@@ -19,6 +19,8 @@ pub struct Policy {
     pub fallback: Option<u32>,
     /// Maximum number of workers that the database has connections for; at least 1, so that a worker always runs.
     pub connection_limit: Option<u32>,
+    /// Number of workers of which none is removed yet, because those removed before still have connections.
+    pub connection_floor: u32,
     /// Targets that the number is computed from.
     pub target: Target,
     /// Tolerance, stabilization windows and scaling policies.
@@ -42,6 +44,7 @@ impl Default for Policy {
             schedules: Vec::new(),
             fallback: None,
             connection_limit: None,
+            connection_floor: 0,
             target: Target::default(),
             behavior: Behavior::default(),
             idle: SignedDuration::from_secs(60),
