@@ -47,14 +47,16 @@ async fn answer(stream: &mut TcpStream) -> anyhow::Result<String> {
 /// Viewers that read all, and connect again after the end of a stream.
 struct Viewers {
     _tasks: JoinSet<()>,
-    bytes: Arc<AtomicU64>,
+    /// What each has read.
+    bytes: Vec<Arc<AtomicU64>>,
 }
 
 impl Viewers {
     async fn start(console: &Process) -> anyhow::Result<Self> {
-        let (mut tasks, bytes) = (JoinSet::new(), Arc::<AtomicU64>::default());
+        let (mut tasks, mut all) = (JoinSet::new(), Vec::new());
         for part in ["overview", "events", "states"].into_iter().cycle().take(VIEWERS) {
-            let (mut stream, bytes) = (ask(console, part).await?, bytes.clone());
+            let (mut stream, bytes) = (ask(console, part).await?, Arc::<AtomicU64>::default());
+            all.push(bytes.clone());
             tasks.spawn(async move {
                 let mut buffer = vec![0; 16 * 1024];
                 while let Ok(read @ 1..) = stream.read(&mut buffer).await {
@@ -62,13 +64,13 @@ impl Viewers {
                 }
             });
         }
-        let viewers = Self { _tasks: tasks, bytes };
-        eventually("each viewer gets figures", TIMEOUT, async || Ok(viewers.read() > 1000 * VIEWERS as u64)).await?;
-        Ok(viewers)
+        let has_read = |bytes: &Arc<AtomicU64>| bytes.load(Ordering::Relaxed) > 0;
+        eventually("each viewer gets figures", TIMEOUT, async || Ok(all.iter().all(has_read))).await?;
+        Ok(Self { _tasks: tasks, bytes: all })
     }
 
     fn read(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.bytes.iter().map(|bytes| bytes.load(Ordering::Relaxed)).sum()
     }
 }
 

@@ -37,7 +37,12 @@ fn sentences(viewer: &Viewer, explanation: &pulse_explain::Explanation) -> Marku
     }
     html! {
         p { b { (explanation.reason.sentence) } }
-        p { "To do: " (explanation.reason.advice) }
+        p { "To do: " (with_commands(&explanation.reason.advice)) }
         @for reason in &explanation.also { p { "Also: " (reason.sentence) } }
     }
+}
+
+/// A text whose commands are between backticks.
+fn with_commands(text: &str) -> Markup {
+    html! { @for (number, part) in text.split('`').enumerate() { @if number % 2 == 1 { code { (part) } } @else { (part) } } }
 }
