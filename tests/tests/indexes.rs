@@ -96,7 +96,7 @@ fn console_cases() -> Vec<Case> {
             "SELECT id FROM dead_tasks WHERE id < $1",
             format!("{last}, {first}, 9999, NULL, 'kind a'"),
         ),
-        ("tail of events", "FROM (SELECT * FROM events", "9999999, 0, NULL, 'name 1', NULL, NULL, 51, 10000".into()),
+        ("tail of events", "FROM (SELECT * FROM events", "9999999, 10000, NULL, 'name 1', NULL, NULL, 51".into()),
         ("groups of dead letters", "WITH latest AS", "50000, false, 50".into()),
         ("dead letters of one error", "FROM dead_tasks AS other", id.into()),
         ("search by request", "FROM task_history\n             WHERE request_id", "'request-7', NULL, 50".into()),
