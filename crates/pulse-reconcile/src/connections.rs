@@ -110,6 +110,11 @@ struct RoleUse {
 }
 
 impl RoleUse {
+    /// Pods beyond those of a rollout: they terminate, or are about to.
+    fn surplus(self) -> u32 {
+        self.pods.saturating_sub(self.replicas + surge(self.replicas))
+    }
+
     /// The most connections of a pod that exists or will exist.
     fn per_pod(self) -> u32 {
         self.most.max(self.wanted)
@@ -162,8 +167,7 @@ impl Use {
     /// Whether no pods of `role` must be removed for now. Waiting helps, because some of them terminate: those of a rollout
     /// alone are no more than these.
     pub fn holds_removal(&self, role: Role) -> bool {
-        let RoleUse { pods, replicas, .. } = self.role(role);
-        pods > replicas + surge(replicas)
+        self.role(role).surplus() > 0
     }
 
     fn role(&self, role: Role) -> RoleUse {
@@ -195,7 +199,7 @@ fn role_use(spec: &PulseIngestSpec, role: Role, observed: &Observed, now: Timest
     let template = observed.deployments.get(&role).and_then(|found| found.spec.as_ref()?.template.metadata.as_ref());
     found.most = found.most.max(template.and_then(connections).unwrap_or(0));
     // Also pods that are about to be stopped, because the number was reduced.
-    found.terminating = found.terminating.max(found.pods.saturating_sub(found.replicas + surge(found.replicas)));
+    found.terminating = found.terminating.max(found.surplus());
     found
 }
 

@@ -135,11 +135,10 @@ pub fn report(
     }
     let old = cr.status.as_ref().and_then(|status| status.autoscaling.clone()).unwrap_or_default();
     let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    let fresh = memory.refreshed.is_none_or(|at| now.duration_since(at) >= REFRESH);
-    if fresh || scaled.is_some() {
+    let refresh = scaled.is_some() || memory.refreshed.is_none_or(|at| now.duration_since(at) >= REFRESH);
+    if refresh {
         memory.refreshed = Some(now);
     }
-    let refresh = fresh || scaled.is_some();
     let last_decision = match scaled {
         Some((from, _)) => {
             memory.scaled = Some(scaling::record(decision, from, second));
