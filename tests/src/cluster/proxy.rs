@@ -114,6 +114,7 @@ async fn serve(listener: TcpListener, upstream: Arc<Upstream>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        let _ = stream.set_nodelay(true);
         let upstream = upstream.clone();
         connections.spawn(async move {
             let service = service_fn(move |request| {

@@ -144,7 +144,7 @@ async fn random_api_faults_end_in_the_desired_state() -> anyhow::Result<()> {
                 let (api, workers) = (1 + (iteration + number) % 4, 1 + iteration % 3);
                 let spec = json!({ "api": { "replicas": api }, "workers": { "replicas": workers } });
                 env.patch_spec(&format!("o{number}"), spec).await?;
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(25)).await;
             }
             let now = operator.lock().await.reconcile_count().await;
             if now < of_running {
