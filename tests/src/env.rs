@@ -208,8 +208,9 @@ pub fn pulse(env: &TestEnv, args: &[&str]) -> Command {
     command.args(args).kill_on_drop(true).stdin(Stdio::null());
     command.env("PULSE_DATABASE_URL", &env.database_url).env("PULSE_REDIS_URL", &env.redis_url);
     command.env("PULSE_LOG_FORMAT", "json");
-    // A role takes either the HMAC secret or the public key.
-    if !args.contains(&"--jwt-public-key-file") {
+    // A role takes the HMAC secret, or other keys.
+    let has_keys = ["--jwt-public-key-file", "--jwt-secret-file", "--jwks-url"].iter().any(|flag| args.contains(flag));
+    if !has_keys {
         command.env("PULSE_JWT_SECRET", SECRET);
     }
     command

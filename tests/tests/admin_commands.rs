@@ -80,7 +80,32 @@ async fn issued_token_works_until_its_user_is_disabled() -> anyhow::Result<()> {
     assert_eq!(pulse_output(&env, &["user", "disable", "ada"]).await?.0, 0);
     eventually("the disabled user is refused", TIMEOUT, async || Ok(client.get("/api/v1/events").await?.status == 403))
         .await?;
-    assert_eq!(pulse_output(&env, &["user", "disable", "missing"]).await?.0, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_can_be_disabled_before_its_first_token_and_created_by_an_administrator() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let api = Process::start(&env, "api", &["--auto-provision", "false"]).await?;
+    for (command, user, code) in [
+        ("disable", "leaked", 0),
+        ("create", "grace", 0),
+        ("create", "grace", 0),
+        ("enable", "missing", 1),
+        ("delete", "missing", 1),
+        ("create", "", 2),
+        ("disable", "a\nb", 2),
+    ] {
+        let (exit, output) = pulse_output(&env, &["user", command, user]).await?;
+        assert_eq!(exit, code, "user {command} {user:?}: {output}");
+    }
+    for (user, status, code) in [("leaked", 403, "user_disabled"), ("missing", 403, "unknown_user"), ("grace", 200, "")] {
+        let answer = api.client(user).get("/api/v1/events").await?;
+        assert_eq!((answer.status, answer.json["code"].as_str().unwrap_or_default()), (status, code), "{user}");
+    }
+    let acts = sqlx::query_scalar("SELECT string_agg(action || ' ' || target, ', ' ORDER BY id) FROM audit_log");
+    let acts: String = acts.fetch_one(&env.db).await?;
+    assert_eq!(acts, "user.disable leaked, user.create grace");
     Ok(())
 }
 

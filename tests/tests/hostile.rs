@@ -82,7 +82,9 @@ async fn hostile_input_is_refused_without_server_errors() -> anyhow::Result<()> 
     let strict = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--header-timeout", "1s", "--body-timeout", "1s"];
     let strict = Process::start(&env, "api", &[&strict[..], &["--request-timeout", "4s"]].concat()).await?;
     let (private, public) = generate_rsa_key(&env).await?;
-    let rsa = Process::start(&env, "api", &["--jwt-public-key-file", &public]).await?;
+    let public_key = ["--jwt-public-key-file", &public, "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE];
+    let lenient = ["--default-scopes", "events:read,events:write", "--auto-provision", "true"];
+    let rsa = Process::start(&env, "api", &[&public_key[..], &lenient].concat()).await?;
 
     let mut cases = Cases::default();
     bodies(&mut cases, &api).await;
@@ -349,7 +351,7 @@ async fn generate_rsa_key(env: &TestEnv) -> anyhow::Result<(String, String)> {
 
 /// Algorithm confusion: tokens that are signed with the public key as an HMAC secret are refused.
 async fn algorithm_confusion(cases: &mut Cases, rsa: &Process, private: &str, public: &str) -> anyhow::Result<()> {
-    let claims = json!({"sub": "ada", "exp": now() + 3600});
+    let claims = json!({"sub": "ada", "exp": now() + 3600, "iss": ISSUER, "aud": AUDIENCE});
     let (private, public) = (std::fs::read(private)?, std::fs::read(public)?);
     let trimmed = public.trim_ascii_end();
     let key = EncodingKey::from_rsa_pem(&private)?;

@@ -31,8 +31,8 @@ pub(crate) struct Reader {
 }
 
 /// Returns the `sub` of a valid token with this scope.
-fn authorize(parts: &Parts, state: &AppState, scope: Scope) -> Result<String, Problem> {
-    let claims = state.verifier.verify(parts.headers.get(AUTHORIZATION))?;
+async fn authorize(parts: &Parts, state: &AppState, scope: Scope) -> Result<String, Problem> {
+    let claims = state.verifier.verify(parts.headers.get(AUTHORIZATION)).await?;
     claims.require(scope)?;
     Ok(claims.subject)
 }
@@ -41,7 +41,7 @@ impl FromRequestParts<AppState> for Writer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let subject = authorize(parts, state, Scope::EventsWrite)?;
+        let subject = authorize(parts, state, Scope::EventsWrite).await?;
         let KnownUser { id: user_id, usage } = state.users.find(&subject).await?;
         Ok(Self { user_id, place: state.limits.admit(&usage)?, usage, subject })
     }
@@ -51,7 +51,7 @@ impl FromRequestParts<AppState> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let subject = authorize(parts, state, Scope::EventsRead)?;
+        let subject = authorize(parts, state, Scope::EventsRead).await?;
         let KnownUser { id: user_id, usage } = state.users.find_enabled(&subject).await?;
         Ok(Self { user_id, _place: state.limits.admit(&usage)?, usage })
     }

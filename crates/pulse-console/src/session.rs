@@ -51,7 +51,7 @@ impl FromRequestParts<Console> for Viewer {
             false => Redirect::to("/login").into_response(),
         };
         let token = cookie(&parts.headers, COOKIE).ok_or_else(to_login)?;
-        let claims = verify(&console.verifier, token).ok_or_else(to_login)?;
+        let claims = verify(&console.verifier, token).await.ok_or_else(to_login)?;
         let csrf = csrf_of(token);
         let theme = theme(&parts.headers);
         match Identity::of(console, claims, &parts.method).await {
@@ -63,9 +63,9 @@ impl FromRequestParts<Console> for Viewer {
 }
 
 /// The claims of a token that opens the console.
-pub(crate) fn verify(verifier: &Verifier, token: &str) -> Option<Claims> {
+pub(crate) async fn verify(verifier: &Verifier, token: &str) -> Option<Claims> {
     let header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    verifier.verify(Some(&header)).ok().filter(identity::opens)
+    verifier.verify(Some(&header)).await.ok().filter(identity::opens)
 }
 
 /// Refuses forms that other origins send, as far as the browser says. `sec-fetch-site` decides where it is sent; browsers

@@ -9,7 +9,6 @@
 //! This crate does not depend on events, PostgreSQL or Redis.
 
 mod admin;
-mod auth;
 mod body;
 mod budget;
 mod connection;
@@ -27,11 +26,12 @@ mod protocol;
 mod refused_head;
 mod request_body;
 mod request_id;
+mod reread;
 mod server;
 mod state;
+mod tokens;
 
 pub use admin::{Check, ProbeCheck, Status, admin_router};
-pub use auth::{AuthConfig, AuthConfigError, Claims, IssueError, KeySource, NewClaims, Scope, Scopes, Verifier, issue};
 pub use body::{FormBody, WireBody};
 pub use budget::{HeldBytes, Holder};
 pub use metrics::HttpMetrics;
@@ -41,3 +41,7 @@ pub use problem::Problem;
 pub use problem_code::ProblemCode;
 pub use request_id::RequestId;
 pub use server::{Peer, ServerConfig, serve};
+pub use tokens::{
+    AuthConfig, Claims, IssueError, JwksConfig, KeyError, KeyFileError, KeySource, MAX_LIFETIME, NewClaims, Scope, Scopes, Verifier,
+    VerifierError, issue, jwks_url,
+};

@@ -91,29 +91,74 @@ impl Store {
         Ok(users.into_iter().map(User::from).collect())
     }
 
-    /// Disables or enables a user; `None` if the user does not exist. Disabling twice keeps the first time. Leaves a row in
+    /// Creates the user with this `sub`, as an administrator's act; `None` if it exists.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn add_user(&self, subject: &str, act: &Act) -> Result<Option<User>, StoreError> {
+        let user = sqlx::query_as!(
+            Row,
+            r#"WITH changed AS (
+                   INSERT INTO users (subject) VALUES ($1) ON CONFLICT (subject) DO NOTHING RETURNING *
+               ), audited AS (
+                   INSERT INTO audit_log (act, actor, via, reason, action, target, count)
+                   SELECT $2, $3, $4, $5, 'user.create', subject, 1 FROM changed
+               )
+               SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
+            subject,
+            act.id,
+            act.actor,
+            act.via.as_str(),
+            act.reason,
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(user.map(User::from))
+    }
+
+    /// Disables a user, who is created if no token of it was seen yet. Disabling twice keeps the first time. Leaves a row in
     /// the audit log.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn set_user_disabled(
-        &self,
-        subject: &str,
-        disabled: bool,
-        act: &Act,
-    ) -> Result<Option<User>, StoreError> {
+    pub async fn disable_user(&self, subject: &str, act: &Act) -> Result<User, StoreError> {
         let user = sqlx::query_as!(
             Row,
             r#"WITH changed AS (
-                   UPDATE users SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END WHERE subject = $1
+                   INSERT INTO users (subject, disabled_at) VALUES ($1, now())
+                   ON CONFLICT (subject) DO UPDATE SET disabled_at = coalesce(users.disabled_at, now())
                    RETURNING *
                ), audited AS (
                    INSERT INTO audit_log (act, actor, via, reason, action, target, count)
-                   SELECT $3, $4, $5, $6, CASE WHEN $2 THEN 'user.disable' ELSE 'user.enable' END, subject, 1 FROM changed
+                   SELECT $2, $3, $4, $5, 'user.disable', subject, 1 FROM changed
                )
                SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
             subject,
-            disabled,
+            act.id,
+            act.actor,
+            act.via.as_str(),
+            act.reason,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(user.into())
+    }
+
+    /// Enables a user; `None` if the user does not exist. Leaves a row in the audit log.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn enable_user(&self, subject: &str, act: &Act) -> Result<Option<User>, StoreError> {
+        let user = sqlx::query_as!(
+            Row,
+            r#"WITH changed AS (
+                   UPDATE users SET disabled_at = NULL WHERE subject = $1 RETURNING *
+               ), audited AS (
+                   INSERT INTO audit_log (act, actor, via, reason, action, target, count)
+                   SELECT $2, $3, $4, $5, 'user.enable', subject, 1 FROM changed
+               )
+               SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
+            subject,
             act.id,
             act.actor,
             act.via.as_str(),

@@ -1,17 +1,16 @@
 //! Flags and environment variables, in groups that commands flatten. Every flag of a role has a `PULSE_…` variable. The
 //! doc comments are `--help` and the flag reference of OPERATIONS.md. No other crate reads flags or variables.
 
-use std::convert::Infallible;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use http::uri::Authority;
 use http::{HeaderValue, Uri};
 use pulse_core::{Limits, RetryPolicy, defaults};
-use pulse_http::{AuthConfig, KeySource, ServerConfig};
+use pulse_http::ServerConfig;
 use pulse_queue::{Queue, QueueConfig};
 use pulse_store::{Store, StoreConfig};
 use pulse_tls::CaBundle;
@@ -26,13 +25,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
     }
     humantime::parse_duration(text).map_err(|error| format!("{error}: write it like 300s, 5m or 1h"))
-}
-
-/// Parses a secret of HS256 tokens. Editors, `echo` and `kubectl create secret --from-file` put a line end behind it, and
-/// the issuer of the tokens does not have it.
-pub(crate) fn hs256_secret(text: &str) -> Result<String, Infallible> {
-    let secret = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-    Ok(secret.to_owned())
 }
 
 /// The text of a duration, as flags and variables have it.
@@ -151,7 +143,7 @@ impl RedisArgs {
     }
 }
 
-fn read_ca(flag: &str, path: Option<PathBuf>) -> anyhow::Result<Option<CaBundle>> {
+pub(crate) fn read_ca(flag: &str, path: Option<PathBuf>) -> anyhow::Result<Option<CaBundle>> {
     path.map(|path| CaBundle::read(&path)).transpose().with_context(|| format!("cannot use the CA file of {flag}"))
 }
 
@@ -161,54 +153,6 @@ pub(crate) struct AdminArgs {
     /// Address of the listener for /livez, /readyz and /metrics
     #[arg(long, env = "PULSE_ADMIN_LISTEN", default_value_t = any_address(defaults::ADMIN_PORT))]
     pub(crate) admin_listen: SocketAddr,
-}
-
-/// How the API verifies tokens.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct AuthArgs {
-    /// Secret of HS256 tokens, at least 32 bytes; `openssl rand -hex 32` makes one. One line end behind it is not part of
-    /// it; all else is, also blanks
-    #[arg(
-        long,
-        env = "PULSE_JWT_SECRET",
-        hide_env_values = true,
-        value_parser = hs256_secret,
-        conflicts_with = "jwt_public_key_file"
-    )]
-    pub(crate) jwt_secret: Option<String>,
-    /// Path to a PEM file with the public key of RS256, ES256 or EdDSA tokens
-    #[arg(long, env = "PULSE_JWT_PUBLIC_KEY_FILE")]
-    pub(crate) jwt_public_key_file: Option<PathBuf>,
-    /// Issuer (`iss`) that tokens must have; not checked without it
-    #[arg(long, env = "PULSE_JWT_ISSUER")]
-    pub(crate) jwt_issuer: Option<String>,
-    /// Audience (`aud`) that tokens must have; not checked without it
-    #[arg(long, env = "PULSE_JWT_AUDIENCE")]
-    pub(crate) jwt_audience: Option<String>,
-    /// Create the user of a valid token on first use; with false, unknown users are refused
-    #[arg(long, env = "PULSE_AUTO_PROVISION", default_value_t = defaults::AUTO_PROVISION, action = clap::ArgAction::Set)]
-    pub(crate) auto_provision: bool,
-}
-
-impl AuthArgs {
-    pub(crate) fn into_config(self) -> anyhow::Result<(AuthConfig, bool)> {
-        let Self { jwt_secret, jwt_public_key_file, jwt_issuer, jwt_audience, auto_provision } = self;
-        let key = match (jwt_secret, jwt_public_key_file) {
-            (Some(secret), _) => {
-                if secret.ends_with(char::is_whitespace) {
-                    tracing::warn!("the JWT secret ends with white space: remove it unless the issuer's secret has it");
-                }
-                KeySource::Hs256(secret.into_bytes())
-            }
-            (None, Some(path)) => {
-                let pem = std::fs::read(&path)
-                    .with_context(|| format!("failed to read the public key {}", path.display()))?;
-                KeySource::PublicKeyPem(pem)
-            }
-            (None, None) => bail!("no key to verify tokens with: set PULSE_JWT_SECRET or PULSE_JWT_PUBLIC_KEY_FILE"),
-        };
-        Ok((AuthConfig { key, issuer: jwt_issuer, audience: jwt_audience, leeway_seconds: 30 }, auto_provision))
-    }
 }
 
 /// Memory for request bodies and answers without a limit of the container, in bytes.
@@ -407,15 +351,6 @@ mod tests {
         let slash = "https://a.example/";
         for bad in ["", "*", "null", "a.example", slash, "https://A.example", "https://u@a", "ftp://a"] {
             assert!(origin(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn jwt_secret_loses_one_line_end_and_nothing_else() {
-        for (text, secret) in
-            [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), (" a ", " a "), ("\n", "")]
-        {
-            assert_eq!(hs256_secret(text), Ok(secret.to_owned()), "{text:?}");
         }
     }
 

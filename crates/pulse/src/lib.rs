@@ -5,6 +5,7 @@
 
 mod act_args;
 mod args;
+mod auth_args;
 mod check_result;
 mod cli;
 pub mod client;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use pulse_core::TASK_LEASE;
-use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, Status};
+use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, Status, Verifier};
 use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::{GAUGES_MAX_AGE, Queue, RedisSetting};
 use pulse_scheduler::{Scheduler, SchedulerMetrics};
@@ -93,15 +93,24 @@ pub(crate) fn live_probe(roles: Vec<(&'static str, LivenessCheck)>) -> ProbeChec
 }
 
 /// The readiness probe. It fails until the role has started, if PostgreSQL does not answer, if this version cannot run on
-/// its schema, or while the role drains. It is degraded if Redis is unavailable, refuses commands or may evict keys: that
+/// its schema, if there are no keys to verify tokens with, or while the role drains. It is degraded if Redis is unavailable, refuses commands or may evict keys: that
 /// makes processing slower and loses nothing.
-pub(crate) fn ready_probe(store: Store, queue: Queue, gate: SchemaGate, draining: CancellationToken) -> ProbeCheck {
+pub(crate) fn ready_probe(
+    store: Store,
+    queue: Queue,
+    gate: SchemaGate,
+    tokens: Option<Verifier>,
+    draining: CancellationToken,
+) -> ProbeCheck {
     Arc::new(move || {
         let (store, queue, gate, draining) = (store.clone(), queue.clone(), gate.clone(), draining.clone());
+        let no_keys = tokens.as_ref().and_then(Verifier::problem);
         let checks: BoxFuture<'static, Vec<Check>> = Box::pin(async move {
             let (postgresql, redis) = tokio::join!(check_postgresql(&store), check_redis(&store, &queue));
             let serving = if draining.is_cancelled() {
                 check("serving", Status::Failed, "draining".into())
+            } else if let Some(problem) = no_keys {
+                check("serving", Status::Failed, problem)
             } else if !gate.is_open() {
                 check("serving", Status::Failed, "waiting for the schema".into())
             } else {
@@ -205,6 +214,8 @@ pub(crate) struct RoleProcess {
     pub(crate) registry: Registry,
     pub(crate) admin_listen: SocketAddr,
     pub(crate) liveness: LivenessCheck,
+    /// Verifies the tokens of requests; the role is not ready while this has no keys.
+    pub(crate) tokens: Option<Verifier>,
     /// Opened by [`run`](Self::run).
     pub(crate) schema_gate: SchemaGate,
 }
@@ -218,14 +229,14 @@ impl RoleProcess {
     /// # Errors
     /// If the port for probes and metrics is in use, or its server panics.
     pub(crate) async fn run(self, shutdown: CancellationToken, role: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { name, store, queue, registry, admin_listen, liveness, schema_gate } = self;
+        let Self { name, store, queue, registry, admin_listen, liveness, tokens, schema_gate } = self;
         let (gate, draining) = (schema_gate.clone(), shutdown.clone());
         let while_running: LivenessCheck = Arc::new(move || {
             let runs = gate.is_open() && !draining.is_cancelled();
             if runs { liveness() } else { None }
         });
         let live = live_probe(vec![(name, while_running)]);
-        let ready = ready_probe(store.clone(), queue, schema_gate.clone(), shutdown.clone());
+        let ready = ready_probe(store.clone(), queue, schema_gate.clone(), tokens, shutdown.clone());
         let listener = listen(admin_listen, "--admin-listen")?;
         let ended = CancellationToken::new();
         let admin = AdminServer::new(listener, live, ready).serve(registry, ended.clone());

@@ -19,7 +19,7 @@ impl FromRequestParts<Console> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Problem> {
-        let claims = console.verifier.verify(parts.headers.get(AUTHORIZATION))?;
+        let claims = console.verifier.verify(parts.headers.get(AUTHORIZATION)).await?;
         if !identity::opens(&claims) {
             claims.require(Scope::EventsRead)?;
         }

@@ -52,7 +52,7 @@ pub(crate) async fn sign_in(
         return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "60")], page).into_response();
     };
     let token = fields.get("token");
-    let Some(claims) = session::verify(&console.verifier, token) else {
+    let Some(claims) = session::verify(&console.verifier, token).await else {
         console.metrics.refused("token", 1);
         let refused = "The token is invalid, has expired, or lacks the scopes admin and events:read: use another one.";
         return (StatusCode::UNAUTHORIZED, form(&console, Some(refused))).into_response();

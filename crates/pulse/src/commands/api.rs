@@ -16,8 +16,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{
-    AdminArgs, AttemptArgs, AuthArgs, BrowserArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs, any_address,
+    AdminArgs, AttemptArgs, BrowserArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs, any_address,
 };
+use crate::auth_args::{AuthArgs, ProvisionArgs};
 use crate::reload::ReloadArgs;
 use crate::roles::{self, LivenessCheck, RoleProcess};
 use crate::schema_gate::SchemaGate;
@@ -40,6 +41,8 @@ pub(crate) struct ApiArgs {
     #[command(flatten)]
     auth: AuthArgs,
     #[command(flatten)]
+    provision: ProvisionArgs,
+    #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
     attempts: AttemptArgs,
@@ -56,6 +59,7 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
         database,
         redis,
         auth,
+        provision,
         server,
         attempts,
         admin: AdminArgs { admin_listen },
@@ -64,11 +68,15 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let store = database.connect("api")?;
     let queue = redis.connect(&instance.instance)?;
     let mut registry = metrics::registry("api");
-    let api = Api::new(&server, &attempts, auth, store.clone(), queue.clone(), metrics::api(&mut registry))?;
+    let auto_provision = provision.auto_provision.unwrap_or(!auth.has_public_keys());
+    let verifier = auth.verifier()?;
+    let identity = (verifier.clone(), auto_provision);
+    let api = Api::new(&server, &attempts, identity, store.clone(), queue.clone(), metrics::api(&mut registry));
     let listener = roles::listen(listen, "--listen")?;
     let (health, schema_gate) = (api.health.clone(), api.schema_gate.clone());
     let liveness: LivenessCheck = Arc::new(move || health.problem());
-    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, liveness, schema_gate };
+    let tokens = Some(verifier);
+    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, liveness, tokens, schema_gate };
     let serving = tokio::spawn(api.serve(listener, shutdown.clone()));
     role.run(shutdown, async move {
         let _ = serving.await;
@@ -90,12 +98,11 @@ impl Api {
     pub(crate) fn new(
         server: &ServerArgs,
         attempts: &AttemptArgs,
-        auth: AuthArgs,
+        (verifier, auto_provision): (Verifier, bool),
         store: Store,
         queue: Queue,
         (http_metrics, metrics): (HttpMetrics, ApiMetrics),
-    ) -> anyhow::Result<Self> {
-        let (auth, auto_provision) = auth.into_config()?;
+    ) -> Self {
         let config = ApiConfig {
             limits: server.limits(),
             max_batch: server.max_batch,
@@ -111,7 +118,7 @@ impl Api {
         let (publisher, enqueueing) = Publisher::start(&queue, move |entries| {
             dropped.inc_by(entries);
         });
-        let state = AppState::new(config, store, acceptor, publisher, Verifier::new(&auth)?, metrics);
+        let state = AppState::new(config, store, acceptor, publisher, verifier, metrics);
         let config = server.server();
         let schema_gate = SchemaGate::default();
         let BrowserArgs { cors_allow_origin, docs } = server.browser.clone();
@@ -120,7 +127,7 @@ impl Api {
         if !cors_allow_origin.is_empty() {
             router = router.layer(pulse_api::cors(cors_allow_origin));
         }
-        Ok(Self { router, config, schema_gate, health, enqueueing })
+        Self { router, config, schema_gate, health, enqueueing }
     }
 
     /// Serves until `shutdown`, then drains: see `--drain-delay`.

@@ -15,7 +15,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::args::{AdminArgs, AuthArgs, CONSOLE_POOL, DatabaseArgs, InstanceArgs, RedisArgs, any_address};
+use crate::args::{AdminArgs, CONSOLE_POOL, DatabaseArgs, InstanceArgs, RedisArgs, any_address};
+use crate::auth_args::AuthArgs;
 use crate::metrics;
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess};
@@ -65,11 +66,13 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
     let mut registry = metrics::registry("console");
     let config = ConsoleConfig { instance: instance.instance, read_only, decisions_file };
     let metrics = metrics::console(&mut registry);
-    let server = ConsoleServer::new(config, auth, store.clone(), queue.clone(), metrics, shutdown.clone())?;
+    let verifier = auth.verifier()?;
+    let tokens = Some(verifier.clone());
+    let server = ConsoleServer::new(config, verifier, store.clone(), queue.clone(), metrics, shutdown.clone());
     let listener = roles::listen(console_listen, "--console-listen")?;
     let liveness = Arc::new(|| None);
     let schema_gate = SchemaGate::default();
-    let role = RoleProcess { name: "console", store, queue, registry, admin_listen, liveness, schema_gate };
+    let role = RoleProcess { name: "console", store, queue, registry, admin_listen, liveness, tokens, schema_gate };
     role.run(shutdown.clone(), server.serve(listener, shutdown)).await
 }
 
@@ -86,13 +89,12 @@ pub(crate) struct ConsoleServer {
 impl ConsoleServer {
     pub(crate) fn new(
         console: ConsoleConfig,
-        auth: AuthArgs,
+        verifier: Verifier,
         store: Store,
         queue: Queue,
         (http_metrics, metrics): (HttpMetrics, ConsoleMetrics),
         shutdown: CancellationToken,
-    ) -> anyhow::Result<Self> {
-        let (auth, _) = auth.into_config()?;
+    ) -> Self {
         let config = ServerConfig {
             header_timeout: Duration::from_secs(5),
             body_idle_timeout: Duration::from_secs(5),
@@ -105,9 +107,9 @@ impl ConsoleServer {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
         };
-        let (routes, acts) = pulse_console::start(console, store, queue, Verifier::new(&auth)?, metrics, shutdown);
+        let (routes, acts) = pulse_console::start(console, store, queue, verifier, metrics, shutdown);
         let router = pulse_http::layered(routes, http_metrics, &config, |_, _| None);
-        Ok(Self { router, acts, config })
+        Self { router, acts, config }
     }
 
     /// Serves until `shutdown`; live streams then end, and acts on tasks after their present transaction.

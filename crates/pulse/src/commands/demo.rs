@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::hs256_secret;
+use crate::auth_args::hs256_secret;
 use crate::client::Client;
 use crate::output::print_line;
 use crate::story::{self, Story, StoryArgs};

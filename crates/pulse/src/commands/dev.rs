@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::Args;
 use pulse_console::{ConsoleConfig, ConsoleMetrics};
 use pulse_core::defaults;
-use pulse_http::{HttpMetrics, NewClaims};
+use pulse_http::{HttpMetrics, NewClaims, Verifier};
 use pulse_metrics::Registry;
 use pulse_queue::Queue;
 use pulse_store::Store;
@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use self::banner::Banner;
 use self::running::{Roles, Shared};
 use self::servers::Servers;
-use crate::args::{AttemptArgs, AuthArgs, DatabaseArgs, ProcessingArgs, RedisArgs, ServerArgs, hs256_secret};
+use crate::args::{AttemptArgs, DatabaseArgs, ProcessingArgs, RedisArgs, ServerArgs};
+use crate::auth_args::{AuthArgs, hs256_secret};
 use crate::commands::api::Api;
 use crate::commands::console::ConsoleServer;
 use crate::commands::{migrate, token};
@@ -130,10 +131,11 @@ pub(crate) async fn run(
     banner.line("Migrations", &format!("{applied} applied, schema {schema}"), started);
 
     let mut registry = metrics::registry("dev");
-    let auth = auth(jwt_secret.clone());
+    let verifier = AuthArgs::of_secret(jwt_secret.clone()).verifier()?;
     let (http, metrics) = metrics::api(&mut registry);
-    let api = Api::new(&server, &attempts, auth.clone(), store.clone(), queue.clone(), (http.clone(), metrics))?;
-    let console = console(auth, &store, &queue, (http, &mut registry), shutdown.clone())?;
+    let identity = (verifier.clone(), true);
+    let api = Api::new(&server, &attempts, identity, store.clone(), queue.clone(), (http.clone(), metrics));
+    let console = console(verifier, &store, &queue, (http, &mut registry), shutdown.clone());
     let shared = Shared { store: store.clone(), queue, registry, worker };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
     let console = tokio::spawn(console.serve(console_listener, shutdown.clone()));
@@ -166,15 +168,15 @@ pub(crate) async fn run(
 /// The console, with a pool for itself, so that slow pages keep no connection from the API. There is no operator whose
 /// decisions it could show.
 fn console(
-    auth: AuthArgs,
+    verifier: Verifier,
     store: &Store,
     queue: &Queue,
     (http, registry): (HttpMetrics, &mut Registry),
     shutdown: CancellationToken,
-) -> anyhow::Result<ConsoleServer> {
+) -> ConsoleServer {
     let metrics = (http, ConsoleMetrics::register(registry));
     let config = ConsoleConfig { instance: INSTANCE.into(), read_only: false, decisions_file: None };
-    ConsoleServer::new(config, auth, store.separate(defaults::CONSOLE_POOL), queue.clone(), metrics, shutdown)
+    ConsoleServer::new(config, verifier, store.separate(defaults::CONSOLE_POOL), queue.clone(), metrics, shutdown)
 }
 
 /// Pools for PostgreSQL and Redis, with the name of the worker.
@@ -196,14 +198,4 @@ fn listen(port: u16, flag: &str) -> anyhow::Result<(TcpListener, String)> {
     let listener = roles::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), flag)?;
     let url = format!("http://{}", listener.local_addr()?);
     Ok((listener, url))
-}
-
-fn auth(jwt_secret: String) -> AuthArgs {
-    AuthArgs {
-        jwt_secret: Some(jwt_secret),
-        jwt_public_key_file: None,
-        jwt_issuer: None,
-        jwt_audience: None,
-        auto_provision: true,
-    }
 }

@@ -43,6 +43,7 @@ pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> any
         registry,
         admin_listen,
         liveness,
+        tokens: None,
         schema_gate: SchemaGate::default(),
     };
     role.run(shutdown.clone(), scheduler.run(shutdown)).await

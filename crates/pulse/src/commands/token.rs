@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use pulse_http::NewClaims;
+use pulse_http::{MAX_LIFETIME, NewClaims};
 
-use crate::args::{duration, hs256_secret};
+use crate::args::duration;
+use crate::auth_args::hs256_secret;
 use crate::output::print_line;
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +49,7 @@ pub(crate) fn run(command: TokenCommand) -> anyhow::Result<()> {
     let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
     let claims =
         NewClaims { sub: &user, scope: scope.as_deref(), iss: jwt_issuer.as_deref(), aud: jwt_audience.as_deref() };
+    anyhow::ensure!(expires <= MAX_LIFETIME, "the API refuses tokens of more than ten years: use a shorter --expires");
     let token = issue(&jwt_secret, &claims, expires)?;
     print_line(&token)
 }

@@ -18,7 +18,9 @@ use crate::output::{print_json, print_line, print_progress, print_table};
 pub(crate) enum UserCommand {
     /// List all users
     List(ListArgs),
-    /// Disable a user. The API refuses all of the user's tokens within 10 s
+    /// Create a user, for an API that does not create users on first use (`--auto-provision=false`)
+    Create(UserArgs),
+    /// Disable a user, also one without a token so far. The API refuses all of the user's tokens within 10 s
     Disable(UserArgs),
     /// Enable a disabled user. The API accepts the user's tokens again within 10 s
     Enable(UserArgs),
@@ -41,6 +43,7 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct UserArgs {
     /// Name of the user: the `sub` of the tokens
+    #[arg(value_parser = subject)]
     user: String,
     #[command(flatten)]
     act: ActArgs,
@@ -74,8 +77,9 @@ struct DeletedUser<'a> {
 pub(crate) async fn run(command: UserCommand) -> anyhow::Result<()> {
     match command {
         UserCommand::List(args) => list(args).await,
-        UserCommand::Disable(args) => set_disabled(args, true).await,
-        UserCommand::Enable(args) => set_disabled(args, false).await,
+        UserCommand::Create(args) => create(args).await,
+        UserCommand::Disable(args) => disable(args).await,
+        UserCommand::Enable(args) => enable(args).await,
         UserCommand::Limit(args) => user_limit::run(args).await,
         UserCommand::Delete(args) => delete(args).await,
     }
@@ -103,11 +107,26 @@ async fn list(ListArgs { database, json }: ListArgs) -> anyhow::Result<()> {
     if json { Ok(()) } else { print_table(&["ID", "USER", "CREATED", "DISABLED", "LIMITS"], &rows) }
 }
 
-async fn set_disabled(UserArgs { user, act, database }: UserArgs, disabled: bool) -> anyhow::Result<()> {
-    match database.connect("user")?.set_user_disabled(&user, disabled, &act.act()).await? {
-        Some(_) => print_line(&format!("{user} {}", if disabled { "disabled" } else { "enabled" })),
-        None => Err(unknown(&user)),
-    }
+async fn create(UserArgs { user, act, database }: UserArgs) -> anyhow::Result<()> {
+    let created = database.connect("user")?.add_user(&user, &act.act()).await?;
+    print_line(&format!("{user} {}", if created.is_some() { "created" } else { "exists already" }))
+}
+
+async fn disable(UserArgs { user, act, database }: UserArgs) -> anyhow::Result<()> {
+    database.connect("user")?.disable_user(&user, &act.act()).await?;
+    print_line(&format!("{user} disabled"))
+}
+
+async fn enable(UserArgs { user, act, database }: UserArgs) -> anyhow::Result<()> {
+    let enabled = database.connect("user")?.enable_user(&user, &act.act()).await?;
+    enabled.ok_or_else(|| unknown(&user))?;
+    print_line(&format!("{user} enabled"))
+}
+
+/// Parses the name of a user, as the API accepts it in tokens.
+fn subject(text: &str) -> Result<String, String> {
+    let is_valid = (1..=255).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    is_valid.then(|| text.to_owned()).ok_or_else(|| "a name has 1 to 255 characters, and no control characters".into())
 }
 
 /// Time between two lines of progress.
@@ -119,7 +138,8 @@ async fn delete(DeleteArgs { user, yes, json, act, database }: DeleteArgs) -> an
     }
     let store = database.connect("user")?;
     let act = act.act();
-    let disabled = store.set_user_disabled(&user, true, &act).await?.ok_or_else(|| unknown(&user))?;
+    store.find_user(&user).await?.ok_or_else(|| unknown(&user))?;
+    let disabled = store.disable_user(&user, &act).await?;
     print_progress(&format!("{user} is disabled: waiting until every API process knows, at most 10 s"));
     let mut printed = Instant::now();
     let progress = |rows: &DeletedRows| {

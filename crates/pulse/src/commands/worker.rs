@@ -51,6 +51,7 @@ pub(crate) async fn run(
         registry,
         admin_listen,
         liveness,
+        tokens: None,
         schema_gate: SchemaGate::default(),
     };
     role.run(shutdown.clone(), worker.run(shutdown)).await

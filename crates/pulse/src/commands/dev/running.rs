@@ -57,7 +57,7 @@ impl Roles {
             ("worker", Arc::new(move || worker_health.problem())),
             ("scheduler", Arc::new(move || scheduler_health.problem())),
         ]);
-        let ready = roles::ready_probe(store, queue, api.schema_gate.clone(), shutdown.clone());
+        let ready = roles::ready_probe(store, queue, api.schema_gate.clone(), None, shutdown.clone());
         let (after_api, ended) = (CancellationToken::new(), CancellationToken::new());
         let admin = roles::AdminServer::new(admin_listener, live, ready).serve(registry, ended.clone());
         api.schema_gate.open();
