@@ -43,8 +43,8 @@ async fn send(client: Client, token: Token, end: CancellationToken) -> (u64, Vec
     let (mut sent, mut failures) = (0, Vec::new());
     while !end.is_cancelled() {
         let bearer = format!("Bearer {}", token.lock().expect("no panic"));
-        let request = client.send(Method::GET, "/api/v1/events", &[("authorization", &bearer)], Default::default());
-        match request.await {
+        let headers = [("authorization", bearer.as_str())];
+        match client.send(Method::GET, "/api/v1/events", &headers, Default::default()).await {
             Ok(answer) if answer.status == 200 => {}
             Ok(answer) => failures.push(format!("{} {}", answer.status, answer.text)),
             Err(error) => failures.push(format!("{error:#}")),
