@@ -36,6 +36,7 @@ pub use ledger::check_ledger;
 pub use load::{load, report};
 pub use npm::npm_packages;
 pub use pgbouncer::PgBouncer;
+pub use pki::{Authority, Pair};
 pub use process::Process;
 pub use proxy::Proxy;
 pub use python::{python_tool, python_with, python_with_requirements, repository, run};

@@ -6,16 +6,22 @@ use rcgen::{
 };
 
 /// A certificate authority.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, both as PEM.
-pub(crate) struct Pair {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Pair {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 impl Authority {
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    /// Makes a new authority.
+    ///
+    /// # Errors
+    /// If no key can be generated.
+    pub fn new() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, "pulse-tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -23,18 +29,25 @@ impl Authority {
         Ok(Self(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?))
     }
 
-    pub(crate) fn pem(&self) -> String {
+    /// The certificate, as PEM.
+    pub fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// Issues a server certificate for these names and addresses.
-    pub(crate) fn server(&self, names: &[&str]) -> anyhow::Result<Pair> {
+    ///
+    /// # Errors
+    /// If a name is invalid.
+    pub fn server(&self, names: &[&str]) -> anyhow::Result<Pair> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         self.sign(CertificateParams::new(names)?, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// Issues a client certificate. Kubernetes reads the user name from CN and the group from O.
-    pub(crate) fn client(&self, user: &str, group: Option<&str>) -> anyhow::Result<Pair> {
+    ///
+    /// # Errors
+    /// If no key can be generated.
+    pub fn client(&self, user: &str, group: Option<&str>) -> anyhow::Result<Pair> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, user);
         if let Some(group) = group {

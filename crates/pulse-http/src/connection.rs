@@ -13,11 +13,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use crate::refused_head;
 use crate::state::ConnectionState;
+use crate::transport::{Protocol, Transport};
 
 /// Time in which a client that does not read fast enough has to take [`MIN_WRITTEN`] bytes of a response.
 const WRITE_WINDOW: Duration = Duration::from_secs(10);
@@ -31,7 +31,10 @@ const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
+    protocol: Protocol,
+    /// Bytes that were read to learn the protocol.
+    read_before: Vec<u8>,
     state: Arc<ConnectionState>,
     head_timeout: Duration,
     head_deadline: Pin<Box<Sleep>>,
@@ -61,9 +64,30 @@ struct Refusal {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, state: Arc<ConnectionState>, head_timeout: Duration) -> Self {
+    /// `read_before` are the first bytes of the client, and may be empty.
+    pub(crate) fn new(
+        stream: Transport,
+        protocol: Protocol,
+        read_before: Vec<u8>,
+        state: Arc<ConnectionState>,
+        head_timeout: Duration,
+    ) -> Self {
         let head_deadline = Box::pin(tokio::time::sleep(head_timeout));
-        Self { stream, state, head_timeout, head_deadline, slow_write: None, linger: None, refusal: None }
+        if protocol == Protocol::Http2 {
+            // The client sees why the connection ends (GOAWAY) before a reset.
+            state.linger();
+        }
+        Self {
+            stream,
+            protocol,
+            read_before,
+            state,
+            head_timeout,
+            head_deadline,
+            slow_write: None,
+            linger: None,
+            refusal: None,
+        }
     }
 
     /// Passes the result of a write on, unless the client has been too slow.
@@ -89,6 +113,9 @@ impl Connection {
 
     /// Writes the answer to a head that hyper refused, in place of hyper's `response`. `None` if it refused none.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, response: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.protocol == Protocol::Http2 {
+            return None;
+        }
         if self.refusal.is_none() {
             let answer = refused_head::answer(response)?;
             self.state.linger();
@@ -111,7 +138,15 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let was_idle = self.state.is_idle();
+        if !self.read_before.is_empty() {
+            let read = std::mem::take(&mut self.read_before);
+            let (now, later) = read.split_at(read.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            self.read_before = later.to_vec();
+            return Poll::Ready(Ok(()));
+        }
+        // Clients of HTTP/2 also send other frames than those of a head.
+        let was_idle = self.protocol == Protocol::Http1 && self.state.is_idle();
         if self.state.is_reading_head() && self.head_deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -151,13 +186,16 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // TLS keeps bytes that the client does not take.
+        let flush = Pin::new(&mut self.stream).poll_flush(cx).map_ok(|()| 0);
+        self.at_minimum_rate(cx, flush).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.linger.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            let shutdown = Pin::new(&mut this.stream).poll_shutdown(cx).map_ok(|()| 0);
+            ready!(this.at_minimum_rate(cx, shutdown))?;
             if !this.state.lingers() {
                 return Poll::Ready(Ok(()));
             }
@@ -188,7 +226,7 @@ impl Linger {
 }
 
 /// Reads bytes and drops them; returns how many, 0 at the end or after an error.
-fn discard(stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<usize> {
+fn discard(stream: &mut Transport, cx: &mut Context<'_>) -> Poll<usize> {
     let mut scratch = [0; 16 * 1024];
     let mut buffer = ReadBuf::new(&mut scratch);
     match ready!(Pin::new(stream).poll_read(cx, &mut buffer)) {

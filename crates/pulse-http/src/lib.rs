@@ -13,6 +13,7 @@ mod body;
 mod budget;
 mod connection;
 mod content_coding;
+mod http2;
 mod in_flight;
 mod media_type;
 mod metrics;
@@ -20,6 +21,7 @@ mod middleware;
 mod openapi;
 mod peers;
 mod places;
+mod preface;
 mod problem;
 mod problem_code;
 mod protocol;
@@ -28,8 +30,13 @@ mod request_body;
 mod request_id;
 mod reread;
 mod server;
+mod serving;
+mod serving_limits;
 mod state;
+mod tls;
 mod tokens;
+mod transport;
+mod unsent;
 
 pub use admin::{Check, ProbeCheck, Status, admin_router};
 pub use body::{FormBody, WireBody};
@@ -40,7 +47,9 @@ pub use openapi::{ErrorDocument, ProblemDocument, add_bearer, problems, text_hea
 pub use problem::Problem;
 pub use problem_code::ProblemCode;
 pub use request_id::RequestId;
-pub use server::{Peer, ServerConfig, serve};
+pub use server::{ServerConfig, serve};
+pub use serving::{Encrypted, Peer};
+pub use tls::{ServerTls, TlsFiles, TlsFilesError};
 pub use tokens::{
     AuthConfig, Claims, IssueError, JwksConfig, KeyError, KeyFileError, KeySource, MAX_LIFETIME, NewClaims, Scope, Scopes, Verifier,
     VerifierError, issue, jwks_url,

@@ -1,4 +1,4 @@
-//! Rules of HTTP/1.1 that hyper leaves to the service.
+//! Rules of HTTP that hyper leaves to the service.
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
@@ -17,8 +17,14 @@ pub(crate) fn check(request: &Request) -> Result<(), Problem> {
     match single(headers, header::HOST)? {
         Some(host) if host.is_empty() || Authority::try_from(host.as_bytes()).is_ok_and(|it| !has_user(&it)) => {}
         Some(_) => return Err(invalid("the Host header is not a host with an optional port")),
-        None if request.version() == Version::HTTP_11 => return Err(invalid("the request has no Host header")),
+        None if request.version() >= Version::HTTP_11 => return Err(invalid("the request has no Host header")),
         None => {}
+    }
+    // RFC 9113, section 8.3.1: a proxy that looks at the one and a server that looks at the other would disagree.
+    let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    if authority.is_some_and(|authority| !host.eq_ignore_ascii_case(authority.as_str().as_bytes())) {
+        return Err(invalid("the Host header is not the authority of the request"));
     }
     single(headers, header::AUTHORIZATION)?;
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();

@@ -1,38 +1,20 @@
 //! The accept loop and the drain.
 
-use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::{HeaderValue, header};
-use axum::response::Response;
-use hyper::body::{Body, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
-use crate::connection::Connection;
 use crate::peers::Peers;
-use crate::places::{Place, Places};
-use crate::request_body::RequestBody;
-use crate::state::ConnectionState;
+use crate::places::Places;
+use crate::serving::Server;
+use crate::tls::ServerTls;
 
-/// Maximum idle time of a connection between two requests: longer than that of load balancers (60 s), so that the load
-/// balancer closes the connection.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Maximum size of the request line and headers, in bytes.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Maximum size of a connection's read and write buffers, in bytes.
-const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// Time after which a silent peer is asked whether it is still there.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Time for which sent data may stay unacknowledged, for example because the client does not read.
@@ -45,6 +27,8 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Limits and time-outs of a port.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
+    /// TLS of the port; `None` means none.
+    pub tls: Option<ServerTls>,
     /// Time to wait for a complete request head.
     pub header_timeout: Duration,
     /// Time to wait for the next part of a body, and for a body that arrives at less than 1 KiB per second.
@@ -67,13 +51,10 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
 }
 
-/// The address of the peer, in the extensions of each request. Behind a proxy, it is that of the proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
-
-/// Serves HTTP/1.1 on `listener` until `shutdown`, then drains:
+/// Serves HTTP/1.1 and HTTP/2 on `listener` until `shutdown`, then drains:
 ///
-/// 1. For `drain_delay`, connections are accepted, and each response has `Connection: close`.
+/// 1. For `drain_delay`, connections are accepted, and each response has `Connection: close`; those of HTTP/2
+///    follow GOAWAY.
 /// 2. Then no connection is accepted, idle connections are closed, and requests in progress are answered, within
 ///    `drain_timeout`. A new connection still has `header_timeout` to send a request.
 pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, shutdown: CancellationToken) {
@@ -82,8 +63,13 @@ pub async fn serve(listener: TcpListener, router: Router, config: ServerConfig, 
     let places = Places::new(config.max_connections);
     let peers = Peers::new(config.max_connections_per_peer);
     let closing = CancellationToken::new();
-    let server =
-        Server { router, header_timeout: config.header_timeout, draining: shutdown.clone(), closing: closing.clone() };
+    let server = Server {
+        router,
+        tls: config.tls,
+        header_timeout: config.header_timeout,
+        draining: shutdown.clone(),
+        closing: closing.clone(),
+    };
 
     let accepting = async {
         loop {
@@ -144,72 +130,5 @@ async fn accept_queued(listener: &TcpListener, server: &Server, connections: &Ta
             Ok(Ok((stream, _))) => drop(connections.spawn(server.clone().connection(stream, place))),
             Ok(Err(_)) | Err(_) => return,
         }
-    }
-}
-
-#[derive(Clone)]
-struct Server {
-    router: Router,
-    header_timeout: Duration,
-    /// Responses have `Connection: close`.
-    draining: CancellationToken,
-    /// Connections are closed as soon as they are idle.
-    closing: CancellationToken,
-}
-
-impl Server {
-    async fn connection(self, stream: TcpStream, place: Place) {
-        // A response is written at once: never delay it to fill a packet.
-        let _ = stream.set_nodelay(true);
-        let peer = stream.peer_addr().ok().map(|address| Peer(address.ip().to_canonical()));
-        let state = place.state.clone();
-        let io = TokioIo::new(Connection::new(stream, state.clone(), self.header_timeout));
-        let service = service_fn(|request| self.respond(request, peer, state.clone()));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(KEEP_ALIVE_TIMEOUT)
-            .max_header_size(MAX_HEAD_BYTES)
-            .max_buf_size(MAX_BUFFER_BYTES)
-            // Some clients end their side after the request; those that are gone reset the connection.
-            .half_close(true)
-            .serve_connection(io, service);
-        tokio::pin!(connection);
-        // An error here means that the client disconnected or did not send HTTP: not worth a log line.
-        let _ = tokio::select! {
-            // Requests that have arrived are read before the connection is closed.
-            biased;
-            result = connection.as_mut() => result,
-            () = self.closing.cancelled() => {
-                // hyper would close a connection whose first request is arriving; its response closes it anyway.
-                if !state.is_reading_head() {
-                    connection.as_mut().graceful_shutdown();
-                }
-                connection.await
-            }
-            () = state.unwanted.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        drop(place);
-    }
-
-    async fn respond(
-        &self,
-        request: hyper::Request<Incoming>,
-        peer: Option<Peer>,
-        state: Arc<ConnectionState>,
-    ) -> Result<Response, Infallible> {
-        state.request_began(!request.body().is_end_stream());
-        let mut request: Request = request.map(|body| axum::body::Body::new(RequestBody::new(body, state.clone())));
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
-        }
-        let mut response: Response = self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-        let has_unread = state.request_ended(response.status().is_client_error());
-        if has_unread || self.draining.is_cancelled() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        Ok(response)
     }
 }

@@ -1,7 +1,8 @@
 //! What is known about a connection, shared by its stream, its service and the server.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,8 @@ pub(crate) struct ConnectionState {
     opened: Instant,
     /// Time of the last response, in milliseconds after `opened`.
     active_ms: AtomicU32,
+    /// Number of requests of HTTP/2 whose answers are not sent to their end.
+    streams: AtomicU32,
     /// Cancelled to close the connection as soon as it is idle, because its place is needed.
     pub(crate) unwanted: CancellationToken,
 }
@@ -42,6 +45,7 @@ impl ConnectionState {
             trusted: AtomicBool::new(false),
             opened: Instant::now(),
             active_ms: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
             unwanted: CancellationToken::new(),
         }
     }
@@ -65,17 +69,38 @@ impl ConnectionState {
     /// The service has returned a response. Returns whether the connection has to be closed after it, because a part of
     /// the request is unread.
     pub(crate) fn request_ended(&self, is_client_error: bool) -> bool {
-        let active_ms = u32::try_from(self.opened.elapsed().as_millis()).unwrap_or(u32::MAX);
-        self.active_ms.store(active_ms, Ordering::Relaxed);
-        if !is_client_error {
-            self.trusted.store(true, Ordering::Relaxed);
-        }
+        self.answered(is_client_error);
         self.set(Step::Idle);
         let unread = self.unread.load(Ordering::Relaxed);
         if unread {
             self.linger();
         }
         unread
+    }
+
+    /// The service has returned a response.
+    pub(crate) fn answered(&self, is_client_error: bool) {
+        let active_ms = u32::try_from(self.opened.elapsed().as_millis()).unwrap_or(u32::MAX);
+        self.active_ms.store(active_ms, Ordering::Relaxed);
+        if !is_client_error {
+            self.trusted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A request of HTTP/2 was read; others of the connection may be active too.
+    pub(crate) fn stream_began(self: &Arc<Self>) -> ActiveRequest {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.set(Step::InRequest);
+        ActiveRequest(self.clone())
+    }
+
+    /// Whether the connection had no request for this time.
+    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
+        self.is_idle() && self.last_active().elapsed() >= time
+    }
+
+    fn last_active(&self) -> Instant {
+        self.opened + Duration::from_millis(self.active_ms.load(Ordering::Relaxed).into())
     }
 
     /// Whether the connection is new, or the client has begun to send a request.
@@ -100,9 +125,8 @@ impl ConnectionState {
     /// The rank of a connection that may be closed to make room: the lowest first. `None` while it has a request, or if it
     /// is being closed.
     pub(crate) fn dispensable(&self) -> Option<(bool, Instant)> {
-        let active = self.opened + std::time::Duration::from_millis(self.active_ms.load(Ordering::Relaxed).into());
         (!self.is(Step::InRequest) && !self.unwanted.is_cancelled())
-            .then(|| (self.trusted.load(Ordering::Relaxed), active))
+            .then(|| (self.trusted.load(Ordering::Relaxed), self.last_active()))
     }
 
     fn is(&self, step: Step) -> bool {
@@ -111,5 +135,17 @@ impl ConnectionState {
 
     fn set(&self, step: Step) {
         self.step.store(step as u8, Ordering::Relaxed);
+    }
+}
+
+/// A request of HTTP/2, which is active until this is dropped.
+pub(crate) struct ActiveRequest(Arc<ConnectionState>);
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        if self.0.streams.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.answered(true);
+            self.0.set(Step::Idle);
+        }
     }
 }

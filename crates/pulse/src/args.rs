@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use http::uri::Authority;
 use http::{HeaderValue, Uri};
 use pulse_core::{Limits, RetryPolicy, defaults};
-use pulse_http::ServerConfig;
+use pulse_http::{ServerConfig, ServerTls, TlsFiles};
 use pulse_queue::{Queue, QueueConfig};
 use pulse_store::{Store, StoreConfig};
 use pulse_tls::CaBundle;
@@ -147,6 +147,36 @@ pub(crate) fn read_ca(flag: &str, path: Option<PathBuf>) -> anyhow::Result<Optio
     path.map(|path| CaBundle::read(&path)).transpose().with_context(|| format!("cannot use the CA file of {flag}"))
 }
 
+/// TLS of all listeners of a role.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TlsArgs {
+    /// Path to a PEM file with the certificate of all listeners, intermediate ones behind it. It is read again within 2 s
+    /// after a change, and open connections stay open. Without it, the listeners do not encrypt
+    #[arg(long, env = "PULSE_TLS_CERT", value_name = "PATH", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Path to a PEM file with the key of that certificate
+    #[arg(long, env = "PULSE_TLS_KEY", value_name = "PATH", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// With `client_ca`, clients need a certificate that it signed.
+    pub(crate) fn server(&self, client_ca: Option<PathBuf>) -> anyhow::Result<Option<ServerTls>> {
+        let Some((certificate, key)) = self.tls_cert.clone().zip(self.tls_key.clone()) else { return Ok(None) };
+        let tls = ServerTls::start(TlsFiles { certificate, key, client_ca });
+        Ok(Some(tls.context("cannot use the certificate of --tls-cert")?))
+    }
+}
+
+/// Certificates of clients.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClientCaArgs {
+    /// Path to a PEM file with the CA that has to sign the certificates of clients, in addition to their tokens. It does not
+    /// count for probes and metrics
+    #[arg(long, env = "PULSE_TLS_CLIENT_CA", value_name = "PATH", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+}
+
 /// The listener for probes and metrics.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminArgs {
@@ -245,8 +275,9 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
 }
 
 impl ServerArgs {
-    pub(crate) fn server(&self) -> ServerConfig {
+    pub(crate) fn server(&self, tls: Option<ServerTls>) -> ServerConfig {
         ServerConfig {
+            tls,
             header_timeout: self.header_timeout,
             body_idle_timeout: self.body_timeout,
             request_timeout: self.request_timeout,

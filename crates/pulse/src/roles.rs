@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use pulse_core::TASK_LEASE;
-use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, Status, Verifier};
+use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, ServerTls, Status, Verifier};
 use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::{GAUGES_MAX_AGE, Queue, RedisSetting};
 use pulse_scheduler::{Scheduler, SchedulerMetrics};
@@ -176,17 +176,19 @@ pub(crate) struct AdminServer {
     listener: TcpListener,
     live: ProbeCheck,
     ready: ProbeCheck,
+    tls: Option<ServerTls>,
 }
 
 impl AdminServer {
-    pub(crate) fn new(listener: TcpListener, live: ProbeCheck, ready: ProbeCheck) -> Self {
-        Self { listener, live, ready }
+    pub(crate) fn new(listener: TcpListener, live: ProbeCheck, ready: ProbeCheck, tls: Option<ServerTls>) -> Self {
+        Self { listener, live, ready, tls }
     }
 
     /// Serves in the background until `shutdown`, which is cancelled when the role has ended.
     pub(crate) fn serve(self, registry: Registry, shutdown: CancellationToken) -> tokio::task::JoinHandle<()> {
-        let Self { listener, live, ready } = self;
+        let Self { listener, live, ready, tls } = self;
         let config = ServerConfig {
+            tls,
             header_timeout: Duration::from_secs(5),
             body_idle_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
@@ -213,6 +215,8 @@ pub(crate) struct RoleProcess {
     pub(crate) queue: Queue,
     pub(crate) registry: Registry,
     pub(crate) admin_listen: SocketAddr,
+    /// TLS of the listener for probes and metrics.
+    pub(crate) tls: Option<ServerTls>,
     pub(crate) liveness: LivenessCheck,
     /// Verifies the tokens of requests; the role is not ready while this has no keys.
     pub(crate) tokens: Option<Verifier>,
@@ -229,7 +233,7 @@ impl RoleProcess {
     /// # Errors
     /// If the port for probes and metrics is in use, or its server panics.
     pub(crate) async fn run(self, shutdown: CancellationToken, role: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { name, store, queue, registry, admin_listen, liveness, tokens, schema_gate } = self;
+        let Self { name, store, queue, registry, admin_listen, tls, liveness, tokens, schema_gate } = self;
         let (gate, draining) = (schema_gate.clone(), shutdown.clone());
         let while_running: LivenessCheck = Arc::new(move || {
             let runs = gate.is_open() && !draining.is_cancelled();
@@ -239,7 +243,7 @@ impl RoleProcess {
         let ready = ready_probe(store.clone(), queue, schema_gate.clone(), tokens, shutdown.clone());
         let listener = listen(admin_listen, "--admin-listen")?;
         let ended = CancellationToken::new();
-        let admin = AdminServer::new(listener, live, ready).serve(registry, ended.clone());
+        let admin = AdminServer::new(listener, live, ready, tls).serve(registry, ended.clone());
         tracing::info!(role = name, "starting");
         tokio::select! {
             () = store.wait_for_schema() => schema_gate.open(),

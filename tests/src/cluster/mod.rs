@@ -29,5 +29,5 @@ pub use fault::Fault;
 pub use node::{Node, image};
 pub use proxy::Proxy;
 pub use request_info::RequestInfo;
-pub use tools::{packaging_program, program};
+pub use tools::{packaging_program, program, protocol_program};
 pub use traffic::{InjectedFault, LoggedRequest};

@@ -34,6 +34,15 @@ pub async fn program(name: &str) -> anyhow::Result<PathBuf> {
     find(FOLDERS.get_or_try_init(async || folders("control-plane").await).await?, name)
 }
 
+/// Path of a program that checks a protocol, such as h2spec.
+///
+/// # Errors
+/// If the program was not built.
+pub async fn protocol_program(name: &str) -> anyhow::Result<PathBuf> {
+    static FOLDERS: OnceCell<Vec<PathBuf>> = OnceCell::const_new();
+    find(FOLDERS.get_or_try_init(async || folders("protocol").await).await?, name)
+}
+
 /// Path of a program that checks the packaging, such as Helm.
 ///
 /// # Errors

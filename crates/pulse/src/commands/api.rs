@@ -8,7 +8,7 @@ use axum::middleware::from_fn_with_state;
 use clap::Args;
 use pulse_api::{ApiConfig, ApiMetrics, AppState};
 use pulse_core::defaults;
-use pulse_http::{HttpMetrics, Verifier};
+use pulse_http::{HttpMetrics, ServerTls, Verifier};
 use pulse_queue::{Publisher, Queue};
 use pulse_store::{Acceptor, AcceptorHealth, Store};
 use tokio::net::TcpListener;
@@ -16,7 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{
-    AdminArgs, AttemptArgs, BrowserArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs, any_address,
+    AdminArgs, AttemptArgs, BrowserArgs, ClientCaArgs, DatabaseArgs, InstanceArgs, RedisArgs, ServerArgs, TlsArgs,
+    any_address,
 };
 use crate::auth_args::{AuthArgs, ProvisionArgs};
 use crate::reload::ReloadArgs;
@@ -49,6 +50,10 @@ pub(crate) struct ApiArgs {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    client_ca: ClientCaArgs,
+    #[command(flatten)]
     pub(crate) reload: ReloadArgs,
 }
 
@@ -63,6 +68,8 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
         server,
         attempts,
         admin: AdminArgs { admin_listen },
+        tls,
+        client_ca,
         reload: _,
     } = args;
     let store = database.connect("api")?;
@@ -71,12 +78,14 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let auto_provision = provision.auto_provision.unwrap_or(!auth.has_public_keys());
     let verifier = auth.verifier()?;
     let identity = (verifier.clone(), auto_provision);
-    let api = Api::new(&server, &attempts, identity, store.clone(), queue.clone(), metrics::api(&mut registry));
+    let listener_tls = tls.server(client_ca.tls_client_ca)?;
+    let server = (&server, listener_tls);
+    let api = Api::new(server, &attempts, identity, store.clone(), queue.clone(), metrics::api(&mut registry));
     let listener = roles::listen(listen, "--listen")?;
     let (health, schema_gate) = (api.health.clone(), api.schema_gate.clone());
     let liveness: LivenessCheck = Arc::new(move || health.problem());
-    let tokens = Some(verifier);
-    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, liveness, tokens, schema_gate };
+    let (tls, tokens) = (tls.server(None)?, Some(verifier));
+    let role = RoleProcess { name: "api", store, queue, registry, admin_listen, tls, liveness, tokens, schema_gate };
     let serving = tokio::spawn(api.serve(listener, shutdown.clone()));
     role.run(shutdown, async move {
         let _ = serving.await;
@@ -96,7 +105,7 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(
-        server: &ServerArgs,
+        (server, tls): (&ServerArgs, Option<ServerTls>),
         attempts: &AttemptArgs,
         (verifier, auto_provision): (Verifier, bool),
         store: Store,
@@ -119,7 +128,7 @@ impl Api {
             dropped.inc_by(entries);
         });
         let state = AppState::new(config, store, acceptor, publisher, verifier, metrics);
-        let config = server.server();
+        let config = server.server(tls);
         let schema_gate = SchemaGate::default();
         let BrowserArgs { cors_allow_origin, docs } = server.browser.clone();
         let routes = pulse_api::router(state, docs).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));

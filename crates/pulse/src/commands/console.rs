@@ -8,14 +8,16 @@ use std::time::Duration;
 use clap::Args;
 use pulse_console::{ConsoleConfig, ConsoleMetrics};
 use pulse_core::defaults;
-use pulse_http::{HttpMetrics, ServerConfig, Verifier};
+use pulse_http::{HttpMetrics, ServerConfig, ServerTls, Verifier};
 use pulse_queue::Queue;
 use pulse_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::args::{AdminArgs, CONSOLE_POOL, DatabaseArgs, InstanceArgs, RedisArgs, any_address};
+use crate::args::{
+    AdminArgs, CONSOLE_POOL, ClientCaArgs, DatabaseArgs, InstanceArgs, RedisArgs, TlsArgs, any_address,
+};
 use crate::auth_args::AuthArgs;
 use crate::metrics;
 use crate::reload::ReloadArgs;
@@ -46,6 +48,10 @@ pub(crate) struct ConsoleArgs {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    client_ca: ClientCaArgs,
+    #[command(flatten)]
     pub(crate) reload: ReloadArgs,
 }
 
@@ -59,6 +65,8 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
         redis,
         auth,
         admin: AdminArgs { admin_listen },
+        tls,
+        client_ca,
         reload: _,
     } = args;
     let store = database.connect("console")?;
@@ -68,11 +76,12 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
     let metrics = metrics::console(&mut registry);
     let verifier = auth.verifier()?;
     let tokens = Some(verifier.clone());
-    let server = ConsoleServer::new(config, verifier, store.clone(), queue.clone(), metrics, shutdown.clone());
+    let identity = (verifier, tls.server(client_ca.tls_client_ca)?);
+    let server = ConsoleServer::new(config, identity, store.clone(), queue.clone(), metrics, shutdown.clone());
     let listener = roles::listen(console_listen, "--console-listen")?;
-    let liveness = Arc::new(|| None);
+    let (tls, liveness) = (tls.server(None)?, Arc::new(|| None));
     let schema_gate = SchemaGate::default();
-    let role = RoleProcess { name: "console", store, queue, registry, admin_listen, liveness, tokens, schema_gate };
+    let role = RoleProcess { name: "console", store, queue, registry, admin_listen, tls, liveness, tokens, schema_gate };
     role.run(shutdown.clone(), server.serve(listener, shutdown)).await
 }
 
@@ -89,13 +98,14 @@ pub(crate) struct ConsoleServer {
 impl ConsoleServer {
     pub(crate) fn new(
         console: ConsoleConfig,
-        verifier: Verifier,
+        (verifier, tls): (Verifier, Option<ServerTls>),
         store: Store,
         queue: Queue,
         (http_metrics, metrics): (HttpMetrics, ConsoleMetrics),
         shutdown: CancellationToken,
     ) -> Self {
         let config = ServerConfig {
+            tls,
             header_timeout: Duration::from_secs(5),
             body_idle_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(15),

@@ -134,7 +134,7 @@ pub(crate) async fn run(
     let verifier = AuthArgs::of_secret(jwt_secret.clone()).verifier()?;
     let (http, metrics) = metrics::api(&mut registry);
     let identity = (verifier.clone(), true);
-    let api = Api::new(&server, &attempts, identity, store.clone(), queue.clone(), (http.clone(), metrics));
+    let api = Api::new((&server, None), &attempts, identity, store.clone(), queue.clone(), (http.clone(), metrics));
     let console = console(verifier, &store, &queue, (http, &mut registry), shutdown.clone());
     let shared = Shared { store: store.clone(), queue, registry, worker };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
@@ -176,7 +176,7 @@ fn console(
 ) -> ConsoleServer {
     let metrics = (http, ConsoleMetrics::register(registry));
     let config = ConsoleConfig { instance: INSTANCE.into(), read_only: false, decisions_file: None };
-    ConsoleServer::new(config, verifier, store.separate(defaults::CONSOLE_POOL), queue.clone(), metrics, shutdown)
+    ConsoleServer::new(config, (verifier, None), store.separate(defaults::CONSOLE_POOL), queue.clone(), metrics, shutdown)
 }
 
 /// Pools for PostgreSQL and Redis, with the name of the worker.

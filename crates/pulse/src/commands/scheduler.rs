@@ -6,7 +6,7 @@ use clap::Args;
 use pulse_metrics::TaskMetrics;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs, SMALL_POOL};
+use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs, SMALL_POOL, TlsArgs};
 use crate::metrics;
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess};
@@ -24,11 +24,13 @@ pub(crate) struct SchedulerArgs {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     pub(crate) reload: ReloadArgs,
 }
 
 pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let SchedulerArgs { instance, database, redis, admin: AdminArgs { admin_listen }, reload: _ } = args;
+    let SchedulerArgs { instance, database, redis, admin: AdminArgs { admin_listen }, tls, reload: _ } = args;
     let store = database.connect("scheduler")?;
     let queue = redis.connect(&instance.instance)?;
     let mut registry = metrics::registry("scheduler");
@@ -42,6 +44,7 @@ pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> any
         queue,
         registry,
         admin_listen,
+        tls: tls.server(None)?,
         liveness,
         tokens: None,
         schema_gate: SchemaGate::default(),

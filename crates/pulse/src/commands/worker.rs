@@ -7,7 +7,7 @@ use pulse_metrics::TaskMetrics;
 use pulse_worker::Processor;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, ProcessingArgs, RedisArgs, SMALL_POOL};
+use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, ProcessingArgs, RedisArgs, SMALL_POOL, TlsArgs};
 use crate::metrics;
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess};
@@ -27,6 +27,8 @@ pub(crate) struct WorkerArgs {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     pub(crate) reload: ReloadArgs,
 }
 
@@ -35,7 +37,7 @@ pub(crate) async fn run(
     processor: Arc<dyn Processor>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let WorkerArgs { instance, database, redis, processing, admin: AdminArgs { admin_listen }, reload: _ } = args;
+    let WorkerArgs { instance, database, redis, processing, admin: AdminArgs { admin_listen }, tls, reload: _ } = args;
     let name = roles::process_name();
     let store = database.connect(&roles::session_name("worker", &name))?;
     let queue = redis.connect(&instance.instance)?;
@@ -50,6 +52,7 @@ pub(crate) async fn run(
         queue,
         registry,
         admin_listen,
+        tls: tls.server(None)?,
         liveness,
         tokens: None,
         schema_gate: SchemaGate::default(),

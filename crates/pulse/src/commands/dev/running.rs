@@ -59,7 +59,7 @@ impl Roles {
         ]);
         let ready = roles::ready_probe(store, queue, api.schema_gate.clone(), None, shutdown.clone());
         let (after_api, ended) = (CancellationToken::new(), CancellationToken::new());
-        let admin = roles::AdminServer::new(admin_listener, live, ready).serve(registry, ended.clone());
+        let admin = roles::AdminServer::new(admin_listener, live, ready, None).serve(registry, ended.clone());
         api.schema_gate.open();
         Self {
             api: tokio::spawn(api.serve(listener, shutdown.clone())),

@@ -145,7 +145,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
     let live = roles::live_probe(vec![("operator", liveness(health.clone()))]);
     let listener = roles::listen(admin_listen, "--admin-listen")?;
     let ended = CancellationToken::new();
-    let admin = AdminServer::new(listener, live, ready_probe(health)).serve(registry, ended.clone());
+    let admin = AdminServer::new(listener, live, ready_probe(health), None).serve(registry, ended.clone());
     tracing::info!(role = "operator", "starting");
     let result = operator.run(shutdown).await;
     ended.cancel();
