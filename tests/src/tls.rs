@@ -31,26 +31,50 @@ impl TlsServers {
     /// # Errors
     /// If a server does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(false).await
+    }
+
+    /// Like [`start`](Self::start), with servers that ask clients for a certificate: see [`client_files`](Self::client_files).
+    ///
+    /// # Errors
+    /// If a server does not start.
+    pub async fn with_client_certificates() -> anyhow::Result<Self> {
+        Self::start_with(true).await
+    }
+
+    /// Writes the certificate of a client and its key; returns their paths.
+    ///
+    /// # Errors
+    /// If the files cannot be written.
+    pub fn client_files(&self) -> anyhow::Result<(String, String)> {
+        let (pair, folder) = (self.authority.client("pulse", None)?, self.certificates.path());
+        Ok((write(folder, "client.crt", &pair.certificate)?, write(folder, "client.key", &pair.key)?))
+    }
+
+    async fn start_with(client_certificates: bool) -> anyhow::Result<Self> {
         let certificates = tempfile::Builder::new().prefix("pulse-tls-").tempdir_in("/tmp")?;
         let folder = certificates.path();
         std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let authority = Authority::new()?;
         let ca_file = write(folder, "ca.crt", &authority.pem())?;
         let (certificate, key) = issue(&authority, "localhost", folder)?;
-        let hosts = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
-        let hosts = write(folder, "pg_hba.conf", hosts)?;
+        let option = if client_certificates { " clientcert=verify-ca" } else { "" };
+        let hosts = format!("local all all trust\nhostssl all all 127.0.0.1/32 trust{option}\n");
+        let hosts = write(folder, "pg_hba.conf", &hosts)?;
+        let redis_asks = if client_certificates { "yes" } else { "no" };
         let (postgres_port, redis_port) = (free_port()?, free_port()?);
         let env = TestEnv::with_servers(
             |postgres| {
                 let postgres = postgres.with_setting("ssl=on").with_setting(&format!("hba_file={hosts}"));
                 let postgres = postgres.with_setting(&format!("ssl_cert_file={certificate}"));
                 let postgres = postgres.with_setting(&format!("ssl_key_file={key}"));
+                let postgres = postgres.with_setting(&format!("ssl_ca_file={ca_file}"));
                 postgres.with_port(postgres_port)
             },
             |redis| {
                 let redis = redis.with_setting("tls-port", &redis_port.to_string()).with_setting("bind", "127.0.0.1");
                 let redis = redis.with_setting("tls-cert-file", &certificate).with_setting("tls-key-file", &key);
-                redis.with_setting("tls-ca-cert-file", &ca_file).with_setting("tls-auth-clients", "no")
+                redis.with_setting("tls-ca-cert-file", &ca_file).with_setting("tls-auth-clients", redis_asks)
             },
         )
         .await?;

@@ -99,7 +99,8 @@ async fn user_can_be_disabled_before_its_first_token_and_created_by_an_administr
         let (exit, output) = pulse_output(&env, &["user", command, user]).await?;
         assert_eq!(exit, code, "user {command} {user:?}: {output}");
     }
-    for (user, status, code) in [("leaked", 403, "user_disabled"), ("missing", 403, "unknown_user"), ("grace", 200, "")] {
+    for (user, status, code) in [("leaked", 403, "user_disabled"), ("missing", 403, "unknown_user"), ("grace", 200, "")]
+    {
         let answer = api.client(user).get("/api/v1/events").await?;
         assert_eq!((answer.status, answer.json["code"].as_str().unwrap_or_default()), (status, code), "{user}");
     }

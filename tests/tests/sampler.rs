@@ -102,8 +102,12 @@ impl SamplerEnv {
     }
 
     async fn publish(&self, gauges: &Gauges) -> anyhow::Result<()> {
-        let queue =
-            Queue::connect_lazy(&QueueConfig { url: self.url.clone(), ca: None, instance: "shop/main".into() })?;
+        let queue = Queue::connect_lazy(&QueueConfig {
+            url: self.url.clone(),
+            ca: None,
+            identity: None,
+            instance: "shop/main".into(),
+        })?;
         Ok(queue.publish_gauges(gauges).await?)
     }
 

@@ -282,3 +282,58 @@ async fn operator_samples_redis_over_tls_with_the_ca_of_each_instance() -> anyho
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_certificates_open_servers_that_ask_for_them_and_are_read_again() -> anyhow::Result<()> {
+    let mut servers = TlsServers::with_client_certificates().await?;
+    let (code, output) = pulse_output(&servers.env, &["migrate"]).await?;
+    assert_eq!(code, 0, "{output}");
+    servers.env.database_url = servers.database_url("localhost", "");
+    servers.env.redis_url = servers.redis_url("localhost");
+    let (certificate, key) = servers.client_files()?;
+    let ca = servers.ca_file.clone();
+    let cas = ["--database-ca-file", &ca, "--redis-ca-file", &ca];
+    let (code, output) = pulse_output(&servers.env, &[&["check"], &cas[..]].concat()).await?;
+    assert!(code == 25 && output.contains("FAIL  postgresql") && output.contains("FAIL  redis"), "{code} {output}");
+    let identity = ["--database-cert-file", &certificate, "--database-key-file", &key];
+    let identity = [&identity[..], &["--redis-cert-file", &certificate, "--redis-key-file", &key]].concat();
+    let all = [&cas[..], &identity, &["--require-tls"]].concat();
+    let (code, output) = pulse_output(&servers.env, &[&["check"], &all[..]].concat()).await?;
+    assert_eq!(code, 0, "{output}");
+    let api = Process::start(&servers.env, "api", &all).await?;
+    let _scheduler = Process::start(&servers.env, "scheduler", &all).await?;
+    let _worker = Process::start(&servers.env, "worker", &all).await?;
+    post_and_wait(&api, "first").await?;
+
+    // Connections that are opened later show the renewed certificate.
+    servers.client_files()?;
+    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'pulse %'";
+    assert!(servers.env.number(ended).await? > 0);
+    let again = async || Ok(post_and_wait(&api, "second").await.is_ok());
+    eventually("an event is processed with the new certificate", TIMEOUT, again).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn require_tls_refuses_connections_that_are_not_verified() -> anyhow::Result<()> {
+    let mut env = TestEnv::unmigrated().await?;
+    let (socket, redis_socket) = (env.database_url.clone(), env.redis_url.clone());
+    for (database, redis, more, refused) in [
+        ("postgres://a:secret@db.example/pulse", "", "", "PostgreSQL (not encrypted)"),
+        ("postgres://a:secret@db.example/pulse?sslmode=require", "", "", "PostgreSQL (encrypted, server not verified)"),
+        ("", "redis://:secret@redis.example", "", "Redis (not encrypted)"),
+        ("", "", "http://collector.example:4318", "the OTLP collector (not encrypted)"),
+    ] {
+        env.database_url = if database.is_empty() { socket.clone() } else { database.to_owned() };
+        env.redis_url = if redis.is_empty() { redis_socket.clone() } else { redis.to_owned() };
+        let otlp = ["--otlp-endpoint", more];
+        let args = [&["worker", "--require-tls"][..], if more.is_empty() { &[] } else { &otlp }].concat();
+        let (code, output) = pulse_output(&env, &args).await?;
+        assert!(code == 1 && output.contains("--require-tls refuses the connection to"), "{code} {output}");
+        assert!(output.contains(refused) && !output.contains("secret"), "{output}");
+    }
+    env.database_url = socket;
+    env.redis_url = redis_socket;
+    let (code, output) = pulse_output(&env, &["migrate", "--require-tls"]).await?;
+    assert_eq!(code, 0, "a unix socket needs no TLS: {output}");
+    Ok(())
+}

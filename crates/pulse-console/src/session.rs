@@ -1,11 +1,13 @@
 //! Sessions: the token in a cookie, verified with each request. There is no state that could be fixed or lost.
 
+use std::convert::Infallible;
+
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use pulse_http::{Claims, Verifier};
+use pulse_http::{Claims, Encrypted, Verifier};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -104,10 +106,20 @@ pub(crate) fn theme(headers: &HeaderMap) -> Option<&'static str> {
     ["light", "dark"].into_iter().find(|theme| *theme == chosen)
 }
 
-/// The cookie of a session, for as long as the browser runs; an empty token ends it. `Secure` if a proxy in front says that
-/// the connection of the browser is encrypted.
-pub(crate) fn set_cookie(headers: &HeaderMap, token: &str) -> String {
-    let is_tls = headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
+/// Whether the connection of the browser is encrypted: that to the console, or as a proxy in front says.
+pub(crate) struct IsEncrypted(pub(crate) bool);
+
+impl<S: Sync> FromRequestParts<S> for IsEncrypted {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let by_proxy = parts.headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
+        Ok(Self(by_proxy || parts.extensions.get::<Encrypted>().is_some()))
+    }
+}
+
+/// The cookie of a session, for as long as the browser runs; an empty token ends it.
+pub(crate) fn set_cookie(IsEncrypted(is_tls): IsEncrypted, token: &str) -> String {
     let secure = if is_tls { "; Secure" } else { "" };
     let end = if token.is_empty() { "; Max-Age=0" } else { "" };
     format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict{secure}{end}")
@@ -122,9 +134,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::COOKIE, HeaderValue::from_static("a=1; pulse_console=t.o.k; pulse_theme=dark\""));
         assert_eq!((cookie(&headers, COOKIE), theme(&headers)), (Some("t.o.k"), None));
-        assert!(!set_cookie(&headers, "t").contains("Secure"));
-        headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
-        assert_eq!(set_cookie(&headers, ""), "pulse_console=; Path=/; HttpOnly; SameSite=Strict; Secure; Max-Age=0");
+        assert!(!set_cookie(IsEncrypted(false), "t").contains("Secure"));
+        assert_eq!(
+            set_cookie(IsEncrypted(true), ""),
+            "pulse_console=; Path=/; HttpOnly; SameSite=Strict; Secure; Max-Age=0"
+        );
     }
 
     #[test]

@@ -51,6 +51,6 @@ pub use server::{ServerConfig, serve};
 pub use serving::{Encrypted, Peer};
 pub use tls::{ServerTls, TlsFiles, TlsFilesError};
 pub use tokens::{
-    AuthConfig, Claims, IssueError, JwksConfig, KeyError, KeyFileError, KeySource, MAX_LIFETIME, NewClaims, Scope, Scopes, Verifier,
-    VerifierError, issue, jwks_url,
+    AuthConfig, Claims, IssueError, JwksConfig, KeyError, KeyFileError, KeySource, MAX_LIFETIME, NewClaims, Scope,
+    Scopes, Verifier, VerifierError, issue, jwks_url,
 };

@@ -70,9 +70,8 @@ impl ServerTls {
     pub fn start(files: TlsFiles) -> Result<Self, TlsFilesError> {
         let paths: Vec<PathBuf> =
             [&files.certificate, &files.key].into_iter().chain(&files.client_ca).cloned().collect();
-        let read = |path: &PathBuf| {
-            reread::read(path).map_err(|source| TlsFilesError::File { path: path.clone(), source })
-        };
+        let read =
+            |path: &PathBuf| reread::read(path).map_err(|source| TlsFilesError::File { path: path.clone(), source });
         let contents = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let (sender, receiver) = watch::channel(Arc::new(config(&files, &contents)?));
         tokio::spawn(async move {

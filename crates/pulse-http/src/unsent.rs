@@ -88,7 +88,9 @@ impl HttpBody for UnsentBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.unsent.watched(bytes, Instant::now())))))
+        Poll::Ready(
+            frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.unsent.watched(bytes, Instant::now())))),
+        )
     }
 
     fn is_end_stream(&self) -> bool {

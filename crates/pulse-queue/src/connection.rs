@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use pulse_tls::{CaBundle, Encryption};
+use pulse_tls::{CaBundle, ClientIdentity, Encryption};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisError};
 use tokio::task::AbortHandle;
@@ -29,6 +29,8 @@ pub struct QueueConfig {
     pub url: String,
     /// The CAs to trust instead of the system's roots.
     pub ca: Option<CaBundle>,
+    /// Certificate for a server that asks for one.
+    pub identity: Option<ClientIdentity>,
     /// The instance whose keys are used, `<namespace>/<name>`.
     pub instance: String,
 }
@@ -49,7 +51,7 @@ impl Queue {
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
     /// an error here.
     pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
-        let server = Server::new(&config.url, config.ca.as_ref())?;
+        let server = Server::new(&config.url, config.ca.as_ref(), config.identity.as_ref())?;
         let instance = config.instance.clone();
         Ok(Self { server, keys: Keys::new(&instance), instance, health: RedisHealth::default() })
     }

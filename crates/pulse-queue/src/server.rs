@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use pulse_tls::{CaBundle, Encryption};
+use pulse_tls::{CaBundle, ClientIdentity, Encryption};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -29,11 +29,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Checks a URL, whose scheme decides about TLS, and the CA to trust instead of the system's roots.
+    /// Checks a URL, whose scheme decides about TLS, the CA to trust instead of the system's roots, and the certificate for
+    /// a server that asks for one.
     ///
     /// # Errors
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used.
-    pub(crate) fn new(url: &str, ca: Option<&CaBundle>) -> Result<Self, QueueError> {
+    pub(crate) fn new(url: &str, ca: Option<&CaBundle>, identity: Option<&ClientIdentity>) -> Result<Self, QueueError> {
         let info = url.into_connection_info().map_err(QueueError::Config)?;
         let tls = match (info.addr(), ca) {
             (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
@@ -41,10 +42,15 @@ impl Server {
                     "#insecure is not supported: give the certificate of the server's CA as CA file",
                 ));
             }
-            (ConnectionAddr::TcpTls { .. }, ca) => Some(Arc::new(pulse_tls::client_config(ca))),
+            (ConnectionAddr::TcpTls { .. }, ca) => Some(Arc::new(pulse_tls::client_config(ca, identity))),
             (_, Some(_)) => {
                 return Err(QueueError::Tls(
                     "a CA is given, but the URL does not ask for TLS: write rediss://, or leave the CA out",
+                ));
+            }
+            (_, None) if identity.is_some() => {
+                return Err(QueueError::Tls(
+                    "a certificate is given, but the URL does not ask for TLS: write rediss://, or leave it out",
                 ));
             }
             (_, None) => None,

@@ -47,7 +47,7 @@ impl SnapshotReader {
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
     /// an error here.
     pub fn new(url: &str, ca: Option<&CaBundle>, alias: Option<String>) -> Result<Self, QueueError> {
-        Ok(Self { connection: Connection::new(Server::new(url, ca)?.with_alias(alias)) })
+        Ok(Self { connection: Connection::new(Server::new(url, ca, None)?.with_alias(alias)) })
     }
 
     /// Reads the queues of `instances`, each `<namespace>/<name>`; the snapshots have the same order. Takes at most 3 s

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulse_core::defaults::PROBE_CONNECTIONS;
-use pulse_tls::CaBundle;
+use pulse_tls::{CaBundle, ClientIdentity};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres};
@@ -65,6 +65,8 @@ pub struct StoreConfig {
     /// CA bundle to trust in addition to the system's roots. It implies `sslmode=verify-full`, unless the URL says
     /// `verify-ca`.
     pub ca: Option<CaBundle>,
+    /// Certificate for a server that asks for one.
+    pub identity: Option<ClientIdentity>,
     /// Maximum connections of the pool, without the dedicated ones.
     pub max_connections: u32,
     /// `application_name` in `pg_stat_activity`.
@@ -90,7 +92,8 @@ impl Store {
     pub fn connect_lazy(config: &StoreConfig) -> Result<Self, ConfigError> {
         let options = PgConnectOptions::from_str(&config.url)
             .map_err(|error| ConfigError(format!("expected postgres://USER@HOST/DATABASE: {error}")))?;
-        let options = tls::secure(options, &config.url, config.ca.as_ref())?
+        let options = tls::secure(options, &config.url, config.ca.as_ref())?;
+        let options = tls::with_identity(options, config.identity.as_ref())?
             .application_name(&config.application_name)
             // PgBouncer refuses this startup parameter. PostgreSQL's default is exact.
             .extra_float_digits(None)

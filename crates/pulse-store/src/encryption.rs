@@ -7,6 +7,21 @@ use crate::connection::Store;
 use crate::error::StoreError;
 
 impl Store {
+    /// Encryption of the connections, as the settings ask for it.
+    pub fn configured_encryption(&self) -> Encryption {
+        let options = self.options();
+        if options.get_socket().is_some() {
+            return Encryption::UnixSocket;
+        }
+        match options.get_ssl_mode() {
+            PgSslMode::VerifyFull => Encryption::Verified,
+            PgSslMode::VerifyCa => Encryption::VerifiedCa,
+            PgSslMode::Require => Encryption::Unverified,
+            // The server decides, or somebody between.
+            PgSslMode::Prefer | PgSslMode::Allow | PgSslMode::Disable => Encryption::plain(options.get_host()),
+        }
+    }
+
     /// Opens a connection and reports its encryption.
     ///
     /// # Errors

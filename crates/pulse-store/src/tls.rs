@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use pulse_tls::CaBundle;
+use pulse_tls::{CaBundle, ClientIdentity};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::error::ConfigError;
@@ -51,6 +51,20 @@ pub(crate) fn secure(
         PgSslMode::Prefer | PgSslMode::Require | PgSslMode::VerifyFull => PgSslMode::VerifyFull,
     };
     Ok(options.ssl_root_cert_from_pem(ca.pem().to_vec()).ssl_mode(mode))
+}
+
+/// Adds the certificate for a server that asks for one. Each new connection reads the files.
+pub(crate) fn with_identity(
+    options: PgConnectOptions,
+    identity: Option<&ClientIdentity>,
+) -> Result<PgConnectOptions, ConfigError> {
+    let Some(identity) = identity else { return Ok(options) };
+    if options.get_socket().is_some() || matches!(options.get_ssl_mode(), PgSslMode::Disable) {
+        return Err(ConfigError(
+            "a certificate is given, but the URL does not ask for TLS: leave one of them out".into(),
+        ));
+    }
+    Ok(options.ssl_client_cert(identity.certificate()).ssl_client_key(identity.key()))
 }
 
 fn parameter(url: &str, names: &[&str]) -> Option<String> {

@@ -8,12 +8,14 @@ mod bundle;
 mod client;
 mod encryption;
 mod explain;
+mod identity;
 mod server;
 
 pub use bundle::{CaBundle, CaError};
 pub use client::client_config;
 pub use encryption::Encryption;
 pub use explain::{explain, is_certificate_refused};
+pub use identity::{ClientIdentity, IdentityError};
 pub use server::{ServerTlsError, server_config};
 
 /// Makes `ring` the crypto provider of the process. Call it before any connection is opened: without it, the first

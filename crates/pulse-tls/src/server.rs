@@ -16,7 +16,9 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 #[derive(Debug, thiserror::Error)]
 pub enum ServerTlsError {
     /// There is no certificate, or one that cannot be parsed.
-    #[error("the certificate cannot be used: it must be PEM, with lines -----BEGIN CERTIFICATE-----, that of the server first")]
+    #[error(
+        "the certificate cannot be used: it must be PEM, with lines -----BEGIN CERTIFICATE-----, that of the server first"
+    )]
     Certificate,
     /// There is no key, or one that cannot be parsed.
     #[error("the key cannot be used: it must be PEM without a password, with lines -----BEGIN PRIVATE KEY-----")]

@@ -13,9 +13,10 @@ use pulse_core::{Limits, RetryPolicy, defaults};
 use pulse_http::{ServerConfig, ServerTls, TlsFiles};
 use pulse_queue::{Queue, QueueConfig};
 use pulse_store::{Store, StoreConfig};
-use pulse_tls::CaBundle;
+use pulse_tls::{CaBundle, ClientIdentity};
 
 use crate::connection_limit::connection_limit;
+use crate::encryption_policy;
 use crate::telemetry::{Format, TelemetryConfig};
 use crate::user_limit_args::UserLimitArgs;
 
@@ -57,6 +58,10 @@ pub(crate) struct LogArgs {
     /// read from OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long, env = "PULSE_OTLP_ENDPOINT", global = true)]
     pub(crate) otlp_endpoint: Option<String>,
+    /// Refuse connections to PostgreSQL, Redis and the OTLP collector that are not encrypted, or whose server is not
+    /// verified; those within this machine are allowed. It does not apply to what the operator reads of other instances
+    #[arg(long, env = "PULSE_REQUIRE_TLS", global = true)]
+    pub(crate) require_tls: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,7 +72,7 @@ pub(crate) enum LogFormat {
 
 impl LogArgs {
     pub(crate) fn into_config(self, service_name: &'static str) -> TelemetryConfig {
-        let Self { log_format, log_filter, otlp_endpoint } = self;
+        let Self { log_format, log_filter, otlp_endpoint, require_tls: _ } = self;
         let format = match log_format {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
@@ -104,6 +109,12 @@ pub(crate) struct DatabaseArgs {
     /// and host name are then verified, as with sslmode=verify-full, unless the URL says verify-ca
     #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH")]
     pub(crate) database_ca_file: Option<PathBuf>,
+    /// Path to a PEM file with the certificate for a PostgreSQL that asks clients for one. Each new connection reads it
+    #[arg(long, env = "PULSE_DATABASE_CERT_FILE", value_name = "PATH", requires = "database_key_file")]
+    pub(crate) database_cert_file: Option<PathBuf>,
+    /// Path to a PEM file with the key of that certificate
+    #[arg(long, env = "PULSE_DATABASE_KEY_FILE", value_name = "PATH", requires = "database_cert_file")]
+    pub(crate) database_key_file: Option<PathBuf>,
     /// Maximum number of pooled connections of this process. Others come on top: 2 for probes, users and heartbeats in
     /// each role, the dedicated ones, 2 in an API and 2 in a worker, and 2 for the live figures of a console
     #[arg(
@@ -117,10 +128,14 @@ pub(crate) struct DatabaseArgs {
 
 impl DatabaseArgs {
     pub(crate) fn connect(self, role: &str) -> anyhow::Result<Store> {
-        let Self { database_url: url, database_ca_file, database_max_connections: max_connections } = self;
+        let Self { database_url: url, database_ca_file, database_cert_file, database_key_file, .. } = self;
         let ca = read_ca("--database-ca-file", database_ca_file)?;
-        let config = StoreConfig { url, ca, max_connections, application_name: format!("pulse {role}") };
-        Ok(Store::connect_lazy(&config)?)
+        let identity = identity("--database-cert-file", database_cert_file, database_key_file)?;
+        let (max_connections, application_name) = (self.database_max_connections, format!("pulse {role}"));
+        let store = Store::connect_lazy(&StoreConfig { url, ca, identity, max_connections, application_name })?;
+        let fix = "use sslmode=verify-full in the URL, and --database-ca-file if the server's CA is not a public one";
+        encryption_policy::check("PostgreSQL", store.configured_encryption(), fix)?;
+        Ok(store)
     }
 }
 
@@ -133,14 +148,28 @@ pub(crate) struct RedisArgs {
     /// Path to a PEM file with the CA of Redis' certificate, trusted instead of the system's CAs; needs rediss://
     #[arg(long, env = "PULSE_REDIS_CA_FILE", value_name = "PATH")]
     pub(crate) redis_ca_file: Option<PathBuf>,
+    /// Path to a PEM file with the certificate for a Redis that asks clients for one. Each new connection reads it
+    #[arg(long, env = "PULSE_REDIS_CERT_FILE", value_name = "PATH", requires = "redis_key_file")]
+    pub(crate) redis_cert_file: Option<PathBuf>,
+    /// Path to a PEM file with the key of that certificate
+    #[arg(long, env = "PULSE_REDIS_KEY_FILE", value_name = "PATH", requires = "redis_cert_file")]
+    pub(crate) redis_key_file: Option<PathBuf>,
 }
 
 impl RedisArgs {
     pub(crate) fn connect(self, instance: &str) -> anyhow::Result<Queue> {
-        let Self { redis_url: url, redis_ca_file } = self;
+        let Self { redis_url: url, redis_ca_file, redis_cert_file, redis_key_file } = self;
         let ca = read_ca("--redis-ca-file", redis_ca_file)?;
-        Ok(Queue::connect_lazy(&QueueConfig { url, ca, instance: instance.to_owned() })?)
+        let identity = identity("--redis-cert-file", redis_cert_file, redis_key_file)?;
+        let queue = Queue::connect_lazy(&QueueConfig { url, ca, identity, instance: instance.to_owned() })?;
+        encryption_policy::check("Redis", queue.encryption(), "use rediss:// and the TLS port of Redis")?;
+        Ok(queue)
     }
+}
+
+fn identity(flag: &str, certificate: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Option<ClientIdentity>> {
+    let identity = certificate.zip(key).map(|(certificate, key)| ClientIdentity::new(certificate, key)).transpose();
+    identity.with_context(|| format!("cannot use the certificate of {flag}"))
 }
 
 pub(crate) fn read_ca(flag: &str, path: Option<PathBuf>) -> anyhow::Result<Option<CaBundle>> {

@@ -35,23 +35,11 @@ pub(crate) struct AuthArgs {
     pub(crate) jwt_secret: Option<String>,
     /// Paths of files with one secret of HS256 tokens each, separated by commas, such as that of today and the next one.
     /// They are read again within 2 s after a change
-    #[arg(
-        long,
-        env = "PULSE_JWT_SECRET_FILE",
-        value_name = "PATH",
-        value_delimiter = ',',
-        group = "token_keys"
-    )]
+    #[arg(long, env = "PULSE_JWT_SECRET_FILE", value_name = "PATH", value_delimiter = ',', group = "token_keys")]
     pub(crate) jwt_secret_file: Vec<PathBuf>,
     /// Paths of files with public keys of RS256, ES256 or EdDSA tokens, separated by commas. A file is PEM with one or more
     /// keys, or a JSON Web Key Set. They are read again within 2 s after a change
-    #[arg(
-        long,
-        env = "PULSE_JWT_PUBLIC_KEY_FILE",
-        value_name = "PATH",
-        value_delimiter = ',',
-        group = "token_keys"
-    )]
+    #[arg(long, env = "PULSE_JWT_PUBLIC_KEY_FILE", value_name = "PATH", value_delimiter = ',', group = "token_keys")]
     pub(crate) jwt_public_key_file: Vec<PathBuf>,
     /// URL of the JSON Web Key Set (`jwks_uri`) of the identity provider. It is read every 5 min, and when a token names
     /// an unknown key; while it cannot be read, the last keys are used for up to 24 h

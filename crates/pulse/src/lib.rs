@@ -13,6 +13,7 @@ mod commands;
 mod connection_limit;
 #[cfg(feature = "dev-servers")]
 pub mod datastores;
+mod encryption_policy;
 pub mod load;
 mod memory_limit;
 mod metrics;
@@ -59,6 +60,7 @@ pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     }
     let Cli { log, command } = Cli::parse();
     block_on(async {
+        encryption_policy::require(log.require_tls);
         let telemetry = telemetry::init(log.into_config("pulse"))?;
         connection_limit::raise_descriptor_limit();
         let result = dispatch(command, processor).await;

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::HeaderMap;
+use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_http::HeaderExtractor;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::runtime::Tokio;
@@ -25,8 +27,12 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use crate::encryption_policy;
+
 /// Time limit for the export of the last spans at shutdown.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time limit for one export.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The level of exported spans. It does not depend on the log filter.
 const SPAN_FILTER: &str = "info";
 
@@ -81,8 +87,13 @@ pub(crate) fn init(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
 }
 
 fn provider(endpoint: &str, service_name: &'static str) -> anyhow::Result<SdkTracerProvider> {
+    let fix = "give an https:// endpoint";
+    encryption_policy::check("the OTLP collector", encryption_policy::of_url(endpoint), fix)?;
+    let tls = pulse_tls::client_config(None, None);
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
     let exporter = SpanExporter::builder()
         .with_http()
+        .with_http_client(HyperClient::new(connector, EXPORT_TIMEOUT, None))
         .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
         .build()
         .with_context(|| format!("the OTLP endpoint `{endpoint}` is not valid: expected http://HOST:4318"))?;

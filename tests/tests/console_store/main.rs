@@ -18,6 +18,7 @@ fn store(env: &TestEnv) -> anyhow::Result<Store> {
     let config = StoreConfig {
         url: env.database_url.clone(),
         ca: None,
+        identity: None,
         max_connections: 2,
         application_name: "pulse console".into(),
     };

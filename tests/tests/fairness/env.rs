@@ -22,7 +22,8 @@ impl QueueEnv {
         let data = DataDir::open(None)?;
         let redis = Redis::start(RedisConfig::in_dir(data.path().join("redis"))).await?;
         let url = redis.url();
-        let queue = Queue::connect_lazy(&QueueConfig { url: url.clone(), ca: None, instance: "test".into() })?;
+        let queue =
+            Queue::connect_lazy(&QueueConfig { url: url.clone(), ca: None, identity: None, instance: "test".into() })?;
         queue.ensure_groups().await?;
         Ok(Self { queue, url, _redis: redis, _data: data })
     }

@@ -11,7 +11,7 @@ const ROUNDS: usize = 3;
 
 /// Fills Redis, whose streams exist: without them a worker cannot read, and polls as if Redis were stopped.
 async fn fill_redis(env: &TestEnv) -> anyhow::Result<()> {
-    let config = QueueConfig { url: env.redis_url.clone(), ca: None, instance: "dev".into() };
+    let config = QueueConfig { url: env.redis_url.clone(), ca: None, identity: None, instance: "dev".into() };
     Queue::connect_lazy(&config)?.ensure_groups().await?;
     let mut connection = redis::Client::open(env.redis_url.as_str())?.get_multiplexed_async_connection().await?;
     Ok(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("1kb").query_async(&mut connection).await?)

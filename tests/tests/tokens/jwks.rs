@@ -49,7 +49,8 @@ async fn role_without_keys_is_not_ready_until_the_provider_answers() -> anyhow::
     let key = KeyPair::generate()?;
     let why = async || {
         let ready = api.admin().get("/readyz").await?;
-        Ok(ready.status == 503 && ready.text.contains("waiting for the keys of --jwks-url: it did not answer within 5 s"))
+        Ok(ready.status == 503
+            && ready.text.contains("waiting for the keys of --jwks-url: it did not answer within 5 s"))
     };
     eventually("the probe says why", TIMEOUT, why).await?;
     let answer = get(&api, &token("a", &key)?).await?;

@@ -16,8 +16,8 @@ const P256_ORDER: [u8; 32] = [
 ];
 /// Order of the base point of Ed25519, little-endian.
 const ED25519_ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
 /// Tokens that differ from this valid one in a part, with what was done.
@@ -103,7 +103,9 @@ fn confused(issuer: &Issuer) -> anyhow::Result<Vec<(String, String)>> {
     for public in ["rsa.pub", "ec.pub", "ed.pub"] {
         let pem = issuer.read(public)?;
         let der = pem_content(&pem)?;
-        for (form, secret) in [("PEM", &pem[..]), ("PEM without line end", pem.trim_ascii_end()), ("DER", &der), ("nothing", b"")] {
+        for (form, secret) in
+            [("PEM", &pem[..]), ("PEM without line end", pem.trim_ascii_end()), ("DER", &der), ("nothing", b"")]
+        {
             let key = EncodingKey::from_secret(secret);
             let token = encode(&Header::new(Algorithm::HS256), &claims(&json!({})), &key)?;
             rows.push((format!("HS256 with {form} of {public}"), token));
@@ -138,9 +140,12 @@ async fn tokens_with_invalid_signatures_are_refused() -> anyhow::Result<()> {
         assert!(verify(&verifier, &token).await.is_ok(), "{algorithm:?}");
         let (message, signature) = token.rsplit_once('.').context("a signature")?;
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature)?;
-        rows.extend(damaged(&token)?.into_iter().chain(crafted(algorithm, message, &signature)).map(|(name, token)| {
-            (format!("{algorithm:?}: {name}"), token)
-        }));
+        rows.extend(
+            damaged(&token)?
+                .into_iter()
+                .chain(crafted(algorithm, message, &signature))
+                .map(|(name, token)| (format!("{algorithm:?}: {name}"), token)),
+        );
     }
     for text in ["", ".", "..", "...", "a", "a.b", "a.b.c", "e30.e30.", "e30.e30.e30", "{}.{}.{}"] {
         rows.push((format!("not a token: {text:?}"), text.to_owned()));

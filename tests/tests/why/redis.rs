@@ -55,7 +55,7 @@ async fn lost_entry_is_named_and_needs_a_scheduler() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let api = Process::start(&env, "api", &[]).await?;
     // The first read of a worker then finds entries, and it does not search PostgreSQL.
-    let config = QueueConfig { url: env.redis_url.clone(), ca: None, instance: "dev".into() };
+    let config = QueueConfig { url: env.redis_url.clone(), ca: None, identity: None, instance: "dev".into() };
     Queue::connect_lazy(&config)?.ensure_groups().await?;
     let task = api.client("ada").post_event("a").await?;
     let mut connection = redis::Client::open(env.redis_url.as_str())?.get_multiplexed_async_connection().await?;

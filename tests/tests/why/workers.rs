@@ -30,7 +30,12 @@ async fn worker_that_died_with_a_delivery_is_named() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
     let api = Process::start(&env, "api", &[]).await?;
     let task = api.client("ada").post_event("a").await?;
-    let queue = Queue::connect_lazy(&QueueConfig { url: env.redis_url.clone(), ca: None, instance: "dev".into() })?;
+    let queue = Queue::connect_lazy(&QueueConfig {
+        url: env.redis_url.clone(),
+        ca: None,
+        identity: None,
+        instance: "dev".into(),
+    })?;
     let mut gone = Consumer::new(&queue, "gone-host.0123456789ab".into());
     eventually("the entry is read", TIMEOUT, async || Ok(!gone.read(1, std::time::Duration::ZERO).await?.is_empty()))
         .await?;

@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::document;
 use crate::error::PageError;
 use crate::fields::Fields;
-use crate::session::{self, Viewer};
+use crate::session::{self, IsEncrypted, Viewer};
 
 fn form(console: &Console, refused: Option<&str>) -> Markup {
     document::gate(
@@ -42,7 +42,7 @@ pub(crate) async fn page(State(console): State<Console>) -> Markup {
 pub(crate) async fn sign_in(
     State(console): State<Console>,
     peer: Option<Extension<Peer>>,
-    headers: HeaderMap,
+    encrypted: IsEncrypted,
     fields: Fields,
 ) -> Response {
     // Without an address, all peers count as one.
@@ -59,12 +59,12 @@ pub(crate) async fn sign_in(
     };
     attempt.succeeded();
     let home = if claims.require(pulse_http::Scope::Admin).is_ok() { "/" } else { "/tasks" };
-    ([(header::SET_COOKIE, session::set_cookie(&headers, token))], Redirect::to(home)).into_response()
+    ([(header::SET_COOKIE, session::set_cookie(encrypted, token))], Redirect::to(home)).into_response()
 }
 
-pub(crate) async fn sign_out(viewer: Viewer, headers: HeaderMap, fields: Fields) -> Result<Response, PageError> {
+pub(crate) async fn sign_out(viewer: Viewer, encrypted: IsEncrypted, fields: Fields) -> Result<Response, PageError> {
     viewer.check_form(&fields)?;
-    Ok(([(header::SET_COOKIE, session::set_cookie(&headers, ""))], Redirect::to("/login")).into_response())
+    Ok(([(header::SET_COOKIE, session::set_cookie(encrypted, ""))], Redirect::to("/login")).into_response())
 }
 
 /// Sets the theme, and shows the same page again.

@@ -136,7 +136,8 @@ mod tests {
     fn check(change: Value, max_age: Option<Duration>) -> Result<Claims, String> {
         let mut claims = json!({ "sub": "ada", "exp": NOW + 60.0 });
         claims.as_object_mut().expect("an object").extend(change.as_object().cloned().unwrap_or_default());
-        let rules = ClaimRules { default_scopes: [Scope::EventsRead].into_iter().collect(), max_age, leeway_seconds: 30 };
+        let rules =
+            ClaimRules { default_scopes: [Scope::EventsRead].into_iter().collect(), max_age, leeway_seconds: 30 };
         let claims: RawClaims = serde_json::from_value(claims).map_err(|error| error.to_string())?;
         claims.check(&rules, NOW).map_err(|error| error.to_string())
     }

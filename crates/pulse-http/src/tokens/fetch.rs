@@ -26,7 +26,7 @@ pub(crate) struct Fetcher {
 impl Fetcher {
     /// Verifies the server with the CAs of `ca`, or else with those of the system.
     pub(crate) fn new(url: Uri, ca: Option<&CaBundle>) -> Self {
-        let tls = pulse_tls::client_config(ca);
+        let tls = pulse_tls::client_config(ca, None);
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         // Reads are minutes apart, and a server may close the connection in between.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);

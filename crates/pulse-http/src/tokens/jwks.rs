@@ -54,7 +54,9 @@ pub fn jwks_url(text: &str) -> Result<Uri, String> {
         _ if has_user => Err("the URL must not have a user".to_owned()),
         Some("https") => Ok(url),
         Some("http") if is_local => Ok(url),
-        _ => Err("write it like https://issuer.example/jwks.json: without TLS, others could replace the keys".to_owned()),
+        _ => {
+            Err("write it like https://issuer.example/jwks.json: without TLS, others could replace the keys".to_owned())
+        }
     }
 }
 

@@ -34,7 +34,9 @@ pub enum KeyError {
     )]
     Private,
     /// The PEM is something else.
-    #[error("it has a `{0}`: give a `PUBLIC KEY` (`openssl x509 -in certificate.pem -pubkey -noout` makes one of a certificate)")]
+    #[error(
+        "it has a `{0}`: give a `PUBLIC KEY` (`openssl x509 -in certificate.pem -pubkey -noout` makes one of a certificate)"
+    )]
     OtherPem(String),
     /// There is no key in the text.
     #[error("there is no key in it: it must be PEM, with lines -----BEGIN PUBLIC KEY-----, or a JSON Web Key Set")]

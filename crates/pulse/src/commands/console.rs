@@ -15,9 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::args::{
-    AdminArgs, CONSOLE_POOL, ClientCaArgs, DatabaseArgs, InstanceArgs, RedisArgs, TlsArgs, any_address,
-};
+use crate::args::{AdminArgs, CONSOLE_POOL, ClientCaArgs, DatabaseArgs, InstanceArgs, RedisArgs, TlsArgs, any_address};
 use crate::auth_args::AuthArgs;
 use crate::metrics;
 use crate::reload::ReloadArgs;
@@ -81,7 +79,8 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
     let listener = roles::listen(console_listen, "--console-listen")?;
     let (tls, liveness) = (tls.server(None)?, Arc::new(|| None));
     let schema_gate = SchemaGate::default();
-    let role = RoleProcess { name: "console", store, queue, registry, admin_listen, tls, liveness, tokens, schema_gate };
+    let role =
+        RoleProcess { name: "console", store, queue, registry, admin_listen, tls, liveness, tokens, schema_gate };
     role.run(shutdown.clone(), server.serve(listener, shutdown)).await
 }
 

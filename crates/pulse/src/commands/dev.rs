@@ -176,7 +176,14 @@ fn console(
 ) -> ConsoleServer {
     let metrics = (http, ConsoleMetrics::register(registry));
     let config = ConsoleConfig { instance: INSTANCE.into(), read_only: false, decisions_file: None };
-    ConsoleServer::new(config, (verifier, None), store.separate(defaults::CONSOLE_POOL), queue.clone(), metrics, shutdown)
+    ConsoleServer::new(
+        config,
+        (verifier, None),
+        store.separate(defaults::CONSOLE_POOL),
+        queue.clone(),
+        metrics,
+        shutdown,
+    )
 }
 
 /// Pools for PostgreSQL and Redis, with the name of the worker.
@@ -187,9 +194,17 @@ fn connect(
     redis_ca_file: Option<PathBuf>,
 ) -> anyhow::Result<(Store, Queue)> {
     let database_url = servers.database_url.clone();
-    let database = DatabaseArgs { database_url, database_ca_file, database_max_connections: 20 };
+    let database = DatabaseArgs {
+        database_url,
+        database_ca_file,
+        database_cert_file: None,
+        database_key_file: None,
+        database_max_connections: 20,
+    };
     let store = database.connect(&roles::session_name("dev", worker))?;
-    let queue = RedisArgs { redis_url: servers.redis_url.clone(), redis_ca_file }.connect(INSTANCE)?;
+    let redis_url = servers.redis_url.clone();
+    let redis = RedisArgs { redis_url, redis_ca_file, redis_cert_file: None, redis_key_file: None };
+    let queue = redis.connect(INSTANCE)?;
     Ok((store, queue))
 }
 
