@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use pulse_http::{Problem, Scope};
+use pulse_http::{Problem, RequestSubject, Scope};
 
 use crate::limits::{Place, Usage};
 use crate::state::AppState;
@@ -33,6 +33,7 @@ pub(crate) struct Reader {
 /// Returns the `sub` of a valid token with this scope.
 async fn authorize(parts: &Parts, state: &AppState, scope: Scope) -> Result<String, Problem> {
     let claims = state.verifier.verify(parts.headers.get(AUTHORIZATION)).await?;
+    RequestSubject::note(parts, &claims.subject);
     claims.require(scope)?;
     Ok(claims.subject)
 }

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
-use pulse_http::{Claims, Encrypted, Verifier};
+use pulse_http::{Claims, Encrypted, RequestSubject, Verifier};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -54,6 +54,7 @@ impl FromRequestParts<Console> for Viewer {
         };
         let token = cookie(&parts.headers, COOKIE).ok_or_else(to_login)?;
         let claims = verify(&console.verifier, token).await.ok_or_else(to_login)?;
+        RequestSubject::note(parts, &claims.subject);
         let csrf = csrf_of(token);
         let theme = theme(&parts.headers);
         match Identity::of(console, claims, &parts.method).await {

@@ -45,7 +45,7 @@ pub(crate) fn builder() -> Builder<TokioExecutor> {
 }
 
 /// Serves until the client closes the connection, does not take an answer in time, or until the connection is idle and
-/// either no longer wanted or older than the keep-alive time. When the process `drains`, the client is told to send
+/// either no longer wanted or older than the keep-alive time. When the process `drains`, the client is asked to send
 /// further requests elsewhere, and those that it has sent are answered.
 pub(crate) async fn drive<S>(
     connection: Http2<TokioIo<Connection>, S, TokioExecutor>,

@@ -8,6 +8,7 @@
 //!
 //! This crate does not depend on events, PostgreSQL or Redis.
 
+mod access_log;
 mod admin;
 mod body;
 mod budget;
@@ -38,6 +39,7 @@ mod tokens;
 mod transport;
 mod unsent;
 
+pub use access_log::{AccessLog, LoggedAddress, LoggedRequests, RequestSubject};
 pub use admin::{Check, ProbeCheck, Status, admin_router};
 pub use body::{FormBody, WireBody};
 pub use budget::{HeldBytes, Holder};

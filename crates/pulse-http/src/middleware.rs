@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use crate::access_log::AccessLog;
 use crate::body::{self, BodyLimits};
 use crate::budget::{Holder, MemoryBudget};
 use crate::in_flight::Place;
@@ -45,6 +46,7 @@ struct Middleware {
     body_idle_timeout: Duration,
     budget: MemoryBudget,
     continue_trace: ContinueTrace,
+    access_log: AccessLog,
 }
 
 /// Adds the middleware to `router`: request id, load shedding, time-out, panic handling, problem details, metrics, one
@@ -58,6 +60,7 @@ pub fn layered(router: Router, metrics: HttpMetrics, config: &ServerConfig, cont
         body_idle_timeout: config.body_idle_timeout,
         budget: MemoryBudget::new(config.memory_bytes, body::largest(config.max_body_bytes)),
         continue_trace,
+        access_log: config.access_log.clone(),
     };
     with_fallbacks(router).layer(from_fn_with_state(Arc::new(middleware), handle))
 }
@@ -83,6 +86,7 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     let task_traceparent = (middleware.continue_trace)(&span, request.headers());
     request.extensions_mut().insert(TraceParent(task_traceparent));
     request.extensions_mut().insert(id.clone());
+    let entry = middleware.access_log.begin(&mut request);
 
     middleware.metrics.active.inc();
     let mut response = match protocol::check(&request) {
@@ -91,7 +95,9 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     };
     middleware.metrics.active.dec();
 
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    let problem = response.extensions_mut().remove::<Problem>();
+    let code = problem.as_ref().map(|problem| problem.code().as_str());
+    if let Some(problem) = problem {
         problem.log(&id.0);
         let rendered = problem.render(&id.0);
         response = keep_headers(response.headers(), rendered);
@@ -102,6 +108,9 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     secure(response.headers_mut());
     let (status, duration) = (response.status(), started.elapsed());
     middleware.metrics.record(route, &method, status, duration);
+    if let Some(entry) = entry {
+        middleware.access_log.end(entry, (&id.0, &method, route), (status, code, duration));
+    }
     let duration_ms = duration.as_secs_f64() * 1000.0;
     tracing::debug!(
         request_id = &*id.0,

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::peers::Peers;
 use crate::places::Places;
 use crate::serving::Server;
@@ -27,6 +28,8 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Limits and time-outs of a port.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
+    /// The access log of the port.
+    pub access_log: AccessLog,
     /// TLS of the port; `None` means none.
     pub tls: Option<ServerTls>,
     /// Time to wait for a complete request head.

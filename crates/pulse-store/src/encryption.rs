@@ -17,7 +17,7 @@ impl Store {
             PgSslMode::VerifyFull => Encryption::Verified,
             PgSslMode::VerifyCa => Encryption::VerifiedCa,
             PgSslMode::Require => Encryption::Unverified,
-            // The server decides, or somebody between.
+            // The server decides, or a machine between.
             PgSslMode::Prefer | PgSslMode::Allow | PgSslMode::Disable => Encryption::plain(options.get_host()),
         }
     }

@@ -15,6 +15,7 @@ use pulse_queue::{Queue, QueueConfig};
 use pulse_store::{Store, StoreConfig};
 use pulse_tls::{CaBundle, ClientIdentity};
 
+use crate::access_log_args::AccessLogArgs;
 use crate::connection_limit::connection_limit;
 use crate::encryption_policy;
 use crate::telemetry::{Format, TelemetryConfig};
@@ -270,6 +271,8 @@ pub(crate) struct ServerArgs {
     pub(crate) drain_delay: Duration,
     #[command(flatten)]
     pub(crate) browser: BrowserArgs,
+    #[command(flatten)]
+    access_log: AccessLogArgs,
 }
 
 /// What browsers may do.
@@ -306,6 +309,7 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
 impl ServerArgs {
     pub(crate) fn server(&self, tls: Option<ServerTls>) -> ServerConfig {
         ServerConfig {
+            access_log: self.access_log.access_log(),
             tls,
             header_timeout: self.header_timeout,
             body_idle_timeout: self.body_timeout,

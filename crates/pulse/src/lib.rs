@@ -3,6 +3,7 @@
 //! The binary is [`run`] with the built-in processor. A team with its own processor builds its own binary, as
 //! `examples/my_processor.rs` does. That binary has every role and command, and needs this crate only.
 
+mod access_log_args;
 mod act_args;
 mod args;
 mod auth_args;

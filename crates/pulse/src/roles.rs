@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use pulse_core::TASK_LEASE;
-use pulse_http::{Check, HttpMetrics, ProbeCheck, ServerConfig, ServerTls, Status, Verifier};
+use pulse_http::{AccessLog, Check, HttpMetrics, ProbeCheck, ServerConfig, ServerTls, Status, Verifier};
 use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::{GAUGES_MAX_AGE, Queue, RedisSetting};
 use pulse_scheduler::{Scheduler, SchedulerMetrics};
@@ -188,6 +188,7 @@ impl AdminServer {
     pub(crate) fn serve(self, registry: Registry, shutdown: CancellationToken) -> tokio::task::JoinHandle<()> {
         let Self { listener, live, ready, tls } = self;
         let config = ServerConfig {
+            access_log: AccessLog::default(),
             tls,
             header_timeout: Duration::from_secs(5),
             body_idle_timeout: Duration::from_secs(5),

@@ -1,4 +1,4 @@
-//! An HTTP server of a JSON Web Key Set that misbehaves as it is told.
+//! An HTTP server of a JSON Web Key Set that misbehaves on request.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};

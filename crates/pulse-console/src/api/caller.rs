@@ -3,7 +3,7 @@
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use pulse_http::{Problem, ProblemCode, Scope, WireBody};
+use pulse_http::{Problem, ProblemCode, RequestSubject, Scope, WireBody};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ impl FromRequestParts<Console> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Problem> {
         let claims = console.verifier.verify(parts.headers.get(AUTHORIZATION)).await?;
+        RequestSubject::note(parts, &claims.subject);
         if !identity::opens(&claims) {
             claims.require(Scope::EventsRead)?;
         }

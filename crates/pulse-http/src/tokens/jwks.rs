@@ -78,7 +78,7 @@ struct Extra {
 }
 
 impl Jwks {
-    /// Starts to read the keys, for as long as somebody receives them.
+    /// Starts to read the keys, for as long as a verifier receives them.
     pub(crate) fn start(config: &JwksConfig) -> (Self, watch::Receiver<Loaded>) {
         let jwks = Self(Arc::new(Shared {
             wake: Notify::new(),

@@ -54,7 +54,7 @@ pub enum KeyError {
         bits: usize,
     },
     /// The key does not protect anything.
-    #[error("the key is weak, so anybody can sign with it: create a new key pair")]
+    #[error("the key is weak, so tokens can be forged with it: create a new key pair")]
     Weak,
     /// There are too many keys.
     #[error("it has more than {0} keys: remove those that no token is signed with")]

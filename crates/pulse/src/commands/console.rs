@@ -8,13 +8,14 @@ use std::time::Duration;
 use clap::Args;
 use pulse_console::{ConsoleConfig, ConsoleMetrics};
 use pulse_core::defaults;
-use pulse_http::{HttpMetrics, ServerConfig, ServerTls, Verifier};
+use pulse_http::{AccessLog, HttpMetrics, ServerConfig, ServerTls, Verifier};
 use pulse_queue::Queue;
 use pulse_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log_args::AccessLogArgs;
 use crate::args::{AdminArgs, CONSOLE_POOL, ClientCaArgs, DatabaseArgs, InstanceArgs, RedisArgs, TlsArgs, any_address};
 use crate::auth_args::AuthArgs;
 use crate::metrics;
@@ -50,6 +51,8 @@ pub(crate) struct ConsoleArgs {
     #[command(flatten)]
     client_ca: ClientCaArgs,
     #[command(flatten)]
+    access_log: AccessLogArgs,
+    #[command(flatten)]
     pub(crate) reload: ReloadArgs,
 }
 
@@ -65,6 +68,7 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
         admin: AdminArgs { admin_listen },
         tls,
         client_ca,
+        access_log,
         reload: _,
     } = args;
     let store = database.connect("console")?;
@@ -74,7 +78,7 @@ pub(crate) async fn run(args: ConsoleArgs, shutdown: CancellationToken) -> anyho
     let metrics = metrics::console(&mut registry);
     let verifier = auth.verifier()?;
     let tokens = Some(verifier.clone());
-    let identity = (verifier, tls.server(client_ca.tls_client_ca)?);
+    let identity = (verifier, tls.server(client_ca.tls_client_ca)?, access_log.access_log());
     let server = ConsoleServer::new(config, identity, store.clone(), queue.clone(), metrics, shutdown.clone());
     let listener = roles::listen(console_listen, "--console-listen")?;
     let (tls, liveness) = (tls.server(None)?, Arc::new(|| None));
@@ -97,13 +101,14 @@ pub(crate) struct ConsoleServer {
 impl ConsoleServer {
     pub(crate) fn new(
         console: ConsoleConfig,
-        (verifier, tls): (Verifier, Option<ServerTls>),
+        (verifier, tls, access_log): (Verifier, Option<ServerTls>, AccessLog),
         store: Store,
         queue: Queue,
         (http_metrics, metrics): (HttpMetrics, ConsoleMetrics),
         shutdown: CancellationToken,
     ) -> Self {
         let config = ServerConfig {
+            access_log,
             tls,
             header_timeout: Duration::from_secs(5),
             body_idle_timeout: Duration::from_secs(5),

@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::Args;
 use pulse_console::{ConsoleConfig, ConsoleMetrics};
 use pulse_core::defaults;
-use pulse_http::{HttpMetrics, NewClaims, Verifier};
+use pulse_http::{AccessLog, HttpMetrics, NewClaims, Verifier};
 use pulse_metrics::Registry;
 use pulse_queue::Queue;
 use pulse_store::Store;
@@ -178,7 +178,7 @@ fn console(
     let config = ConsoleConfig { instance: INSTANCE.into(), read_only: false, decisions_file: None };
     ConsoleServer::new(
         config,
-        (verifier, None),
+        (verifier, None, AccessLog::default()),
         store.separate(defaults::CONSOLE_POOL),
         queue.clone(),
         metrics,
