@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn preface_is_told_from_requests_of_http_1() {
+    async fn preface_is_recognized_among_requests_of_http_1() {
         for (sent, protocol) in [
             (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0"[..], Protocol::Http2),
             (b"POST / HTTP/1.1\r\n", Protocol::Http1),
@@ -33,7 +33,7 @@ mod tests {
             (b"PRI", Protocol::Http1),
             (b"", Protocol::Http1),
         ] {
-            let mut stream = tokio_test_stream(sent);
+            let mut stream = byte_by_byte(sent);
             let (read, bytes) = read(&mut stream).await.expect("bytes in memory");
             assert_eq!(read, protocol, "{}", String::from_utf8_lossy(sent));
             assert!(sent.starts_with(&bytes));
@@ -41,7 +41,7 @@ mod tests {
     }
 
     /// A stream that has one byte at a time.
-    fn tokio_test_stream(bytes: &'static [u8]) -> impl AsyncRead + Unpin {
+    fn byte_by_byte(bytes: &'static [u8]) -> impl AsyncRead + Unpin {
         let (client, mut server) = tokio::io::duplex(1);
         tokio::spawn(async move {
             let _ = tokio::io::AsyncWriteExt::write_all(&mut server, bytes).await;

@@ -101,6 +101,7 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
             env.extend((*docs != defaults::DOCS).then(|| secrets::value("PULSE_DOCS", docs.to_string())));
             env.extend((!origins.is_empty()).then(|| secrets::value("PULSE_CORS_ALLOW_ORIGIN", origins.join(","))));
             env.extend([
+                secrets::value("PULSE_AUTO_PROVISION", cr.spec.auth.auto_provision.to_string()),
                 secrets::value("PULSE_MAX_BODY_BYTES", limits.max_body_bytes.to_string()),
                 secrets::value("PULSE_MAX_EVENT_BYTES", limits.max_event_bytes.to_string()),
                 secrets::value("PULSE_MAX_EVENT_DEPTH", limits.max_event_depth.to_string()),
@@ -131,9 +132,8 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
 }
 
 fn auth(cr: &PulseIngest) -> Vec<EnvVar> {
-    let AuthSpec { jwt_secret_ref, public_key_secret_ref: _, issuer, audience, auto_provision } = &cr.spec.auth;
-    let mut env = vec![secrets::value("PULSE_AUTO_PROVISION", auto_provision.to_string())];
-    env.extend(jwt_secret_ref.as_ref().map(|key| secrets::secret("PULSE_JWT_SECRET", key)));
+    let AuthSpec { jwt_secret_ref, public_key_secret_ref: _, issuer, audience, auto_provision: _ } = &cr.spec.auth;
+    let mut env: Vec<_> = jwt_secret_ref.iter().map(|key| secrets::secret("PULSE_JWT_SECRET", key)).collect();
     env.extend(SecretFile::public_key(cr).map(SecretFile::variable));
     env.extend(issuer.as_ref().map(|issuer| secrets::value("PULSE_JWT_ISSUER", issuer)));
     env.extend(audience.as_ref().map(|audience| secrets::value("PULSE_JWT_AUDIENCE", audience)));

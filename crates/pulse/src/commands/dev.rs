@@ -131,11 +131,10 @@ pub(crate) async fn run(
     banner.line("Migrations", &format!("{applied} applied, schema {schema}"), started);
 
     let mut registry = metrics::registry("dev");
-    let verifier = AuthArgs::of_secret(jwt_secret.clone()).verifier()?;
+    let auth = (AuthArgs::of_secret(jwt_secret.clone()).verifier()?, true);
     let (http, metrics) = metrics::api(&mut registry);
-    let identity = (verifier.clone(), true);
-    let api = Api::new((&server, None), &attempts, identity, store.clone(), queue.clone(), (http.clone(), metrics));
-    let console = console(verifier, &store, &queue, (http, &mut registry), shutdown.clone());
+    let api = Api::new((&server, None), &attempts, auth.clone(), store.clone(), queue.clone(), (http.clone(), metrics));
+    let console = console(auth.0, &store, &queue, (http, &mut registry), shutdown.clone());
     let shared = Shared { store: store.clone(), queue, registry, worker };
     let running = Roles::start(shared, (api, listener), (&processing, processor), admin_listener, &shutdown);
     let console = tokio::spawn(console.serve(console_listener, shutdown.clone()));
