@@ -1,5 +1,7 @@
 //! Keys of an identity provider whose server misbehaves, is away, and rotates: the answers are the documented ones.
 
+#![expect(clippy::print_stdout, reason = "the tests print what they measure")]
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! Keys in files are replaced while two API processes answer requests, as during a roll-out: none is refused.
 
+#![expect(clippy::print_stdout, reason = "the tests print what they measure")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

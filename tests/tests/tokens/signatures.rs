@@ -47,7 +47,7 @@ fn damaged(token: &str) -> anyhow::Result<Vec<(String, String)>> {
         ("ones", signed(&vec![0xff; bytes.len()])),
         ("a fourth part", format!("{token}.{signature}")),
         ("an empty part", format!("{header}..{signature}")),
-        ("padded", format!("{message}.{}", BASE64_URL_SAFE.encode(&[&bytes[..], &[0]].concat()))),
+        ("padded", format!("{message}.{}", BASE64_URL_SAFE.encode([&bytes[..], &[0]].concat()))),
         ("other alphabet", format!("{message}.+/{}", &BASE64_STANDARD.encode(&bytes)[2..])),
         ("a blank", format!("{message}.{} {}", &signature[..4], &signature[4..])),
         ("other claims", format!("{header}.{other}.{signature}")),

@@ -1,5 +1,7 @@
 //! The test suite of h2spec, with and without TLS.
 
+#![expect(clippy::print_stdout, reason = "the tests print what they measure")]
+
 use std::time::Duration;
 
 use anyhow::Context;

@@ -1,5 +1,7 @@
 //! TLS of each listener, and certificates that are renewed while requests are answered.
 
+#![expect(clippy::print_stdout, reason = "the tests print what they measure")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
