@@ -15,7 +15,7 @@ pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -74,5 +74,5 @@ pub(crate) async fn read(stream: &mut TcpStream) -> anyhow::Result<Option<Frame>
         let number = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         anyhow::Ok(Some(Frame { kind: head[3], flags: head[4], stream: number, payload }))
     };
-    tokio::time::timeout(TIMEOUT, reading).await.context("no frame within 20 s")?
+    tokio::time::timeout(TIMEOUT, reading).await.context("no frame within 60 s")?
 }

@@ -96,7 +96,7 @@ async fn client_that_takes_no_answer_is_disconnected_and_others_are_not() -> any
     let started = Instant::now();
     let kinds = until_closed(&mut stream).await?;
     assert!(kinds.contains(&HEADERS) && !kinds.contains(&DATA), "{kinds:?}");
-    assert!((8..20).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    assert!((8..50).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
     assert_eq!(other.send("GET", EVENTS, "").await?.0, 200, "another connection stays open");
     Ok(())
 }

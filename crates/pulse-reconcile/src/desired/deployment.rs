@@ -95,13 +95,13 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
     let TasksSpec { timeout_seconds, retry } = &cr.spec.tasks;
     match role {
         Role::Api => {
+            env.push(secrets::value("PULSE_AUTO_PROVISION", cr.spec.auth.auto_provision.to_string()));
             env.extend(auth(cr));
             let ApiSpec { limits, cors_allow_origins: origins, docs, .. } = &cr.spec.api;
             // Only what differs from the flag's default, so that an upgrade of the operator restarts no pod.
             env.extend((*docs != defaults::DOCS).then(|| secrets::value("PULSE_DOCS", docs.to_string())));
             env.extend((!origins.is_empty()).then(|| secrets::value("PULSE_CORS_ALLOW_ORIGIN", origins.join(","))));
             env.extend([
-                secrets::value("PULSE_AUTO_PROVISION", cr.spec.auth.auto_provision.to_string()),
                 secrets::value("PULSE_MAX_BODY_BYTES", limits.max_body_bytes.to_string()),
                 secrets::value("PULSE_MAX_EVENT_BYTES", limits.max_event_bytes.to_string()),
                 secrets::value("PULSE_MAX_EVENT_DEPTH", limits.max_event_depth.to_string()),
