@@ -12,6 +12,8 @@ use tokio::process::Command;
 use crate::certificates::Certificates;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum number of runs of the suite.
+const RUNS: u32 = 5;
 
 /// Runs the suite; returns the names of the tests that failed, and the output.
 async fn h2spec(address: &str, more: &[&str]) -> anyhow::Result<(Vec<String>, String)> {
@@ -36,7 +38,17 @@ async fn h2spec_finds_no_fault_over_tls_and_without_it() -> anyhow::Result<()> {
     // Without TLS, bytes that are not the preface of HTTP/2 are a request of HTTP/1.1, and answered so.
     let only_http1 = ["2: Sends invalid connection preface"];
     for (api, more, expected) in [(&plain, &[][..], &only_http1[..]), (&secure, &["--tls", "--insecure"], &[])] {
-        let (failed, report) = h2spec(api.address(), more).await?;
+        let (mut failed, mut report) = h2spec(api.address(), more).await?;
+        // Some tests send a frame that is wrong after a whole request, which may be answered before that frame arrives: a
+        // fault fails each time.
+        for _ in 1..RUNS {
+            if failed == expected {
+                break;
+            }
+            let again = h2spec(api.address(), more).await?;
+            failed.retain(|name| again.0.contains(name));
+            report = again.1;
+        }
         let summary = report.lines().rfind(|line| line.contains("tests,")).unwrap_or_default().to_owned();
         println!("h2spec {more:?}: {summary}");
         assert!(!summary.is_empty() && failed == expected, "{more:?}: {failed:?}\n{report}");
