@@ -136,7 +136,7 @@ async fn documented_permissions_suffice_for_all_roles_and_commands() -> anyhow::
     env.wait_until_settled(TIMEOUT).await?;
     let (code, output) = pulse_output(&env, &["check", "--redis-url", &url]).await?;
     assert_eq!(code, 0, "{output}");
-    let snapshots = SnapshotReader::new(&url, None, None)?.read(&["dev".into()]).await?;
+    let snapshots = SnapshotReader::new(&url, None, None, None)?.read(&["dev".into()]).await?;
     assert!(snapshots[0].depth.is_ok() && snapshots[0].gauges.is_ok(), "{snapshots:?}");
     for role in [&api, &worker, &scheduler] {
         wait_until_ok(role).await?;

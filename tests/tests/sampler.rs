@@ -33,7 +33,7 @@ struct SamplerEnv {
 }
 
 fn server(url: &str) -> RedisServer {
-    RedisServer::new(url, None, "shop")
+    RedisServer::new(url, None, None, "shop")
 }
 
 fn key(name: &str) -> Key {

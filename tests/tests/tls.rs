@@ -241,8 +241,10 @@ async fn unusable_tls_settings_end_a_role_with_a_remedy() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operator_samples_redis_over_tls_with_the_ca_of_each_instance() -> anyhow::Result<()> {
-    let servers = TlsServers::start().await?;
+async fn operator_samples_redis_over_tls_with_ca_and_certificate_of_each_instance() -> anyhow::Result<()> {
+    let servers = TlsServers::with_client_certificates().await?;
+    let (certificate, private_key) = servers.client_files()?;
+    let certificate = [std::fs::read(certificate)?, std::fs::read(private_key)?];
     let mut redis = redis::Client::open(servers.env.redis_url.as_str())?.get_multiplexed_async_connection().await?;
     for _ in 0..4 {
         let mut add = redis::cmd("XADD");
@@ -254,20 +256,31 @@ async fn operator_samples_redis_over_tls_with_the_ca_of_each_instance() -> anyho
     let key = |uid: &str| Key { namespace: "shop".into(), name: "main".into(), uid: uid.into() };
     let target = |uid: &str, ca: Option<String>| SampleTarget {
         instance: "shop/main".into(),
-        server: RedisServer::new(&servers.redis_url("localhost"), ca.map(String::into_bytes), "shop"),
+        server: RedisServer::new(
+            &servers.redis_url("localhost"),
+            ca.map(String::into_bytes),
+            Some(certificate.clone()),
+            "shop",
+        ),
         key: key(uid),
     };
     // The certificate is for localhost, and not for the name that is looked up.
     let mut by_alias = target("alias", Some(servers.ca.clone()));
     by_alias.server.alias = Some("127.0.0.1".into());
+    let mut anonymous = target("anonymous", Some(servers.ca.clone()));
+    anonymous.server.certificate = None;
+    let mut swapped = target("swapped", Some(servers.ca.clone()));
+    swapped.server.certificate.iter_mut().for_each(|pair| pair.reverse());
     samplers.set_targets(vec![
         target("right", Some(servers.ca.clone())),
         by_alias,
+        anonymous,
+        swapped,
         target("wrong", Some(unrelated_ca()?)),
         target("none", None),
         target("text", Some("no PEM".into())),
     ]);
-    assert_eq!(samplers.servers(), 5, "each CA and each address needs a separate connection");
+    assert_eq!(samplers.servers(), 7, "each CA, certificate and address needs a separate connection");
     tokio::spawn(async move { while sampled.recv().await.is_some() {} });
     for uid in ["right", "alias"] {
         let undelivered = async || {
@@ -276,10 +289,13 @@ async fn operator_samples_redis_over_tls_with_the_ca_of_each_instance() -> anyho
         };
         eventually(&format!("the backlog is sampled: {uid}"), TIMEOUT, undelivered).await?;
     }
-    for uid in ["wrong", "none", "text"] {
+    for uid in ["wrong", "none", "text", "swapped"] {
         let failed = async || Ok(samplers.latest(&key(uid)).context("a sample")?.error == Some(SampleError::TlsFailed));
         eventually(&format!("{uid} fails"), TIMEOUT, failed).await?;
     }
+    // With TLS 1.3, the server refuses the client after the handshake, so the error is that of a read.
+    let refused = async || Ok(samplers.latest(&key("anonymous")).context("a sample")?.error.is_some());
+    eventually("a client without a certificate is refused", TIMEOUT, refused).await?;
     Ok(())
 }
 

@@ -65,13 +65,13 @@ app.kubernetes.io/component: api
 {{- end -}}
 {{- $_ := set $values.database.urlSecretRef "name" (include "pulse-ingest.databaseSecret" .) -}}
 {{- $_ := set $values.redis.urlSecretRef "name" (include "pulse-ingest.redisSecret" .) -}}
-{{- if $values.auth.publicKeySecretRef -}}
+{{- if or $values.auth.publicKeySecretRef $values.auth.jwks -}}
 {{- $_ := unset $values.auth "jwtSecretRef" -}}
 {{- else -}}
 {{- $_ := set $values.auth.jwtSecretRef "name" (include "pulse-ingest.authSecret" .) -}}
 {{- end -}}
 {{- $spec := dict "image" $ofImage "database" $values.database "redis" $values.redis "auth" $values.auth -}}
-{{- range $key := list "api" "workers" "scheduler" "console" "tasks" "migrations" "commonLabels" "commonAnnotations" "paused" "stopped" -}}
+{{- range $key := list "api" "workers" "scheduler" "console" "tasks" "migrations" "requireTls" "commonLabels" "commonAnnotations" "paused" "stopped" -}}
 {{- with get $values $key -}}
 {{- $_ := set $spec $key . -}}
 {{- end -}}

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::datastores::DevDatastores;
-use crate::monitor::Monitor;
+use crate::monitor::PodMonitor;
 use crate::network::{HttpRoute, Ingress, NetworkPolicy, Service};
 use crate::values::{Global, Image, Object, PullSecret};
 
@@ -38,9 +38,13 @@ pub(crate) struct Values {
     /// Redis, which delivers tasks to the workers.
     #[schemars(schema_with = "redis")]
     redis: Redis,
-    /// Verification of the tokens of API clients. `jwtSecretRef` is not used with `publicKeySecretRef`.
+    /// Verification of the tokens of API clients. `jwtSecretRef` is not used with `publicKeySecretRef` or
+    /// `jwks`.
     #[schemars(schema_with = "auth")]
     auth: Auth,
+    /// Refuse connections to PostgreSQL, Redis and an OTLP collector that are not encrypted, or whose server is not
+    /// verified.
+    require_tls: bool,
     /// The HTTP API.
     #[schemars(with = "ApiSpec")]
     api: Object,
@@ -70,8 +74,9 @@ pub(crate) struct Values {
     http_route: HttpRoute,
     service: Service,
     network_policy: NetworkPolicy,
-    /// PodMonitor for the Prometheus operator, with the pods of API, workers, scheduler and console.
-    pod_monitor: Monitor,
+    /// PodMonitor for the Prometheus operator, with the pods of API, workers, scheduler and console. Roles with `tls` have
+    /// another one.
+    pod_monitor: PodMonitor,
     dev_datastores: DevDatastores,
 }
 

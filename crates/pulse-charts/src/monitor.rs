@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 /// A ServiceMonitor or PodMonitor.
 #[derive(JsonSchema, Serialize)]
@@ -23,6 +24,24 @@ pub(crate) struct Monitor {
 impl Default for Monitor {
     fn default() -> Self {
         Self { enabled: false, render_mode: RenderMode::SkipIfMissing, interval: "30s".into(), labels: BTreeMap::new() }
+    }
+}
+
+/// The PodMonitors of an instance.
+#[derive(JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PodMonitor {
+    #[serde(flatten)]
+    monitor: Monitor,
+    /// TLS settings for the roles with `tls`, in the format of a PodMonitor. By default the certificate is not verified: a
+    /// scrape goes to the address of a pod, which it does not have. Set `ca` and `serverName` to verify it.
+    tls_config: BTreeMap<String, Value>,
+}
+
+impl Default for PodMonitor {
+    fn default() -> Self {
+        let tls_config = BTreeMap::from([("insecureSkipVerify".to_owned(), Value::Bool(true))]);
+        Self { monitor: Monitor::default(), tls_config }
     }
 }
 

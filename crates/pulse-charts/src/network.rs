@@ -49,7 +49,7 @@ pub(crate) struct Service {
     type_: ServiceType,
     /// Annotations of the Service, such as those of a load balancer.
     annotations: BTreeMap<String, String>,
-    /// Port of the Service. The API serves HTTP without TLS.
+    /// Port of the Service. The API serves HTTP without TLS, unless `api.tls` is set.
     #[schemars(range(min = 1, max = 65535))]
     port: u16,
     /// Class of the load balancer. Defaults to the cluster's default class.

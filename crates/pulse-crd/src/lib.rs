@@ -1,10 +1,12 @@
-//! The `PulseIngest` resource: the spec (`spec.rs`, `console.rs`, `user_limits.rs`, `workers.rs`, `schedule.rs`, `secret.rs`), the pods (`pod.rs`,
-//! `resources.rs`, `rollout.rs`, `grace.rs`, with the schemas in `kubernetes.rs`) and the status (`status.rs`).
+//! The `PulseIngest` resource: the spec (`spec.rs`, `auth.rs`, `tls.rs`, `console.rs`, `user_limits.rs`, `workers.rs`,
+//! `schedule.rs`, `secret.rs`), the pods (`pod.rs`, `resources.rs`, `rollout.rs`, `grace.rs`, with the schemas in
+//! `kubernetes.rs`) and the status (`status.rs`).
 //!
 //! Every default is part of the schema, so the API server stores it and a new version of the operator changes nothing.
 //! Every string, list and number is bounded. Rules about two fields are CEL rules, so the API server rejects an invalid
 //! object when it is applied.
 
+mod auth;
 mod bounded;
 mod compatibility;
 mod console;
@@ -22,6 +24,7 @@ mod schema_changes;
 mod secret;
 mod spec;
 mod status;
+mod tls;
 mod user_limits;
 mod workers;
 pub mod yaml;
@@ -31,6 +34,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube_core::CustomResourceExt;
 
+pub use auth::{AuthSpec, JwksSpec};
 pub use bounded::Quantities;
 pub use compatibility::breaking_changes_of_crd;
 pub use console::ConsoleSpec;
@@ -43,14 +47,14 @@ pub use schedule::ScheduleSpec;
 pub use schema_changes::{BreakingChange, breaking_changes};
 pub use secret::SecretKey;
 pub use spec::{
-    ApiAutoscaling, ApiAutoscalingMode, ApiLimits, ApiSpec, AuthSpec, DatabaseSpec, ImageSpec, MigrationPolicy,
-    MigrationsSpec, PullPolicy, PullSecret, PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec,
-    TasksSpec,
+    ApiAutoscaling, ApiAutoscalingMode, ApiLimits, ApiSpec, DatabaseSpec, ImageSpec, MigrationPolicy, MigrationsSpec,
+    PullPolicy, PullSecret, PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec, TasksSpec,
 };
 pub use status::{
     AutoscalingStatus, DecisionInputs, LastDecision, LearnedStatus, MigrationState, MigrationsStatus, PendingChange,
     PlanSummary, PulseIngestStatus, Revision, RoleStatus, WorkersStatus,
 };
+pub use tls::{CertificateSecret, ServerTlsSpec};
 pub use user_limits::UserLimitsSpec;
 pub use workers::{Autoscaling, AutoscalingMode, AutoscalingPause, Behavior, ScalingRules, Target, WorkersSpec};
 

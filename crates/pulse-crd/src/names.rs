@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use kube_core::{Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
-use crate::{GROUP, PulseIngest, PulseIngestSpec};
+use crate::{GROUP, PulseIngest, PulseIngestSpec, ServerTlsSpec};
 
 /// Field manager, Event source and value of `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "pulse-operator";
@@ -56,6 +56,20 @@ impl Role {
             Self::Worker => "worker",
             Self::Scheduler => "scheduler",
             Self::Console => "console",
+        }
+    }
+
+    /// Whether clients send tokens to the role.
+    pub const fn verifies_tokens(self) -> bool {
+        matches!(self, Self::Api | Self::Console)
+    }
+
+    /// TLS of the role's ports.
+    pub fn tls(self, spec: &PulseIngestSpec) -> Option<&ServerTlsSpec> {
+        match self {
+            Self::Api => spec.api.tls.as_ref(),
+            Self::Console => spec.console.tls.as_ref(),
+            Self::Worker | Self::Scheduler => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use pulse_core::defaults;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::AuthSpec;
 use super::bounded::{annotations, labels};
 use super::console::ConsoleSpec;
 use super::grace;
@@ -16,6 +17,7 @@ use super::resources::Resources;
 use super::rollout::{Probes, Rollout};
 use super::secret::{SecretKey, ca_secret, uri_secret, url_secret, with_ca_key, with_uri_key, with_url_key};
 use super::status::PulseIngestStatus;
+use super::tls::{CertificateSecret, ServerTlsSpec};
 use super::user_limits::UserLimitsSpec;
 use super::workers::WorkersSpec;
 
@@ -111,6 +113,10 @@ pub struct PulseIngestSpec {
     /// Migrations of the database schema.
     #[serde(default)]
     pub migrations: MigrationsSpec,
+    /// RequireTls makes the pods refuse connections to PostgreSQL, Redis and an OTLP collector that are not encrypted, or
+    /// whose server is not verified. Defaults to false.
+    #[serde(default)]
+    pub require_tls: bool,
     /// Labels that are added to all objects that the operator creates and to their pods, but to no selector. Labels of
     /// `podTemplate`, and those that the operator sets, take precedence. A change replaces the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -223,6 +229,9 @@ pub struct DatabaseSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 20, max = 10000))]
     pub max_connections_total: Option<u32>,
+    /// Secret with a certificate for a PostgreSQL that asks clients for one. Each new connection uses the newest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<CertificateSecret>,
 }
 
 /// Connection to Redis.
@@ -238,35 +247,9 @@ pub struct RedisSpec {
     #[serde(default, deserialize_with = "with_ca_key", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "ca_secret")]
     pub ca_secret_ref: Option<SecretKey>,
-}
-
-/// Verification of the JSON Web Tokens of API clients. Exactly one of `jwtSecretRef` and `publicKeySecretRef` must be
-/// set.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(crates(kube_core = "::kube_core"), validation = (
-    "has(self.jwtSecretRef) != has(self.publicKeySecretRef)",
-    "set exactly one of jwtSecretRef (HS256) and publicKeySecretRef (RS256, ES256, EdDSA)"
-))]
-pub struct AuthSpec {
-    /// Secret key with the shared secret of HS256 tokens, at least 32 bytes.
+    /// Secret with a certificate for a Redis that asks clients for one. Each new connection uses the newest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jwt_secret_ref: Option<SecretKey>,
-    /// Secret key with the public key of RS256, ES256 or EdDSA tokens, in PEM.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public_key_secret_ref: Option<SecretKey>,
-    /// Required value of the `iss` claim. If not set, the claim is not checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub issuer: Option<String>,
-    /// Required value of the `aud` claim. If not set, the claim is not checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub audience: Option<String>,
-    /// AutoProvision creates the user of a valid token on its first request. If false, the API refuses unknown users.
-    /// Defaults to true.
-    #[serde(default = "auto_provision")]
-    pub auto_provision: bool,
+    pub client_certificate_secret_ref: Option<CertificateSecret>,
 }
 
 /// HTTP API that accepts events.
@@ -289,6 +272,9 @@ pub struct ApiSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 253), pattern(r"^https?://[a-z0-9.:\[\]-]+$")))]
     pub cors_allow_origins: Vec<String>,
+    /// TLS of the ports of the API, 8000 and 9090. If not set, they do not encrypt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTlsSpec>,
     /// Docs serves the documentation page at `/docs` and the OpenAPI document. Defaults to true.
     pub docs: bool,
     /// Maximum number of pooled connections to PostgreSQL of each API pod, which opens up to 4 others as well. Defaults
@@ -317,6 +303,7 @@ impl Default for ApiSpec {
             limits: ApiLimits::default(),
             user_limits: UserLimitsSpec::default(),
             cors_allow_origins: Vec::new(),
+            tls: None,
             docs: defaults::DOCS,
             database_pool_size: defaults::API_POOL,
             drain_delay_seconds: defaults::API_DRAIN_DELAY_SECONDS,
@@ -522,10 +509,6 @@ fn cap_seconds() -> u32 {
 
 fn jitter_percent() -> u32 {
     defaults::RETRY_JITTER_PERCENT.into()
-}
-
-fn auto_provision() -> bool {
-    defaults::AUTO_PROVISION
 }
 
 #[cfg(test)]

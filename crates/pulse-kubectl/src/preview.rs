@@ -22,6 +22,7 @@ use pulse_reconcile::now::Now;
 use pulse_reconcile::observed::{self, ByName, Labelled, Observed};
 use pulse_reconcile::plan::ReconcilePlan;
 use pulse_reconcile::replicas::ReplicaChange;
+use pulse_reconcile::secret_uses;
 use pulse_reconcile::secrets::{self, DIGEST_SECRET, DigestKey, SecretRead};
 use pulse_reconcile::seen::{Reads, Seen, Settings};
 use pulse_reconcile::workers::ScalingPlan;
@@ -128,7 +129,7 @@ impl Plugin {
 
     async fn secrets(&self, cr: &PulseIngest, operator_namespace: Option<&str>, cluster: &mut ClusterRead) {
         let secrets_api = self.all::<Secret>();
-        let referenced = secrets::referenced(cr);
+        let referenced = secret_uses::referenced(cr);
         let first = referenced.first().map(|key| key.name.clone()).unwrap_or_default();
         if let Err(error) = secrets_api.get_opt(&first).await {
             let error = self.api_error::<Secret>("get", &error).to_string();
@@ -138,7 +139,7 @@ impl Plugin {
             return;
         }
         let mut read = BTreeMap::new();
-        for name in secrets::names(cr) {
+        for name in secret_uses::names(cr) {
             let result = secrets_api.get_opt(&name).await;
             read.insert(name, result.map_err(|error| self.api_error::<Secret>("get", &error).to_string()));
         }

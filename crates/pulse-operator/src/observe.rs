@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use pulse_crd::{PulseIngest, RedisSpec, names};
+use pulse_crd::{PulseIngest, RedisSpec, SecretKey, names};
 use pulse_reconcile::error::ReconcileError;
 use pulse_reconcile::memory::Memory;
 use pulse_reconcile::now::Now;
@@ -90,12 +90,17 @@ async fn read_secrets(
 
 /// Registers the queue for sampling once its URL is known. While the Secret cannot be read, the last URL stays.
 fn register_sample_target(cr: &PulseIngest, observed: &Observed, context: &Context) {
-    let RedisSpec { url_secret_ref, ca_secret_ref } = &cr.spec.redis;
-    let found = |key| observed.secrets.get(key).and_then(SecretRead::found).map(SecretValue::reveal);
+    let RedisSpec { url_secret_ref, ca_secret_ref, client_certificate_secret_ref } = &cr.spec.redis;
+    let found = |key: &SecretKey| observed.secrets.get(key).and_then(SecretRead::found).map(SecretValue::reveal);
+    let bytes = |key: &SecretKey| found(key).map(<[u8]>::to_vec);
     let Some(url) = found(url_secret_ref).and_then(|url| std::str::from_utf8(url).ok()) else { return };
-    let ca = ca_secret_ref.as_ref().map(|key| found(key).map(<[u8]>::to_vec));
-    if ca != Some(None) {
-        let server = RedisServer::new(url, ca.flatten(), &names::namespace(cr));
+    let ca = ca_secret_ref.as_ref().map(bytes);
+    let certificate = client_certificate_secret_ref.as_ref().map(|secret| {
+        let [certificate, key] = secret.keys();
+        Some([bytes(&certificate)?, bytes(&key)?])
+    });
+    if ca != Some(None) && certificate != Some(None) {
+        let server = RedisServer::new(url, ca.flatten(), certificate.flatten(), &names::namespace(cr));
         context.samplers.add(SampleTarget { instance: names::instance_id(cr), server, key: key(cr) });
     }
 }

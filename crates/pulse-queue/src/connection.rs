@@ -4,9 +4,10 @@
 //! commands wait. A failed command closes the connection: after a time-out, a late answer could be taken for the answer
 //! to the next command. The size of an answer is bounded.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pulse_tls::{CaBundle, ClientIdentity, Encryption};
+use pulse_tls::{CaBundle, ClientCertificate, ClientIdentity, Encryption};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisError};
 use tokio::task::AbortHandle;
@@ -51,7 +52,8 @@ impl Queue {
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
     /// an error here.
     pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
-        let server = Server::new(&config.url, config.ca.as_ref(), config.identity.as_ref())?;
+        let identity = config.identity.clone().map(|files| Arc::new(files) as ClientCertificate);
+        let server = Server::new(&config.url, config.ca.as_ref(), identity)?;
         let instance = config.instance.clone();
         Ok(Self { server, keys: Keys::new(&instance), instance, health: RedisHealth::default() })
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use pulse_tls::{CaBundle, ClientIdentity, Encryption};
+use pulse_tls::{CaBundle, ClientCertificate, Encryption};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -34,7 +34,11 @@ impl Server {
     ///
     /// # Errors
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used.
-    pub(crate) fn new(url: &str, ca: Option<&CaBundle>, identity: Option<&ClientIdentity>) -> Result<Self, QueueError> {
+    pub(crate) fn new(
+        url: &str,
+        ca: Option<&CaBundle>,
+        identity: Option<ClientCertificate>,
+    ) -> Result<Self, QueueError> {
         let info = url.into_connection_info().map_err(QueueError::Config)?;
         let tls = match (info.addr(), ca) {
             (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {

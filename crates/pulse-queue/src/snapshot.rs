@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use pulse_tls::CaBundle;
+use pulse_tls::{CaBundle, ClientCertificate};
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use crate::connection::Connection;
@@ -46,8 +46,13 @@ impl SnapshotReader {
     /// # Errors
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
     /// an error here.
-    pub fn new(url: &str, ca: Option<&CaBundle>, alias: Option<String>) -> Result<Self, QueueError> {
-        Ok(Self { connection: Connection::new(Server::new(url, ca, None)?.with_alias(alias)) })
+    pub fn new(
+        url: &str,
+        ca: Option<&CaBundle>,
+        identity: Option<ClientCertificate>,
+        alias: Option<String>,
+    ) -> Result<Self, QueueError> {
+        Ok(Self { connection: Connection::new(Server::new(url, ca, identity)?.with_alias(alias)) })
     }
 
     /// Reads the queues of `instances`, each `<namespace>/<name>`; the snapshots have the same order. Takes at most 3 s

@@ -31,6 +31,7 @@ pub mod revision;
 pub mod rollout;
 pub mod scaling;
 pub mod secret_reads;
+pub mod secret_uses;
 pub mod secrets;
 pub mod seen;
 pub mod served;

@@ -10,6 +10,7 @@ use crate::error::ReconcileError;
 use crate::migration::{self, Migration};
 use crate::observed::Observed;
 use crate::revision;
+use crate::secret_uses;
 use crate::secrets::{DigestKey, SecretRead};
 
 /// The plan of a reconcile.
@@ -50,9 +51,9 @@ pub fn queued(objects: &[String]) -> ReconcileError {
 pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timestamp) -> ReconcilePlan {
     let desired = revision::desired(&cr.spec);
     let found = |key: &SecretKey| observed.secrets.get(key).and_then(SecretRead::found);
-    // Without the CA, the pod of a Job cannot start, and the next Job would have to wait for its deadline.
-    let has_ca = cr.spec.database.ca_secret_ref.as_ref().is_none_or(|key| found(key).is_some());
-    let url = found(&desired.database_url_secret_ref).filter(|_| has_ca);
+    // Without its files, the pod of a Job cannot start, and the next Job would have to wait for its deadline.
+    let has_files = secret_uses::of_database(cr).all(|key| found(&key).is_some());
+    let url = found(&desired.database_url_secret_ref).filter(|_| has_files);
     let url_digest = url.map(|url| key.digest(&[url.reveal()]));
     let migration =
         migration::plan_migration(cr, &desired, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now)
@@ -95,7 +96,7 @@ fn role_digest(
     observed: &Observed,
     key: &DigestKey,
 ) -> Option<String> {
-    let values: Option<Vec<&[u8]>> = referenced_by(cr, role, revision)
+    let values: Option<Vec<&[u8]>> = secret_uses::replacing(cr, role, revision)
         .into_iter()
         .map(|reference| observed.secrets.get(reference)?.found().map(crate::secrets::SecretValue::reveal))
         .collect();
@@ -106,16 +107,4 @@ fn role_digest(
             template.annotations.as_ref()?.get(SECRETS).cloned()
         }
     }
-}
-
-/// Returns the Secret keys that the pods of a role use.
-fn referenced_by<'a>(cr: &'a PulseIngest, role: Role, revision: &'a Revision) -> Vec<&'a SecretKey> {
-    let mut used = vec![&revision.database_url_secret_ref, &cr.spec.redis.url_secret_ref];
-    used.extend(&cr.spec.database.ca_secret_ref);
-    used.extend(&cr.spec.redis.ca_secret_ref);
-    if matches!(role, Role::Api | Role::Console) {
-        used.extend(&cr.spec.auth.jwt_secret_ref);
-        used.extend(&cr.spec.auth.public_key_secret_ref);
-    }
-    used
 }

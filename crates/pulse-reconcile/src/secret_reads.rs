@@ -14,7 +14,8 @@ use pulse_crd::{PulseIngest, SecretKey};
 use crate::intervals::Intervals;
 use crate::observed::Observed;
 use crate::pods;
-use crate::secrets::{self, SecretRead};
+use crate::secret_uses;
+use crate::secrets::SecretRead;
 
 /// Results of reading the Secrets of one instance.
 #[derive(Debug, Clone)]
@@ -57,7 +58,7 @@ impl SecretReads {
         intervals: &Intervals,
         now: Instant,
     ) -> bool {
-        let referenced = secrets::referenced(cr);
+        let referenced = secret_uses::referenced(cr);
         let covers = referenced.iter().all(|key| self.reads.contains_key(key));
         let max_age = if !self.reads.values().all(|read| read.found().is_some()) {
             intervals.missing

@@ -1,7 +1,7 @@
 //! Values of Secrets. They are read by `get` when needed, never listed or watched, and never printed, not even as a
 //! plain hash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,6 +9,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use pulse_crd::{PulseIngest, SecretKey};
 use sha2::Sha256;
+
+use crate::secret_uses::referenced;
 
 /// Value of a key of a Secret. Its `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,26 +53,6 @@ impl SecretRead {
             Self::Missing(_) | Self::Unreadable(_) => None,
         }
     }
-}
-
-/// Returns all Secret keys that the roles need, for the active and for the desired revision.
-pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
-    let spec = &cr.spec;
-    let active = cr.status.as_ref().and_then(|status| status.active_revision.as_ref());
-    let mut keys = vec![spec.database.url_secret_ref.clone(), spec.redis.url_secret_ref.clone()];
-    keys.extend(active.map(|revision| revision.database_url_secret_ref.clone()));
-    keys.extend(spec.database.ca_secret_ref.clone());
-    keys.extend(spec.redis.ca_secret_ref.clone());
-    keys.extend(spec.auth.jwt_secret_ref.clone());
-    keys.extend(spec.auth.public_key_secret_ref.clone());
-    keys.sort();
-    keys.dedup();
-    keys
-}
-
-/// Returns the names of the Secrets that the roles need.
-pub fn names(cr: &PulseIngest) -> BTreeSet<String> {
-    referenced(cr).into_iter().map(|key| key.name).collect()
 }
 
 /// Returns the values of the referenced keys in the Secrets as they were read, by name. A Secret is only missing if the

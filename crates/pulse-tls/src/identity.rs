@@ -9,7 +9,9 @@ use rustls::client::ResolvesClientCert;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use crate::client::ClientCertificate;
 
 /// Certificate chain and key of a client in two PEM files, which each new connection reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +23,11 @@ pub struct ClientIdentity {
 /// Reason why certificate and key of a client cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// A file cannot be read, or is no PEM of what it should have.
-    #[error("{} cannot be used: {reason}", path.display())]
-    File {
-        /// Path of the file.
-        path: PathBuf,
+    /// It cannot be read, or is no PEM of what it should be.
+    #[error("{of} cannot be used: {reason}")]
+    Pem {
+        /// Path of the file, or `certificate` or `key`.
+        of: String,
         /// What is wrong.
         reason: String,
     },
@@ -56,17 +58,36 @@ impl ClientIdentity {
     }
 
     fn read(&self) -> Result<CertifiedKey, IdentityError> {
-        let file = |path: &Path, reason: String| IdentityError::File { path: path.to_owned(), reason };
-        let read = |path: &Path| fs::read(path).map_err(|error| file(path, error.to_string()));
-        let chain = CertificateDer::pem_slice_iter(&read(&self.certificate)?).collect::<Result<Vec<_>, _>>();
-        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| {
-            file(&self.certificate, "it must be PEM, with lines -----BEGIN CERTIFICATE-----".to_owned())
-        })?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&self.key)?).map_err(|_| {
-            file(&self.key, "it must be PEM without a password, with lines -----BEGIN PRIVATE KEY-----".to_owned())
-        })?;
-        Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
+        let name = |path: &Path| path.display().to_string();
+        let read = |path: &Path| {
+            fs::read(path).map_err(|error| IdentityError::Pem { of: name(path), reason: error.to_string() })
+        };
+        let (certificate, key) = (read(&self.certificate)?, read(&self.key)?);
+        certified_key((&certificate, &name(&self.certificate)), (&key, &name(&self.key)))
     }
+}
+
+/// A certificate chain and its key that do not change, in PEM.
+///
+/// # Errors
+/// [`IdentityError`] if they cannot be used.
+pub fn fixed_identity(certificate: &[u8], key: &[u8]) -> Result<ClientCertificate, IdentityError> {
+    let pair = certified_key((certificate, "certificate"), (key, "key"))?;
+    Ok(Arc::new(SingleCertAndKey::from(pair)))
+}
+
+fn certified_key(
+    (certificate, certificate_name): (&[u8], &str),
+    (key, key_name): (&[u8], &str),
+) -> Result<CertifiedKey, IdentityError> {
+    let error = |of: &str, reason: &str| IdentityError::Pem { of: of.to_owned(), reason: reason.to_owned() };
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    let chain =
+        chain.ok_or_else(|| error(certificate_name, "it must be PEM, with lines -----BEGIN CERTIFICATE-----"))?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| error(key_name, "it must be PEM without a password, with lines -----BEGIN PRIVATE KEY-----"))?;
+    Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
 }
 
 impl ResolvesClientCert for ClientIdentity {

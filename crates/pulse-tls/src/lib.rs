@@ -12,10 +12,10 @@ mod identity;
 mod server;
 
 pub use bundle::{CaBundle, CaError};
-pub use client::client_config;
+pub use client::{ClientCertificate, client_config};
 pub use encryption::Encryption;
 pub use explain::{explain, is_certificate_refused};
-pub use identity::{ClientIdentity, IdentityError};
+pub use identity::{ClientIdentity, IdentityError, fixed_identity};
 pub use server::{ServerTlsError, server_config};
 
 /// Makes `ring` the crypto provider of the process. Call it before any connection is opened: without it, the first

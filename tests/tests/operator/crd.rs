@@ -109,13 +109,45 @@ fn rules_of_scaling() -> Vec<RuleCase> {
     ]
 }
 
+/// Changes to tokens of an identity provider, with these fields of `auth`.
+fn public_key(auth: Value) -> Value {
+    let mut spec = json!({"auth": {
+        "jwtSecretRef": null, "publicKeySecretRef": {"name": "a", "key": "b"}, "issuer": "i", "audience": "a",
+    }});
+    spec["auth"].as_object_mut().expect("an object").extend(auth.as_object().cloned().unwrap_or_default());
+    spec
+}
+
+fn jwks(url: &str) -> Value {
+    public_key(json!({"publicKeySecretRef": null, "jwks": {"url": url}}))
+}
+
 /// Rules of references to Secrets.
 fn rules_of_secrets() -> Vec<RuleCase> {
     vec![
         (
-            json!({"auth": {"jwtSecretRef": null, "publicKeySecretRef": {"name": "a", "key": "b"}}}),
+            public_key(json!({})),
             json!({"auth": {"publicKeySecretRef": {"name": "a", "key": "b"}}}),
             "exactly one of jwtSecretRef",
+        ),
+        (public_key(json!({})), public_key(json!({"issuer": null})), "set issuer and audience with public keys"),
+        (public_key(json!({})), public_key(json!({"audience": null})), "set issuer and audience with public keys"),
+        (
+            json!({"auth": {"nextJwtSecretRef": {"name": "a", "key": "b"}}}),
+            public_key(json!({"nextJwtSecretRef": {"name": "a", "key": "b"}})),
+            "nextJwtSecretRef needs jwtSecretRef",
+        ),
+        (jwks("https://id.example/jwks.json"), jwks("http://id.example/jwks.json"), "spec.auth.jwks.url"),
+        (jwks("https://[2001:db8::1]:8443/keys?x=1"), jwks("https://user@id.example/jwks.json"), "spec.auth.jwks.url"),
+        (
+            json!({"auth": {"defaultScopes": ["events:write", "admin"]}}),
+            json!({"auth": {"defaultScopes": ["events"]}}),
+            "spec.auth.defaultScopes",
+        ),
+        (
+            json!({"api": {"tls": {"secretRef": {"name": "a"}, "clientCaSecretRef": {"name": "b"}}}}),
+            json!({"api": {"tls": {"clientCaSecretRef": {"name": "b"}}}}),
+            "spec.api.tls.secretRef",
         ),
         (json!({}), json!({"auth": {"jwtSecretRef": null}}), "exactly one of jwtSecretRef"),
         (

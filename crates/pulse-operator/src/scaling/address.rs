@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use pulse_queue::{Fault, SnapshotReader};
 use pulse_reconcile::scaling::SampleError;
-use pulse_tls::CaBundle;
+use pulse_tls::{CaBundle, fixed_identity};
 
-/// Identity of a Redis server: the name that is looked up, URL and trusted CA. The same URL with another CA, or with a
+/// Identity of a Redis server: the name that is looked up, URL, trusted CA and certificate. The same URL with
+/// another CA, or with a
 /// short host name in another namespace, is another server.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RedisServer {
@@ -15,6 +16,8 @@ pub struct RedisServer {
     pub url: String,
     /// CA certificates as PEM, not validated yet; `None` for the system's CAs.
     pub ca: Option<Vec<u8>>,
+    /// Certificate and key for a server that asks for one, as PEM, not validated yet.
+    pub certificate: Option<[Vec<u8>; 2]>,
     /// Name that is looked up in place of a short host name.
     pub alias: Option<String>,
 }
@@ -22,10 +25,10 @@ pub struct RedisServer {
 impl RedisServer {
     /// The server of a URL in a Secret of `namespace`. A host without a dot is a Service of that namespace: the pods of
     /// the instance find it there, the operator only by its longer name.
-    pub fn new(url: &str, ca: Option<Vec<u8>>, namespace: &str) -> Self {
+    pub fn new(url: &str, ca: Option<Vec<u8>>, certificate: Option<[Vec<u8>; 2]>, namespace: &str) -> Self {
         let url = url.trim().to_owned();
         let alias = host(&url).filter(|host| is_short(host)).map(|host| format!("{host}.{namespace}.svc"));
-        Self { url, ca, alias }
+        Self { url, ca, certificate, alias }
     }
 
     /// The name that the operator looks up, or the address that it connects to. `None` if the URL has no host.
@@ -41,8 +44,10 @@ impl RedisServer {
             return Err(SampleError::HostNotAllowed);
         }
         let ca = self.ca.clone().map(CaBundle::from_pem).transpose().map_err(|_| SampleError::TlsFailed)?;
+        let identity = self.certificate.as_ref().map(|[certificate, key]| fixed_identity(certificate, key));
+        let identity = identity.transpose().map_err(|_| SampleError::TlsFailed)?;
         let alias = self.alias.clone();
-        SnapshotReader::new(&self.url, ca.as_ref(), alias).map_err(|error| sample_error(error.fault()))
+        SnapshotReader::new(&self.url, ca.as_ref(), identity, alias).map_err(|error| sample_error(error.fault()))
     }
 }
 
@@ -106,7 +111,7 @@ mod tests {
     use super::*;
 
     fn looked_up(url: &str) -> Option<String> {
-        RedisServer::new(url, None, "shop").looked_up().map(str::to_owned)
+        RedisServer::new(url, None, None, "shop").looked_up().map(str::to_owned)
     }
 
     #[test]
@@ -126,16 +131,16 @@ mod tests {
         }
         for url in ["unix:///run/redis.sock", "redis+unix:///run/redis.sock", "http://main-redis", "redis://", ""] {
             assert_eq!(looked_up(url), None, "{url}");
-            let reader = RedisServer::new(url, None, "shop").reader(&AllowedHosts::default());
+            let reader = RedisServer::new(url, None, None, "shop").reader(&AllowedHosts::default());
             assert_eq!(reader.err(), Some(SampleError::UrlNotSupported), "{url}");
         }
     }
 
     #[test]
     fn same_short_name_in_two_namespaces_is_two_servers() {
-        let of = |namespace| RedisServer::new("redis://redis:6379", None, namespace);
+        let of = |namespace| RedisServer::new("redis://redis:6379", None, None, namespace);
         assert!(of("one") != of("two"));
-        let full = |namespace| RedisServer::new("redis://redis.data.svc:6379", None, namespace);
+        let full = |namespace| RedisServer::new("redis://redis.data.svc:6379", None, None, namespace);
         assert!(full("one") == full("two"), "they share one connection");
     }
 
@@ -149,9 +154,12 @@ mod tests {
             assert!(!allowed.contains(host), "{host}");
         }
         assert!(AllowedHosts::default().contains("anything"), "no list allows all");
-        let refused = RedisServer::new("redis://169.254.169.254:80", None, "shop").reader(&allowed);
+        let refused = RedisServer::new("redis://169.254.169.254:80", None, None, "shop").reader(&allowed);
         assert_eq!(refused.err(), Some(SampleError::HostNotAllowed));
-        assert!(RedisServer::new("redis://main-redis", None, "shop").reader(&allowed).is_ok(), "by its longer name");
+        assert!(
+            RedisServer::new("redis://main-redis", None, None, "shop").reader(&allowed).is_ok(),
+            "by its longer name"
+        );
         let every = AllowedHosts::new(vec!["*".into()]);
         assert!(!every.contains("a.svc"), "a wildcard needs a suffix");
     }

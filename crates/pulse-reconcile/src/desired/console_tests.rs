@@ -23,15 +23,17 @@ fn console_pods_are_as_restricted_as_those_of_the_api_and_mount_the_decisions() 
     }
     assert_eq!(console["args"], json!(["console"]));
     assert_eq!(console["ports"][1], json!({ "name": "http", "containerPort": 5555, "protocol": "TCP" }));
-    for name in ["PULSE_JWT_SECRET", "PULSE_JWT_ISSUER", "PULSE_DATABASE_URL", "PULSE_REDIS_URL"] {
+    for name in ["PULSE_JWT_SECRET_FILE", "PULSE_JWT_ISSUER", "PULSE_DATABASE_URL", "PULSE_REDIS_URL"] {
         assert_eq!(env(console, name), env(api, name), "{name}");
     }
     assert_eq!(env(console, "PULSE_READ_ONLY"), json!(null));
     assert_eq!(env(console, "PULSE_DECISIONS_FILE")["value"], "/etc/pulse/decisions/decisions.json");
     let pod = &objects["Deployment/main-console"]["spec"]["template"]["spec"];
     let (name, path) = ("pulse-decisions", "/etc/pulse/decisions");
-    assert_eq!(pod["volumes"][0], json!({ "name": name, "configMap": { "name": "main-console", "optional": true } }));
-    assert_eq!(console["volumeMounts"][0], json!({ "name": name, "mountPath": path, "readOnly": true }));
+    let volume = json!({ "name": name, "configMap": { "name": "main-console", "optional": true } });
+    assert!(pod["volumes"].as_array().is_some_and(|volumes| volumes.contains(&volume)));
+    let mount = json!({ "name": name, "mountPath": path, "readOnly": true });
+    assert!(console["volumeMounts"].as_array().is_some_and(|mounts| mounts.contains(&mount)));
     assert_eq!(pod["terminationGracePeriodSeconds"], 30);
     assert_eq!(
         objects["Deployment/main-console"]["spec"]["template"]["metadata"]["annotations"]["pulseboard.dev/connections"],

@@ -13,7 +13,7 @@ use pulse_crd::{ApiSpec, AuthSpec, ProbeTimes, Probes, PulseIngest, Revision, Ro
 use super::decisions;
 use super::grace::{grace_seconds, worker_drain_seconds};
 use super::pod::{Pod, PodProbes};
-use super::secrets::{self, SecretFile};
+use super::secrets::{self, SecretFiles};
 use super::service::client_port;
 use crate::connections;
 
@@ -33,7 +33,8 @@ pub(super) fn deployment(
     let revision_text = serde_json::to_string(revision).unwrap_or_default();
     metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), revision_text);
     let mut pod = Pod::new(cr, component, &revision.image, vec![component.to_owned()]);
-    pod.env = env(cr, role, revision);
+    pod.files = SecretFiles::of_role(cr, role);
+    pod.env = env(cr, role, revision, &pod.files);
     pod.secrets = secrets;
     pod.dev_reload = dev_reload;
     pod.ports = ports(role);
@@ -41,9 +42,6 @@ pub(super) fn deployment(
     let grace_seconds = grace_seconds(cr, role);
     pod.grace_seconds = Some(grace_seconds);
     pod.connections = Some(connections::per_pod(&cr.spec, role));
-    pod.files.extend(SecretFile::public_key(cr).filter(|_| matches!(role, Role::Api | Role::Console)));
-    pod.files.extend(SecretFile::database_ca(cr));
-    pod.files.extend(SecretFile::redis_ca(cr));
     pod.config = (role == Role::Console).then(|| decisions::mount(cr));
     // With a budget, the next step of a rollout waits until what the last one stopped has ended: see `connections.rs`.
     let min_ready = cr.spec.database.max_connections_total.map(|_| grace_seconds.cast_signed());
@@ -81,7 +79,7 @@ fn strategy(cr: &PulseIngest, role: Role) -> DeploymentStrategy {
 }
 
 /// Returns the environment variables of the role's flags.
-fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
+fn env(cr: &PulseIngest, role: Role, revision: &Revision, files: &[SecretFiles]) -> Vec<EnvVar> {
     let mut env = vec![
         secrets::value("PULSE_INSTANCE", names::instance_id(cr)),
         secrets::value("PULSE_LOG_FORMAT", "json"),
@@ -90,12 +88,12 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
         // Set for every role, so that `podTemplate.env` cannot exceed `database.maxConnectionsTotal` unseen.
         secrets::value("PULSE_DATABASE_MAX_CONNECTIONS", connections::pool(&cr.spec, role).to_string()),
     ];
-    env.extend(SecretFile::database_ca(cr).map(SecretFile::variable));
-    env.extend(SecretFile::redis_ca(cr).map(SecretFile::variable));
+    env.extend(secrets::variables(files));
+    env.extend(cr.spec.require_tls.then(|| secrets::value("PULSE_REQUIRE_TLS", "true")));
     let TasksSpec { timeout_seconds, retry } = &cr.spec.tasks;
     match role {
         Role::Api => {
-            env.push(secrets::value("PULSE_AUTO_PROVISION", cr.spec.auth.auto_provision.to_string()));
+            env.push(secrets::value("PULSE_AUTO_PROVISION", cr.spec.auth.provisions_users().to_string()));
             env.extend(auth(cr));
             let ApiSpec { limits, cors_allow_origins: origins, docs, .. } = &cr.spec.api;
             // Only what differs from the flag's default, so that an upgrade of the operator restarts no pod.
@@ -132,11 +130,13 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision) -> Vec<EnvVar> {
 }
 
 fn auth(cr: &PulseIngest) -> Vec<EnvVar> {
-    let AuthSpec { jwt_secret_ref, public_key_secret_ref: _, issuer, audience, auto_provision: _ } = &cr.spec.auth;
-    let mut env: Vec<_> = jwt_secret_ref.iter().map(|key| secrets::secret("PULSE_JWT_SECRET", key)).collect();
-    env.extend(SecretFile::public_key(cr).map(SecretFile::variable));
+    let AuthSpec { jwks, issuer, audience, default_scopes, max_token_age_seconds, .. } = &cr.spec.auth;
+    let mut env = Vec::new();
+    env.extend(jwks.as_ref().map(|jwks| secrets::value("PULSE_JWKS_URL", &jwks.url)));
     env.extend(issuer.as_ref().map(|issuer| secrets::value("PULSE_JWT_ISSUER", issuer)));
     env.extend(audience.as_ref().map(|audience| secrets::value("PULSE_JWT_AUDIENCE", audience)));
+    env.extend(default_scopes.as_ref().map(|scopes| secrets::value("PULSE_DEFAULT_SCOPES", scopes.join(","))));
+    env.extend(max_token_age_seconds.map(|seconds| secrets::value("PULSE_MAX_TOKEN_AGE", format!("{seconds}s"))));
     env
 }
 
@@ -172,19 +172,21 @@ fn probes(cr: &PulseIngest, role: Role) -> PodProbes {
         Role::Scheduler => &cr.spec.scheduler.probes,
         Role::Console => &cr.spec.console.probes,
     };
+    let scheme = role.tls(&cr.spec).map(|_| "HTTPS");
     PodProbes {
-        liveness: Some(probe("/livez", 10, 3, liveness.unwrap_or_default())),
-        readiness: Some(probe("/readyz", 2, 2, readiness.unwrap_or_default())),
-        startup: startup.map(|times| probe("/livez", 2, 30, times)),
+        liveness: Some(probe("/livez", scheme, (10, 3), liveness.unwrap_or_default())),
+        readiness: Some(probe("/readyz", scheme, (2, 2), readiness.unwrap_or_default())),
+        startup: startup.map(|times| probe("/livez", scheme, (2, 30), times)),
     }
 }
 
-/// Returns a probe with the given times, where they are set.
-fn probe(path: &str, period_seconds: i32, failures: i32, times: ProbeTimes) -> Probe {
+/// Returns a probe with the given times, where they are set. The kubelet verifies no certificate.
+fn probe(path: &str, scheme: Option<&str>, (period_seconds, failures): (i32, i32), times: ProbeTimes) -> Probe {
     let ProbeTimes { initial_delay_seconds, period_seconds: period, timeout_seconds, failure_threshold } = times;
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
+            scheme: scheme.map(str::to_owned),
             port: IntOrString::String("admin".into()),
             ..HTTPGetAction::default()
         }),

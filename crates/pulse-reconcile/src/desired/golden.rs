@@ -12,7 +12,8 @@ use super::*;
 use crate::observed::Observed;
 use crate::plan::plan;
 use crate::revision;
-use crate::secrets::{DigestKey, SecretRead, SecretValue, referenced};
+use crate::secret_uses::referenced;
+use crate::secrets::{DigestKey, SecretRead, SecretValue};
 
 /// Set this variable to write the files.
 const ACCEPT: &str = "PULSE_ACCEPT_GOLDEN";
@@ -49,10 +50,14 @@ fn every_field() -> Value {
         "commonLabels": { "owner": "shop" },
         "commonAnnotations": { "example.com/owner": "shop" },
         "image": { "pullPolicy": "Always", "pullSecrets": [{ "name": "pull" }] },
-        "database": { "caSecretRef": { "name": "db-ca", "key": "ca.crt" }, "maxConnectionsTotal": 200 },
-        "redis": { "caSecretRef": { "name": "redis-ca", "key": "ca.crt" } },
-        "auth": { "jwtSecretRef": null, "publicKeySecretRef": { "name": "keys", "key": "a.pem" }, "issuer": "https://id", "audience": "pulse" },
-        "api": { "podTemplate": template, "resources": { "limits": { "memory": "1Gi" } } },
+        "database": { "caSecretRef": { "name": "db-ca", "key": "ca.crt" }, "clientCertificateSecretRef": { "name": "db-client" }, "maxConnectionsTotal": 200 },
+        "redis": { "caSecretRef": { "name": "redis-ca", "key": "ca.crt" }, "clientCertificateSecretRef": { "name": "redis-client" } },
+        "auth": {
+            "jwtSecretRef": null, "publicKeySecretRef": { "name": "keys", "key": "a.pem" }, "issuer": "https://id",
+            "audience": "pulse", "defaultScopes": ["events:write"], "maxTokenAgeSeconds": 3600, "autoProvision": true,
+        },
+        "requireTls": true,
+        "api": { "tls": { "secretRef": { "name": "api-tls" } }, "podTemplate": template, "resources": { "limits": { "memory": "1Gi" } } },
         "workers": { "podTemplate": template, "concurrency": 8, "drainTimeoutSeconds": 100 },
         "scheduler": { "podTemplate": template, "replicas": 2 },
         "console": { "enabled": true, "podTemplate": template },

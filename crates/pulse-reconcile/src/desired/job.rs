@@ -9,7 +9,7 @@ use pulse_crd::names;
 use pulse_crd::{PulseIngest, Revision};
 
 use super::pod::{CONTAINER, Pod};
-use super::secrets::{self, SecretFile};
+use super::secrets::{self, SecretFiles};
 use crate::condition::ConditionStatus;
 
 /// Purpose of a Job.
@@ -66,8 +66,9 @@ pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Result<Job, String>
         secrets::value("PULSE_RESULT_FILE", "/dev/termination-log"),
         secrets::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
     ];
-    pod.env.extend(SecretFile::database_ca(cr).map(SecretFile::variable));
-    pod.files.extend(SecretFile::database_ca(cr));
+    pod.files = SecretFiles::of_database(cr);
+    pod.env.extend(secrets::variables(&pod.files));
+    pod.env.extend(cr.spec.require_tls.then(|| secrets::value("PULSE_REQUIRE_TLS", "true")));
     Ok(Job {
         metadata: names::metadata(cr, name.clone(), names::MIGRATION),
         spec: Some(JobSpec {

@@ -18,7 +18,7 @@ use kube_core::ResourceExt;
 use pulse_crd::names;
 use pulse_crd::{PodTemplate, PulseIngest, Quantities, Resources};
 
-use super::secrets::{SecretFile, value};
+use super::secrets::{SecretFiles, value};
 use super::settings::pod_settings;
 use super::template::Parts;
 use super::volumes::{self, with_additional};
@@ -48,7 +48,7 @@ pub(super) struct Pod<'a> {
     pub(super) ports: Vec<ContainerPort>,
     pub(super) probes: PodProbes,
     pub(super) grace_seconds: Option<u32>,
-    pub(super) files: Vec<SecretFile<'a>>,
+    pub(super) files: Vec<SecretFiles>,
     /// A ConfigMap that is mounted.
     pub(super) config: Option<(Volume, VolumeMount)>,
     /// Maximum number of connections to PostgreSQL.

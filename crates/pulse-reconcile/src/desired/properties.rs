@@ -59,7 +59,7 @@ fn spec() -> impl Strategy<Value = Value> {
                 key,
             )| {
                 let auth = if public {
-                    json!({ "jwtSecretRef": null, "publicKeySecretRef": { "name": "keys", "key": key } })
+                    json!({ "jwtSecretRef": null, "publicKeySecretRef": { "name": "keys", "key": key }, "issuer": "i", "audience": "a" })
                 } else {
                     json!({ "jwtSecretRef": { "name": "keys", "key": key } })
                 };
@@ -89,7 +89,7 @@ proptest! {
         cr.metadata.name = Some(name);
         let key = DigestKey::new(vec![1; 32]);
         let value = || SecretRead::Found(SecretValue::new(CANARY.into()));
-        let secrets = crate::secrets::referenced(&cr).into_iter().map(|key| (key, value()));
+        let secrets = crate::secret_uses::referenced(&cr).into_iter().map(|key| (key, value()));
         let observed = Observed { secrets: secrets.collect(), ..Observed::default() };
         let plan = plan(&cr, &observed, &key, jiff::Timestamp::UNIX_EPOCH);
         prop_assert!(plan.migration.create.is_some());

@@ -28,6 +28,7 @@ pub(super) fn service(cr: &PulseIngest, role: Role) -> Option<Service> {
                 port: i32::from(port),
                 target_port: Some(IntOrString::String("http".into())),
                 protocol: Some("TCP".into()),
+                app_protocol: role.tls(&cr.spec).map(|_| "https".to_owned()),
                 ..ServicePort::default()
             }]),
             ..ServiceSpec::default()
