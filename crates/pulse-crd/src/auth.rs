@@ -53,7 +53,7 @@ pub struct AuthSpec {
     /// Scopes of tokens without the claims `scope` and `scp`. If not set, `events:write` and `events:read` with a shared
     /// secret, and none with public keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 3), inner(pattern("^(events:write|events:read|admin)$")))]
+    #[schemars(length(max = 3), inner(length(max = 12), pattern("^(events:write|events:read|admin)$")))]
     pub default_scopes: Option<Vec<String>>,
     /// Maximum time since a token was issued, in seconds. Tokens without the claim `iat` are then refused. If not set, only
     /// the claim `exp` limits it.

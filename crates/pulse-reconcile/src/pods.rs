@@ -1,6 +1,6 @@
 //! Reads the state of pods. Pure.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use crate::condition::ConditionStatus;
 
@@ -28,9 +28,16 @@ pub fn startup_failure(pod: &Pod) -> Option<String> {
             let waiting = status.state.as_ref()?.waiting.as_ref()?;
             let reason = waiting.reason.as_deref()?;
             let is_failure = reason.contains("Err") || reason.contains("BackOff") || reason.contains("Invalid");
-            is_failure.then(|| format!("{reason}: {}", waiting.message.as_deref().unwrap_or("no details are reported")))
+            let details = last_words(status).or(waiting.message.as_deref());
+            is_failure.then(|| format!("{reason}: {}", details.unwrap_or("no details are reported")))
         })
     })
+}
+
+/// Returns the last line that the container wrote before it ended. Kubernetes reports at most 4 KiB of its log.
+fn last_words(status: &ContainerStatus) -> Option<&str> {
+    let ended = status.last_state.as_ref()?.terminated.as_ref()?;
+    ended.message.as_deref()?.lines().map(str::trim).rfind(|line| !line.is_empty())
 }
 
 /// Reports whether a container is in `CrashLoopBackOff`.

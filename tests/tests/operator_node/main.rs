@@ -4,6 +4,7 @@
 //! `restricted`.
 #![expect(clippy::print_stdout, reason = "the tests print what they measure")]
 
+mod certificates;
 mod changes;
 mod migrations;
 mod node_env;
