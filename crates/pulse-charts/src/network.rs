@@ -117,7 +117,8 @@ enum IpFamily {
     IPv6,
 }
 
-/// NetworkPolicies of the pods of API, workers, scheduler, console and migrations. Not of `devDatastores`.
+/// NetworkPolicies of the pods of API, workers, scheduler, console and migrations, and of `devDatastores`, which only these
+/// pods and the operator may reach then.
 #[derive(JsonSchema, Serialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct NetworkPolicy {
@@ -131,7 +132,13 @@ pub(crate) struct NetworkPolicy {
     /// Peers that may read the metrics, in the format of a NetworkPolicy. Empty allows no peer. The kubelet's probes
     /// are not affected.
     metrics_from: Vec<Object>,
-    /// Egress rules, in the format of a NetworkPolicy. They must allow DNS, PostgreSQL, Redis, and what the processor
-    /// calls. Empty does not restrict egress.
+    /// Egress rules of all pods, in the format of a NetworkPolicy. They must allow DNS, PostgreSQL, Redis, and the OTLP
+    /// collector if there is one. Empty does not restrict egress.
     egress: Vec<Object>,
+    /// Peers at which API and console read the keys of an identity provider, on port 443, in the format of a NetworkPolicy.
+    /// Used only with `egress`.
+    identity_provider: Vec<Object>,
+    /// Further egress rules of the workers, for what the processor calls, in the format of a NetworkPolicy. Used only with
+    /// `egress`.
+    workers_egress: Vec<Object>,
 }

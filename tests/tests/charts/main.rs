@@ -7,6 +7,7 @@ mod helm;
 mod lifecycle;
 mod network;
 mod objects;
+mod policies;
 mod reachability;
 mod release;
 mod rendering;
