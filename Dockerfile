@@ -1,6 +1,8 @@
 # The image of `pulse`: one static program without a shell. `scripts/image` builds it with docker. Without docker, it
 # builds the program with the local toolchain and uses only the last stage of this file.
-FROM rust:1.95-bookworm AS chef
+# The release workflow names it by its digest.
+ARG RUST_IMAGE=rust:1.95-bookworm
+FROM $RUST_IMAGE AS chef
 RUN cargo install --locked cargo-chef@0.1.78 cargo-auditable@0.7.7
 WORKDIR /src
 
