@@ -15,6 +15,7 @@ use pulse_crd::names::{APPLIED, Role};
 
 use crate::condition::ConditionStatus;
 use crate::observed::Observed;
+use crate::pods;
 use crate::replicas;
 
 /// Time that a role may have no ready pod without a rollout: the pods restart, or their node is drained.
@@ -32,6 +33,19 @@ pub enum Progress {
 }
 
 impl Progress {
+    /// Adds why a pod of the role does not start.
+    fn because_of(self, observed: &Observed, role: Role) -> Self {
+        let pods = observed.pods.get(&role).into_iter().flatten();
+        let mut failures = pods.filter_map(|pod| Some((pod.name_any(), pods::startup_failure(pod)?)));
+        let Some((pod, failure)) = failures.next() else { return self };
+        let explained = |message: String| format!("{message}; pod {pod}: {failure}");
+        match self {
+            Self::Done => Self::Done,
+            Self::Unfinished(reason, message) => Self::Unfinished(reason, explained(message)),
+            Self::Stuck(message) => Self::Stuck(explained(message)),
+        }
+    }
+
     /// The most urgent one is reported: what needs an action before what only needs time.
     fn urgency(&self) -> u8 {
         match self {
@@ -135,7 +149,7 @@ pub fn progress(
         } else {
             match rollouts.of(role, deployment) {
                 Progress::Done => failing(role, deployment, now),
-                unfinished => unfinished,
+                unfinished => unfinished.because_of(observed, role),
             }
         };
         if next.urgency() > progress.urgency() {

@@ -50,6 +50,21 @@ fn rollout_is_in_progress_while_replicas_differ_from_the_spec() {
 }
 
 #[test]
+fn rollout_says_with_which_words_a_new_pod_ends() {
+    let mut observed = Observed::default();
+    let pod = json!({ "metadata": { "name": "main-api-new" }, "status": { "containerStatuses": [{
+        "name": "pulse", "image": "", "imageID": "", "ready": false, "restartCount": 2,
+        "state": { "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container" } },
+        "lastState": { "terminated": { "exitCode": 1, "message": "starts\nthe URL is wrong\n" } },
+    }] } });
+    observed.pods.insert(Role::Api, vec![std::sync::Arc::new(serde_json::from_value(pod).expect("a pod"))]);
+    let rolling = json!({ "status": { "replicas": 4, "updatedReplicas": 1 } });
+    let progress = of(&Rollouts::default(), &rolling).because_of(&observed, Role::Api);
+    let Progress::Unfinished("RolloutInProgress", message) = progress else { panic!("{progress:?}") };
+    assert!(message.ends_with("pod main-api-new: CrashLoopBackOff: the URL is wrong"), "{message}");
+}
+
+#[test]
 fn scaling_restarts_and_drains_are_no_rollout() {
     let rollouts = Rollouts::default();
     let scaled = json!({ "metadata": { "generation": 3 }, "spec": { "replicas": 9 } });
