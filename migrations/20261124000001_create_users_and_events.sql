@@ -63,10 +63,12 @@ CREATE TABLE events_default PARTITION OF events DEFAULT;
 -- holds for more than 100 ms, such as a backup: every statement on `parent` waits behind this one meanwhile. The lock on
 -- `parent` itself does not conflict with reads and writes, because the new table is attached and not created in it.
 --
+-- It has the rights of the owner of the tables, so that the scheduler needs none to create tables.
+--
 -- Partitions of `events` have fill factor 40: completing a task adds `properties` to its events, and the longer row then
 -- fits on the same page (a HOT update), which saves a third of the WAL.
 CREATE FUNCTION ensure_month_partitions(parent text, months_ahead int) RETURNS int
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     first_day timestamptz := date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
     lower_bound timestamptz;
@@ -74,6 +76,10 @@ DECLARE
     partition_name text;
     created int := 0;
 BEGIN
+    IF (parent IN ('events', 'task_history') AND months_ahead BETWEEN 0 AND 24) IS NOT TRUE THEN
+        RAISE EXCEPTION 'there are no partitions of % for % months ahead', parent, months_ahead
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     PERFORM set_config('lock_timeout', '100ms', true);
     FOR month IN 0..months_ahead LOOP
         lower_bound := ((first_day AT TIME ZONE 'UTC') + make_interval(months => month)) AT TIME ZONE 'UTC';
@@ -95,4 +101,10 @@ BEGIN
         END IF;
     END LOOP;
     RETURN created;
+END $$;
+
+-- Only the owner, and whom the owner lets. The fixed search path keeps out temporary tables of the same names.
+REVOKE EXECUTE ON FUNCTION ensure_month_partitions FROM PUBLIC;
+DO $$ BEGIN
+    EXECUTE format('ALTER FUNCTION ensure_month_partitions SET search_path = %I, pg_temp', current_schema());
 END $$;

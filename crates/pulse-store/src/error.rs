@@ -101,11 +101,16 @@ fn cause(error: &SqlxError) -> String {
         SqlxError::PoolTimedOut => "all connections of the pool are in use, or none could be opened in time".into(),
         SqlxError::Database(refusal) => match refusal.code().as_deref() {
             Some(code) if is_lost_session(code) => format!("{TRANSACTION_POOLER} ({})", refusal.message()),
+            Some(MISSING_PRIVILEGE) => {
+                format!("{}: name the role in --serving-role of the next `pulse migrate`", refusal.message())
+            }
             _ => refusal.message().to_owned(),
         },
         other => other.to_string(),
     }
 }
+
+const MISSING_PRIVILEGE: &str = "42501";
 
 /// Duplicate or unknown prepared statement: two sessions share a backend.
 fn is_lost_session(code: &str) -> bool {
@@ -130,8 +135,8 @@ fn classify(code: String, constraint: Option<String>, source: Arc<SqlxError>) ->
         (_, "40P01" | "55P03") => StoreError::Locked(source),
         // 57014: statement_timeout. 53200: out of memory. 54: program limit exceeded.
         (_, "57014" | "53200") | ("54", _) => StoreError::StatementLimit(source),
-        // 42P01: no schema yet. 25006: a standby, during a failover. 42501: a missing grant. 28: user or password.
-        (_, "42P01" | "25006" | "42501") | ("08" | "28" | "3D" | "40" | "53" | "57" | "58", _) => {
+        // 42P01: no schema yet. 25006: a standby, during a failover. 28: user or password.
+        (_, "42P01" | "25006" | MISSING_PRIVILEGE) | ("08" | "28" | "3D" | "40" | "53" | "57" | "58", _) => {
             StoreError::Unavailable(source)
         }
         (_, code) if is_lost_session(code) => StoreError::Unavailable(source),

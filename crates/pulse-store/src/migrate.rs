@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::connection::Store;
 use crate::error::StoreError;
+use crate::privileges::GrantedRoles;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
@@ -61,6 +62,8 @@ pub struct MigrateConfig {
     pub allow_destructive: bool,
     /// Whether to take over a database that another instance owns.
     pub take_over: bool,
+    /// Roles that get their privileges afterwards.
+    pub roles: GrantedRoles,
 }
 
 /// A failed migration. `pulse_migrations` records the migrations that were applied before it.
@@ -99,6 +102,14 @@ pub enum MigrateError {
     OtherInstance {
         /// Instance that owns the database.
         owner: String,
+    },
+    /// A role cannot be granted privileges. Nothing was applied.
+    #[error("the role `{role}` {problem}")]
+    Role {
+        /// Name of the role.
+        role: String,
+        /// What is wrong with it, and what to do.
+        problem: String,
     },
     /// PostgreSQL refused a statement of a migration. Nothing of that migration was applied.
     #[error("migration {version} failed")]
@@ -149,7 +160,7 @@ impl Store {
         plan(&applied, instance, binary)
     }
 
-    /// Applies the pending migrations; returns the plan that was applied.
+    /// Applies the pending migrations, and grants roles their privileges; returns the plan that was applied.
     ///
     /// # Errors
     /// [`MigrateError`].
@@ -237,6 +248,7 @@ fn is_additive(sql: &str) -> bool {
 }
 
 async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -> Result<MigrationPlan, MigrateError> {
+    config.roles.check(connection).await?;
     sqlx::raw_sql(include_str!("ledger.sql")).execute(&mut *connection).await?;
     let (applied, instance) = read_ledger(connection).await?;
     let plan = plan(&applied, instance, &config.binary)?;
@@ -281,8 +293,9 @@ async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -
         tracing::info!(version = pending.version, name = pending.name, "migration applied");
     }
     sqlx::query_scalar!("SELECT ensure_month_partitions('events', 12) + ensure_month_partitions('task_history', 12)")
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await?;
+    config.roles.grant(connection).await?;
     Ok(plan)
 }
 

@@ -61,12 +61,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn create_user(&self, subject: &str) -> Result<User, StoreError> {
-        // DO UPDATE, because DO NOTHING returns no row when a concurrent request inserts first.
+        // DO UPDATE, because DO NOTHING returns no row when a concurrent request inserts first. It changes nothing: nobody may
+        // update `subject`.
         let connection = &mut *self.probe_connection().await?;
         let user = sqlx::query_as!(
             Row,
             r#"INSERT INTO users (subject) VALUES ($1)
-               ON CONFLICT (subject) DO UPDATE SET subject = excluded.subject
+               ON CONFLICT (subject) DO UPDATE SET disabled_at = users.disabled_at
                RETURNING id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>""#,
             subject,
         )

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use pulse_store::{MigrateConfig, MigrateError, MigrationPlan};
+use pulse_store::{GrantedRoles, MigrateConfig, MigrateError, MigrationPlan};
 use serde::Serialize;
 
 use crate::args::{DatabaseArgs, InstanceArgs, duration};
@@ -39,6 +39,14 @@ pub(crate) struct MigrateArgs {
     /// Take over a database that belongs to another instance
     #[arg(long, env = "PULSE_TAKE_OVER")]
     take_over: bool,
+    /// Role of PostgreSQL that API, worker, scheduler, console and administrators' commands use. Once the migrations are
+    /// applied, it gets exactly the privileges that these need. Without it, they use the role that migrates
+    #[arg(long, env = "PULSE_SERVING_ROLE", value_name = "NAME")]
+    serving_role: Option<String>,
+    /// Role of PostgreSQL that may read all but the contents of events (payload, properties, address, agent, session) and
+    /// Idempotency-Keys
+    #[arg(long, env = "PULSE_READ_ROLE", value_name = "NAME")]
+    read_role: Option<String>,
     /// Image reference that becomes part of the plan's hash, so that an approval is valid for one image only; defaults
     /// to the version of the program
     #[arg(long, env = "PULSE_IMAGE", value_name = "REFERENCE")]
@@ -70,6 +78,8 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         expect_plan,
         allow_destructive,
         take_over,
+        serving_role: serving,
+        read_role: read,
         image,
         time_limit: _,
         result_file,
@@ -91,8 +101,14 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(SETTINGS_UNSAFE));
         }
     }
-    let config =
-        MigrateConfig { instance: instance.instance, binary: image, expect_plan, allow_destructive, take_over };
+    let config = MigrateConfig {
+        instance: instance.instance,
+        binary: image,
+        expect_plan,
+        allow_destructive,
+        take_over,
+        roles: GrantedRoles { serving, read },
+    };
     match store.migrate(&config).await {
         Ok(done) => {
             write_result(result_file, &done)?;
@@ -113,6 +129,7 @@ pub(crate) async fn bring_up_to_date(store: &pulse_store::Store, instance: &str)
         expect_plan: None,
         allow_destructive: false,
         take_over: false,
+        roles: GrantedRoles::default(),
     };
     let done = store.migrate(&config).await?;
     Ok((done.pending.len(), done.pending.last().map_or(done.current, |newest| newest.version)))
@@ -157,7 +174,7 @@ fn explain(error: &MigrateError) -> anyhow::Result<ExitCode> {
         MigrateError::SchemaAhead { .. } => SCHEMA_AHEAD,
         MigrateError::PlanChanged { .. } => PLAN_CHANGED,
         MigrateError::OtherInstance { .. } => OTHER_INSTANCE,
-        MigrateError::Failed { .. } | MigrateError::Store(_) => 1,
+        MigrateError::Role { .. } | MigrateError::Failed { .. } | MigrateError::Store(_) => 1,
     };
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     print_line(&format!("not migrated: {error}{cause}"))?;
