@@ -95,23 +95,31 @@ CREATE TABLE pause (
     reason    text
 );
 
--- The acts of administrators. Append-only: the deletion of a user leaves a row for each of its transactions, with the same
--- `act`, and each other act one row.
+-- The acts of administrators, applied migrations, and changes of the keys of tokens. Append-only: the deletion of a user
+-- leaves a row for each of its transactions, with the same `act`, and each other act one row.
 CREATE TABLE audit_log (
-    id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    act     uuid        NOT NULL,
-    at      timestamptz NOT NULL DEFAULT now(),
-    actor   text        NOT NULL,
-    via     text        NOT NULL CHECK (via IN ('cli', 'console', 'api')),
-    action  text        NOT NULL,
-    target  text        NOT NULL, -- what the action was applied to
-    reason  text,
-    count   bigint      NOT NULL, -- of tasks, or of deleted rows
-    outcome text                  -- of acts on tasks
-            CHECK (outcome IN ('completed', 'stopped', 'failed', 'interrupted'))
+    id            bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    act           uuid        NOT NULL,
+    at            timestamptz NOT NULL DEFAULT now(),
+    actor         text        NOT NULL, -- as the actor says
+    database_role text        NOT NULL DEFAULT session_user, -- as PostgreSQL knows it
+    via           text        NOT NULL CHECK (via IN ('cli', 'console', 'api', 'process')),
+    action        text        NOT NULL,
+    target        text        NOT NULL, -- what the action was applied to
+    reason        text,
+    count         bigint      NOT NULL, -- of tasks, or of deleted rows
+    outcome       text                  -- of acts on tasks
+                  CHECK (outcome IN ('completed', 'stopped', 'failed', 'interrupted'))
 );
 
 CREATE INDEX audit_log_act ON audit_log (act);
+
+-- The keys that API and console processes verify tokens with, so that one row of audit_log tells of each change.
+CREATE TABLE token_keys (
+    fingerprint text        PRIMARY KEY,
+    name        text        NOT NULL, -- algorithm and `kid`
+    seen_at     timestamptz NOT NULL DEFAULT now() -- when a process last had it
+);
 
 -- The acts on tasks that run. Each of their transactions adds to their row, and their end moves it to audit_log.
 CREATE TABLE running_acts (

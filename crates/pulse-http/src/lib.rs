@@ -54,5 +54,5 @@ pub use serving::{Encrypted, Peer};
 pub use tls::{ServerTls, TlsFiles, TlsFilesError};
 pub use tokens::{
     AuthConfig, Claims, IssueError, JwksConfig, KeyError, KeyFileError, KeySource, MAX_LIFETIME, NewClaims, Scope,
-    Scopes, Verifier, VerifierError, issue, jwks_url,
+    Scopes, UsedKey, UsedKeys, Verifier, VerifierError, issue, jwks_url,
 };

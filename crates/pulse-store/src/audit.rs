@@ -1,4 +1,5 @@
-//! The audit log: what administrators did. A row is written by the statement that does it.
+//! The audit log: what administrators did, which migrations were applied, and which keys of tokens came and went. A row is
+//! written by the statement, or in the transaction, that does it.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// Through what an administrator acts.
+/// Through what somebody acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// A command of `pulse`.
@@ -17,6 +18,8 @@ pub enum Via {
     Console,
     /// The JSON of the console.
     Api,
+    /// No administrator: a process that found a change.
+    Process,
 }
 
 impl Via {
@@ -26,6 +29,7 @@ impl Via {
             Self::Cli => "cli",
             Self::Console => "console",
             Self::Api => "api",
+            Self::Process => "process",
         }
     }
 }
@@ -61,7 +65,9 @@ pub struct AuditRow {
     pub at: DateTime<Utc>,
     /// Who acted.
     pub actor: String,
-    /// `cli`, `console` or `api`.
+    /// The role of PostgreSQL that wrote the row.
+    pub database_role: String,
+    /// `cli`, `console`, `api`, or `process` for what no administrator did.
     pub via: String,
     /// What was done, such as `tasks.cancel`.
     pub action: String,
@@ -84,7 +90,7 @@ impl Store {
     pub async fn audit_page(&self, below: Option<i64>, limit: i64) -> Result<Vec<AuditRow>, StoreError> {
         let rows = sqlx::query_as!(
             AuditRow,
-            "SELECT id, act, at, actor, via, action, target, reason, count, outcome FROM audit_log
+            "SELECT id, act, at, actor, database_role, via, action, target, reason, count, outcome FROM audit_log
              WHERE id < $1 ORDER BY id DESC LIMIT $2",
             below.unwrap_or(i64::MAX),
             limit,

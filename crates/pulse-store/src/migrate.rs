@@ -12,8 +12,10 @@ use sha2::{Digest, Sha256};
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+use crate::audit::Act;
 use crate::connection::Store;
 use crate::error::StoreError;
+use crate::migrate_error::MigrateError;
 use crate::privileges::GrantedRoles;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
@@ -64,83 +66,8 @@ pub struct MigrateConfig {
     pub take_over: bool,
     /// Roles that get their privileges afterwards.
     pub roles: GrantedRoles,
-}
-
-/// A failed migration. `pulse_migrations` records the migrations that were applied before it.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
-    /// The file of an applied migration was changed.
-    #[error("migration {version} was applied with another checksum: restore the released file")]
-    Checksum {
-        /// Version of the changed file.
-        version: i64,
-    },
-    /// A pending migration breaks older binaries.
-    #[error("migration {version} is not additive: stop the older version first, then pass --allow-destructive")]
-    Destructive {
-        /// Version of the first such migration.
-        version: i64,
-    },
-    /// A newer binary applied a migration that is not additive.
-    #[error("this binary does not support version {version} of the schema: deploy the newer version")]
-    SchemaAhead {
-        /// First unsupported version.
-        version: i64,
-    },
-    /// The plan differs from the approved one.
-    #[error("the plan is {actual}, not the expected {expected}: read it with --plan and approve it again")]
-    PlanChanged {
-        /// Hash of the approved plan.
-        expected: String,
-        /// Hash of the present plan.
-        actual: String,
-    },
-    /// The database belongs to another instance.
-    #[error(
-        "the database belongs to the instance `{owner}`: use another database, or rename its owner with --take-over"
-    )]
-    OtherInstance {
-        /// Instance that owns the database.
-        owner: String,
-    },
-    /// A role cannot be granted privileges. Nothing was applied.
-    #[error("the role `{role}` {problem}")]
-    Role {
-        /// Name of the role.
-        role: String,
-        /// What is wrong with it, and what to do.
-        problem: String,
-    },
-    /// PostgreSQL refused a statement of a migration. Nothing of that migration was applied.
-    #[error("migration {version} failed")]
-    Failed {
-        /// Version of the migration.
-        version: i64,
-        /// The error of PostgreSQL.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// See [`StoreError`].
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl MigrateError {
-    /// Classifies the error of a statement of a migration.
-    fn of(version: i64, source: sqlx::Error) -> Self {
-        let code = source.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
-        match code.as_deref() {
-            None | Some("55P03" | "40P01") => source.into(),
-            Some(code) if ["08", "53", "57", "58"].contains(&code.get(..2).unwrap_or_default()) => source.into(),
-            Some(_) => Self::Failed { version, source },
-        }
-    }
-}
-
-impl From<sqlx::Error> for MigrateError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
+    /// Who migrates, for the audit log.
+    pub act: Act,
 }
 
 struct Applied {
@@ -289,6 +216,7 @@ async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -
         )
         .execute(&mut *transaction)
         .await?;
+        audit(&mut transaction, &config.act).await?;
         transaction.commit().await?;
         tracing::info!(version = pending.version, name = pending.name, "migration applied");
     }
@@ -297,6 +225,27 @@ async fn migrate_locked(connection: &mut PgConnection, config: &MigrateConfig) -
         .await?;
     config.roles.grant(connection).await?;
     Ok(plan)
+}
+
+/// Writes rows of the audit log for the applied migrations that have none. The first migrations get theirs from the one that
+/// creates the log.
+async fn audit(connection: &mut PgConnection, act: &Act) -> Result<(), sqlx::Error> {
+    let exists = sqlx::query_scalar!(r#"SELECT to_regclass('audit_log') IS NOT NULL AS "exists!""#);
+    if exists.fetch_one(&mut *connection).await? {
+        sqlx::query!(
+            "INSERT INTO audit_log (act, actor, via, reason, action, target, count)
+             SELECT $1, $2, $3, $4, 'schema.migrate', format('%s %s', version, name), 1 FROM pulse_migrations
+             WHERE format('%s %s', version, name) NOT IN (SELECT target FROM audit_log WHERE action = 'schema.migrate')
+             ORDER BY version",
+            act.id,
+            act.actor,
+            act.via.as_str(),
+            act.reason,
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
 }
 
 fn hex(bytes: &[u8]) -> String {

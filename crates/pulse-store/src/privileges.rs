@@ -5,7 +5,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::error::StoreError;
-use crate::migrate::MigrateError;
+use crate::migrate_error::MigrateError;
 
 /// Roles of PostgreSQL that [`Store::migrate`](crate::Store::migrate) grants privileges; they have to exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,6 +91,7 @@ const TABLES: &[Table] = &[
         serving: "SELECT, INSERT, UPDATE (seen_at, moved, busy, is_stopping), DELETE",
         read: "SELECT",
     },
+    Table { name: "token_keys", serving: "SELECT, INSERT, UPDATE (seen_at), DELETE", read: "SELECT" },
     Table { name: "pulse_migrations", serving: "SELECT", read: "SELECT" },
     Table { name: "pulse_database", serving: "SELECT", read: "SELECT" },
 ];

@@ -3,7 +3,7 @@
 use clap::Args;
 use pulse_store::{Act, Via};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ActArgs {
     /// Your name in the audit log; defaults to the user id and the host
     #[arg(long, env = "PULSE_ACTOR", value_name = "NAME")]

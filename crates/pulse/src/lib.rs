@@ -15,6 +15,7 @@ mod connection_limit;
 #[cfg(feature = "dev-servers")]
 pub mod datastores;
 mod encryption_policy;
+mod key_audit;
 pub mod load;
 mod memory_limit;
 mod metrics;

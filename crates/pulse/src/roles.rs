@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::args::ProcessingArgs;
+use crate::key_audit;
 use crate::schema_gate::SchemaGate;
 use crate::telemetry;
 
@@ -241,7 +242,7 @@ impl RoleProcess {
             if runs { liveness() } else { None }
         });
         let live = live_probe(vec![(name, while_running)]);
-        let ready = ready_probe(store.clone(), queue, schema_gate.clone(), tokens, shutdown.clone());
+        let ready = ready_probe(store.clone(), queue, schema_gate.clone(), tokens.clone(), shutdown.clone());
         let listener = listen(admin_listen, "--admin-listen")?;
         let ended = CancellationToken::new();
         let admin = AdminServer::new(listener, live, ready, tls).serve(registry, ended.clone());
@@ -249,6 +250,9 @@ impl RoleProcess {
         tokio::select! {
             () = store.wait_for_schema() => schema_gate.open(),
             () = shutdown.cancelled() => {}
+        }
+        if let Some(tokens) = tokens {
+            tokio::spawn(key_audit::run(store.clone(), tokens.used_keys(), name, shutdown));
         }
         role.await;
         ended.cancel();

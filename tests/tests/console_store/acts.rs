@@ -28,6 +28,7 @@ async fn acts_leave_rows_that_cannot_be_changed() -> anyhow::Result<()> {
     run(&["user", "delete", "ada", "--yes"]).await?;
     let mut rows = store(&env)?.audit_page(None, 100).await?;
     rows.reverse();
+    rows.retain(|row| row.action != "schema.migrate" && row.via != "process");
     let seen: Vec<(&str, i64)> = rows.iter().map(|row| (row.action.as_str(), row.count)).collect();
     assert_eq!(seen[..2], [("tasks.cancel", 1), ("tasks.cancel", 1500)], "{rows:?}");
     let users: Vec<&str> = seen[2..].iter().map(|(action, _)| *action).collect();

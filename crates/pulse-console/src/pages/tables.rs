@@ -109,9 +109,10 @@ pub(crate) async fn audit(
             html! { (row.outcome.as_deref().unwrap_or_default()) },
             html! { (row.reason.as_deref().unwrap_or_default()) },
             html! { (row.via) },
+            html! { (row.database_role) },
         ]
     });
-    let columns = ["Time", "Who", "Act", "Target", "Count", "Outcome", "Reason", "Via"];
+    let columns = ["Time", "Who", "Act", "Target", "Count", "Outcome", "Reason", "Via", "Database role"];
     let content =
         html! { div.head { h1 { "Audit log" } } (table("Audit log", &columns, cells)) (older("/audit?", next)) };
     Ok(layout::page(&console, &viewer, "/audit", "Audit log", content))

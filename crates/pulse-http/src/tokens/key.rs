@@ -2,11 +2,14 @@
 
 use ed25519_dalek::VerifyingKey;
 use jsonwebtoken::{Algorithm, DecodingKey};
+use p256::elliptic_curve::sec1::ToEncodedPoint;
 use rsa::pkcs1;
 use rsa::pkcs1::der::Decode;
 use rsa::pkcs8::ObjectIdentifier;
 use rsa::pkcs8::spki::SubjectPublicKeyInfoRef;
 use rsa::{BigUint, RsaPublicKey};
+
+use crate::tokens::fingerprint::Material;
 
 /// Minimum length of an HS256 secret, in bytes: the length of the hash (RFC 7518, section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
@@ -67,11 +70,12 @@ pub(crate) struct Key {
     pub(crate) kid: Option<String>,
     pub(crate) algorithm: Algorithm,
     pub(crate) decoding: DecodingKey,
+    pub(crate) material: Material,
 }
 
 impl Key {
-    fn new(algorithm: Algorithm, decoding: DecodingKey) -> Self {
-        Self { kid: None, algorithm, decoding }
+    fn new(algorithm: Algorithm, decoding: DecodingKey, material: Material) -> Self {
+        Self { kid: None, algorithm, decoding, material }
     }
 
     /// A shared secret, for HS256.
@@ -79,7 +83,7 @@ impl Key {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret { bytes: secret.len() });
         }
-        Ok(Self::new(Algorithm::HS256, DecodingKey::from_secret(secret)))
+        Ok(Self::new(Algorithm::HS256, DecodingKey::from_secret(secret), Material::Secret(secret.into())))
     }
 
     /// A public key of a PEM with the label `PUBLIC KEY` (RFC 5280).
@@ -112,13 +116,16 @@ impl Key {
             return Err(KeyError::Weak);
         }
         RsaPublicKey::new(n, e).map_err(|error| KeyError::Malformed(error.to_string()))?;
-        Ok(Self::new(Algorithm::RS256, DecodingKey::from_rsa_raw_components(modulus, exponent)))
+        let decoding = DecodingKey::from_rsa_raw_components(modulus, exponent);
+        Ok(Self::new(Algorithm::RS256, decoding, Material::rsa(modulus, exponent)))
     }
 
     /// A point of P-256 as in SEC 1, for ES256.
     pub(crate) fn p256(point: &[u8]) -> Result<Self, KeyError> {
-        p256::PublicKey::from_sec1_bytes(point).map_err(|_| KeyError::Malformed("it is no point of P-256".into()))?;
-        Ok(Self::new(Algorithm::ES256, DecodingKey::from_ec_der(point)))
+        let malformed = || KeyError::Malformed("it is no point of P-256".into());
+        let coordinates = p256::PublicKey::from_sec1_bytes(point).map_err(|_| malformed())?.to_encoded_point(false);
+        let (x, y) = coordinates.x().zip(coordinates.y()).ok_or_else(malformed)?;
+        Ok(Self::new(Algorithm::ES256, DecodingKey::from_ec_der(point), Material::p256(x, y)))
     }
 
     /// A key of Ed25519, for EdDSA. Signatures for one of small order can be made without a private key.
@@ -128,6 +135,6 @@ impl Key {
         if VerifyingKey::from_bytes(bytes).map_err(|_| malformed())?.is_weak() {
             return Err(KeyError::Weak);
         }
-        Ok(Self::new(Algorithm::EdDSA, DecodingKey::from_ed_der(key)))
+        Ok(Self::new(Algorithm::EdDSA, DecodingKey::from_ed_der(key), Material::ed25519(key)))
     }
 }

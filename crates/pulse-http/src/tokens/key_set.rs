@@ -20,6 +20,10 @@ impl KeySet {
         }
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter()
+    }
+
     /// The keys that a token with this header may be signed with.
     pub(crate) fn candidates(&self, algorithm: Algorithm, kid: Option<&str>) -> impl Iterator<Item = &Key> {
         self.0.iter().filter(move |key| {

@@ -18,6 +18,7 @@ use crate::tokens::key_files::{self, KeyFileError};
 use crate::tokens::key_set::{self, KeySet};
 use crate::tokens::loaded::Loaded;
 use crate::tokens::scope::Scopes;
+use crate::tokens::used_keys::UsedKeys;
 
 /// Maximum length of a token, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -130,6 +131,11 @@ impl Verifier {
         }
         let problem = self.loaded.borrow().problem.clone();
         Some(format!("waiting for the keys of --jwks-url: {}", problem.as_deref().unwrap_or("not read yet")))
+    }
+
+    /// The keys in use, as they change.
+    pub fn used_keys(&self) -> UsedKeys {
+        UsedKeys(self.loaded.clone())
     }
 
     /// Verifies the `Authorization` header of a request.

@@ -10,6 +10,7 @@ use clap::Args;
 use pulse_store::{GrantedRoles, MigrateConfig, MigrateError, MigrationPlan};
 use serde::Serialize;
 
+use crate::act_args::ActArgs;
 use crate::args::{DatabaseArgs, InstanceArgs, duration};
 use crate::output::{print_json, print_line};
 
@@ -27,6 +28,8 @@ pub(crate) struct MigrateArgs {
     instance: InstanceArgs,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    act: ActArgs,
     /// Print the migration plan as JSON, without applying it
     #[arg(long, env = "PULSE_PLAN")]
     plan: bool,
@@ -74,6 +77,7 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let MigrateArgs {
         instance,
         database,
+        act,
         plan,
         expect_plan,
         allow_destructive,
@@ -108,6 +112,7 @@ async fn migrate(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         allow_destructive,
         take_over,
         roles: GrantedRoles { serving, read },
+        act: act.act(),
     };
     match store.migrate(&config).await {
         Ok(done) => {
@@ -130,6 +135,7 @@ pub(crate) async fn bring_up_to_date(store: &pulse_store::Store, instance: &str)
         allow_destructive: false,
         take_over: false,
         roles: GrantedRoles::default(),
+        act: ActArgs::default().act(),
     };
     let done = store.migrate(&config).await?;
     Ok((done.pending.len(), done.pending.last().map_or(done.current, |newest| newest.version)))

@@ -122,7 +122,8 @@ impl Target {
 
     /// Nothing was done: no row anywhere that an act leaves.
     pub(super) async fn is_untouched(&self) -> anyhow::Result<bool> {
-        let traces = "SELECT (SELECT count(*) FROM audit_log) + (SELECT count(*) FROM running_acts)
+        let traces = "SELECT (SELECT count(*) FROM audit_log WHERE via IN ('console', 'api'))
+                             + (SELECT count(*) FROM running_acts)
                              + (SELECT count(*) FROM pause) + (SELECT count(*) FROM task_history)";
         Ok(self.env.number(traces).await? == 0)
     }
