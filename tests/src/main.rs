@@ -56,6 +56,7 @@ impl Processor for ScriptedProcessor {
             },
             ("invalid", _) => return Err(ProcessError::invalid_payload("as scripted")),
             ("fail", _) => return Err(ProcessError::failed("as scripted")),
+            ("fail_with", error) => return Err(ProcessError::failed(error)),
             // JSON that PostgreSQL refuses: the settlement fails, not the processor.
             ("constraint", _) => return Ok(r#"{"a":1e999999}"#.into()),
             ("nul", _) => return Ok(r#"{"a":"\u0000"}"#.into()),

@@ -20,6 +20,8 @@ pub mod load;
 mod memory_limit;
 mod metrics;
 mod output;
+mod panic_log;
+mod printable;
 mod reload;
 mod roles;
 mod schema_gate;
@@ -114,6 +116,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
 
 #[expect(clippy::print_stderr, reason = "the final error message is for the user, not for the log")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    // Some errors have lines, such as the end of a server's log.
+    eprintln!("{}", printable::printable(&format!("error: {error:#}")).replace('\n', "\n    "));
     ExitCode::FAILURE
 }

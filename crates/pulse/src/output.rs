@@ -1,11 +1,23 @@
-//! The output of commands, for people and programs. Only this file writes to stdout.
+//! The output of commands, for people and programs. Only this file writes to stdout. A terminal obeys nothing in it.
 
 use std::io::Write;
 
 use serde::Serialize;
 
-/// Prints one line. A closed pipe is not an error: a reader such as `head` may stop early.
+use crate::printable::{printable, printable_json, printable_line};
+
+/// Prints one line; line ends in it are shown as `\n`.
 pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
+    print(&printable_line(line))
+}
+
+/// Prints lines of our own layout.
+pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
+    print(&printable(text))
+}
+
+/// A closed pipe is not an error: a reader such as `head` may stop early.
+fn print(line: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
@@ -15,16 +27,17 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
 /// Prints one line of progress on stderr, for the person who waits.
 #[expect(clippy::print_stderr, reason = "progress is for the person at the terminal, not for a log")]
 pub(crate) fn print_progress(line: &str) {
-    eprintln!("{line}");
+    eprintln!("{}", printable_line(line));
 }
 
 /// Prints a value as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print_line(&serde_json::to_string(value)?)
+    print(&printable_json(&serde_json::to_string(value)?))
 }
 
 /// Prints a header and rows. Each column is as wide as its widest cell.
 pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable_line(cell)).collect()).collect();
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))

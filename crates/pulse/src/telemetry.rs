@@ -27,7 +27,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::encryption_policy;
+use crate::printable::LogWriter;
+use crate::{encryption_policy, panic_log};
 
 /// Time limit for the export of the last spans at shutdown.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -61,7 +62,7 @@ pub(crate) struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
-/// Starts logging and tracing for the whole process. Call it once.
+/// Starts logging, of panics too, and tracing for the whole process. Call it once.
 ///
 /// # Errors
 /// If the filter or the endpoint cannot be parsed, or if it was called before.
@@ -72,10 +73,11 @@ pub(crate) fn init(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
             "the log filter `{filter}` is not valid: expected a level, or directives such as info,pulse_worker=debug"
         )
     })?;
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let ansi = std::io::stderr().is_terminal();
+    let lines = fmt::layer();
     let lines = match format {
-        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
-        Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        Format::Text => lines.with_ansi(ansi).with_target(false).with_writer(move || LogWriter::Text { ansi }).boxed(),
+        Format::Json => lines.json().flatten_event(true).with_span_list(false).with_writer(|| LogWriter::Json).boxed(),
     };
     let provider = otlp_endpoint.map(|endpoint| provider(&endpoint, service_name)).transpose()?;
     let spans = provider.as_ref().map(|provider| {
@@ -83,6 +85,7 @@ pub(crate) fn init(config: TelemetryConfig) -> anyhow::Result<Telemetry> {
         spans.with_filter(EnvFilter::new(SPAN_FILTER))
     });
     tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).try_init()?;
+    panic_log::install();
     Ok(Telemetry { provider })
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::duration;
 use crate::load::{LoadConfig, run as generate};
-use crate::output::{print_json, print_line};
+use crate::output::{print_json, print_text};
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
@@ -63,7 +63,7 @@ pub(crate) async fn run(args: LoadArgs, shutdown: CancellationToken) -> anyhow::
     if json {
         print_json(&report)?
     } else {
-        print_line(&report.to_string())?
+        print_text(&report.to_string())?
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -46,7 +46,9 @@ fn print_text(found: &Found, explanation: &Explanation, timeline: &Timeline) -> 
     let task = &found.facts.task.task;
     print_line(&format!("task {} is {}", task.id, task.state))?;
     let Explanation { reason: Reason { sentence, advice, .. }, also } = explanation;
-    print_line(&format!("\n{sentence}\nTo do: {advice}"))?;
+    print_line("")?;
+    print_line(sentence)?;
+    print_line(&format!("To do: {advice}"))?;
     also.iter().try_for_each(|reason| print_line(&format!("Also: {}", reason.sentence)))?;
     print_line("")?;
     let Timeline { request_id, trace_id, user, .. } = timeline;
@@ -59,7 +61,8 @@ fn print_text(found: &Found, explanation: &Explanation, timeline: &Timeline) -> 
     print_table(&["TIME", "STEP", "WHAT"], &rows.collect::<Vec<_>>())?;
     if !found.others.is_empty() {
         let others: Vec<String> = found.others.iter().map(ToString::to_string).collect();
-        print_line(&format!("\nOther tasks with this id, the newest first: {}", others.join(" ")))?;
+        print_line("")?;
+        print_line(&format!("Other tasks with this id, the newest first: {}", others.join(" ")))?;
     }
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use pulse_crd::{crd, yaml};
 
-use crate::output::print_line;
+use crate::output::print_text;
 
 /// Prints the CustomResourceDefinition of `PulseIngest` as YAML.
 pub(crate) fn run() -> anyhow::Result<()> {
-    print_line(yaml::print(&crd())?.trim_end())
+    print_text(yaml::print(&crd())?.trim_end())
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use pulse_kubectl::{Pause, PendingPlan, Plugin, Target, text};
 
-use crate::output::{print_json, print_line};
+use crate::output::{print_json, print_line, print_text};
 
 /// kubectl finds the plugin by this name on the PATH.
 const NAME: &str = "kubectl-pulse";
@@ -99,15 +99,15 @@ pub(crate) async fn run_plugin() -> anyhow::Result<ExitCode> {
     match command {
         KubectlCommand::Status { name: Some(name), all_namespaces: _, json } => {
             let report = plugin.status(&name).await?;
-            if json { print_json(&report)? } else { print_line(report.to_string().trim_end())? }
+            if json { print_json(&report)? } else { print_text(report.to_string().trim_end())? }
         }
         KubectlCommand::Status { name: None, all_namespaces, json } => {
             let all = plugin.summaries(all_namespaces).await?;
-            if json { print_json(&all)? } else { print_line(text::summaries(&all).trim_end())? }
+            if json { print_json(&all)? } else { print_text(text::summaries(&all).trim_end())? }
         }
         KubectlCommand::Plan { name, operator_namespace, json } => {
             let preview = plugin.preview(&name, operator_namespace.as_deref()).await?;
-            if json { print_json(&preview)? } else { print_line(preview.to_string().trim_end())? }
+            if json { print_json(&preview)? } else { print_text(preview.to_string().trim_end())? }
         }
         KubectlCommand::Pause { name, scaling } => {
             let what = if scaling { Pause::Scaling } else { Pause::All };
@@ -122,7 +122,7 @@ pub(crate) async fn run_plugin() -> anyhow::Result<ExitCode> {
 /// Prints the pending plan, then approves it.
 async fn approve(plugin: &Plugin, name: &str, hash: Option<String>) -> anyhow::Result<()> {
     let pending = plugin.pending(name).await?;
-    print_line(&plan_text(&pending))?;
+    print_text(&plan_text(&pending))?;
     let hash = hash.unwrap_or(pending.hash);
     plugin.approve(name, &hash).await?;
     print_line(&format!("approved {hash}: the operator starts the migration"))

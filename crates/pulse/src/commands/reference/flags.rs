@@ -2,19 +2,19 @@
 
 use clap::Command;
 
-use crate::output::print_line;
+use crate::output::print_text;
 
 pub(super) fn print(programs: &[(&str, Command)]) -> anyhow::Result<()> {
     programs.iter().try_for_each(|(program, cli)| commands(program, cli))
 }
 
 fn commands(program: &str, cli: &Command) -> anyhow::Result<()> {
-    print_line(&section(program, cli))?;
+    print_text(&section(program, cli))?;
     for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = format!("{program} {}", command.get_name());
-        print_line(&section(&name, command))?;
+        print_text(&section(&name, command))?;
         for nested in command.get_subcommands().filter(|nested| nested.get_name() != "help") {
-            print_line(&section(&format!("{name} {}", nested.get_name()), nested))?;
+            print_text(&section(&format!("{name} {}", nested.get_name()), nested))?;
         }
     }
     Ok(())

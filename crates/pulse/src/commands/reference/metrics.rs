@@ -6,10 +6,10 @@ use pulse_scheduler::SchedulerMetrics;
 use pulse_worker::WorkerMetrics;
 
 use crate::metrics;
-use crate::output::print_line;
+use crate::output::print_text;
 
 pub(super) fn print() -> anyhow::Result<()> {
-    print_line(&table(&registries()))
+    print_text(&table(&registries()))
 }
 
 /// The registry of each role, filled as in its process.

@@ -2,7 +2,7 @@
 
 use pulse_http::ProblemCode;
 
-use crate::output::print_line;
+use crate::output::print_text;
 
 pub(super) fn print() -> anyhow::Result<()> {
     let mut lines = vec!["| status | code | meaning |\n|---|---|---|".to_owned()];
@@ -10,5 +10,5 @@ pub(super) fn print() -> anyhow::Result<()> {
         format!("| {} | `{}` | {} |", code.status().as_u16(), code.as_str(), code.meaning().replace('|', "\\|"))
     }));
     lines.push(String::new());
-    print_line(&lines.join("\n"))
+    print_text(&lines.join("\n"))
 }
