@@ -32,9 +32,22 @@ pub(super) fn with_url_key<'de, D: serde::Deserializer<'de>>(deserializer: D) ->
     Ok(SecretKey { name, key: key.unwrap_or_else(|| "url".into()) })
 }
 
+pub(super) fn with_optional_uri_key<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretKey>, D::Error> {
+    with_optional_key(deserializer, "uri")
+}
+
 pub(super) fn with_ca_key<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SecretKey>, D::Error> {
+    with_optional_key(deserializer, "ca.crt")
+}
+
+fn with_optional_key<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+    default: &str,
+) -> Result<Option<SecretKey>, D::Error> {
     let given = Option::<KeyOptional>::deserialize(deserializer)?;
-    Ok(given.map(|KeyOptional { name, key }| SecretKey { name, key: key.unwrap_or_else(|| "ca.crt".into()) }))
+    Ok(given.map(|KeyOptional { name, key }| SecretKey { name, key: key.unwrap_or_else(|| default.into()) }))
 }
 
 pub(super) fn uri_secret(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -15,7 +15,9 @@ use super::grace;
 use super::pod::PodTemplate;
 use super::resources::Resources;
 use super::rollout::{Probes, Rollout};
-use super::secret::{SecretKey, ca_secret, uri_secret, url_secret, with_ca_key, with_uri_key, with_url_key};
+use super::secret::{
+    SecretKey, ca_secret, uri_secret, url_secret, with_ca_key, with_optional_uri_key, with_uri_key, with_url_key,
+};
 use super::status::PulseIngestStatus;
 use super::tls::{CertificateSecret, ServerTlsSpec};
 use super::user_limits::UserLimitsSpec;
@@ -165,6 +167,13 @@ pub struct ImageSpec {
     pub pull_secrets: Vec<PullSecret>,
 }
 
+impl DatabaseSpec {
+    /// The URL that migrations use.
+    pub fn migration_url(&self) -> &SecretKey {
+        self.migration_url_secret_ref.as_ref().unwrap_or(&self.url_secret_ref)
+    }
+}
+
 impl ImageSpec {
     /// Appends the Secrets that are not listed yet.
     pub fn add_pull_secrets(&mut self, names: &[String]) {
@@ -206,14 +215,34 @@ pub struct PullSecret {
 }
 
 /// Connection to PostgreSQL.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(crates(kube_core = "::kube_core"), validation = (
+    "has(self.migrationUrlSecretRef) == has(self.servingRole)",
+    "set migrationUrlSecretRef and servingRole together: migrations then grant the role of urlSecretRef what the pods need"
+))]
 pub struct DatabaseSpec {
     /// Secret key with the connection URL of PostgreSQL. The key defaults to `uri`, as in the Secrets that
     /// CloudNativePG creates. A change of the reference runs a migration Job first and then replaces the pods.
     #[serde(deserialize_with = "with_uri_key")]
     #[schemars(schema_with = "uri_secret")]
     pub url_secret_ref: SecretKey,
+    /// Secret key with the connection URL of the role that owns the schema, for migrations alone; `urlSecretRef` is then that
+    /// of `servingRole`, which changes no schema. The key defaults to `uri`. If not set, migrations use `urlSecretRef`. A
+    /// change runs a migration Job.
+    #[serde(default, deserialize_with = "with_optional_uri_key", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "uri_secret")]
+    pub migration_url_secret_ref: Option<SecretKey>,
+    /// Name of the role in the URL of `urlSecretRef`. It must exist; migrations grant it exactly what the pods need. A change
+    /// runs a migration Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub serving_role: Option<String>,
+    /// Name of a role for people and reports. It must exist; migrations grant it to read everything but the contents of
+    /// events and Idempotency-Keys. A change runs a migration Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub read_role: Option<String>,
     /// Secret key with the CA of PostgreSQL's certificate, in PEM. With it, the pods verify the certificate and the
     /// host name, unless the URL sets `sslmode=verify-ca`. The key defaults to `ca.crt`. CloudNativePG's Secret is
     /// `<cluster>-ca`. A change replaces the pods without a migration.

@@ -53,7 +53,7 @@ pub fn plan(cr: &PulseIngest, observed: &Observed, key: &DigestKey, now: Timesta
     let found = |key: &SecretKey| observed.secrets.get(key).and_then(SecretRead::found);
     // Without its files, the pod of a Job cannot start, and the next Job would have to wait for its deadline.
     let has_files = secret_uses::of_database(cr).all(|key| found(&key).is_some());
-    let url = found(&desired.database_url_secret_ref).filter(|_| has_files);
+    let url = found(cr.spec.database.migration_url()).filter(|_| has_files);
     let url_digest = url.map(|url| key.digest(&[url.reveal()]));
     let migration =
         migration::plan_migration(cr, &desired, url_digest.as_deref(), &observed.jobs, &observed.job_pods, now)

@@ -35,6 +35,7 @@ pub fn referenced(cr: &PulseIngest) -> Vec<SecretKey> {
     let active = cr.status.as_ref().and_then(|status| status.active_revision.as_ref());
     let mut keys = vec![spec.database.url_secret_ref.clone(), spec.redis.url_secret_ref.clone()];
     keys.extend(active.map(|revision| revision.database_url_secret_ref.clone()));
+    keys.extend(spec.database.migration_url_secret_ref.clone());
     keys.extend(of_database(cr));
     keys.extend(spec.redis.ca_secret_ref.clone());
     keys.extend(spec.redis.client_certificate_secret_ref.iter().flat_map(CertificateSecret::keys));

@@ -151,6 +151,16 @@ fn rules_of_secrets() -> Vec<RuleCase> {
         ),
         (json!({}), json!({"auth": {"jwtSecretRef": null}}), "exactly one of jwtSecretRef"),
         (
+            json!({"database": {"migrationUrlSecretRef": {"name": "owner"}, "servingRole": "pulse_serving"}}),
+            json!({"database": {"migrationUrlSecretRef": {"name": "owner"}}}),
+            "set migrationUrlSecretRef and servingRole together",
+        ),
+        (
+            json!({"database": {"readRole": "reports"}}),
+            json!({"database": {"servingRole": "pulse_serving"}}),
+            "set migrationUrlSecretRef and servingRole together",
+        ),
+        (
             json!({"database": {"caSecretRef": {"name": "db-ca", "key": "root.pem"}}}),
             json!({"database": {"caSecretRef": {"key": "root.pem"}}}),
             "spec.database.caSecretRef.name",

@@ -86,6 +86,11 @@ impl NodeEnv {
         OperatorProcess::start(self.node.admin(), &self.namespace, self.servers.data.path(), &[])
     }
 
+    /// The URL of PostgreSQL for pods, with the role that owns the database.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.reach.database_url
+    }
+
     /// A client with the administrator's permissions.
     pub(crate) fn client(&self) -> kube::Client {
         self.client.clone()

@@ -50,7 +50,7 @@ fn every_field() -> Value {
         "commonLabels": { "owner": "shop" },
         "commonAnnotations": { "example.com/owner": "shop" },
         "image": { "pullPolicy": "Always", "pullSecrets": [{ "name": "pull" }] },
-        "database": { "caSecretRef": { "name": "db-ca", "key": "ca.crt" }, "clientCertificateSecretRef": { "name": "db-client" }, "maxConnectionsTotal": 200 },
+        "database": { "caSecretRef": { "name": "db-ca", "key": "ca.crt" }, "clientCertificateSecretRef": { "name": "db-client" }, "migrationUrlSecretRef": { "name": "owner", "key": "uri" }, "servingRole": "serving", "readRole": "reports", "maxConnectionsTotal": 200 },
         "redis": { "caSecretRef": { "name": "redis-ca", "key": "ca.crt" }, "clientCertificateSecretRef": { "name": "redis-client" } },
         "auth": {
             "jwtSecretRef": null, "publicKeySecretRef": { "name": "keys", "key": "a.pem" }, "issuer": "https://id",

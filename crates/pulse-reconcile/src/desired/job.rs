@@ -64,8 +64,11 @@ pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Result<Job, String>
         secrets::value("PULSE_IMAGE", &revision.image),
         secrets::value("PULSE_TIME_LIMIT", format!("{}s", deadline - MARGIN_SECONDS)),
         secrets::value("PULSE_RESULT_FILE", "/dev/termination-log"),
-        secrets::secret("PULSE_DATABASE_URL", &revision.database_url_secret_ref),
+        secrets::secret("PULSE_DATABASE_URL", cr.spec.database.migration_url()),
     ];
+    let roles =
+        [("PULSE_SERVING_ROLE", &cr.spec.database.serving_role), ("PULSE_READ_ROLE", &cr.spec.database.read_role)];
+    pod.env.extend(roles.into_iter().filter_map(|(name, role)| Some(secrets::value(name, role.as_deref()?))));
     pod.files = SecretFiles::of_database(cr);
     pod.env.extend(secrets::variables(&pod.files));
     pod.env.extend(cr.spec.require_tls.then(|| secrets::value("PULSE_REQUIRE_TLS", "true")));

@@ -2,7 +2,7 @@
 
 use kube_core::ResourceExt;
 use pulse_crd::names::short_hash;
-use pulse_crd::{MigrationPolicy, MigrationsSpec, MigrationsStatus, PulseIngest, Revision};
+use pulse_crd::{DatabaseSpec, MigrationPolicy, MigrationsSpec, MigrationsStatus, PulseIngest, Revision};
 
 use crate::desired::{JobKind, JobRequest};
 
@@ -15,11 +15,16 @@ pub(super) fn next_request(
     known: &MigrationsStatus,
 ) -> (JobRequest, String) {
     let MigrationsSpec { policy, approved_plan, allow_destructive, trigger, .. } = &cr.spec.migrations;
+    let DatabaseSpec { serving_role, read_role, .. } = &cr.spec.database;
+    let role = |(name, role): (&str, &Option<String>)| Some(format!("{name}={}", role.as_deref()?));
+    let roles: Vec<String> =
+        [("serving-role", serving_role), ("read-role", read_role)].into_iter().filter_map(role).collect();
     let name = |kind: JobKind, args: &[&str], after: &str| {
-        let key = &desired.database_url_secret_ref;
+        let key = cr.spec.database.migration_url();
         let inputs = [kind.verb(), &desired.image, &key.name, &key.key, trigger.as_deref().unwrap_or(""), url_digest];
         let after = Some(after).filter(|after| !after.is_empty());
-        let hash = short_hash(inputs.into_iter().chain(args.iter().copied()).chain(after));
+        let roles = roles.iter().map(String::as_str);
+        let hash = short_hash(inputs.into_iter().chain(roles).chain(args.iter().copied()).chain(after));
         format!("{}-{}-{hash}", cr.name_any(), kind.verb())
     };
     let request = |kind: JobKind, args: Vec<&str>| {

@@ -118,6 +118,9 @@ fn changed_inputs_create_a_new_job_that_waits_for_the_running_one() {
     let changes = [
         json!({ "image": { "tag": "2" } }),
         json!({ "database": { "urlSecretRef": { "key": "other" } } }),
+        json!({ "database": { "migrationUrlSecretRef": { "name": "owner", "key": "uri" } } }),
+        json!({ "database": { "servingRole": "role" } }),
+        json!({ "database": { "readRole": "role" } }),
         json!({ "migrations": { "trigger": "again" } }),
         json!({ "migrations": { "allowDestructive": true } }),
     ];
