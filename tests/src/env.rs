@@ -206,8 +206,15 @@ fn children(parent: u32) -> anyhow::Result<Vec<u32>> {
 pub fn pulse(env: &TestEnv, args: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(args).kill_on_drop(true).stdin(Stdio::null());
-    command.env("PULSE_DATABASE_URL", &env.database_url).env("PULSE_REDIS_URL", &env.redis_url);
     command.env("PULSE_LOG_FORMAT", "json");
+    for (variable, url, file) in [
+        ("PULSE_DATABASE_URL", &env.database_url, "--database-url-file"),
+        ("PULSE_REDIS_URL", &env.redis_url, "--redis-url-file"),
+    ] {
+        if !args.contains(&file) {
+            command.env(variable, url);
+        }
+    }
     // A role takes the HMAC secret, or other keys.
     let has_keys = ["--jwt-public-key-file", "--jwt-secret-file", "--jwks-url"].iter().any(|flag| args.contains(flag));
     if !has_keys {

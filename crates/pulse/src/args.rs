@@ -18,6 +18,7 @@ use pulse_tls::{CaBundle, ClientIdentity};
 use crate::access_log_args::AccessLogArgs;
 use crate::connection_limit::connection_limit;
 use crate::encryption_policy;
+use crate::secret;
 use crate::telemetry::{Format, TelemetryConfig};
 use crate::user_limit_args::UserLimitArgs;
 
@@ -57,7 +58,7 @@ pub(crate) struct LogArgs {
     pub(crate) log_filter: String,
     /// Base URL of an OTLP/HTTP collector for traces, such as http://localhost:4318; without it, no traces are sent. Also
     /// read from OTEL_EXPORTER_OTLP_ENDPOINT
-    #[arg(long, env = "PULSE_OTLP_ENDPOINT", global = true)]
+    #[arg(long, env = "PULSE_OTLP_ENDPOINT", hide_env_values = true, global = true)]
     pub(crate) otlp_endpoint: Option<String>,
     /// Refuse connections to PostgreSQL, Redis and the OTLP collector that are not encrypted, or whose server is not
     /// verified; those within this machine are allowed. It does not apply to what the operator reads of other instances
@@ -104,8 +105,17 @@ const _: () = assert!(CONSOLE_POOL.as_bytes()[0] == b'0' + defaults::CONSOLE_POO
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DatabaseArgs {
     /// URL of PostgreSQL: postgres://USER:PASSWORD@HOST/DATABASE, optionally with libpq's sslmode and sslrootcert
-    #[arg(long, env = "PULSE_DATABASE_URL", hide_env_values = true)]
-    pub(crate) database_url: String,
+    #[arg(
+        long,
+        env = "PULSE_DATABASE_URL",
+        hide_env_values = true,
+        group = "database",
+        required_unless_present = "database_url_file"
+    )]
+    pub(crate) database_url: Option<String>,
+    /// Path to a file with that URL instead. It is read once; a line end behind the URL is not part of it
+    #[arg(long, env = "PULSE_DATABASE_URL_FILE", value_name = "PATH", group = "database")]
+    pub(crate) database_url_file: Option<PathBuf>,
     /// Path to a PEM file with the CA of PostgreSQL's certificate, trusted in addition to the system's CAs. Certificate
     /// and host name are then verified, as with sslmode=verify-full, unless the URL says verify-ca
     #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH")]
@@ -129,7 +139,9 @@ pub(crate) struct DatabaseArgs {
 
 impl DatabaseArgs {
     pub(crate) fn connect(self, role: &str) -> anyhow::Result<Store> {
-        let Self { database_url: url, database_ca_file, database_cert_file, database_key_file, .. } = self;
+        let Self { database_url, database_url_file, database_ca_file, database_cert_file, database_key_file, .. } =
+            self;
+        let url = secret::of(database_url, "--database-url-file", database_url_file.as_deref())?.unwrap_or_default();
         let ca = read_ca("--database-ca-file", database_ca_file)?;
         let identity = identity("--database-cert-file", database_cert_file, database_key_file)?;
         let (max_connections, application_name) = (self.database_max_connections, format!("pulse {role}"));
@@ -144,8 +156,18 @@ impl DatabaseArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RedisArgs {
     /// URL of Redis: redis://HOST:PORT/DB, rediss://HOST:PORT/DB for TLS, or unix:///PATH
-    #[arg(long, visible_alias = "broker-url", env = "PULSE_REDIS_URL", hide_env_values = true)]
-    pub(crate) redis_url: String,
+    #[arg(
+        long,
+        visible_alias = "broker-url",
+        env = "PULSE_REDIS_URL",
+        hide_env_values = true,
+        group = "redis",
+        required_unless_present = "redis_url_file"
+    )]
+    pub(crate) redis_url: Option<String>,
+    /// Path to a file with that URL instead. It is read once; a line end behind the URL is not part of it
+    #[arg(long, env = "PULSE_REDIS_URL_FILE", value_name = "PATH", group = "redis")]
+    pub(crate) redis_url_file: Option<PathBuf>,
     /// Path to a PEM file with the CA of Redis' certificate, trusted instead of the system's CAs; needs rediss://
     #[arg(long, env = "PULSE_REDIS_CA_FILE", value_name = "PATH")]
     pub(crate) redis_ca_file: Option<PathBuf>,
@@ -159,7 +181,8 @@ pub(crate) struct RedisArgs {
 
 impl RedisArgs {
     pub(crate) fn connect(self, instance: &str) -> anyhow::Result<Queue> {
-        let Self { redis_url: url, redis_ca_file, redis_cert_file, redis_key_file } = self;
+        let Self { redis_url, redis_url_file, redis_ca_file, redis_cert_file, redis_key_file } = self;
+        let url = secret::of(redis_url, "--redis-url-file", redis_url_file.as_deref())?.unwrap_or_default();
         let ca = read_ca("--redis-ca-file", redis_ca_file)?;
         let identity = identity("--redis-cert-file", redis_cert_file, redis_key_file)?;
         let queue = Queue::connect_lazy(&QueueConfig { url, ca, identity, instance: instance.to_owned() })?;

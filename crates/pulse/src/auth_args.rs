@@ -10,6 +10,7 @@ use http::Uri;
 use pulse_http::{AuthConfig, JwksConfig, KeySource, Scope, Scopes, Verifier, jwks_url};
 
 use crate::args::{duration, read_ca};
+use crate::secret;
 
 /// Tolerated difference between the clocks of the issuer and of this process, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
@@ -61,6 +62,23 @@ pub(crate) struct AuthArgs {
     /// Maximum time since a token was issued (`iat`); tokens without `iat` are then refused. Without it, only `exp` counts
     #[arg(long, env = "PULSE_MAX_TOKEN_AGE", value_name = "DURATION", value_parser = duration)]
     pub(crate) max_token_age: Option<Duration>,
+}
+
+/// The secret that signs tokens.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SigningArgs {
+    /// Secret of the API's HS256 tokens
+    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, value_parser = hs256_secret, group = "signing")]
+    jwt_secret: Option<String>,
+    /// Paths of files with such secrets, separated by commas; the first one signs. A line end behind it is not part of it
+    #[arg(long, env = "PULSE_JWT_SECRET_FILE", value_name = "PATH", value_delimiter = ',', group = "signing")]
+    jwt_secret_file: Vec<PathBuf>,
+}
+
+impl SigningArgs {
+    pub(crate) fn secret(self) -> anyhow::Result<Option<String>> {
+        secret::of(self.jwt_secret, "--jwt-secret-file", self.jwt_secret_file.first().map(PathBuf::as_path))
+    }
 }
 
 impl AuthArgs {

@@ -25,11 +25,13 @@ mod printable;
 mod reload;
 mod roles;
 mod schema_gate;
+mod secret;
 #[cfg(all(test, feature = "kubernetes"))]
 mod settings_tests;
 mod shutdown;
 mod story;
 mod telemetry;
+mod token_args;
 mod user_limit_args;
 
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use http::HeaderMap;
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry::propagation::TextMapPropagator;
@@ -99,7 +99,8 @@ fn provider(endpoint: &str, service_name: &'static str) -> anyhow::Result<SdkTra
         .with_http_client(HyperClient::new(connector, EXPORT_TIMEOUT, None))
         .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
         .build()
-        .with_context(|| format!("the OTLP endpoint `{endpoint}` is not valid: expected http://HOST:4318"))?;
+        // Its error has the endpoint, which may have a password.
+        .map_err(|_| anyhow!("the OTLP endpoint is not valid: expected http://HOST:4318"))?;
     let resource = Resource::builder().with_service_name(service_name).build();
     let processor = BatchSpanProcessor::builder(exporter, Tokio).build();
     Ok(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource).build())

@@ -57,7 +57,7 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
             [check_postgresql(&store, needed).await, check_redis(&store, &queue).await].concat()
         }
         (false, _, _) => {
-            bail!("set --database-url and --redis-url, or check a cluster with --pre")
+            bail!("set --database-url and --redis-url, or their files, or check a cluster with --pre")
         }
     };
     report(&results, json)

@@ -8,35 +8,35 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth_args::hs256_secret;
+use crate::auth_args::SigningArgs;
 use crate::client::Client;
 use crate::output::print_line;
 use crate::story::{self, Story, StoryArgs};
+use crate::token_args::TokenArgs;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("jwt_secret", |arg| arg.help("Secret of the API's HS256 tokens: each sender of a story is another user")))]
 pub(crate) struct DemoArgs {
     /// Address of the API
     #[arg(long, env = "PULSE_URL", default_value = "http://localhost:8000")]
     url: String,
-    /// Token with the scopes events:write and events:read
-    #[arg(long, env = "PULSE_TOKEN", hide_env_values = true, required_unless_present = "story")]
-    token: Option<String>,
+    #[command(flatten)]
+    token: TokenArgs,
     /// Story to run instead, for the console: `shop` has orders, payments and refunds, a release that fails for one
     /// currency, one noisy user, and one sender with a wrong clock. The release fails where `pulse dev` runs the workers
-    #[arg(long, requires = "jwt_secret")]
+    #[arg(long, requires = "signing")]
     story: Option<Story>,
-    /// Secret of the API's HS256 tokens: each sender of a story is another user
-    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, value_parser = hs256_secret)]
-    jwt_secret: Option<String>,
+    #[command(flatten)]
+    signing: SigningArgs,
     #[command(flatten)]
     details: StoryArgs,
 }
 
 pub(crate) async fn run(args: DemoArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let DemoArgs { url, token, story, jwt_secret, details } = args;
-    match (story, jwt_secret) {
+    let DemoArgs { url, token, story, signing, details } = args;
+    match (story, signing.secret()?) {
         (Some(Story::Shop), Some(secret)) => story::run(&url, &secret, details, shutdown).await,
-        _ => show(&Client::new(&url, &token.unwrap_or_default())?).await,
+        _ => show(&Client::new(&url, &token.token()?)?).await,
     }
 }
 

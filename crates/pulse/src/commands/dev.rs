@@ -1,6 +1,7 @@
 //! `pulse dev`: runs API, worker, scheduler and console in one process, with a private PostgreSQL and Redis.
 
 mod banner;
+mod datastore_args;
 mod running;
 mod servers;
 
@@ -23,10 +24,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::banner::Banner;
+use self::datastore_args::DatastoreArgs;
 use self::running::{Roles, Shared};
 use self::servers::Servers;
 use crate::args::{AttemptArgs, DatabaseArgs, ProcessingArgs, RedisArgs, ServerArgs};
-use crate::auth_args::{AuthArgs, hs256_secret};
+use crate::auth_args::{AuthArgs, SigningArgs};
 use crate::commands::api::Api;
 use crate::commands::console::ConsoleServer;
 use crate::commands::{migrate, token};
@@ -40,7 +42,10 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 // There is no load balancer that has to notice a drain.
 #[derive(Debug, Args)]
-#[command(mut_arg("drain_delay", |arg| arg.default_value("0s")))]
+#[command(
+    mut_arg("drain_delay", |arg| arg.default_value("0s")),
+    mut_arg("jwt_secret", |arg| arg.help("Secret of HS256 tokens; without one, it is generated and kept with the data"))
+)]
 pub(crate) struct DevArgs {
     /// Port of the API; 0 chooses a free port
     #[arg(long, env = "PULSE_PORT", default_value_t = defaults::API_PORT)]
@@ -54,21 +59,10 @@ pub(crate) struct DevArgs {
     /// Directory for the data; without it, the data is temporary
     #[arg(long, env = "PULSE_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// URL of a PostgreSQL to use instead of a private one
-    #[arg(long, env = "PULSE_DATABASE_URL", hide_env_values = true)]
-    database_url: Option<String>,
-    /// Path to a PEM file with the CA of that PostgreSQL, as in `pulse api`
-    #[arg(long, env = "PULSE_DATABASE_CA_FILE", value_name = "PATH", requires = "database_url")]
-    database_ca_file: Option<PathBuf>,
-    /// URL of a Redis to use instead of a private one
-    #[arg(long, env = "PULSE_REDIS_URL", hide_env_values = true)]
-    redis_url: Option<String>,
-    /// Path to a PEM file with the CA of that Redis, as in `pulse api`
-    #[arg(long, env = "PULSE_REDIS_CA_FILE", value_name = "PATH", requires = "redis_url")]
-    redis_ca_file: Option<PathBuf>,
-    /// Secret of HS256 tokens; without it, one is generated and kept with the data
-    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, value_parser = hs256_secret)]
-    jwt_secret: Option<String>,
+    #[command(flatten)]
+    datastores: DatastoreArgs,
+    #[command(flatten)]
+    signing: SigningArgs,
     /// When ready, print addresses and tokens as one line of JSON on stdout instead of the banner
     #[arg(long)]
     json: bool,
@@ -99,21 +93,8 @@ pub(crate) async fn run(
     processor: Arc<dyn Processor>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let DevArgs {
-        port,
-        admin_port,
-        console_port,
-        data_dir,
-        database_url,
-        database_ca_file,
-        redis_url,
-        redis_ca_file,
-        jwt_secret,
-        json,
-        server,
-        attempts,
-        processing,
-    } = args;
+    let DevArgs { port, admin_port, console_port, data_dir, datastores, signing, json, server, attempts, processing } =
+        args;
     let process_start = Instant::now();
     let mut banner = Banner::default();
     // Bind the ports first, so that a port in use is reported before a server is started.
@@ -121,11 +102,11 @@ pub(crate) async fn run(
     let (admin_listener, admin_url) = listen(admin_port, "--admin-port")?;
     let (console_listener, console_url) = listen(console_port, "--console-port")?;
     let data = DataDir::open(data_dir.clone())?;
-    let servers = Servers::start(database_url, redis_url, &data, &mut banner).await?;
-    let jwt_secret = jwt_secret.map_or_else(|| data.secret("jwt_secret"), Ok)?;
+    let servers = Servers::start(datastores.urls()?, &data, &mut banner).await?;
+    let jwt_secret = signing.secret()?.map_or_else(|| data.secret("jwt_secret"), Ok)?;
 
     let worker = roles::process_name();
-    let (store, queue) = connect(&servers, &worker, database_ca_file, redis_ca_file)?;
+    let (store, queue) = connect(&servers, &worker, datastores)?;
     let started = Instant::now();
     let (applied, schema) = migrate::bring_up_to_date(&store, INSTANCE).await.context("cannot migrate the database")?;
     banner.line("Migrations", &format!("{applied} applied, schema {schema}"), started);
@@ -186,23 +167,20 @@ fn console(
 }
 
 /// Pools for PostgreSQL and Redis, with the name of the worker.
-fn connect(
-    servers: &Servers,
-    worker: &str,
-    database_ca_file: Option<PathBuf>,
-    redis_ca_file: Option<PathBuf>,
-) -> anyhow::Result<(Store, Queue)> {
-    let database_url = servers.database_url.clone();
+fn connect(servers: &Servers, worker: &str, given: DatastoreArgs) -> anyhow::Result<(Store, Queue)> {
+    let DatastoreArgs { database_ca_file, redis_ca_file, .. } = given;
     let database = DatabaseArgs {
-        database_url,
+        database_url: Some(servers.database_url.clone()),
+        database_url_file: None,
         database_ca_file,
         database_cert_file: None,
         database_key_file: None,
         database_max_connections: 20,
     };
     let store = database.connect(&roles::session_name("dev", worker))?;
-    let redis_url = servers.redis_url.clone();
-    let redis = RedisArgs { redis_url, redis_ca_file, redis_cert_file: None, redis_key_file: None };
+    let redis_url = Some(servers.redis_url.clone());
+    let redis =
+        RedisArgs { redis_url, redis_url_file: None, redis_ca_file, redis_cert_file: None, redis_key_file: None };
     let queue = redis.connect(INSTANCE)?;
     Ok((store, queue))
 }

@@ -10,15 +10,15 @@ use tokio_util::sync::CancellationToken;
 use crate::args::duration;
 use crate::load::{LoadConfig, run as generate};
 use crate::output::{print_json, print_text};
+use crate::token_args::TokenArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     /// Address of the API
     #[arg(long, env = "PULSE_URL", default_value = "http://localhost:8000")]
     url: String,
-    /// Token with the scope events:write
-    #[arg(long, env = "PULSE_TOKEN", hide_env_values = true)]
-    token: String,
+    #[command(flatten)]
+    token: TokenArgs,
     /// Events per second, sent on schedule even if responses are late; without it, as many as the connections allow
     #[arg(long)]
     rate: Option<f64>,
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: LoadArgs, shutdown: CancellationToken) -> anyhow::
     let LoadArgs { url, token, rate, connections, duration, batch, event_name, payload_bytes, ledger, json } = args;
     let config = LoadConfig {
         url,
-        token,
+        token: token.token()?,
         rate,
         connections: usize::from(connections),
         duration,

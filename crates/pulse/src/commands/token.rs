@@ -1,7 +1,5 @@
 //! `pulse token`: creates tokens for the API.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -9,7 +7,7 @@ use clap::{Args, Subcommand};
 use pulse_http::{MAX_LIFETIME, NewClaims};
 
 use crate::args::duration;
-use crate::auth_args::hs256_secret;
+use crate::auth_args::SigningArgs;
 use crate::output::print_line;
 
 #[derive(Debug, Subcommand)]
@@ -35,13 +33,8 @@ pub(crate) struct IssueArgs {
     /// Time until the token expires
     #[arg(long, default_value = "24h", value_parser = duration)]
     expires: Duration,
-    /// Secret of the API's HS256 tokens
-    #[arg(long, env = "PULSE_JWT_SECRET", hide_env_values = true, value_parser = hs256_secret)]
-    jwt_secret: Option<String>,
-    /// Paths of files with one of these secrets each, separated by commas; the first one signs
-    #[arg(long, env = "PULSE_JWT_SECRET_FILE", value_name = "PATH", value_delimiter = ',')]
-    #[arg(required_unless_present = "jwt_secret", conflicts_with = "jwt_secret")]
-    jwt_secret_file: Vec<PathBuf>,
+    #[command(flatten)]
+    signing: SigningArgs,
     /// Issuer of the token (`iss`)
     #[arg(long, env = "PULSE_JWT_ISSUER")]
     jwt_issuer: Option<String>,
@@ -51,24 +44,15 @@ pub(crate) struct IssueArgs {
 }
 
 pub(crate) fn run(command: TokenCommand) -> anyhow::Result<()> {
-    let TokenCommand::Issue(args) = command;
-    let scope = (!args.scopes.is_empty()).then(|| args.scopes.join(" "));
-    let claims = NewClaims {
-        sub: &args.user,
-        scope: scope.as_deref(),
-        iss: args.jwt_issuer.as_deref(),
-        aud: args.jwt_audience.as_deref(),
-    };
-    let expires = args.expires;
+    let TokenCommand::Issue(IssueArgs { user, scopes, expires, signing, jwt_issuer, jwt_audience }) = command;
+    let scope = (!scopes.is_empty()).then(|| scopes.join(" "));
+    let claims =
+        NewClaims { sub: &user, scope: scope.as_deref(), iss: jwt_issuer.as_deref(), aud: jwt_audience.as_deref() };
     anyhow::ensure!(expires <= MAX_LIFETIME, "the API refuses tokens of more than ten years: use a shorter --expires");
-    let secret = args.jwt_secret.map_or_else(|| read_secret(&args.jwt_secret_file[0]), Ok)?;
-    print_line(&issue(&secret, &claims, expires)?)
-}
-
-fn read_secret(path: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read the secret in {}", path.display()))?;
-    let Ok(secret) = hs256_secret(&text);
-    Ok(secret)
+    let jwt_secret =
+        signing.secret()?.context("no secret to sign with: set PULSE_JWT_SECRET or PULSE_JWT_SECRET_FILE")?;
+    let token = issue(&jwt_secret, &claims, expires)?;
+    print_line(&token)
 }
 
 /// Creates a token that is valid from now on. The API treats a token without `scope` like one with

@@ -16,8 +16,7 @@ pub(crate) struct Servers {
 impl Servers {
     /// Starts a private server for each URL that is not given.
     pub(crate) async fn start(
-        database_url: Option<String>,
-        redis_url: Option<String>,
+        (database_url, redis_url): (Option<String>, Option<String>),
         data: &DataDir,
         banner: &mut Banner,
     ) -> anyhow::Result<Self> {
