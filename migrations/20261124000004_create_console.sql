@@ -114,7 +114,7 @@ CREATE TABLE audit_log (
 
 CREATE INDEX audit_log_act ON audit_log (act);
 
--- The keys that API and console processes verify tokens with, so that one row of audit_log tells of each change.
+-- The keys that API and console processes verify tokens with, so that audit_log has one row for each change.
 CREATE TABLE token_keys (
     fingerprint text        PRIMARY KEY,
     name        text        NOT NULL, -- algorithm and `kid`

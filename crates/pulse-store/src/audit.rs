@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// Through what somebody acts.
+/// Through what an act is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// A command of `pulse`.

@@ -100,7 +100,7 @@ const TABLES: &[Table] = &[
 const SEQUENCES: &[&str] = &["events_id_seq"];
 
 /// Functions that the serving role executes, apart from those of triggers, which need no privilege. The read role may
-/// execute what PostgreSQL grants everybody, which is each of them that changes nothing.
+/// execute what PostgreSQL grants PUBLIC, which is each of them that changes nothing.
 const FUNCTIONS: &[&str] = &[
     "ensure_month_partitions(text, int)",
     "task_state(timestamptz, int)",

@@ -9,7 +9,7 @@ use crate::error::StoreError;
 pub struct TokenKey {
     /// Algorithm and `kid`.
     pub name: String,
-    /// Tells keys apart.
+    /// Different for different keys.
     pub fingerprint: String,
 }
 

@@ -61,8 +61,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn create_user(&self, subject: &str) -> Result<User, StoreError> {
-        // DO UPDATE, because DO NOTHING returns no row when a concurrent request inserts first. It changes nothing: nobody may
-        // update `subject`.
+        // DO UPDATE, because DO NOTHING returns no row when a concurrent request inserts first. It changes nothing, and it
+        // is not `subject`, which only the owner of the table may update.
         let connection = &mut *self.probe_connection().await?;
         let user = sqlx::query_as!(
             Row,

@@ -1,4 +1,4 @@
-//! Tells the audit log which keys tokens are verified with.
+//! Records in the audit log which keys tokens are verified with.
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ pub(crate) fn print_line(line: &str) -> anyhow::Result<()> {
     print(&printable_line(line))
 }
 
-/// Prints lines of our own layout.
+/// Prints text whose line ends are our layout.
 pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
     print(&printable(text))
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// Whether a terminal does not show the character, but obeys it. Line ends and tabs are part of our own layout.
+/// Whether a terminal does not show the character, but obeys it. Line ends and tabs are part of our layout.
 fn is_obeyed(char: char) -> bool {
     match char {
         '\n' | '\t' => false,

@@ -1,5 +1,5 @@
-//! Secrets from files. A mounted Secret is read by nobody else, while a variable is inherited by each child process and shown
-//! by `kubectl describe` of a hand-written pod.
+//! Secrets from files. A variable is inherited by each child process, and a hand-written pod shows it; the content of a file
+//! is not.
 
 use std::fs::File;
 use std::io::Read;

@@ -19,7 +19,7 @@ async fn serving_role_changes_no_schema_and_no_audit_log() -> anyhow::Result<()>
         "ALTER TABLE events ADD COLUMN a int",
         "ALTER TABLE audit_log DISABLE TRIGGER ALL",
         "TRUNCATE task_history",
-        "UPDATE audit_log SET actor = 'nobody'",
+        "UPDATE audit_log SET actor = 'x'",
         "DELETE FROM audit_log",
         "TRUNCATE audit_log",
         "INSERT INTO audit_log (act, actor, via, action, target, count, at)
@@ -33,7 +33,7 @@ async fn serving_role_changes_no_schema_and_no_audit_log() -> anyhow::Result<()>
     ] {
         assert_eq!(sqlstate(&mut serving, denied).await?, DENIED, "{denied}");
     }
-    // Whoever calls it, the function creates partitions of two tables, for two years at most.
+    // The function creates partitions of two tables, for two years at most.
     for (refused, code) in [
         ("SELECT ensure_month_partitions('users', 1)", "22023"),
         ("SELECT ensure_month_partitions(NULL, 1)", "22023"),
