@@ -9,7 +9,7 @@ pub(crate) struct ActArgs {
     #[arg(long, env = "PULSE_ACTOR", value_name = "NAME")]
     actor: Option<String>,
     /// Why, for the audit log
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, env = "PULSE_BECAUSE", value_name = "TEXT")]
     because: Option<String>,
 }
 
