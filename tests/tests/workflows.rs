@@ -71,3 +71,18 @@ fn release_resolves_base_images_and_attests_what_it_publishes() -> anyhow::Resul
     assert_eq!(jobs["image"]["steps"][2]["env"]["RUST_IMAGE"], "${{ needs.version.outputs.rust-image }}");
     Ok(())
 }
+
+/// `dev-reload` would run any program that is copied into a pod, and `dev-servers` starts servers.
+#[test]
+fn image_and_archives_are_built_without_the_features_for_development() -> anyhow::Result<()> {
+    for file in ["Dockerfile", "scripts/image", "scripts/release-artifacts", ".github/workflows/release.yaml"] {
+        let text = std::fs::read_to_string(repository().join(file))?;
+        let flags: Vec<&str> =
+            text.split("--features ").skip(1).filter_map(|rest| rest.split(['"', ' ', '\n']).next()).collect();
+        assert!(!flags.is_empty() && flags.len() == text.matches("--no-default-features").count(), "{file}: {flags:?}");
+        for feature in flags.iter().flat_map(|flags| flags.split(',')) {
+            assert!(["kubernetes", "jemalloc"].contains(&feature), "{file}: {feature}");
+        }
+    }
+    Ok(())
+}

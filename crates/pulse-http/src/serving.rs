@@ -73,8 +73,8 @@ impl Server {
             Protocol::Http2 => {
                 let unsent = Unsent::default();
                 let service = service_fn(|request| {
-                    let (server, client, unsent) = (self.clone(), client.clone(), unsent.clone());
-                    async move { server.respond_http2(request, client, unsent).await }
+                    // Boxed, because hyper moves it several times.
+                    Box::pin(self.clone().respond_http2(request, client.clone(), unsent.clone()))
                 });
                 let connection = http2::builder().serve_connection(TokioIo::new(connection), service);
                 http2::drive(connection, &client.state, &unsent, &self.draining).await;

@@ -83,6 +83,7 @@ impl SigningArgs {
 
 impl AuthArgs {
     /// For tokens that are signed with this secret.
+    #[cfg(feature = "dev-servers")]
     pub(crate) fn of_secret(secret: String) -> Self {
         Self { jwt_secret: Some(secret), ..Self::default() }
     }

@@ -22,6 +22,7 @@ mod metrics;
 mod output;
 mod panic_log;
 mod printable;
+#[cfg_attr(not(feature = "dev-reload"), path = "no_reload.rs")]
 mod reload;
 mod roles;
 mod schema_gate;

@@ -27,7 +27,7 @@ pub(crate) struct ReloadArgs {
     /// For development: path at which newer builds of this program appear. The role then stops as at SIGTERM, and the
     /// process runs the new build. An operator sets the same path in its pods and mounts an empty volume for it
     #[arg(long, env = "PULSE_DEV_RELOAD", value_name = "FILE", value_parser = build_path)]
-    pub(crate) dev_reload: Option<PathBuf>,
+    dev_reload: Option<PathBuf>,
 }
 
 /// Parses the path of a build. Pods mount a volume at its directory, which therefore cannot be the root.
@@ -42,6 +42,12 @@ fn build_path(text: &str) -> Result<PathBuf, String> {
 }
 
 impl ReloadArgs {
+    /// Path at which newer builds appear.
+    #[cfg(feature = "kubernetes")]
+    pub(crate) fn file(self) -> Option<PathBuf> {
+        self.dev_reload
+    }
+
     /// Runs a role until SIGTERM or SIGINT, or until a newer build replaces it.
     ///
     /// # Errors

@@ -111,7 +111,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         pull_secrets,
         redis_allowed_hosts,
         admin: AdminArgs { admin_listen },
-        reload: ReloadArgs { dev_reload },
+        reload,
     } = args;
     watch_namespaces.sort();
     watch_namespaces.dedup();
@@ -137,7 +137,7 @@ pub(crate) async fn run(args: OperatorArgs, shutdown: CancellationToken) -> anyh
         max_concurrent_rollouts: max_concurrent_rollouts.map(|number| number as usize),
         pull_secrets,
         redis_allowed_hosts: AllowedHosts::new(redis_allowed_hosts),
-        dev_reload,
+        dev_reload: reload.file(),
     };
     let mut registry = metrics::registry("operator");
     let operator = Operator::new(config, kubernetes, OperatorMetrics::register(&mut registry));
