@@ -1,15 +1,17 @@
-//! The `PulseIngest` resource: the spec (`spec.rs`, `auth.rs`, `tls.rs`, `console.rs`, `user_limits.rs`, `workers.rs`,
-//! `schedule.rs`, `secret.rs`), the pods (`pod.rs`, `resources.rs`, `rollout.rs`, `grace.rs`, with the schemas in
-//! `kubernetes.rs`) and the status (`status.rs`).
+//! The `PulseIngest` resource: the spec (`spec.rs`, `datastores.rs`, `api.rs`, `auth.rs`, `tls.rs`, `console.rs`,
+//! `user_limits.rs`, `workers.rs`, `schedule.rs`, `secret.rs`), the pods (`pod.rs`, `resources.rs`, `rollout.rs`, `grace.rs`,
+//! with the schemas in `kubernetes.rs`) and the status (`status.rs`).
 //!
 //! Every default is part of the schema, so the API server stores it and a new version of the operator changes nothing.
 //! Every string, list and number is bounded. Rules about two fields are CEL rules, so the API server rejects an invalid
 //! object when it is applied.
 
+mod api;
 mod auth;
 mod bounded;
 mod compatibility;
 mod console;
+mod datastores;
 #[cfg(any(test, feature = "fixture"))]
 pub mod fixture;
 mod grace;
@@ -34,10 +36,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube_core::CustomResourceExt;
 
+pub use api::{ApiAutoscaling, ApiAutoscalingMode, ApiLimits, ApiSpec};
 pub use auth::{AuthSpec, JwksSpec};
 pub use bounded::Quantities;
 pub use compatibility::breaking_changes_of_crd;
 pub use console::ConsoleSpec;
+pub use datastores::{DatabaseSpec, RedisSpec};
 pub use grace::{API_GRACE_SECONDS, WORKER_GRACE_SECONDS};
 pub use kubernetes::Object;
 pub use pod::{PodServiceAccount, PodTemplate};
@@ -47,8 +51,8 @@ pub use schedule::ScheduleSpec;
 pub use schema_changes::{BreakingChange, breaking_changes};
 pub use secret::SecretKey;
 pub use spec::{
-    ApiAutoscaling, ApiAutoscalingMode, ApiLimits, ApiSpec, DatabaseSpec, ImageSpec, MigrationPolicy, MigrationsSpec,
-    PullPolicy, PullSecret, PulseIngest, PulseIngestSpec, RedisSpec, RetrySpec, SchedulerSpec, TasksSpec,
+    ImageSpec, MigrationPolicy, MigrationsSpec, PullPolicy, PullSecret, PulseIngest, PulseIngestSpec, RetrySpec,
+    SchedulerSpec, TasksSpec,
 };
 pub use status::{
     AutoscalingStatus, DecisionInputs, LastDecision, LearnedStatus, MigrationState, MigrationsStatus, PendingChange,
