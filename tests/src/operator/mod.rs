@@ -5,44 +5,28 @@
 //! writing statuses ([`OperatorEnv::finish_job`], [`OperatorEnv::finish_rollout`], or continuously
 //! [`OperatorEnv::with_simulator`]), which keeps the operator's tests fast. `tests/tests/operator_node` runs real pods.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+mod crd;
+mod process;
+mod simulation;
+
 use std::time::Duration;
 
-use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Pod, Secret};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::api::core::v1::{Event, Secret};
+use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Client, ResourceExt};
-use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::process::{Child, Command};
-use tokio::sync::OnceCell;
 
+pub use self::crd::{apply_crd, apply_crd_version, install_crd};
+pub use self::process::OperatorProcess;
 use crate::cluster::{Access, ControlPlane, Proxy};
-use crate::host::{binary, free_port, send_signal};
 use crate::python::repository;
 use crate::wait::eventually;
 
 /// Time to wait for one reaction of the operator, on a busy machine.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Flags for intervals much shorter than in production, and a Lease of 3 s.
-const FAST_INTERVALS: [&str; 10] = [
-    "--lease-duration",
-    "3s",
-    "--poll-interval",
-    "500ms",
-    "--resync-interval",
-    "3s",
-    "--missing-interval",
-    "250ms",
-    "--watch-timeout",
-    "10",
-];
 
 /// A namespace for one test, with a proxy to the API server.
 pub struct OperatorEnv {
@@ -228,142 +212,6 @@ impl OperatorEnv {
         }
     }
 
-    /// Waits for an unfinished Job whose name has the prefix.
-    ///
-    /// # Errors
-    /// If there is none within [`TIMEOUT`].
-    pub async fn wait_for_job(&self, prefix: &str) -> anyhow::Result<Job> {
-        let jobs = self.api::<Job>();
-        let found = async || -> anyhow::Result<Option<Job>> {
-            let list = jobs.list(&ListParams::default()).await?;
-            Ok(list.items.into_iter().find(|job| job.name_any().starts_with(prefix) && !has_ended(job)))
-        };
-        eventually(&format!("a Job {prefix}… exists"), TIMEOUT, async || Ok(found().await?.is_some())).await?;
-        found().await?.context("the object was deleted meanwhile")
-    }
-
-    /// Ends a Job as the kubelet and the Job controller would: its pod terminates with `exit_code` and a termination
-    /// message, and the Job is complete or failed.
-    ///
-    /// # Errors
-    /// If the API server refuses a write.
-    pub async fn finish_job(&self, job: &Job, exit_code: i32, message: &str) -> anyhow::Result<()> {
-        let name = job.name_any();
-        let pods = self.api::<Pod>();
-        let pod = if self.controllers { self.wait_for_job_pod(&name).await? } else { self.create_job_pod(job).await? };
-        let terminated = json!({ "exitCode": exit_code, "message": message });
-        let phase = if exit_code == 0 { "Succeeded" } else { "Failed" };
-        let status = json!({ "status": { "phase": phase, "containerStatuses": [{
-            "name": "pulse", "image": "pulse", "imageID": "pulse", "ready": false, "restartCount": 0,
-            "state": { "terminated": terminated },
-        }] } });
-        pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(&status)).await?;
-        if self.controllers {
-            return Ok(());
-        }
-        let now = pod.metadata.creation_timestamp.clone();
-        let condition =
-            |type_: &str| json!({ "type": type_, "status": "True", "reason": "Test", "lastTransitionTime": now });
-        let status = if exit_code == 0 {
-            json!({ "status": { "startTime": now, "completionTime": now, "succeeded": 1,
-                "conditions": [condition("SuccessCriteriaMet"), condition("Complete")] } })
-        } else {
-            json!({ "status": { "startTime": now, "failed": 1,
-                "conditions": [condition("FailureTarget"), condition("Failed")] } })
-        };
-        self.api::<Job>().patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
-        Ok(())
-    }
-
-    async fn wait_for_job_pod(&self, job: &str) -> anyhow::Result<Pod> {
-        let (pods, of_job) =
-            (self.api::<Pod>(), ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}")));
-        let found = async || -> anyhow::Result<Option<Pod>> { Ok(pods.list(&of_job).await?.items.pop()) };
-        eventually("the Job has a pod", TIMEOUT, async || Ok(found().await?.is_some())).await?;
-        found().await?.context("the object was deleted meanwhile")
-    }
-
-    /// Waits until a Job is being deleted.
-    ///
-    /// # Errors
-    /// If none is within [`TIMEOUT`].
-    pub async fn wait_for_deleted_job(&self) -> anyhow::Result<()> {
-        let deleted = async || {
-            let jobs = self.api::<Job>().list(&ListParams::default()).await?;
-            Ok(jobs.iter().any(|job| job.metadata.deletion_timestamp.is_some()))
-        };
-        eventually("a Job is being deleted", TIMEOUT, deleted).await
-    }
-
-    /// Creates a pod for a Job, as the Job controller would.
-    ///
-    /// # Errors
-    /// If the API server refuses it.
-    pub async fn create_job_pod(&self, job: &Job) -> anyhow::Result<Pod> {
-        self.create_pod_of(job, &[]).await
-    }
-
-    /// Creates a pod for a Job with another container, as an admission webhook would add it.
-    ///
-    /// # Errors
-    /// If the API server refuses it.
-    pub async fn create_job_pod_beside(&self, job: &Job, container: &str) -> anyhow::Result<Pod> {
-        self.create_pod_of(job, &[json!({ "name": container, "image": container })]).await
-    }
-
-    async fn create_pod_of(&self, job: &Job, added: &[Value]) -> anyhow::Result<Pod> {
-        let name = job.name_any();
-        let mut template = serde_json::to_value(job.spec.as_ref().map(|spec| &spec.template))?;
-        let containers = template["spec"]["containers"].as_array_mut();
-        containers.context("the Job has no containers")?.extend_from_slice(added);
-        let mut pod = json!({ "metadata": template["metadata"], "spec": template["spec"] });
-        pod["metadata"]["generateName"] = json!(format!("{name}-"));
-        pod["metadata"]["labels"]["batch.kubernetes.io/job-name"] = json!(name);
-        Ok(self.api::<Pod>().create(&PostParams::default(), &serde_json::from_value(pod)?).await?)
-    }
-
-    /// Waits for the migration Job of an instance and completes it.
-    ///
-    /// # Errors
-    /// If there is no Job within [`TIMEOUT`].
-    pub async fn finish_migration(&self, name: &str) -> anyhow::Result<()> {
-        let job = self.wait_for_job(&format!("{name}-migrate-")).await?;
-        self.finish_job(&job, 0, MIGRATED).await
-    }
-
-    /// Waits for the three Deployments, and marks all of their pods as ready.
-    ///
-    /// # Errors
-    /// If a Deployment is not there within [`TIMEOUT`].
-    pub async fn finish_rollout(&self, name: &str) -> anyhow::Result<()> {
-        for role in ["api", "worker", "scheduler"] {
-            let child = format!("{name}-{role}");
-            let applied = async || {
-                let found = self.api::<Deployment>().get(&child).await?;
-                Ok(found.annotations().contains_key("pulseboard.dev/applied"))
-            };
-            eventually(&format!("{child} is applied"), TIMEOUT, applied).await?;
-            self.mark_ready(&child).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes the status that the Deployment controller writes when all pods are updated and ready.
-    ///
-    /// # Errors
-    /// If it does not exist.
-    pub async fn mark_ready(&self, deployment: &str) -> anyhow::Result<()> {
-        let deployments = self.api::<Deployment>();
-        let found = deployments.get(deployment).await?;
-        let replicas = found.spec.as_ref().and_then(|spec| spec.replicas);
-        let status = json!({ "status": {
-            "observedGeneration": found.metadata.generation, "replicas": replicas, "updatedReplicas": replicas,
-            "readyReplicas": replicas, "availableReplicas": replicas,
-        } });
-        deployments.patch_status(deployment, &PatchParams::default(), &Patch::Merge(&status)).await?;
-        Ok(())
-    }
-
     /// Creates an instance, completes its migration and its rollout, and waits for `Ready=True`.
     ///
     /// # Errors
@@ -454,39 +302,6 @@ pub fn merge(into: &mut Value, changes: &Value) {
     changes.iter().for_each(|(name, value)| merge(&mut into[name], value));
 }
 
-/// Installs the CRD once per test binary.
-///
-/// # Errors
-/// If the API server refuses it.
-pub async fn install_crd(plane: &ControlPlane) -> anyhow::Result<()> {
-    static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    INSTALLED.get_or_try_init(async || apply_crd(plane.admin()).await).await.map(drop)
-}
-
-/// Installs the CRD and waits until it is established.
-///
-/// # Errors
-/// If the API server refuses it.
-pub async fn apply_crd(access: &Access) -> anyhow::Result<()> {
-    apply_crd_version(access, &pulse_crd::crd()).await
-}
-
-/// As [`apply_crd`], with the CRD of another version.
-///
-/// # Errors
-/// If the API server refuses it.
-pub async fn apply_crd_version(access: &Access, crd: &CustomResourceDefinition) -> anyhow::Result<()> {
-    let definitions: Api<CustomResourceDefinition> = Api::all(access.client()?);
-    let name = crd.name_any();
-    definitions.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(crd)).await?;
-    let established = async || {
-        let status = definitions.get(&name).await?.status;
-        let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
-        Ok(conditions.iter().any(|condition| condition.type_ == "Established" && condition.status == "True"))
-    };
-    eventually("the CRD is established", TIMEOUT, established).await
-}
-
 pub(crate) fn has_ended(job: &Job) -> bool {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| matches!(condition.type_.as_str(), "Complete" | "Failed"))
@@ -504,98 +319,4 @@ pub fn is_reconciled(object: &Value) -> bool {
         && status["activeRevision"] == status["desiredRevision"]
         && has("Ready", "True")
         && !has("Reconciling", "True")
-}
-
-/// A running operator process. It is killed when dropped.
-pub struct OperatorProcess {
-    child: Child,
-    /// URL of its admin port.
-    pub admin: String,
-    /// Path of its log file.
-    pub log: PathBuf,
-}
-
-impl OperatorProcess {
-    /// Starts an operator that watches one namespace, with short intervals. Its log is written into `folder`.
-    ///
-    /// # Errors
-    /// If it does not start.
-    pub fn start(access: &Access, namespace: &str, folder: &Path, extra_args: &[&str]) -> anyhow::Result<Self> {
-        let of_namespace = ["--watch-namespace", namespace];
-        Self::spawn(access, namespace, folder, &[&of_namespace, &FAST_INTERVALS[..], extra_args].concat())
-    }
-
-    /// As [`start`](Self::start), watching every namespace.
-    ///
-    /// # Errors
-    /// If it does not start.
-    pub fn start_cluster_wide(access: &Access, own_namespace: &str, folder: &Path) -> anyhow::Result<Self> {
-        Self::spawn(access, own_namespace, folder, &FAST_INTERVALS)
-    }
-
-    fn spawn(access: &Access, own_namespace: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Self> {
-        let admin = format!("127.0.0.1:{}", free_port()?);
-        let log = folder.join(format!("operator-{}.log", admin.replace(':', "-")));
-        let mut command = Command::new(binary());
-        command.args(["operator", "--admin-listen", &admin, "--operator-namespace", own_namespace]).args(args);
-        command.env("KUBECONFIG", access.kubeconfig()).env("PULSE_LOG", "info,pulse_operator=debug");
-        let output = std::fs::File::create(&log)?;
-        command.kill_on_drop(true).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = command.spawn().context("failed to start the operator")?;
-        Ok(Self { child, admin: format!("http://{admin}"), log })
-    }
-
-    /// Sends a signal.
-    ///
-    /// # Errors
-    /// If the process has exited.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        send_signal(self.child.id(), signal)
-    }
-
-    /// The process ID; none after the exit.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// Sends SIGKILL and waits for the exit.
-    ///
-    /// # Errors
-    /// If the process has exited.
-    pub async fn kill(mut self) -> anyhow::Result<()> {
-        Ok(self.child.kill().await?)
-    }
-
-    /// Sends SIGTERM, waits for the exit, and returns the exit code.
-    ///
-    /// # Errors
-    /// If the process does not exit within a minute.
-    pub async fn stop(mut self) -> anyhow::Result<i32> {
-        self.signal(Signal::TERM)?;
-        self.wait_for_exit().await
-    }
-
-    /// Waits for the exit and returns the exit code; -1 after a signal.
-    ///
-    /// # Errors
-    /// If the process does not exit within a minute.
-    pub async fn wait_for_exit(&mut self) -> anyhow::Result<i32> {
-        let exit = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
-        Ok(exit.context("the operator did not exit within a minute")??.code().unwrap_or(-1))
-    }
-
-    /// Number of reconciles since its start, from its metrics; 0 if it does not answer.
-    pub async fn reconcile_count(&self) -> usize {
-        let Ok(answer) = crate::client::Client::new(&self.admin, "").get("/metrics").await else { return 0 };
-        let counts = answer.text.lines().filter(|line| line.starts_with("pulse_operator_reconciles_total{"));
-        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum()
-    }
-
-    /// The whole log.
-    ///
-    /// # Errors
-    /// If the log cannot be read.
-    pub fn output(&self) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(&self.log)?)
-    }
 }
