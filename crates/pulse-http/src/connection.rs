@@ -188,7 +188,12 @@ impl AsyncWrite for Connection {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // TLS keeps bytes that the client does not take.
         let flush = Pin::new(&mut self.stream).poll_flush(cx).map_ok(|()| 0);
-        self.at_minimum_rate(cx, flush).map_ok(|_| ())
+        let flushed = self.at_minimum_rate(cx, flush).map_ok(|_| ());
+        if flushed.is_ready() {
+            // Nothing waits for the client any more. Time until the next answer is not its.
+            self.slow_write = None;
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -232,5 +237,29 @@ fn discard(stream: &mut Transport, cx: &mut Context<'_>) -> Poll<usize> {
     match ready!(Pin::new(stream).poll_read(cx, &mut buffer)) {
         Ok(()) => Poll::Ready(buffer.filled().len()),
         Err(_) => Poll::Ready(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn client_that_took_everything_is_not_slow() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connects");
+        let state = Arc::new(ConnectionState::new());
+        let mut connection =
+            Connection::new(Transport::Plain(stream), Protocol::Http1, Vec::new(), state, Duration::from_secs(9));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(connection.at_minimum_rate(&mut cx, Poll::Pending).is_pending());
+        assert!(connection.at_minimum_rate(&mut cx, Poll::Ready(Ok(100))).is_ready());
+        assert!(connection.slow_write.is_some(), "a little is taken");
+        assert!(Pin::new(&mut connection).poll_flush(&mut cx).is_ready());
+        assert!(connection.slow_write.is_none(), "the next wait has a window of 10 s again");
     }
 }
