@@ -74,6 +74,39 @@ async fn workers_follow_the_queue_up_and_down_to_zero() -> anyhow::Result<()> {
     each_change_has_an_event(&env, &watch).await
 }
 
+/// Each task takes 30 s, so a worker that is removed too early would lose much work.
+#[cfg(feature = "long")]
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_follow_a_queue_of_tasks_that_take_30_seconds() -> anyhow::Result<()> {
+    let env = NodeEnv::start("slow").await?;
+    let _operator = env.start_operator()?;
+    let behavior = json!({ "scaleDown": { "stabilizationWindowSeconds": 10, "workers": 2, "periodSeconds": 4 } });
+    env.apply(json!({ "workers": { "concurrency": 16, "autoscaling": {
+        "minReplicas": 0, "maxReplicas": 5, "idleSeconds": 10, "target": { "drainSeconds": 60 }, "behavior": behavior,
+    } } }))
+    .await?;
+    env.wait_for_condition("Ready").await?;
+    let watch = WorkerWatch::start(&env)?;
+    let start = Instant::now();
+    let burst = ["--rate", "80", "--duration", "5s", "--connections", "4", "--event-name", "sleep:30000"];
+    let report = env.run_load(&burst).await?;
+    assert_eq!((&report["accepted_events"], &report["refused"]), (&json!(400), &json!({})), "{report}");
+    let five = async || Ok(env.deployment("worker").await?.0 == 5);
+    env.eventually("there are maxReplicas workers", five).await?;
+    println!("five workers wanted after {:.1} s", start.elapsed().as_secs_f64());
+    env.servers.wait_until_settled(TIMEOUT * 4).await?;
+    println!("400 tasks of 30 s were processed after {:.1} s", start.elapsed().as_secs_f64());
+    let none = async || Ok(env.deployment("worker").await?.0 == 0 && env.all_pods("worker").await?.is_empty());
+    env.eventually("no worker is left", none).await?;
+    println!("no worker after {:.1} s", start.elapsed().as_secs_f64());
+    let (removed, violations) = watch.removals();
+    println!("{removed} workers removed, replicas: {:?}", watch.replicas());
+    assert!(violations.is_empty(), "{violations:#?}");
+    let repeated = "SELECT count(*) FROM task_history WHERE attempts <> 1 OR outcome <> 'completed'";
+    assert_eq!(env.servers.number(repeated).await?, 0, "each task has one attempt");
+    Ok(())
+}
+
 /// Redis is killed and loses its data while tasks are unsettled. The operator must not treat that as an empty queue.
 async fn redis_loss_does_not_scale_down(env: &mut NodeEnv) -> anyhow::Result<()> {
     let left = env.servers.number("SELECT count(*) FROM tasks").await?;
