@@ -308,7 +308,8 @@ fn limited(limit: Option<Limit>, rejection: Option<String>) -> ConditionState {
         }
         Limit::ScaleUpLimit => "behavior.scaleUp limits how many workers are added per period",
         Limit::DatabaseConnectionBudget => {
-            "database.maxConnectionsTotal allows no more workers: raise it together with PostgreSQL's max_connections"
+            "database.maxConnectionsTotal limits the number of workers: for more, raise it together with PostgreSQL's \
+             max_connections; a removal waits until the rollout in progress has ended"
         }
         _ => "no workers are added, because existing ones do not become ready: check their pods",
     };
