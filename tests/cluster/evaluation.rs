@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::cluster::{Helm, SERIAL};
 use crate::e2e_env::{E2eEnv, commands, report};
 
-/// Slow workers and a low target, so that a burst needs several. They leave within seconds and not minutes.
+/// Workers of which each completes about 1,000 events per second, less than the burst has, and a low target. They leave within
+/// seconds and not minutes.
 const VALUES: &str = r#"
 devDatastores:
   enabled: true
@@ -16,7 +17,7 @@ devDatastores:
   redis: { image: { registry: localhost, repository: redis, tag: e2e } }
 workers:
   concurrency: 1
-  resources: { requests: { cpu: 10m }, limits: { cpu: 50m } }
+  resources: { requests: { cpu: 10m }, limits: { cpu: 20m } }
   autoscaling:
     maxReplicas: 5
     target: { backlogPerWorker: 10 }
