@@ -16,6 +16,8 @@ mod pod_properties;
 mod pod_tests;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod secret_tests;
 mod secrets;
 mod service;
 mod settings;

@@ -211,7 +211,7 @@ fn secrets_are_mounted_only_when_referenced() {
 }
 
 /// Checks that each change of the spec sets the variable of the role.
-fn check_variables(table: &[(Value, &str, &str, &str)]) {
+pub(super) fn check_variables(table: &[(Value, &str, &str, &str)]) {
     for (changes, role, name, expected) in table {
         let object = format!("Deployment/main-{role}");
         assert_eq!(env(container(&made(changes.clone()), &object), name)["value"], **expected, "{changes}");
@@ -248,54 +248,6 @@ fn settings_become_variables_of_their_role() {
             "PULSE_CORS_ALLOW_ORIGIN",
             "https://a,https://b",
         ),
-    ];
-    let files_and_others = [
-        (
-            json!({"database": {"caSecretRef": {"name": "a"}}}),
-            "worker",
-            "PULSE_DATABASE_CA_FILE",
-            "/etc/pulse/database-ca/ca.crt",
-        ),
-        (
-            json!({"redis": {"caSecretRef": {"name": "a"}}}),
-            "scheduler",
-            "PULSE_REDIS_CA_FILE",
-            "/etc/pulse/redis-ca/ca.crt",
-        ),
-        (json!({"auth": {"issuer": "me"}}), "api", "PULSE_JWT_ISSUER", "me"),
-        (json!({"auth": {"audience": "you"}}), "api", "PULSE_JWT_AUDIENCE", "you"),
-        (json!({"auth": {"autoProvision": false}}), "api", "PULSE_AUTO_PROVISION", "false"),
-        (with_jwks(json!({})), "api", "PULSE_AUTO_PROVISION", "false"),
-        (with_jwks(json!({})), "api", "PULSE_JWKS_URL", "https://id.example/jwks.json"),
-        (with_jwks(json!({})), "api", "PULSE_JWKS_CA_FILE", "/etc/pulse/jwks-ca/ca.crt"),
-        (
-            json!({"auth": {"nextJwtSecretRef": {"name": "next", "key": "secret"}}}),
-            "api",
-            "PULSE_JWT_SECRET_FILE",
-            "/etc/pulse/jwt-secret/secret,/etc/pulse/next-jwt-secret/secret",
-        ),
-        (
-            json!({"auth": {"defaultScopes": ["events:write", "admin"]}}),
-            "api",
-            "PULSE_DEFAULT_SCOPES",
-            "events:write,admin",
-        ),
-        (json!({"auth": {"defaultScopes": []}}), "api", "PULSE_DEFAULT_SCOPES", ""),
-        (json!({"auth": {"maxTokenAgeSeconds": 3600}}), "api", "PULSE_MAX_TOKEN_AGE", "3600s"),
-        (json!({"requireTls": true}), "scheduler", "PULSE_REQUIRE_TLS", "true"),
-        (
-            json!({"database": {"clientCertificateSecretRef": {"name": "a"}}}),
-            "worker",
-            "PULSE_DATABASE_KEY_FILE",
-            "/etc/pulse/database-client/tls.key",
-        ),
-        (
-            json!({"redis": {"clientCertificateSecretRef": {"name": "a"}}}),
-            "scheduler",
-            "PULSE_REDIS_CERT_FILE",
-            "/etc/pulse/redis-client/tls.crt",
-        ),
-        (json!({"api": {"tls": {"secretRef": {"name": "a"}}}}), "api", "PULSE_TLS_CERT", "/etc/pulse/tls/tls.crt"),
         (
             json!({"api": {"podTemplate": {"env": [{"name": "PULSE_LOG", "value": "debug"}]}}}),
             "api",
@@ -304,42 +256,12 @@ fn settings_become_variables_of_their_role() {
         ),
     ];
     check_variables(&settings);
-    check_variables(&files_and_others);
     let additional = json!({"api": {"podTemplate": {"env": [{"name": "PULSE_INSTANCE", "value": "additional"}]}}});
     assert_eq!(
         env(container(&made(additional), "Deployment/main-api"), "PULSE_INSTANCE")["value"],
         "shop/main",
         "managed variables take precedence"
     );
-}
-
-fn with_jwks(auth: Value) -> Value {
-    let mut spec = json!({ "auth": {
-        "jwtSecretRef": null, "issuer": "https://id.example", "audience": "pulse",
-        "jwks": { "url": "https://id.example/jwks.json", "caSecretRef": { "name": "id-ca" } },
-    } });
-    spec["auth"].as_object_mut().expect("an object").extend(auth.as_object().cloned().unwrap_or_default());
-    spec
-}
-
-#[test]
-fn certificate_of_the_api_is_mounted_there_alone_and_used_by_its_probes() {
-    let tls = json!({ "secretRef": { "name": "api-tls" }, "clientCaSecretRef": { "name": "clients" } });
-    let objects = made(json!({ "api": { "tls": tls }, "console": { "enabled": true } }));
-    let api = &objects["Deployment/main-api"]["spec"]["template"]["spec"];
-    let volume = |name: &str| api["volumes"].as_array()?.iter().find(|volume| volume["name"] == name).cloned();
-    let items = json!([{ "key": "tls.crt", "path": "tls.crt" }, { "key": "tls.key", "path": "tls.key" }]);
-    let secret = json!({ "secretName": "api-tls", "items": items });
-    assert_eq!(volume("pulse-tls"), Some(json!({ "name": "pulse-tls", "secret": secret })));
-    assert_eq!(volume("pulse-client-ca").expect("the CA")["secret"]["secretName"], "clients");
-    for probe in ["livenessProbe", "readinessProbe"] {
-        assert_eq!(api["containers"][0][probe]["httpGet"]["scheme"], "HTTPS", "{probe}");
-    }
-    assert_eq!(objects["Service/main-api"]["spec"]["ports"][0]["appProtocol"], "https");
-    for role in ["worker", "scheduler", "console"] {
-        let pod = objects[&format!("Deployment/main-{role}")].to_string();
-        assert!(!pod.contains("api-tls") && !pod.contains("HTTPS"), "{role}");
-    }
 }
 
 #[test]
