@@ -6,6 +6,10 @@ use std::collections::VecDeque;
 /// Weight of the past: about this many attempts, or this time if more of them end in it.
 const ATTEMPTS: f64 = 20.0;
 const ATTEMPTS_SECONDS: f64 = 120.0;
+/// While no slot is idle, attempts that take this many times as long as the mean over this time replace what was learned:
+/// there are other tasks now, or another processor. Few slow attempts weigh little against thousands of fast ones.
+const SLOWER: f64 = 4.0;
+const SLOWER_SECONDS: f64 = 10.0;
 /// The rate of arrivals is that of about this many of them, within these parts of the drain time: what comes faster
 /// may wait.
 const ARRIVALS: f64 = 200.0;
@@ -71,6 +75,8 @@ pub(crate) struct Learning {
     /// Weighted sums of the time of attempts, in seconds, and of their number.
     attempt_seconds: f64,
     attempts: f64,
+    /// Mean time of an attempt, weighted by time and not by attempts, since no slot was idle; in seconds.
+    pace: Option<f64>,
     overhead: Option<f64>,
     /// Rates of accepted tasks in the last intervals, and the rate that follows from them.
     recent: VecDeque<f64>,
@@ -173,6 +179,7 @@ impl Learning {
         self.attempts = self.attempts * part + count;
         // Fewer tasks were started than were waiting, so some were waiting all the time, and no slot was idle.
         let is_saturated = started < last.waiting as f64 && point.waiting > 0 && point.slots == last.slots;
+        self.learn_slower(run / count.max(point.in_flight as f64 / 2.0), seconds, is_saturated);
         if count == 0.0 {
             return;
         }
@@ -183,6 +190,21 @@ impl Learning {
         } else {
             // Workers that were lost look like overhead. Whether it is, only shows again when no slot is idle.
             self.overhead = self.overhead.map(|before| before * kept(seconds / OVERHEAD_SECONDS));
+        }
+    }
+
+    /// Starts anew if the attempts of the last seconds take much longer than those before.
+    fn learn_slower(&mut self, mean: f64, seconds: f64, is_saturated: bool) {
+        if !is_saturated || !mean.is_finite() {
+            self.pace = None;
+            return;
+        }
+        let before = self.pace.or(self.mean_attempt()).unwrap_or(mean);
+        let kept = kept(seconds / SLOWER_SECONDS);
+        let pace = before * kept + mean * (1.0 - kept);
+        self.pace = Some(pace);
+        if self.mean_attempt().is_some_and(|usual| pace > usual * SLOWER) {
+            (self.attempt_seconds, self.attempts) = (pace * ATTEMPTS, ATTEMPTS);
         }
     }
 
@@ -270,6 +292,33 @@ mod tests {
         let mixed =
             |second: i64| Point { attempts: second * 100, attempt_ms: second * 21_000, in_flight: 21, ..point(second) };
         is_near(learned(120, mixed).attempt_seconds, 0.21, 1.0);
+    }
+
+    #[test]
+    fn attempt_time_follows_slower_tasks_within_seconds_also_after_thousands_of_fast_ones() {
+        let mut learning = Learning::default();
+        // 8,000 tasks of 1 ms, then 4 slots run tasks of 1 s while others wait.
+        for second in (0..=30).step_by(2) {
+            let fast =
+                Point { attempts: second * 400, attempt_ms: second * 400, in_flight: 1, slots: 4, ..point(second) };
+            learning.observe(fast, DRAIN);
+        }
+        is_near(learning.learned().attempt_seconds, 0.001, 1.0);
+        for second in (32..=50).step_by(2) {
+            let (ran, attempts) = (second - 30, 12_000 + (second - 30) * 4);
+            let waiting = 400 - u64::try_from(ran * 4).expect("positive");
+            let slow =
+                Point { attempts, attempt_ms: 12_000 + ran * 4000, in_flight: 4, waiting, slots: 4, ..point(second) };
+            learning.observe(slow, DRAIN);
+        }
+        is_near(learning.learned().attempt_seconds, 1.0, 25.0);
+        // Tasks of 5 minutes, none of which has ended.
+        for second in (52..=70).step_by(2) {
+            let attempt_ms = 12_000 + (second - 30) * 4000;
+            let endless = Point { attempts: 12_080, attempt_ms, in_flight: 4, waiting: 300, slots: 4, ..point(second) };
+            learning.observe(endless, DRAIN);
+        }
+        assert!(learning.learned().attempt_seconds > Some(1.5), "{learning:?}");
     }
 
     #[test]
