@@ -22,13 +22,22 @@ pub fn is_finished(pod: &Pod) -> bool {
 
 /// Returns why the pod cannot start, as far as Kubernetes reports it.
 pub fn startup_failure(pod: &Pod) -> Option<String> {
+    failure(pod, |_| None)
+}
+
+/// Like [`startup_failure`], with the last words of a container that ended.
+pub fn explained_failure(pod: &Pod) -> Option<String> {
+    failure(pod, last_words)
+}
+
+fn failure(pod: &Pod, details: impl Fn(&ContainerStatus) -> Option<&str>) -> Option<String> {
     unschedulable(pod).or_else(|| {
         let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
         statuses.iter().find_map(|status| {
             let waiting = status.state.as_ref()?.waiting.as_ref()?;
             let reason = waiting.reason.as_deref()?;
             let is_failure = reason.contains("Err") || reason.contains("BackOff") || reason.contains("Invalid");
-            let details = last_words(status).or(waiting.message.as_deref());
+            let details = details(status).or(waiting.message.as_deref());
             is_failure.then(|| format!("{reason}: {}", details.unwrap_or("no details are reported")))
         })
     })

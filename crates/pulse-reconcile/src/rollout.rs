@@ -36,7 +36,7 @@ impl Progress {
     /// Adds why a pod of the role does not start.
     fn because_of(self, observed: &Observed, role: Role) -> Self {
         let pods = observed.pods.get(&role).into_iter().flatten();
-        let mut failures = pods.filter_map(|pod| Some((pod.name_any(), pods::startup_failure(pod)?)));
+        let mut failures = pods.filter_map(|pod| Some((pod.name_any(), pods::explained_failure(pod)?)));
         let Some((pod, failure)) = failures.next() else { return self };
         let explained = |message: String| format!("{message}; pod {pod}: {failure}");
         match self {

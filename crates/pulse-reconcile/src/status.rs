@@ -192,7 +192,7 @@ fn available(cr: &PulseIngest, observed: &Observed) -> ConditionState {
         return ConditionState::new(True, "MinimumAvailable", "at least one API pod is ready");
     }
     let reason = if cr.spec.stopped { "Stopped" } else { "NoApiPods" };
-    let failure = observed.pods.get(&Role::Api).into_iter().flatten().find_map(|pod| pods::startup_failure(pod));
+    let failure = observed.pods.get(&Role::Api).into_iter().flatten().find_map(|pod| pods::explained_failure(pod));
     let failure = failure.or_else(|| rollout::rejection(observed, Role::Api));
     ConditionState::new(False, reason, failure.unwrap_or_else(|| "no API pod is ready".into()))
 }
