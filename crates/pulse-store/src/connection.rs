@@ -78,7 +78,7 @@ pub struct StoreConfig {
 pub struct Store {
     pub(crate) pool: PgPool,
     /// For probes, look-ups of users and heartbeats, which must not wait for reads that a client can make slow.
-    probes: PgPool,
+    pub(crate) probes: PgPool,
     pub(crate) reads: Session,
     pub(crate) dedicated: Session,
     pooler: Arc<PoolerCheck>,

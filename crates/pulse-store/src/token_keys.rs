@@ -22,7 +22,7 @@ impl Store {
     pub async fn note_token_keys(&self, keys: &[TokenKey], act: &Act) -> Result<(), StoreError> {
         let fingerprints: Vec<&str> = keys.iter().map(|key| key.fingerprint.as_str()).collect();
         let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
-        // One process writes `seen_at` for all that have the same keys.
+        // On a connection that is open anyway. One process writes `seen_at` for all that have the same keys.
         sqlx::query!(
             "WITH added AS (
                  INSERT INTO token_keys (fingerprint, name)
@@ -41,7 +41,7 @@ impl Store {
             act.via.as_str(),
             act.reason,
         )
-        .execute(&self.pool)
+        .execute(&self.probes)
         .await?;
         sqlx::query!(
             "WITH removed AS (
@@ -56,7 +56,7 @@ impl Store {
             act.via.as_str(),
             act.reason,
         )
-        .execute(&self.pool)
+        .execute(&self.probes)
         .await?;
         Ok(())
     }
