@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use tokio::sync::OnceCell;
 
-use super::TIMEOUT;
+use super::timeout::TIMEOUT;
 use crate::cluster::{Access, ControlPlane};
 use crate::wait::eventually;
 

@@ -8,6 +8,7 @@
 mod crd;
 mod process;
 mod simulation;
+mod timeout;
 
 use std::time::Duration;
 
@@ -21,12 +22,10 @@ use serde_json::{Value, json};
 
 pub use self::crd::{apply_crd, apply_crd_version, install_crd};
 pub use self::process::OperatorProcess;
+pub use self::timeout::TIMEOUT;
 use crate::cluster::{Access, ControlPlane, Proxy};
 use crate::python::repository;
 use crate::wait::eventually;
-
-/// Time to wait for one reaction of the operator, on a busy machine.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A namespace for one test, with a proxy to the API server.
 pub struct OperatorEnv {
