@@ -54,18 +54,18 @@ pub fn learned(now: Learned, before: Option<&LearnedStatus>) -> LearnedStatus {
         arrivals_per_second: least(now.arrivals_per_second, NO_ARRIVALS),
         start_seconds: now.start_seconds.map(rounded),
     };
-    match before {
-        Some(before) if !differs(&now, before) => before.clone(),
-        _ => now,
-    }
+    let unknown = LearnedStatus::default();
+    let before = before.unwrap_or(&unknown);
+    if differs(&now, before) { now } else { before.clone() }
 }
 
+/// What is not known counts as zero, so that an object without tasks causes no write.
 fn differs(now: &LearnedStatus, before: &LearnedStatus) -> bool {
     let figures =
         |of: &LearnedStatus| [of.attempt_seconds, of.overhead_seconds, of.arrivals_per_second, of.start_seconds];
-    figures(now).into_iter().zip(figures(before)).any(|pair| match pair {
-        (Some(now), Some(before)) => (now - before).abs() > DIFFERENCE * now.max(before),
-        (now, before) => now != before,
+    figures(now).into_iter().zip(figures(before)).any(|(now, before)| {
+        let (now, before) = (now.unwrap_or(0.0), before.unwrap_or(0.0));
+        (now - before).abs() > DIFFERENCE * now.max(before)
     })
 }
 
@@ -123,6 +123,8 @@ mod tests {
             kept = next;
         }
         assert_eq!(kept.arrivals_per_second, Some(0.0));
+        let idle = Learned { arrivals_per_second: Some(0.0), ..Learned::default() };
+        assert_eq!(learned(idle, None), LearnedStatus::default(), "zero is no news");
         assert!(changes <= 27, "{changes} changes from 100 to less than 0.01 per second");
     }
 
