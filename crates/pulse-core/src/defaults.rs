@@ -26,8 +26,6 @@ pub const USER_MAX_LISTS: u32 = 4;
 pub const MAX_NEW_USERS_PER_MINUTE: u32 = 600;
 /// Whether the API serves its documentation.
 pub const DOCS: bool = true;
-/// Whether the first valid token of a user creates the user.
-pub const AUTO_PROVISION: bool = true;
 /// Time after SIGTERM in which the API still accepts connections.
 pub const API_DRAIN_DELAY_SECONDS: u32 = 5;
 /// Time after that for requests in progress. No flag changes it.

@@ -15,11 +15,9 @@ use crate::secret;
 /// Tolerated difference between the clocks of the issuer and of this process, in seconds.
 const LEEWAY_SECONDS: u64 = 30;
 
-/// Parses a secret of HS256 tokens. Editors, `echo` and `kubectl create secret --from-file` put a line end behind it, and
-/// the issuer of the tokens does not have it.
+/// Parses a secret of HS256 tokens. The issuer of the tokens does not have the line end.
 pub(crate) fn hs256_secret(text: &str) -> Result<String, Infallible> {
-    let secret = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-    Ok(secret.to_owned())
+    Ok(secret::without_line_end(text).to_owned())
 }
 
 fn scope(name: &str) -> Result<Scope, String> {

@@ -22,13 +22,18 @@ pub(crate) fn of(value: Option<String>, file_flag: &str, path: Option<&Path>) ->
     }
 }
 
-/// Reads a file without the line end behind the secret, which editors and `echo` write.
+/// The text without one line end behind it. Editors, `echo` and `kubectl create secret --from-file` put it there.
+pub(crate) fn without_line_end(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
+}
+
+/// Reads a file without the line end behind the secret.
 fn read(path: &Path) -> anyhow::Result<String> {
     let mut content = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
     ensure!(content.len() as u64 <= MAX_BYTES, "it is larger than 64 KiB");
     let text = String::from_utf8(content).ok().context("it is not UTF-8")?;
-    let secret = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    let secret = without_line_end(&text);
     ensure!(!secret.is_empty(), "it is empty");
     Ok(secret.to_owned())
 }

@@ -88,8 +88,7 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision, files: &[SecretFiles])
         // Set for every role, so that `podTemplate.env` cannot exceed `database.maxConnectionsTotal` unseen.
         secrets::value("PULSE_DATABASE_MAX_CONNECTIONS", connections::pool(&cr.spec, role).to_string()),
     ];
-    env.extend(secrets::variables(files));
-    env.extend(cr.spec.require_tls.then(|| secrets::value("PULSE_REQUIRE_TLS", "true")));
+    env.extend(secrets::variables(cr, files));
     let TasksSpec { timeout_seconds, retry } = &cr.spec.tasks;
     match role {
         Role::Api => {

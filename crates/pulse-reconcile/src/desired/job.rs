@@ -70,8 +70,7 @@ pub(super) fn job(cr: &PulseIngest, request: &JobRequest) -> Result<Job, String>
         [("PULSE_SERVING_ROLE", &cr.spec.database.serving_role), ("PULSE_READ_ROLE", &cr.spec.database.read_role)];
     pod.env.extend(roles.into_iter().filter_map(|(name, role)| Some(secrets::value(name, role.as_deref()?))));
     pod.files = SecretFiles::of_database(cr);
-    pod.env.extend(secrets::variables(&pod.files));
-    pod.env.extend(cr.spec.require_tls.then(|| secrets::value("PULSE_REQUIRE_TLS", "true")));
+    pod.env.extend(secrets::variables(cr, &pod.files));
     Ok(Job {
         metadata: names::metadata(cr, name.clone(), names::MIGRATION),
         spec: Some(JobSpec {

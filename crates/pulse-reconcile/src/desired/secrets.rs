@@ -98,8 +98,9 @@ impl SecretFiles {
     }
 }
 
-/// Returns the variables with the paths of the files. A variable may list several files.
-pub(super) fn variables(files: &[SecretFiles]) -> Vec<EnvVar> {
+/// Returns the variables with the paths of the files, and whether connections have to be encrypted. A variable may list
+/// several files.
+pub(super) fn variables(cr: &PulseIngest, files: &[SecretFiles]) -> Vec<EnvVar> {
     let mut variables: Vec<EnvVar> = Vec::new();
     for (folder, file) in files.iter().flat_map(|folder| folder.files.iter().map(move |file| (folder, file))) {
         let path = format!("{}/{}", folder.directory(), file.name);
@@ -108,6 +109,7 @@ pub(super) fn variables(files: &[SecretFiles]) -> Vec<EnvVar> {
             None => variables.push(value(file.variable, path)),
         }
     }
+    variables.extend(cr.spec.require_tls.then(|| value("PULSE_REQUIRE_TLS", "true")));
     variables
 }
 

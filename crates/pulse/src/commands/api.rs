@@ -75,7 +75,7 @@ pub(crate) async fn run(args: ApiArgs, shutdown: CancellationToken) -> anyhow::R
     let store = database.connect("api")?;
     let queue = redis.connect(&instance.instance)?;
     let mut registry = metrics::registry("api");
-    let auto_provision = provision.auto_provision.unwrap_or(defaults::AUTO_PROVISION && !auth.has_public_keys());
+    let auto_provision = provision.auto_provision.unwrap_or(!auth.has_public_keys());
     let verifier = auth.verifier()?;
     let identity = (verifier.clone(), auto_provision);
     let listener_tls = tls.server(client_ca.tls_client_ca)?;
