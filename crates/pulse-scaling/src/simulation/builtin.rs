@@ -33,9 +33,11 @@ fn fast() -> Vec<Trace> {
 
 fn slow() -> Vec<Trace> {
     let mix = Service::Mix { parts: vec![(0.99, 0.2), (0.01, 120.0)] };
+    let slower = Service::Change { before: 0.1, after: 30.0, at: 1800 };
     vec![
         Trace::new("30 s each, 6/s", Service::Fixed { value: 30.0 }, HOUR, |_| 6.0),
         Trace::new("300 s each, 1/s", Service::Fixed { value: 300.0 }, 2 * HOUR, |_| 1.0),
+        Trace::new("0.1 s each, and 30 s after 30 min, 4/s", slower, HOUR, |_| 4.0),
         Trace::new("mix of 0.2 s and 1 % of 120 s, 20 to 200/s", mix, 2 * HOUR, step(20.0, 200.0, 1800.0..5400.0)),
     ]
 }

@@ -270,9 +270,9 @@ impl<'t> Plant<'t> {
         while left > 1e-9
             && let Some(&Waiting { count, attempt, .. }) = self.queue.front()
         {
-            let (taken, time) = match self.trace.service_s.short_and_fixed() {
+            let (taken, time) = match self.trace.service_s.short_and_fixed(self.now) {
                 Some(time) => (count.min((left / time).ceil() as u64).max(1), time),
-                None => (1, self.trace.service_s.time(&mut self.attempts)),
+                None => (1, self.trace.service_s.time(self.now, &mut self.attempts)),
             };
             self.take(taken);
             if time < 1.0 {

@@ -53,6 +53,7 @@ fn mean(service: &Service) -> f64 {
         Service::Fixed { value } => *value,
         Service::Exp { mean } => *mean,
         Service::Mix { parts } => parts.iter().map(|(part, time)| part * time).sum(),
+        Service::Change { after, .. } => *after,
     }
 }
 
@@ -61,6 +62,7 @@ fn describe(trace: &Trace) -> String {
         Service::Fixed { .. } => "fixed",
         Service::Exp { .. } => "exp",
         Service::Mix { .. } => "mix",
+        Service::Change { .. } => "change",
     };
     let Trace { start_s, target_age_s, min, .. } = trace;
     format!("{kind} {:.2} s, start {start_s} s, target {target_age_s} s, min {min}", mean(&trace.service_s))

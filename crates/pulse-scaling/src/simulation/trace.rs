@@ -68,6 +68,15 @@ pub enum Service {
         /// Probability and time of each; the probabilities add up to 1.
         parts: Vec<(f64, f64)>,
     },
+    /// Another one from some second on, as after a new version or in an outage of a service that the tasks call.
+    Change {
+        /// The time of an attempt that starts before the change.
+        before: f64,
+        /// The time of an attempt that starts after it.
+        after: f64,
+        /// The second of the change.
+        at: u32,
+    },
 }
 
 /// A time in which attempts that start fail.
@@ -149,6 +158,7 @@ impl Trace {
         let service = match &self.service_s {
             Service::Fixed { value } => is_time(*value),
             Service::Exp { mean } => is_time(*mean),
+            Service::Change { before, after, .. } => is_time(*before) && is_time(*after),
             Service::Mix { parts } => {
                 let sum: f64 = parts.iter().map(|(part, _)| part).sum();
                 (sum - 1.0).abs() < 1e-6 && parts.iter().all(|(part, time)| *part >= 0.0 && is_time(*time))
@@ -192,10 +202,11 @@ fn is_time(seconds: f64) -> bool {
 }
 
 impl Service {
-    /// The time of one attempt, in seconds.
-    pub(super) fn time(&self, chance: &mut Chance) -> f64 {
+    /// The time of an attempt that starts at `now`, in seconds.
+    pub(super) fn time(&self, now: u32, chance: &mut Chance) -> f64 {
         match self {
             Self::Fixed { value } => *value,
+            Self::Change { before, after, at } => *if now < *at { before } else { after },
             Self::Exp { mean } => chance.exponential(*mean).max(0.001),
             Self::Mix { parts } => {
                 let mut rest = chance.unit();
@@ -208,11 +219,14 @@ impl Service {
         }
     }
 
-    /// The time if all attempts take less than a second and equally long, so that they need not be drawn one by one.
-    pub(super) fn short_and_fixed(&self) -> Option<f64> {
-        match self {
-            Self::Fixed { value } if *value < 1.0 => Some(*value),
-            _ => None,
-        }
+    /// The time if all attempts that start at `now` take less than a second and equally long, so that they need not be drawn
+    /// one by one.
+    pub(super) fn short_and_fixed(&self, now: u32) -> Option<f64> {
+        let time = match self {
+            Self::Fixed { value } => *value,
+            Self::Change { before, after, at } => *if now < *at { before } else { after },
+            Self::Exp { .. } | Self::Mix { .. } => return None,
+        };
+        (time < 1.0).then_some(time)
     }
 }
