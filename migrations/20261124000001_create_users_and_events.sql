@@ -103,8 +103,52 @@ BEGIN
     RETURN created;
 END $$;
 
+-- Drops the oldest monthly partition of `parent` if all its rows are older than `keep`. Returns its name, about how many
+-- rows it had, and what is in the way, if it could not be dropped; nothing if no partition is old enough.
+--
+-- Every statement on `parent` waits behind the lock, so it waits 20 ms for it at most, and the caller tries again later.
+-- DETACH CONCURRENTLY would wait without a lock, but not in a function, so the caller would have to own the tables; it
+-- would need FINALIZE after an interruption; and it does not exist beside a default partition.
+CREATE FUNCTION drop_month_partition(parent text, keep interval, OUT partition_name text, OUT row_count bigint, OUT blocked_by text)
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    upper_bound timestamptz;
+BEGIN
+    IF (parent IN ('events', 'task_history') AND keep >= interval '1 day') IS NOT TRUE THEN
+        RAISE EXCEPTION 'there are no partitions of % to drop after %', parent, keep
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT relname, GREATEST(reltuples, 0)::bigint INTO partition_name, row_count
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = parent::regclass AND relname ~ '_y[0-9]{4}m[0-9]{2}$'
+    ORDER BY relname LIMIT 1;
+    upper_bound := (to_date(right(partition_name, 7), 'YYYY"m"MM') + interval '1 month') AT TIME ZONE 'UTC';
+    IF (upper_bound <= now() - keep) IS NOT TRUE THEN
+        partition_name := NULL;
+        RETURN;
+    END IF;
+    IF parent = 'events' THEN
+        SELECT 'task ' || id INTO blocked_by FROM tasks WHERE created_at < upper_bound LIMIT 1;
+        IF blocked_by IS NOT NULL THEN
+            RETURN;
+        END IF;
+    END IF;
+    PERFORM set_config('lock_timeout', '20ms', true);
+    BEGIN
+        EXECUTE format('DROP TABLE %I', partition_name);
+    EXCEPTION WHEN lock_not_available THEN
+        SELECT format('%s (pid %s, transaction since %s)', application_name, pid, to_char(xact_start, 'YYYY-MM-DD HH24:MI:SSOF'))
+        INTO blocked_by
+        FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE relation = parent::regclass AND granted AND pid <> pg_backend_pid()
+        ORDER BY xact_start LIMIT 1;
+        blocked_by := coalesce(blocked_by, 'another transaction');
+    END;
+END $$;
+
 -- Only the owner, and whom the owner lets. The fixed search path keeps out temporary tables of the same names.
-REVOKE EXECUTE ON FUNCTION ensure_month_partitions FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION ensure_month_partitions, drop_month_partition FROM PUBLIC;
 DO $$ BEGIN
     EXECUTE format('ALTER FUNCTION ensure_month_partitions SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION drop_month_partition SET search_path = %I, pg_temp', current_schema());
 END $$;

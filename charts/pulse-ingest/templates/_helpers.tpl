@@ -71,7 +71,7 @@ app.kubernetes.io/component: api
 {{- $_ := set $values.auth.jwtSecretRef "name" (include "pulse-ingest.authSecret" .) -}}
 {{- end -}}
 {{- $spec := dict "image" $ofImage "database" $values.database "redis" $values.redis "auth" $values.auth -}}
-{{- range $key := list "api" "workers" "scheduler" "console" "tasks" "migrations" "requireTls" "commonLabels" "commonAnnotations" "paused" "stopped" -}}
+{{- range $key := list "api" "workers" "scheduler" "console" "tasks" "retention" "migrations" "requireTls" "commonLabels" "commonAnnotations" "paused" "stopped" -}}
 {{- with get $values $key -}}
 {{- $_ := set $spec $key . -}}
 {{- end -}}

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use pulse_crd::{
-    ApiSpec, AuthSpec, ConsoleSpec, DatabaseSpec, MigrationsSpec, RedisSpec, SchedulerSpec, TasksSpec, WorkersSpec,
+    ApiSpec, AuthSpec, ConsoleSpec, DatabaseSpec, MigrationsSpec, RedisSpec, RetentionSpec, SchedulerSpec, TasksSpec,
+    WorkersSpec,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
@@ -60,6 +61,9 @@ pub(crate) struct Values {
     /// Time-out and retries of tasks.
     #[schemars(with = "TasksSpec")]
     tasks: Object,
+    /// Days for which events, settled tasks and dead letters are kept: for ever, unless set.
+    #[schemars(with = "RetentionSpec")]
+    retention: Object,
     /// Migrations of the database schema.
     #[schemars(with = "MigrationsSpec")]
     migrations: Object,

@@ -51,8 +51,8 @@ pub use schedule::ScheduleSpec;
 pub use schema_changes::{BreakingChange, breaking_changes};
 pub use secret::SecretKey;
 pub use spec::{
-    ImageSpec, MigrationPolicy, MigrationsSpec, PullPolicy, PullSecret, PulseIngest, PulseIngestSpec, RetrySpec,
-    SchedulerSpec, TasksSpec,
+    ImageSpec, MigrationPolicy, MigrationsSpec, PullPolicy, PullSecret, PulseIngest, PulseIngestSpec, RetentionSpec,
+    RetrySpec, SchedulerSpec, TasksSpec,
 };
 pub use status::{
     AutoscalingStatus, DecisionInputs, LastDecision, LearnedStatus, MigrationState, MigrationsStatus, PendingChange,

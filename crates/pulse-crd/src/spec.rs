@@ -105,6 +105,9 @@ pub struct PulseIngestSpec {
     /// Scheduler, which requeues due retries, expired leases and lost tasks, and creates partitions.
     #[serde(default)]
     pub scheduler: SchedulerSpec,
+    /// Retention is how long data are kept. By default, for ever.
+    #[serde(default)]
+    pub retention: RetentionSpec,
     /// Console, with pages for administrators. Off unless it is enabled.
     #[serde(default)]
     pub console: ConsoleSpec,
@@ -277,6 +280,27 @@ impl Default for SchedulerSpec {
         let (resources, probes) = (Resources::default(), Probes::default());
         Self { replicas: 1, resources, probes, pod_template: PodTemplate::default() }
     }
+}
+
+/// How long data are kept. The scheduler removes what is older.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RetentionSpec {
+    /// EventDays is the number of days for which events are kept. Whole months are dropped, so the newest events of a
+    /// month are kept up to a month longer than needed for its oldest. If not set, events are kept for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 36_500))]
+    pub event_days: Option<u32>,
+    /// HistoryDays is the number of days for which settled tasks are kept, by whole months too. If not set, they are
+    /// kept for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 36_500))]
+    pub history_days: Option<u32>,
+    /// DeadTaskDays is the number of days for which dead letters are kept. Their events stay. If not set, they are kept
+    /// for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 36_500))]
+    pub dead_task_days: Option<u32>,
 }
 
 /// Migrations of the database schema, which are done before a new image is rolled out.

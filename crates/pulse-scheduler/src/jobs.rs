@@ -10,6 +10,7 @@ use pulse_store::{LostBounds, QueueLengths, Recovered, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::metrics::SchedulerMetrics;
+use crate::retention::{self, Retention};
 
 /// A job and its schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,18 +28,20 @@ enum Kind {
     Gauges,
     Reap,
     Partitions,
+    Retain,
     ExpireKeys,
     FoldThroughput,
     ExpireThroughput,
 }
 
 /// All jobs. `requeue` runs each second, so that a retry is at most one second late.
-pub(crate) const JOBS: [Job; 8] = [
+pub(crate) const JOBS: [Job; 9] = [
     Job { name: "recover", period: Duration::from_secs(5), kind: Kind::Recover },
     Job { name: "requeue", period: Duration::from_secs(1), kind: Kind::Requeue },
     Job { name: "publish_gauges", period: GAUGES_PERIOD, kind: Kind::Gauges },
     Job { name: "reap_deliveries", period: Duration::from_secs(10), kind: Kind::Reap },
     Job { name: "create_partitions", period: Duration::from_hours(1), kind: Kind::Partitions },
+    Job { name: "retain", period: Duration::from_secs(15), kind: Kind::Retain },
     Job { name: "expire_idempotency_keys", period: Duration::from_secs(10), kind: Kind::ExpireKeys },
     Job { name: "fold_throughput", period: Duration::from_secs(30), kind: Kind::FoldThroughput },
     Job { name: "expire_throughput", period: Duration::from_mins(10), kind: Kind::ExpireThroughput },
@@ -77,6 +80,7 @@ pub(crate) struct Jobs {
     store: Store,
     queue: Queue,
     metrics: SchedulerMetrics,
+    retention: Retention,
     /// Number of runs of the requeue job so far.
     requeue_runs: AtomicU32,
 }
@@ -90,8 +94,8 @@ enum JobError {
 }
 
 impl Jobs {
-    pub(crate) fn new(store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
-        Self { store, queue, metrics, requeue_runs: AtomicU32::new(0) }
+    pub(crate) fn new(store: Store, queue: Queue, metrics: SchedulerMetrics, retention: Retention) -> Self {
+        Self { store, queue, metrics, retention, requeue_runs: AtomicU32::new(0) }
     }
 
     /// Runs a job. Logs a failure, which the next run tries again, and returns whether it succeeded.
@@ -102,6 +106,7 @@ impl Jobs {
             Kind::Gauges => self.publish_gauges().await,
             Kind::Reap => self.reap().await,
             Kind::Partitions => self.store.ensure_partitions(MONTHS_AHEAD).await.map(drop).map_err(JobError::from),
+            Kind::Retain => retention::run(self.retention, &self.store, &self.metrics).await.map_err(JobError::from),
             Kind::ExpireKeys => self.expire_keys().await,
             Kind::FoldThroughput => self.store.fold_throughput().await.map_err(JobError::from),
             Kind::ExpireThroughput => self.store.expire_throughput().await.map_err(JobError::from),

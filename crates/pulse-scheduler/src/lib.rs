@@ -7,6 +7,7 @@
 
 mod jobs;
 mod metrics;
+mod retention;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use pulse_store::{LeaderLease, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 pub use metrics::SchedulerMetrics;
+pub use retention::Retention;
 
 use crate::jobs::{JOBS, Job, Jobs};
 
@@ -82,9 +84,9 @@ impl Leader {
 impl Scheduler {
     /// Creates a scheduler; [`Scheduler::run`] starts it. `name` is the holder of the lease, and must be unique to this
     /// start of the process.
-    pub fn new(name: String, store: Store, queue: Queue, metrics: SchedulerMetrics) -> Self {
+    pub fn new(name: String, store: Store, queue: Queue, metrics: SchedulerMetrics, retention: Retention) -> Self {
         let health = SchedulerHealth { start: Instant::now(), last_run_ms: Arc::default() };
-        let jobs = Jobs::new(store.clone(), queue, metrics.clone());
+        let jobs = Jobs::new(store.clone(), queue, metrics.clone(), retention);
         Self { name, store, jobs, metrics, health }
     }
 

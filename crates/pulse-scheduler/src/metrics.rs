@@ -17,6 +17,7 @@ pub struct SchedulerMetrics {
     pub(crate) paused: Gauge,
     pub(crate) requeued: Counter,
     pub(crate) leader: Gauge,
+    pub(crate) retention_blocked: Family<Gauge, 1>,
 }
 
 impl SchedulerMetrics {
@@ -38,6 +39,11 @@ impl SchedulerMetrics {
             paused: registry.gauge("pulse_paused", "1 while all claims are paused, otherwise 0"),
             requeued: registry.counter("pulse_tasks_requeued", "Number of tasks that the requeue job enqueued again"),
             leader: registry.gauge("pulse_scheduler_leader", "1 if this scheduler is the leader, otherwise 0"),
+            retention_blocked: registry.gauges(
+                "pulse_retention_blocked",
+                ["table"],
+                "1 while an old month cannot be dropped, because of a transaction or an unsettled task that the log names",
+            ),
         }
     }
 

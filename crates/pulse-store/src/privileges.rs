@@ -103,6 +103,7 @@ const SEQUENCES: &[&str] = &["events_id_seq"];
 /// execute what PostgreSQL grants PUBLIC, which is each of them that changes nothing.
 const FUNCTIONS: &[&str] = &[
     "ensure_month_partitions(text, int)",
+    "drop_month_partition(text, interval)",
     "task_state(timestamptz, int)",
     "trace_id(text)",
     "error_group(text)",

@@ -24,6 +24,7 @@ mod panic_log;
 mod printable;
 #[cfg_attr(not(feature = "dev-reload"), path = "no_reload.rs")]
 mod reload;
+mod retention_args;
 mod roles;
 mod schema_gate;
 mod secret;

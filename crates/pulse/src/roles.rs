@@ -11,7 +11,7 @@ use pulse_core::TASK_LEASE;
 use pulse_http::{AccessLog, Check, HttpMetrics, ProbeCheck, ServerConfig, ServerTls, Status, Verifier};
 use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::{GAUGES_MAX_AGE, Queue, RedisSetting};
-use pulse_scheduler::{Scheduler, SchedulerMetrics};
+use pulse_scheduler::{Retention, Scheduler, SchedulerMetrics};
 use pulse_store::Store;
 use pulse_worker::{Processor, Worker, WorkerConfig, WorkerMetrics};
 use rustix::io::Errno;
@@ -74,8 +74,14 @@ pub(crate) fn worker(
     Worker::new(config, store, queue, processor, WorkerMetrics::register(registry, tasks))
 }
 
-pub(crate) fn scheduler(store: Store, queue: Queue, registry: &mut Registry, tasks: TaskMetrics) -> Scheduler {
-    Scheduler::new(process_name(), store, queue, SchedulerMetrics::register(registry, tasks))
+pub(crate) fn scheduler(
+    store: Store,
+    queue: Queue,
+    registry: &mut Registry,
+    tasks: TaskMetrics,
+    retention: Retention,
+) -> Scheduler {
+    Scheduler::new(process_name(), store, queue, SchedulerMetrics::register(registry, tasks), retention)
 }
 
 /// Returns why a role is not live, or `None` if it is.

@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube_core::ResourceExt;
 use pulse_core::defaults;
 use pulse_crd::names::{self, REVISION, Role};
-use pulse_crd::{ApiSpec, AuthSpec, ProbeTimes, Probes, PulseIngest, Revision, Rollout, TasksSpec, UserLimitsSpec};
+use pulse_crd::{
+    ApiSpec, AuthSpec, ProbeTimes, Probes, PulseIngest, RetentionSpec, Revision, Rollout, TasksSpec, UserLimitsSpec,
+};
 
 use super::decisions;
 use super::grace::{grace_seconds, worker_drain_seconds};
@@ -123,7 +125,7 @@ fn env(cr: &PulseIngest, role: Role, revision: &Revision, files: &[SecretFiles])
             env.extend(cr.spec.console.read_only.then(|| secrets::value("PULSE_READ_ONLY", "true")));
             env.push(secrets::value("PULSE_DECISIONS_FILE", decisions::path()));
         }
-        Role::Scheduler => {}
+        Role::Scheduler => env.extend(retention(&cr.spec.retention)),
     }
     env
 }
@@ -137,6 +139,16 @@ fn auth(cr: &PulseIngest) -> Vec<EnvVar> {
     env.extend(default_scopes.as_ref().map(|scopes| secrets::value("PULSE_DEFAULT_SCOPES", scopes.join(","))));
     env.extend(max_token_age_seconds.map(|seconds| secrets::value("PULSE_MAX_TOKEN_AGE", format!("{seconds}s"))));
     env
+}
+
+fn retention(retention: &RetentionSpec) -> impl Iterator<Item = EnvVar> {
+    [
+        ("PULSE_RETAIN_EVENTS", retention.event_days),
+        ("PULSE_RETAIN_HISTORY", retention.history_days),
+        ("PULSE_RETAIN_DEAD_TASKS", retention.dead_task_days),
+    ]
+    .into_iter()
+    .filter_map(|(name, days)| Some(secrets::value(name, format!("{}d", days?))))
 }
 
 /// The rates are those of the instance: the API processes share them.

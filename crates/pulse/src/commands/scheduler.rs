@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs, SMALL_POOL, TlsArgs};
 use crate::metrics;
 use crate::reload::ReloadArgs;
+use crate::retention_args::RetentionArgs;
 use crate::roles::{self, RoleProcess};
 use crate::schema_gate::SchemaGate;
 
@@ -24,18 +25,21 @@ pub(crate) struct SchedulerArgs {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
+    retention: RetentionArgs,
+    #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
     pub(crate) reload: ReloadArgs,
 }
 
 pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let SchedulerArgs { instance, database, redis, admin: AdminArgs { admin_listen }, tls, reload: _ } = args;
+    let SchedulerArgs { instance, database, redis, admin: AdminArgs { admin_listen }, retention, tls, reload: _ } =
+        args;
     let store = database.connect("scheduler")?;
     let queue = redis.connect(&instance.instance)?;
     let mut registry = metrics::registry("scheduler");
     let tasks = TaskMetrics::register(&mut registry);
-    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
+    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks, retention.into());
     let health = scheduler.health();
     let liveness = Arc::new(move || health.problem());
     let role = RoleProcess {

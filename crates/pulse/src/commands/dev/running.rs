@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::Queue;
+use pulse_scheduler::Retention;
 use pulse_store::Store;
 use pulse_worker::Processor;
 use tokio::net::TcpListener;
@@ -50,7 +51,7 @@ impl Roles {
         let processor = Arc::new(ShopProcessor(processor));
         let worker =
             roles::worker(worker, processing, store.clone(), queue.clone(), processor, &mut registry, tasks.clone());
-        let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks);
+        let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks, Retention::default());
         let (api_health, worker_health, scheduler_health) = (api.health.clone(), worker.health(), scheduler.health());
         let live = roles::live_probe(vec![
             ("api", Arc::new(move || api_health.problem())),
