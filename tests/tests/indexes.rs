@@ -50,21 +50,22 @@ type Case = (&'static str, &'static str, String);
 /// The statements of the API and of the roles.
 fn cases() -> Vec<Case> {
     let id = "gen_random_uuid()";
-    let list = "ORDER BY created_at DESC, id DESC\n             LIMIT";
+    let list = "WINDOW newest AS";
+    // Type, name, source, session, processed, and the range of event_timestamp.
+    let any = "NULL, NULL, NULL, NULL, NULL, NULL, NULL";
+    // The range of created_at, and the cursor.
+    let all = "NULL, NULL, NULL, NULL";
+    let page = "2000, 0, 51";
     vec![
-        ("list", list, "7, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
-        ("list by type", list, "7, 'type 1', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
-        ("list by session", list, "7, NULL, NULL, NULL, 'session 6', NULL, NULL, NULL, NULL, NULL, 51, 0".into()),
-        (
-            "list since",
-            list,
-            "7, NULL, NULL, NULL, NULL, NULL, now() - interval '1 minute', NULL, NULL, NULL, 51, 0".into(),
-        ),
-        ("list after a cursor", list, "7, NULL, NULL, NULL, NULL, true, NULL, NULL, now(), 500000, 51, 0".into()),
+        ("list", list, format!("7, {any}, {all}, {page}")),
+        ("list by type", list, format!("7, 'type 1', NULL, NULL, NULL, NULL, NULL, NULL, {all}, {page}")),
+        ("list by session", list, format!("7, NULL, NULL, NULL, 'session 6', NULL, NULL, NULL, {all}, {page}")),
+        ("list since", list, format!("7, {any}, now() - interval '1 minute', NULL, NULL, NULL, {page}")),
+        ("list after a cursor", list, format!("7, {any}, NULL, NULL, now(), 500000, {page}")),
         ("one event", "FROM events WHERE id = $2", "7, 4711".into()),
-        ("unprocessed", "FROM tasks WHERE user_id = $1", "7".into()),
-        ("failed", "FROM dead_tasks WHERE user_id = $1", "7".into()),
-        ("cancelled", "AND outcome = 'cancelled'", "7".into()),
+        ("unprocessed", "FROM tasks WHERE user_id = $1", "7, 10000".into()),
+        ("failed", "FROM dead_tasks WHERE user_id = $1", "7, 10000".into()),
+        ("cancelled", "AND outcome = 'cancelled'", "7, 10000".into()),
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
         ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000, false")),
         ("claim without Redis", "WITH RECURSIVE owners", "100, 256".into()),
@@ -114,12 +115,11 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
     let full: Vec<String> = sqlx::query(full).fetch_all(&env.db).await?.iter().map(|row| row.get(0)).collect();
     assert!(full.iter().any(|table| table.starts_with("events_y")), "{full:?}");
     let mut session = env.db.acquire().await?;
+    // As on a pooled connection.
+    sqlx::raw_sql("SET enable_seqscan = off; SET enable_sort = off").execute(&mut *session).await?;
     for (place, (name, fragment, arguments)) in cases().into_iter().chain(console_cases()).enumerate() {
         let prepare = format!("PREPARE case_{place} AS {}", statement(fragment)?);
         sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *session).await?;
-        // As in the transaction of a search.
-        let seqscan = if name.starts_with("search") { "off" } else { "on" };
-        sqlx::raw_sql(AssertSqlSafe(format!("SET enable_seqscan = {seqscan}"))).execute(&mut *session).await?;
         let explain = format!("EXPLAIN EXECUTE case_{place} ({arguments})");
         let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *session).await?;
         let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
@@ -129,6 +129,49 @@ async fn documented_queries_use_an_index() -> anyhow::Result<()> {
             });
             assert!(!scans, "{name} scans {table}:\n{}", plan.join("\n"));
         }
+        let sorts = name.starts_with("list") && plan.iter().any(|line| line.contains("Sort  ("));
+        assert!(!sorts, "{name} sorts:\n{}", plan.join("\n"));
+    }
+    Ok(())
+}
+
+/// Events of one user, among ten times as many of others.
+const EVENTS_OF_USER: i64 = if cfg!(feature = "long") { 1_000_000 } else { 50_000 };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_of_every_filter_reads_a_bounded_number_of_blocks() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let fill = format!(
+        "INSERT INTO events (user_id, event_name, event_type, source, session_id, task_id, created_at, processed)
+         SELECT CASE n % 10 WHEN 0 THEN 1 ELSE n % 1000 END, 'name ' || n % 50, 'type ' || n % 5, 'web',
+                'session ' || n % 10000, gen_random_uuid(), now() - n * interval '1 millisecond', true
+         FROM generate_series(1, {EVENTS_OF_USER} * 10::bigint) AS n;
+         ANALYZE events"
+    );
+    sqlx::raw_sql(AssertSqlSafe(fill)).execute(&env.db).await?;
+    let mut session = env.db.acquire().await?;
+    sqlx::raw_sql("SET enable_seqscan = off; SET enable_sort = off").execute(&mut *session).await?;
+    let prepare = format!("PREPARE list AS {}", statement("WINDOW newest AS")?);
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *session).await?;
+    for (name, filters) in [
+        ("nothing", "NULL, NULL, NULL, NULL, NULL, NULL, NULL"),
+        ("type", "'none', NULL, NULL, NULL, NULL, NULL, NULL"),
+        ("name", "NULL, 'none', NULL, NULL, NULL, NULL, NULL"),
+        ("source", "NULL, NULL, 'none', NULL, NULL, NULL, NULL"),
+        ("session", "NULL, NULL, NULL, 'none', NULL, NULL, NULL"),
+        ("processed", "NULL, NULL, NULL, NULL, false, NULL, NULL"),
+        ("event_timestamp", "NULL, NULL, NULL, NULL, NULL, now() + interval '1 hour', NULL"),
+    ] {
+        // All that a page may read.
+        let explain = format!(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE list (1, {filters}, NULL, NULL, NULL, NULL, 12000, 10000, 51)"
+        );
+        let row = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_one(&mut *session).await?;
+        let plan: serde_json::Value = row.get(0);
+        let blocks = |kind| plan[0]["Plan"][kind].as_i64().unwrap_or(i64::MAX);
+        let (blocks, ms) = (blocks("Shared Hit Blocks") + blocks("Shared Read Blocks"), &plan[0]["Execution Time"]);
+        println!("a page by {name}: {blocks} blocks, {ms} ms");
+        assert!(blocks <= 20_000, "a page by {name} reads {blocks} blocks: {plan:#}");
     }
     Ok(())
 }

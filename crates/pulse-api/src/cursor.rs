@@ -1,12 +1,12 @@
-//! The cursor of the event list: the position after the last event of a page, and a digest of the filters.
+//! The cursor of the event list: the position at which a page ends, and a digest of the filters.
 //!
 //! Layout before base64: time in microseconds (8 bytes), event id (8), digest of the filters (16). A cursor is neither
 //! secret nor signed, because it cannot show more than the filters allow: the list is always that of the token's user.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
-use pulse_store::{EventFilter, PageStart};
+use chrono::DateTime;
+use pulse_store::{EventFilter, PageStart, Position};
 use sha2::{Digest, Sha256};
 
 const CURSOR_BYTES: usize = 32;
@@ -22,8 +22,8 @@ pub(crate) enum CursorError {
     OtherFilters,
 }
 
-/// Returns the cursor after the event with this time and id.
-pub(crate) fn encode(filter: &EventFilter, time: DateTime<Utc>, id: i64) -> String {
+/// Returns the cursor after this position.
+pub(crate) fn encode(filter: &EventFilter, Position { time, id }: Position) -> String {
     let mut bytes = [0; CURSOR_BYTES];
     bytes[..8].copy_from_slice(&time.timestamp_micros().to_be_bytes());
     bytes[8..16].copy_from_slice(&id.to_be_bytes());
@@ -42,13 +42,13 @@ pub(crate) fn decode(filter: &EventFilter, cursor: &str) -> Result<PageStart, Cu
     if bytes[16..] != digest(filter) {
         return Err(CursorError::OtherFilters);
     }
-    Ok(PageStart::After(time, number(8)))
+    Ok(PageStart::After(Position { time, id: number(8) }))
 }
 
 /// Returns the first half of the SHA-256 of all filters. Each filter is hashed with its length, so that different
 /// filters are different input.
 fn digest(filter: &EventFilter) -> [u8; 16] {
-    let EventFilter { texts, processed, from, to } = filter;
+    let EventFilter { texts, processed, from, to, event_from, event_to } = filter;
     let mut hash = Sha256::new();
     let mut part = |bytes: Option<&[u8]>| {
         let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
@@ -62,7 +62,7 @@ fn digest(filter: &EventFilter) -> [u8; 16] {
     // Ends the texts.
     part(None);
     part(processed.map(|processed| [u8::from(processed)]).as_ref().map(<[u8; 1]>::as_slice));
-    for time in [from, to] {
+    for time in [from, to, event_from, event_to] {
         // PostgreSQL compares microseconds.
         part(time.map(|time| time.timestamp_micros().to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
     }
@@ -73,10 +73,16 @@ fn digest(filter: &EventFilter) -> [u8; 16] {
 mod tests {
     use std::collections::BTreeMap;
 
+    use chrono::Utc;
+
     use super::*;
 
     fn time() -> DateTime<Utc> {
         DateTime::from_timestamp_micros(1_766_053_800_123_456).expect("valid")
+    }
+
+    fn position() -> Position {
+        Position { time: time(), id: 42 }
     }
 
     fn text(name: &'static str, text: &str) -> EventFilter {
@@ -86,14 +92,14 @@ mod tests {
     #[test]
     fn cursor_decodes_to_its_position() {
         let filter = EventFilter { from: Some(time()), ..text("source", "web") };
-        let start = decode(&filter, &encode(&filter, time(), 42)).expect("valid");
-        assert!(matches!(start, PageStart::After(at, 42) if at == time()));
+        let start = decode(&filter, &encode(&filter, position())).expect("valid");
+        assert!(matches!(start, PageStart::After(at) if at == position()));
     }
 
     #[test]
     fn cursor_of_another_length_or_with_an_impossible_time_is_rejected() {
         let filter = EventFilter::default();
-        let cursor = encode(&filter, time(), 42);
+        let cursor = encode(&filter, position());
         for broken in ["", "AAAA", "%%%", &cursor[..40], &format!("{cursor}AAAA")] {
             assert_eq!(decode(&filter, broken).err(), Some(CursorError::Invalid), "{broken}");
         }
@@ -107,9 +113,10 @@ mod tests {
 
     #[test]
     fn cursor_is_bound_to_its_filters() {
-        let cursor = encode(&text("event_name", "a"), time(), 42);
+        let cursor = encode(&text("event_name", "a"), position());
         let processed = EventFilter { processed: Some(true), ..text("event_name", "a") };
-        for other in [EventFilter::default(), text("event_type", "a"), text("event_name", "b"), processed] {
+        let happened = EventFilter { event_from: Some(time()), ..text("event_name", "a") };
+        for other in [EventFilter::default(), text("event_type", "a"), text("event_name", "b"), processed, happened] {
             assert_eq!(decode(&other, &cursor).err(), Some(CursorError::OtherFilters), "{other:?}");
         }
     }

@@ -4,7 +4,7 @@
 
 use pulse_core::FieldError;
 use pulse_http::{Problem, ProblemCode};
-use pulse_store::{AcceptError, KeyConflict, OwnerProblem, StoreError};
+use pulse_store::{AcceptError, KeyConflict, ListError, OwnerProblem, StoreError};
 
 use crate::body::BodyError;
 use crate::cursor::CursorError;
@@ -59,6 +59,20 @@ pub(crate) fn store_failed(error: StoreError) -> Problem {
         StoreError::Unexpected(_) => Problem::internal(),
     }
     .caused_by(error)
+}
+
+/// Problem of a list that cannot be returned.
+pub(crate) fn list_failed(error: ListError) -> Problem {
+    let detail = match error {
+        ListError::Store(error) => return store_failed(error),
+        ListError::TooBroad(_) => {
+            "the events could not be read in time: choose a shorter time with from and to, or a smaller limit"
+        }
+        ListError::OffsetTooFar => {
+            "the offset is further than one page reads with these filters: follow next_cursor instead of an offset"
+        }
+    };
+    Problem::new(ProblemCode::QueryTooBroad, detail).caused_by(error)
 }
 
 /// 503 for an unavailable database and for an unknown outcome.
@@ -122,6 +136,7 @@ mod tests {
             (bad_body(BodyError::TooMany { items: 101, limit: 100 }), 422, ProblemCode::BatchTooLarge),
             (bad_body(BodyError::Invalid(vec![field()])), 422, ProblemCode::ValidationError),
             (bad_cursor(CursorError::Invalid), 422, ProblemCode::InvalidCursor),
+            (list_failed(ListError::OffsetTooFar), 422, ProblemCode::QueryTooBroad),
             (accept_failed(AcceptError::Overloaded), 503, ProblemCode::Overloaded),
             (accept_failed(AcceptError::Interrupted), 503, ProblemCode::Unavailable),
             (accept_failed(KeyConflict::OtherBody.into()), 422, ProblemCode::IdempotencyKeyReused),

@@ -40,8 +40,8 @@ pub fn query(input: &[u8]) {
 pub fn cursor(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let filter = ListParams::default().filter();
-    if let Ok(pulse_store::PageStart::After(time, id)) = cursor::decode(&filter, text) {
-        assert_eq!(cursor::encode(&filter, time, id), text);
+    if let Ok(pulse_store::PageStart::After(position)) = cursor::decode(&filter, text) {
+        assert_eq!(cursor::encode(&filter, position), text);
     }
 }
 

@@ -160,7 +160,7 @@ pub(crate) struct ListProblems;
 
 impl IntoResponses for ListProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[ProblemCode::ValidationError, ProblemCode::InvalidCursor])
+        problems(&[ProblemCode::ValidationError, ProblemCode::InvalidCursor, ProblemCode::QueryTooBroad])
     }
 }
 

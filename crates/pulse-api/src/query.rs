@@ -50,6 +50,12 @@ pub(crate) struct ListParams {
     /// Only events accepted before this time.
     #[param(value_type = String, format = DateTime, required = false)]
     pub to: Option<DateTime<Utc>>,
+    /// Only events whose `event_timestamp` is this time or later.
+    #[param(value_type = String, format = DateTime, required = false)]
+    pub event_timestamp_from: Option<DateTime<Utc>>,
+    /// Only events whose `event_timestamp` is before this time.
+    #[param(value_type = String, format = DateTime, required = false)]
+    pub event_timestamp_to: Option<DateTime<Utc>>,
 }
 
 impl ListParams {
@@ -69,6 +75,8 @@ impl ListParams {
             processed: query.boolean("processed"),
             from: query.time("from"),
             to: query.time("to"),
+            event_timestamp_from: query.time("event_timestamp_from"),
+            event_timestamp_to: query.time("event_timestamp_to"),
         };
         if params.cursor.is_some() && params.offset.is_some() {
             query.fail("cursor", "cursor_and_offset", "use either cursor or offset, not both");
@@ -83,18 +91,28 @@ impl ListParams {
 
     /// Returns the filters, without the page.
     pub(crate) fn filter(&self) -> EventFilter {
-        let Self { limit: _, offset: _, cursor: _, texts, processed, from, to } = self.clone();
-        EventFilter { texts, processed, from, to }
+        EventFilter {
+            texts: self.texts.clone(),
+            processed: self.processed,
+            from: self.from,
+            to: self.to,
+            event_from: self.event_timestamp_from,
+            event_to: self.event_timestamp_to,
+        }
     }
 
     /// Returns the query of the page that starts at `next_cursor`.
     pub(crate) fn next_query(&self, next_cursor: &str) -> String {
-        let Self { limit: _, offset: _, cursor: _, texts, processed, from, to } = self;
         let mut query = Serializer::new(String::new());
         query.append_pair("limit", &self.page_size().to_string());
-        query.extend_pairs(texts);
-        query.extend_pairs(processed.map(|processed| ("processed", processed.to_string())));
-        for (name, time) in [("from", from), ("to", to)] {
+        query.extend_pairs(&self.texts);
+        query.extend_pairs(self.processed.map(|processed| ("processed", processed.to_string())));
+        for (name, time) in [
+            ("from", self.from),
+            ("to", self.to),
+            ("event_timestamp_from", self.event_timestamp_from),
+            ("event_timestamp_to", self.event_timestamp_to),
+        ] {
             query.extend_pairs(time.map(|time| (name, time.to_rfc3339_opts(SecondsFormat::AutoSi, true))));
         }
         query.append_pair("cursor", next_cursor);
@@ -321,7 +339,7 @@ mod tests {
 
     #[test]
     fn next_query_repeats_filters_and_limit() {
-        let query = "limit=7&offset=3&source=a%26b&processed=true&to=2025-12-18T10:30:00.5Z";
+        let query = "limit=7&offset=3&source=a%26b&processed=true&to=2025-12-18T10:30:00.5Z&event_timestamp_from=2025-12-01T00:00:00Z";
         let params = ListParams::parse(query).expect("parses");
         let next = ListParams::parse(&params.next_query("abc")).expect("parses");
         assert_eq!(next, ListParams { offset: None, cursor: Some("abc".into()), ..params });

@@ -26,13 +26,16 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Settings of pooled connections. The server keeps the time limits, in ms: the most precise error comes first, because
 /// the connection survives it and the outcome is known. List filters are optional parameters, so only a custom plan can
-/// use the index and prune partitions.
+/// use the index and prune partitions. Without scans and sorts of tables, a statement with a LIMIT costs as much as its
+/// limit, also before PostgreSQL has statistics of a table that grew quickly.
 const READS: &[(&str, &str)] = &[
     ("lock_timeout", "2000"),
     ("statement_timeout", "5000"),
     ("idle_in_transaction_session_timeout", "10000"),
     ("jit", "off"),
     ("plan_cache_mode", "force_custom_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_sort", "off"),
 ];
 /// Settings of dedicated connections. The hot statements find rows by key. Their plan is made once and must not scan,
 /// even if the statistics still say that a table is empty. Measured on PostgreSQL 15.

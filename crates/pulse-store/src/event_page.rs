@@ -1,14 +1,22 @@
-//! A page of a user's events, bounded in events and in bytes.
+//! A page of a user's events, bounded in events, in bytes, in events that are read for it, and in time.
+
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 
 use crate::connection::Store;
 use crate::error::StoreError;
-use crate::events::{EventFilter, PageStart, StoredEvent};
+use crate::event_walk::{Step, Walked};
+use crate::events::{EventFilter, PageStart, Position, StoredEvent};
 
 /// Maximum number of events that the first statement of a page reads: enough for a page of the default size, and few
 /// enough not to be many megabytes.
 const FIRST_STEP: i64 = 51;
+/// Number of statements in which a page reads all that it may read, so that each ends in time even if all events have to
+/// come from disk.
+const STEPS: i64 = 6;
+/// Time after which a page ends with what was found.
+const MAX_TIME: Duration = Duration::from_millis(500);
 /// Size of an event without its variable fields, in bytes of JSON.
 const FIXED_BYTES: usize = 400;
 
@@ -17,10 +25,33 @@ const FIXED_BYTES: usize = 400;
 pub struct EventPage {
     /// The events, newest first.
     pub events: Vec<StoredEvent>,
-    /// Whether there are events after these.
-    pub has_more: bool,
+    /// Where the next page continues; `None` on the last page.
+    pub next: Option<Position>,
     /// Size of the events.
     bytes: usize,
+}
+
+/// A page that cannot be returned.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// A statement reached a limit of PostgreSQL.
+    #[error("the events could not be read in time")]
+    TooBroad(#[source] StoreError),
+    /// The page may not read as many events as the offset skips.
+    #[error("the offset is beyond the events that a page reads")]
+    OffsetTooFar,
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl From<StoreError> for ListError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::StatementLimit(_) => Self::TooBroad(error),
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// Limits of a page.
@@ -30,6 +61,8 @@ pub struct PageLimits {
     pub events: i64,
     /// Size from which a page is complete, in bytes of JSON. A page always has an event, however large.
     pub bytes: usize,
+    /// Maximum number of events to read, whether they match or not.
+    pub walk: i64,
 }
 
 impl EventPage {
@@ -41,7 +74,7 @@ impl EventPage {
             self.bytes = bytes;
             self.events.push(event);
         } else {
-            self.has_more = true;
+            self.next = self.events.last().map(StoredEvent::position);
         }
     }
 
@@ -75,35 +108,75 @@ fn size(event: &StoredEvent) -> usize {
 impl Store {
     /// Returns a page of the user's events, newest first.
     ///
-    /// Reads the page in steps, each of about as many events as fit, so that large events are not read in vain.
+    /// Reads the page in steps, each of about as many events as fit, so that large events are not read in vain. Of a long
+    /// history in which few events match, it reads a part: the page then has fewer events than `limits`, maybe none, and
+    /// the position at which the next page continues.
     ///
     /// # Errors
-    /// [`StoreError::StatementLimit`] after 5 s; [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    /// [`ListError`].
     pub async fn list_events(
         &self,
         user_id: i64,
         filter: &EventFilter,
-        mut start: PageStart,
+        start: PageStart,
         limits: PageLimits,
-    ) -> Result<EventPage, StoreError> {
+    ) -> Result<EventPage, ListError> {
+        let started = Instant::now();
         let mut page = EventPage::default();
-        loop {
-            let step = page.next_step(limits);
-            let mut found = 0;
-            let mut events = self.read_events(user_id, filter, start, step);
-            while let Some(event) = events.try_next().await? {
-                found += 1;
+        let (mut after, mut offset) = match start {
+            PageStart::Offset(offset) => (None, offset),
+            PageStart::After(position) => (Some(position), 0),
+        };
+        let mut left = limits.walk;
+        let step_walk = (limits.walk / STEPS).max(1);
+        while left > 0 && started.elapsed() < MAX_TIME {
+            let step = Step { after, offset, walk: left.min(step_walk), limit: page.next_step(limits) };
+            let Some(end) = self.read_step(user_id, filter, step, limits, &mut page).await? else { return Ok(page) };
+            after = Some(end.position);
+            offset = (offset - end.matched).max(0);
+            left -= end.read;
+        }
+        if offset > 0 {
+            return Err(ListError::OffsetTooFar);
+        }
+        page.next = after;
+        Ok(page)
+    }
+
+    /// Adds the events of a step to the page. Returns the end of the step, or `None` if the page is complete.
+    async fn read_step(
+        &self,
+        user_id: i64,
+        filter: &EventFilter,
+        step: Step,
+        limits: PageLimits,
+        page: &mut EventPage,
+    ) -> Result<Option<StepEnd>, ListError> {
+        let mut rows = 0;
+        let mut end = None;
+        let mut walked = self.walk_events(user_id, filter, step);
+        while let Some(row) = walked.try_next().await? {
+            rows += 1;
+            let Walked { event, matches, read, matched } = row;
+            end = Some(StepEnd { position: event.position(), read, matched });
+            if matches && matched > step.offset {
                 page.add(event, limits);
-                if page.has_more {
-                    return Ok(page);
-                }
             }
-            match page.events.last() {
-                Some(last) if found == step => start = PageStart::After(last.created_at, last.id),
-                _ => return Ok(page),
+            if page.next.is_some() {
+                return Ok(None);
             }
         }
+        Ok(end.filter(|end| rows == step.limit || end.read == step.walk))
     }
+}
+
+/// The last event of a step.
+struct StepEnd {
+    position: Position,
+    /// Number of events that the step has read.
+    read: i64,
+    /// Number of those that match.
+    matched: i64,
 }
 
 #[cfg(test)]
@@ -115,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: PageLimits = PageLimits { events: 100, bytes: 10_000 };
+    const LIMITS: PageLimits = PageLimits { events: 100, bytes: 10_000, walk: 12_000 };
 
     /// An event of this size.
     fn event(bytes: usize) -> StoredEvent {
@@ -147,18 +220,18 @@ mod tests {
     #[test]
     fn page_ends_before_the_event_that_does_not_fit() {
         let full = page(&[5000, 5000]);
-        assert_eq!((full.events.len(), full.has_more), (2, false));
+        assert_eq!((full.events.len(), full.next.is_some()), (2, false));
         let more = page(&[5000, 5000, 500]);
-        assert_eq!((more.events.len(), more.has_more), (2, true));
+        assert_eq!((more.events.len(), more.next.is_some()), (2, true));
         let many = page(&[500; 30]);
-        assert_eq!((many.events.len(), many.has_more), (20, true));
+        assert_eq!((many.events.len(), many.next.is_some()), (20, true));
     }
 
     #[test]
     fn page_has_an_event_even_if_it_is_larger_than_the_page() {
         let large = page(&[20_000]);
-        assert_eq!((large.events.len(), large.has_more), (1, false));
-        assert_eq!((page(&[20_000, 500]).events.len(), page(&[20_000, 500]).has_more), (1, true));
+        assert_eq!((large.events.len(), large.next.is_some()), (1, false));
+        assert_eq!((page(&[20_000, 500]).events.len(), page(&[20_000, 500]).next.is_some()), (1, true));
     }
 
     #[test]

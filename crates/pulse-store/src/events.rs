@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use pulse_core::TextFields;
 use serde_json::value::RawValue;
 use sqlx::types::Json;
@@ -30,50 +28,38 @@ pub struct StoredEvent {
     pub task_id: Uuid,
 }
 
-/// A row of `events`.
-struct Row {
-    id: i64,
-    user_id: i64,
-    event_name: String,
-    event_type: String,
-    source: Option<String>,
-    session_id: Option<String>,
-    payload: Json<Box<RawValue>>,
-    properties: Option<Json<Box<RawValue>>>,
-    ip_address: Option<String>,
-    user_agent: Option<String>,
-    event_timestamp: DateTime<Utc>,
-    created_at: DateTime<Utc>,
-    processed: bool,
-    processed_at: Option<DateTime<Utc>>,
-    processing_error: Option<String>,
-    task_id: Uuid,
-}
-
-impl From<Row> for StoredEvent {
-    fn from(row: Row) -> Self {
-        Self {
-            id: row.id,
-            user_id: row.user_id,
-            fields: TextFields {
-                event_name: row.event_name,
-                event_type: row.event_type,
-                source: row.source,
-                session_id: row.session_id,
-                ip_address: row.ip_address,
-                user_agent: row.user_agent,
-            },
-            payload: row.payload.0,
-            properties: row.properties.map(|json| json.0),
-            event_timestamp: row.event_timestamp,
-            created_at: row.created_at,
-            processed: row.processed,
-            processed_at: row.processed_at,
-            processing_error: row.processing_error,
-            task_id: row.task_id,
-        }
+impl StoredEvent {
+    pub(crate) fn position(&self) -> Position {
+        Position { time: self.created_at, id: self.id }
     }
 }
+
+/// The [`StoredEvent`] in a row of `query!`.
+macro_rules! stored_event {
+    ($row:ident) => {
+        $crate::events::StoredEvent {
+            id: $row.id,
+            user_id: $row.user_id,
+            fields: pulse_core::TextFields {
+                event_name: $row.event_name,
+                event_type: $row.event_type,
+                source: $row.source,
+                session_id: $row.session_id,
+                ip_address: $row.ip_address,
+                user_agent: $row.user_agent,
+            },
+            payload: $row.payload.0,
+            properties: $row.properties.map(|json| json.0),
+            event_timestamp: $row.event_timestamp,
+            created_at: $row.created_at,
+            processed: $row.processed,
+            processed_at: $row.processed_at,
+            processing_error: $row.processing_error,
+            task_id: $row.task_id,
+        }
+    };
+}
+pub(crate) use stored_event;
 
 /// Conditions on a user's events, combined with AND; `None` matches all.
 #[derive(Debug, Clone, Default)]
@@ -87,15 +73,28 @@ pub struct EventFilter {
     pub from: Option<DateTime<Utc>>,
     /// Accepted before this time.
     pub to: Option<DateTime<Utc>>,
+    /// Happened at or after this time.
+    pub event_from: Option<DateTime<Utc>>,
+    /// Happened before this time.
+    pub event_to: Option<DateTime<Utc>>,
 }
 
-/// First row of a page.
+/// First event of a page.
 #[derive(Debug, Clone, Copy)]
 pub enum PageStart {
-    /// Skips this many events; the cost grows with the number.
+    /// Skips this many events that match; the cost grows with the number.
     Offset(i64),
-    /// Starts after the event with this `created_at` and id.
-    After(DateTime<Utc>, i64),
+    /// Starts after this position.
+    After(Position),
+}
+
+/// The place of an event in the list of a user's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// `created_at` of the event.
+    pub time: DateTime<Utc>,
+    /// Its id, which orders the events of one time.
+    pub id: i64,
 }
 
 /// A user's unprocessed events. All figures count events.
@@ -111,7 +110,12 @@ pub struct UnprocessedEvents {
     pub oldest_age_seconds: Option<f64>,
     /// In tasks that wait for their next attempt.
     pub retrying: i64,
+    /// Whether there may be more than counted, because the user has very many unsettled, dead or cancelled tasks.
+    pub is_minimum: bool,
 }
+
+/// Maximum number of tasks of each kind that a count of unprocessed events reads.
+const COUNTED_TASKS: i64 = 10_000;
 
 impl Store {
     /// Returns an event of the user; `None` if the event does not exist or has another owner.
@@ -119,8 +123,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_event(&self, user_id: i64, id: i64) -> Result<Option<StoredEvent>, StoreError> {
-        let row = sqlx::query_as!(
-            Row,
+        let row = sqlx::query!(
             r#"SELECT id, user_id, event_name, event_type, source, session_id, payload AS "payload: Json<Box<RawValue>>",
                     properties AS "properties: Json<Box<RawValue>>", ip_address, user_agent,
                     event_timestamp, created_at, processed, processed_at, processing_error, task_id
@@ -130,76 +133,32 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(Into::into))
+        Ok(row.map(|row| stored_event!(row)))
     }
 
-    /// Reads at most `limit` events of the user, newest first.
-    pub(crate) fn read_events<'a>(
-        &'a self,
-        user_id: i64,
-        filter: &EventFilter,
-        start: PageStart,
-        limit: i64,
-    ) -> BoxStream<'a, Result<StoredEvent, StoreError>> {
-        let EventFilter { texts, processed, from, to } = filter;
-        let text = |name| texts.get(name).map(String::as_str);
-        let (offset, after_time, after_id) = match start {
-            PageStart::Offset(offset) => (offset, None, None),
-            PageStart::After(time, id) => (0, Some(time), Some(id)),
-        };
-        sqlx::query_as!(
-            Row,
-            r#"SELECT id, user_id, event_name, event_type, source, session_id, payload AS "payload: Json<Box<RawValue>>",
-                    properties AS "properties: Json<Box<RawValue>>", ip_address, user_agent,
-                    event_timestamp, created_at, processed, processed_at, processing_error, task_id
-             FROM events
-             WHERE user_id = $1
-               AND ($2::text IS NULL OR event_type = $2)
-               AND ($3::text IS NULL OR event_name = $3)
-               AND ($4::text IS NULL OR source = $4)
-               AND ($5::text IS NULL OR session_id = $5)
-               AND ($6::bool IS NULL OR processed = $6)
-               AND ($7::timestamptz IS NULL OR created_at >= $7)
-               AND ($8::timestamptz IS NULL OR created_at < $8)
-               AND ($9::timestamptz IS NULL OR (created_at, id) < ($9, $10::bigint))
-             ORDER BY created_at DESC, id DESC
-             LIMIT $11 OFFSET $12"#,
-            user_id,
-            text("event_type"),
-            text("event_name"),
-            text("source"),
-            text("session_id"),
-            *processed,
-            *from,
-            *to,
-            after_time,
-            after_id,
-            limit,
-            offset,
-        )
-        .fetch(&self.pool)
-        .map(|row| Ok(row?.into()))
-        .boxed()
-    }
-
-    /// Counts the user's unprocessed events: the same ones that the filter `processed = false` lists. Reads the tasks that
-    /// did not complete, so the cost grows with the user's backlog and not with the user's history.
+    /// Counts the user's unprocessed events: the same ones that the filter `processed = false` lists. Reads at most 10,000
+    /// unsettled, dead and cancelled tasks each, the oldest unsettled ones first.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn count_unprocessed(&self, user_id: i64) -> Result<UnprocessedEvents, StoreError> {
         // One statement, so that a task that moves between the tables meanwhile is counted once.
         let counts = sqlx::query!(
-            r#"SELECT unsettled.*, dead.failed AS "failed!", history.cancelled AS "cancelled!"
-               FROM (SELECT coalesce(sum(cardinality(event_ids)), 0) AS "events!",
-                            coalesce(sum(cardinality(event_ids)) FILTER (WHERE enqueued_at IS NULL), 0) AS "retrying!",
+            r#"SELECT unsettled.events AS "events!", unsettled.retrying AS "retrying!", unsettled.oldest_age_seconds,
+                      dead.failed AS "failed!", history.cancelled AS "cancelled!",
+                      GREATEST(unsettled.tasks, dead.tasks, history.tasks) AS "tasks!"
+               FROM (SELECT coalesce(sum(cardinality(event_ids)), 0) AS events, count(*) AS tasks,
+                            coalesce(sum(cardinality(event_ids)) FILTER (WHERE enqueued_at IS NULL), 0) AS retrying,
                             extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
-                     FROM tasks WHERE user_id = $1) AS unsettled,
-                    (SELECT coalesce(sum(cardinality(event_ids)), 0) AS failed
-                     FROM dead_tasks WHERE user_id = $1) AS dead,
-                    (SELECT coalesce(sum(cardinality(event_ids)), 0) AS cancelled
-                     FROM task_history WHERE user_id = $1 AND outcome = 'cancelled') AS history"#,
+                     FROM (SELECT event_ids, enqueued_at, created_at FROM tasks WHERE user_id = $1
+                           ORDER BY run_at LIMIT $2) AS oldest) AS unsettled,
+                    (SELECT coalesce(sum(cardinality(event_ids)), 0) AS failed, count(*) AS tasks
+                     FROM (SELECT event_ids FROM dead_tasks WHERE user_id = $1 LIMIT $2) AS counted) AS dead,
+                    (SELECT coalesce(sum(cardinality(event_ids)), 0) AS cancelled, count(*) AS tasks
+                     FROM (SELECT event_ids FROM task_history WHERE user_id = $1 AND outcome = 'cancelled'
+                           LIMIT $2) AS counted) AS history"#,
             user_id,
+            COUNTED_TASKS,
         )
         .fetch_one(&self.pool)
         .await?;
@@ -209,6 +168,7 @@ impl Store {
             cancelled: counts.cancelled,
             oldest_age_seconds: counts.oldest_age_seconds,
             retrying: counts.retrying,
+            is_minimum: counts.tasks >= COUNTED_TASKS,
         })
     }
 }

@@ -9,7 +9,7 @@ use pulse_store::{EventPage as StoredPage, PageLimits, PageStart};
 
 use crate::auth::Reader;
 use crate::cursor;
-use crate::error::{bad_cursor, store_failed, validation};
+use crate::error::{bad_cursor, list_failed, validation};
 use crate::openapi::{ListProblems, ReadHeaders};
 use crate::query::{ListParams, TextFilters};
 use crate::state::AppState;
@@ -18,12 +18,14 @@ use crate::wire::EventPage;
 const PATH: &str = "/api/v1/events";
 /// Size from which a page is complete, in bytes.
 const PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Maximum number of events that a page reads: more than the largest offset and the largest page have together.
+const PAGE_WALK: i64 = 12_000;
 
 /// List events
 ///
-/// Returns the events of the token's user, newest first. A page with large events ends at about 2 MiB, so it may have
-/// fewer than `limit` although more follow. To read all events, follow `next_cursor` or the `Link` header
-/// with `rel="next"`. Unlike `offset`, a cursor does not become slower with each page and does not repeat events when
+/// Returns the events of the token's user, newest first. A page may have fewer events than `limit`, even none, although
+/// more follow: it ends at about 2 MiB, and after reading 12 000 events that do not match. To read all events, follow
+/// `next_cursor` or the `Link` header with `rel="next"` until there is none. Unlike `offset`, a cursor does not become slower with each page and does not repeat events when
 /// new ones arrive.
 #[utoipa::path(
     get,
@@ -49,11 +51,10 @@ pub(crate) async fn list_events(
         Some(cursor) => cursor::decode(&filter, cursor).map_err(bad_cursor)?,
         None => PageStart::Offset(params.offset.unwrap_or(0)),
     };
-    let limits = PageLimits { events: params.page_size(), bytes: PAGE_BYTES };
+    let limits = PageLimits { events: params.page_size(), bytes: PAGE_BYTES, walk: PAGE_WALK };
     let found = state.store.list_events(reader.user_id, &filter, start, limits).await;
-    let StoredPage { events, has_more, .. } = found.map_err(store_failed)?;
-    let last = events.last().filter(|_| has_more);
-    let next_cursor = last.map(|event| cursor::encode(&filter, event.created_at, event.id));
+    let StoredPage { events, next, .. } = found.map_err(list_failed)?;
+    let next_cursor = next.map(|position| cursor::encode(&filter, position));
     let link = next_cursor.as_deref().map(|cursor| format!("<{PATH}?{}>; rel=\"next\"", params.next_query(cursor)));
 
     let events = events.into_iter().map(Into::into).collect();

@@ -226,17 +226,21 @@ pub(crate) struct UnprocessedAnswer {
     /// Age of the oldest event of an unsettled task, in seconds; null if there is none.
     #[schema(required = true)]
     oldest_unprocessed_age_seconds: Option<f64>,
+    /// Whether there may be more events than these numbers say: of a user with more than 10 000 unsettled, dead or cancelled
+    /// tasks, 10 000 of each are counted.
+    is_minimum: bool,
 }
 
 impl From<UnprocessedEvents> for UnprocessedAnswer {
     fn from(counts: UnprocessedEvents) -> Self {
-        let UnprocessedEvents { unprocessed, failed, cancelled, oldest_age_seconds, retrying } = counts;
+        let UnprocessedEvents { unprocessed, failed, cancelled, oldest_age_seconds, retrying, is_minimum } = counts;
         Self {
             unprocessed_count: unprocessed,
             failed_count: failed,
             cancelled_count: cancelled,
             retrying_count: retrying,
             oldest_unprocessed_age_seconds: oldest_age_seconds,
+            is_minimum,
         }
     }
 }
