@@ -6,9 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use pulse_core::{SILENT_CONSUMER, STALE_DELIVERY};
 use pulse_queue::{Delivered, Depth, Entry, GAUGES_PERIOD, Gauges, Queue, QueueError, StreamDepth};
-use pulse_store::{LostBounds, QueueLengths, Recovered, Store, StoreError};
+use pulse_store::{Backlog, LostBounds, QueueLengths, Recovered, Store, StoreError, TaskTotals};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::counted::Counted;
+use crate::duty::Duty;
 use crate::metrics::SchedulerMetrics;
 use crate::retention::{self, Retention};
 
@@ -81,6 +84,10 @@ pub(crate) struct Jobs {
     queue: Queue,
     metrics: SchedulerMetrics,
     retention: Retention,
+    recover_duty: Duty,
+    search_duty: Duty,
+    count_duty: Duty,
+    counted: Mutex<Option<Counted>>,
     /// Number of runs of the requeue job so far.
     requeue_runs: AtomicU32,
 }
@@ -95,7 +102,17 @@ enum JobError {
 
 impl Jobs {
     pub(crate) fn new(store: Store, queue: Queue, metrics: SchedulerMetrics, retention: Retention) -> Self {
-        Self { store, queue, metrics, retention, requeue_runs: AtomicU32::new(0) }
+        Self {
+            store,
+            queue,
+            metrics,
+            retention,
+            recover_duty: Duty::default(),
+            search_duty: Duty::default(),
+            count_duty: Duty::default(),
+            counted: Mutex::default(),
+            requeue_runs: AtomicU32::new(0),
+        }
     }
 
     /// Runs a job. Logs a failure, which the next run tries again, and returns whether it succeeded.
@@ -132,7 +149,14 @@ impl Jobs {
         if interrupted > 0 {
             tracing::warn!(acts = interrupted, "the processes of acts on tasks are gone: see the audit log");
         }
+        if !self.recover_duty.may_run(1.0) {
+            return Ok(());
+        }
+        let started = Instant::now();
         let Recovered { retried, dead } = self.store.recover(REQUEUE_BATCH).await?;
+        if retried + dead < REQUEUE_BATCH.unsigned_abs() {
+            self.recover_duty.record(started);
+        }
         self.metrics.count_crashed(retried, dead);
         if retried > 0 {
             tracing::warn!(
@@ -151,13 +175,18 @@ impl Jobs {
         self.metrics.deep_users.set(i64::try_from(delivered.deep_users.len()).unwrap_or(i64::MAX));
         let is_whole = self.requeue_runs.fetch_add(1, Ordering::Relaxed).is_multiple_of(WHOLE_SEARCH);
         let bounds = lost_bounds(delivered, self.store.now().await?, is_whole);
+        let lost = self.search_duty.may_run(1.0).then_some(&bounds);
         let started = Instant::now();
         loop {
-            let tasks = self.store.requeue(&bounds, REQUEUE_BATCH).await?;
+            let searched = Instant::now();
+            let tasks = self.store.requeue(lost, REQUEUE_BATCH).await?;
+            let full = tasks.len() as i64 >= REQUEUE_BATCH;
+            if lost.is_some() && !full {
+                self.search_duty.record(searched);
+            }
             if tasks.is_empty() {
                 return Ok(());
             }
-            let full = tasks.len() as i64 >= REQUEUE_BATCH;
             let ids: Vec<_> = tasks.iter().map(|task| task.task_id).collect();
             let entries: Vec<Entry> = tasks
                 .into_iter()
@@ -191,7 +220,8 @@ impl Jobs {
 
     async fn publish_gauges(&self) -> Result<(), JobError> {
         let now = self.store.now().await?;
-        let backlog = self.store.backlog().await?;
+        let totals = self.store.task_totals().await?;
+        let backlog = self.backlog(totals).await?;
         let depth = self.queue.depth().await;
         let undelivered = depth.as_ref().map_or(0, |depth| i64::try_from(depth.undelivered()).unwrap_or(i64::MAX));
         let due_not_enqueued = (backlog.due - undelivered).max(0);
@@ -205,12 +235,29 @@ impl Jobs {
             due_not_enqueued,
             next_due_ms: backlog.next_due_ms.unwrap_or(-1),
             oldest_due_ms: backlog.oldest_due_ms.unwrap_or(-1),
-            accepted_total: backlog.accepted_total,
-            attempts_total: backlog.attempts_total,
-            retried_total: backlog.retried_total,
-            attempt_ms_total: backlog.attempt_ms_total,
+            accepted_total: totals.accepted,
+            attempts_total: totals.attempts,
+            retried_total: totals.retried,
+            attempt_ms_total: totals.attempt_ms,
         };
         Ok(self.queue.publish_gauges(&gauges).await?)
+    }
+
+    /// The backlog: counted, or if it was so large that counting has to rest, the last count and what has changed since.
+    async fn backlog(&self, totals: TaskTotals) -> Result<Backlog, JobError> {
+        let mut last = self.counted.lock().await;
+        if let Some(counted) = &*last {
+            let estimate = counted.now(totals);
+            let share = estimate.unsettled as f64 / counted.backlog.unsettled.max(1) as f64;
+            if !self.count_duty.may_run(share) {
+                return Ok(estimate);
+            }
+        }
+        let started = Instant::now();
+        let backlog = self.store.count_backlog().await?;
+        self.count_duty.record(started);
+        *last = Some(Counted { backlog: backlog.clone(), totals, at: started });
+        Ok(backlog)
     }
 
     async fn reap(&self) -> Result<(), JobError> {

@@ -5,6 +5,8 @@
 //! paused while its lease expired starts nothing. All jobs may be repeated or skipped without harm. Of several missed
 //! runs, only the latest is made.
 
+mod counted;
+mod duty;
 mod jobs;
 mod metrics;
 mod retention;

@@ -3,7 +3,7 @@
 use crate::connection::Store;
 use crate::error::StoreError;
 
-/// Counts of unsettled and dead tasks, and totals.
+/// Counts of unsettled and dead tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backlog {
     /// Unsettled tasks: pending, running or retrying.
@@ -29,17 +29,21 @@ pub struct Backlog {
     pub oldest_due_ms: Option<i64>,
     /// Age of the oldest unsettled task; 0 without one.
     pub oldest_age_seconds: f64,
-    /// Tasks accepted since the database was created.
-    pub accepted_total: i64,
-    /// Attempts that ended since the database was created. An event that fails within a batch counts as an attempt too.
-    pub attempts_total: i64,
-    /// Attempts that ended in a retry since the database was created.
-    pub retried_total: i64,
-    /// Time that passed in attempts since the database was created, in milliseconds; that of a running one counts as it
-    /// passes.
-    pub attempt_ms_total: i64,
     /// Rows of `events` outside the monthly partitions; should be 0.
     pub default_partition_rows: i64,
+}
+
+/// Totals since the database was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskTotals {
+    /// Tasks accepted.
+    pub accepted: i64,
+    /// Attempts that ended. An event that fails within a batch counts as an attempt too.
+    pub attempts: i64,
+    /// Attempts that ended in a retry.
+    pub retried: i64,
+    /// Time that passed in attempts, in milliseconds; that of a running one counts as it passes.
+    pub attempt_ms: i64,
 }
 
 /// Numbers of entries of the queue in Redis.
@@ -52,11 +56,11 @@ pub struct QueueLengths {
 }
 
 impl Store {
-    /// Reads the backlog. The cost grows with the number of unsettled tasks.
+    /// Counts the backlog. The cost grows with the number of unsettled tasks.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn backlog(&self) -> Result<Backlog, StoreError> {
+    pub async fn count_backlog(&self) -> Result<Backlog, StoreError> {
         let backlog = sqlx::query_as!(
             Backlog,
             r#"
@@ -65,8 +69,6 @@ impl Store {
                    counts.delayed AS "delayed!",
                    (SELECT count(*) FROM dead_tasks) AS "dead!", counts.next_due_ms, counts.oldest_due_ms,
                    coalesce(counts.oldest_age_seconds, 0) AS "oldest_age_seconds!",
-                   totals.accepted AS "accepted_total!", totals.attempts AS "attempts_total!",
-                   totals.retried AS "retried_total!", totals.attempt_ms AS "attempt_ms_total!",
                    (SELECT count(*) FROM events_default) AS "default_partition_rows!"
             FROM (SELECT count(*) AS unsettled, count(lease_until) AS running,
                          count(*) FILTER (WHERE lease_until IS NULL AND attempts = 0) AS pending,
@@ -76,16 +78,28 @@ impl Store {
                          (extract(epoch FROM min(run_at) FILTER (WHERE run_at > now()) - now()) * 1000)::bigint AS next_due_ms,
                          (extract(epoch FROM now() - min(run_at) FILTER (WHERE run_at <= now() AND enqueued_at IS NULL AND lease_until IS NULL)) * 1000)::bigint AS oldest_due_ms,
                          extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
-                  FROM tasks) AS counts,
-                 (SELECT coalesce(sum(accepted), 0)::bigint AS accepted, coalesce(sum(completed + failed), 0)::bigint AS attempts,
-                         coalesce(sum(retried), 0)::bigint AS retried,
-                         div(coalesce(sum(attempt_us), 0), 1000)::bigint AS attempt_ms
-                  FROM throughput WHERE period IN ('live', 'all') AND event_name = '') AS totals
+                  FROM tasks) AS counts
             "#,
         )
         .fetch_one(&self.pool)
         .await?;
         Ok(backlog)
+    }
+
+    /// Reads the totals.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn task_totals(&self) -> Result<TaskTotals, StoreError> {
+        let totals = sqlx::query_as!(
+            TaskTotals,
+            r#"SELECT coalesce(sum(accepted), 0)::bigint AS "accepted!", coalesce(sum(completed + failed), 0)::bigint AS "attempts!",
+                      coalesce(sum(retried), 0)::bigint AS "retried!", div(coalesce(sum(attempt_us), 0), 1000)::bigint AS "attempt_ms!"
+               FROM throughput WHERE period IN ('live', 'all') AND event_name = ''"#,
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(totals)
     }
 
     /// Records the backlog for the console, with the lengths of the queue: `None` if Redis does not answer.

@@ -67,7 +67,7 @@ pub use delete_user::DeletedRows;
 pub use error::{ConfigError, StoreError};
 pub use event_page::{EventPage, ListError, PageLimits};
 pub use events::{EventFilter, PageStart, Position, StoredEvent, UnprocessedEvents};
-pub use gauges::{Backlog, QueueLengths};
+pub use gauges::{Backlog, QueueLengths, TaskTotals};
 pub use group_commit::{Acceptor, AcceptorHealth};
 pub use migrate::{MigrateConfig, MigrationPlan, PendingMigration};
 pub use migrate_error::MigrateError;

@@ -44,15 +44,14 @@ impl Store {
     /// Marks up to `limit` tasks as enqueued now, and returns them for the stream:
     ///
     /// * due retries, which are not on the stream;
-    /// * lost tasks: not leased, and enqueued before the time up to which their stream was delivered.
+    /// * with `lost`, lost tasks: not leased, and enqueued before the time up to which their stream was delivered.
     ///
     /// Retries have their own partial index. The others were delivered once, and a stream is first in, first out, so the
     /// backlog after `delivered_until` is not read.
     ///
     /// # Errors
     /// [`StoreError`]. No task is marked.
-    pub async fn requeue(&self, bounds: &LostBounds, limit: i64) -> Result<Vec<RequeuedTask>, StoreError> {
-        let LostBounds { lost_before, deep_lost_before, deep_users, delivered_until } = bounds;
+    pub async fn requeue(&self, lost: Option<&LostBounds>, limit: i64) -> Result<Vec<RequeuedTask>, StoreError> {
         let requeued = sqlx::query_as!(
             RequeuedTask,
             r#"
@@ -62,7 +61,7 @@ impl Store {
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), lost AS (
                 SELECT id FROM tasks
-                WHERE run_at <= LEAST($2, now()) AND lease_until IS NULL
+                WHERE $1::timestamptz IS NOT NULL AND run_at <= LEAST($2, now()) AND lease_until IS NULL
                       AND enqueued_at < CASE WHEN user_id = ANY ($4) THEN $5::timestamptz ELSE $1 END
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), found AS (
@@ -77,11 +76,11 @@ impl Store {
             FROM found WHERE tasks.id = found.id
             RETURNING tasks.id AS task_id, user_id, bytes, traceparent
             "#,
-            lost_before,
-            delivered_until,
+            lost.map(|bounds| bounds.lost_before),
+            lost.map(|bounds| bounds.delivered_until),
             limit,
-            deep_users,
-            deep_lost_before,
+            lost.map(|bounds| bounds.deep_users.as_slice()),
+            lost.map(|bounds| bounds.deep_lost_before),
         )
         .fetch_all(&self.pool)
         .await?;
