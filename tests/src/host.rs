@@ -53,3 +53,14 @@ pub(crate) fn run_through(mut outer: Command, inner: &Command) -> Command {
     outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     outer
 }
+
+/// CPU time of a process, in seconds, at 100 clock ticks per second.
+///
+/// # Errors
+/// If there is no such process.
+pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks: f64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    Ok(ticks / 100.0)
+}

@@ -31,7 +31,7 @@ pub use cargo::{target_dir_for_copy, without_cargo_env};
 pub use cgroup::MemoryCgroup;
 pub use client::{Client, Response, SECRET, token};
 pub use env::{Frozen, TestEnv, pulse, pulse_output};
-pub use host::{binary, free_port, send_signal};
+pub use host::{binary, cpu_seconds, free_port, send_signal};
 pub use ledger::check_ledger;
 pub use load::{load, report};
 pub use npm::npm_packages;

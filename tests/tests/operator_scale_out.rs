@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use kube::api::{DynamicObject, ListParams};
 use pulse_tests::operator::{OperatorEnv, OperatorProcess, is_reconciled};
 use pulse_tests::queue::TestQueue;
-use pulse_tests::{Client, eventually};
+use pulse_tests::{Client, cpu_seconds, eventually};
 use serde_json::json;
 
 const INSTANCES: usize = if cfg!(feature = "long") { 1000 } else { 100 };
@@ -61,10 +61,11 @@ async fn many_instances_become_ready_and_then_cause_no_writes() -> anyhow::Resul
     })
     .await?;
 
-    let (reconciled, cpu) = (reconciles(&operator).await?, cpu_seconds(&operator)?);
+    let (reconciled, cpu) = (reconciles(&operator).await?, cpu_seconds(operator.pid().unwrap_or(0))?);
     tokio::time::sleep(IDLE_TIME).await;
     let after = writes(&env, &user)?;
-    let (reconciled, cpu) = (reconciles(&operator).await? - reconciled, cpu_seconds(&operator)? - cpu);
+    let (reconciled, cpu) =
+        (reconciles(&operator).await? - reconciled, cpu_seconds(operator.pid().unwrap_or(0))? - cpu);
     println!(
         "{} writes in {IDLE_TIME:?}, in {reconciled} reconciles that took {cpu:.1} s of CPU time; {}",
         after.len() - before.len(),
@@ -131,12 +132,4 @@ fn resident_mib(operator: &OperatorProcess, line: &str) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", operator.pid().unwrap_or(0)))?;
     let value = status.lines().find_map(|found| found.strip_prefix(line)).unwrap_or_default();
     Ok(value.trim_matches(|letter: char| !letter.is_ascii_digit()).parse::<u64>()? / 1024)
-}
-
-/// CPU time of the operator, at 100 clock ticks per second.
-fn cpu_seconds(operator: &OperatorProcess) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", operator.pid().unwrap_or(0)))?;
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks: f64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-    Ok(ticks / 100.0)
 }
