@@ -38,7 +38,7 @@ pub struct OldMonth {
 
 impl Store {
     /// Drops the oldest month of a table if it ended longer ago than `keep`, with a row in the audit log. Waits at most
-    /// 20 ms for the lock, because everybody else waits meanwhile. Returns `None` if no month is old enough.
+    /// 20 ms for the lock, because all other statements wait meanwhile. Returns `None` if no month is old enough.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.

@@ -1,4 +1,4 @@
-//! Lists that match nothing delay nobody else.
+//! Lists that match nothing delay no other user.
 
 use std::time::{Duration, Instant};
 
