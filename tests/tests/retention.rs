@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulse_tests::latency::{GOOD, p99, post_steadily};
-use pulse_tests::{Process, TestEnv, eventually};
+use pulse_tests::{Process, TestEnv, eventually, pulse_output};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The jobs look every 15 s.
@@ -81,6 +81,9 @@ async fn reader_delays_the_drop_of_a_month_and_nothing_else() -> anyhow::Result<
         "the reader sees all its rows"
     );
 
+    let (_, output) = pulse_output(&env, &["check"]).await?;
+    assert!(output.contains("oldest snapshot = held by backup (pid "), "{output}");
+    assert!(scheduler.metric("pulse_postgresql_oldest_snapshot_transactions").await? > 100.0);
     reader.rollback().await?;
     eventually("the old months are dropped", TIMEOUT, async || Ok(env.number(OLD_MONTHS).await? == 0)).await?;
     Ok(())

@@ -227,6 +227,8 @@ impl Jobs {
         let due_not_enqueued = (backlog.due - undelivered).max(0);
         self.metrics.record(&backlog, depth.as_ref().ok(), due_not_enqueued);
         self.metrics.paused.set(self.store.find_pause().await?.is_some().into());
+        let snapshot = self.store.oldest_snapshot().await?;
+        self.metrics.oldest_snapshot.set(snapshot.map_or(0, |snapshot| snapshot.transactions));
         self.store.record_gauges(&backlog, depth.as_ref().ok().map(queue_lengths)).await?;
         depth?;
         let gauges = Gauges {

@@ -18,6 +18,7 @@ pub struct SchedulerMetrics {
     pub(crate) requeued: Counter,
     pub(crate) leader: Gauge,
     pub(crate) retention_blocked: Family<Gauge, 1>,
+    pub(crate) oldest_snapshot: Gauge,
 }
 
 impl SchedulerMetrics {
@@ -39,6 +40,11 @@ impl SchedulerMetrics {
             paused: registry.gauge("pulse_paused", "1 while all claims are paused, otherwise 0"),
             requeued: registry.counter("pulse_tasks_requeued", "Number of tasks that the requeue job enqueued again"),
             leader: registry.gauge("pulse_scheduler_leader", "1 if this scheduler is the leader, otherwise 0"),
+            oldest_snapshot: registry.gauge(
+                "pulse_postgresql_oldest_snapshot_transactions",
+                "Number of transactions since the oldest snapshot that a session, replication slot or prepared transaction \
+                 holds; statements become slower while it grows, and pulse check says who holds it",
+            ),
             retention_blocked: registry.gauges(
                 "pulse_retention_blocked",
                 ["table"],

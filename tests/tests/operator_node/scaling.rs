@@ -80,7 +80,8 @@ async fn workers_follow_the_queue_up_and_down_to_zero() -> anyhow::Result<()> {
 async fn workers_follow_a_queue_of_tasks_that_take_30_seconds() -> anyhow::Result<()> {
     let env = NodeEnv::start("slow").await?;
     let _operator = env.start_operator()?;
-    let behavior = json!({ "scaleDown": { "stabilizationWindowSeconds": 10, "percent": 10, "workers": 2, "periodSeconds": 4 } });
+    let behavior =
+        json!({ "scaleDown": { "stabilizationWindowSeconds": 10, "percent": 10, "workers": 2, "periodSeconds": 4 } });
     env.apply(json!({ "workers": { "concurrency": 16, "autoscaling": {
         "minReplicas": 0, "maxReplicas": 5, "idleSeconds": 10, "target": { "drainSeconds": 60 }, "behavior": behavior,
     } } }))

@@ -9,7 +9,7 @@ use pulse_core::defaults::{
     API_DEDICATED, CONSOLE_CONNECTIONS, PROBE_CONNECTIONS, SCHEDULER_CONNECTIONS, WORKER_CONNECTIONS,
 };
 use pulse_queue::{Queue, QueueError, RedisSetting, Refusal};
-use pulse_store::Store;
+use pulse_store::{OldestSnapshot, Store};
 use pulse_tls::Encryption;
 
 use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
@@ -130,12 +130,31 @@ async fn check_postgresql(store: &Store, needed: u64) -> Vec<CheckResult> {
         let note = pause.map(|_| "workers claim nothing until `pulse resume`");
         results.push(CheckResult { note, ..check("postgresql", "pause", value, None) });
     }
+    if let Ok(snapshot) = store.oldest_snapshot().await {
+        results.push(oldest_snapshot(snapshot));
+    }
     results.push(match store.schema_problem().await {
         Ok(None) => check("postgresql", "schema", "known".into(), None),
         Ok(Some(problem)) => check("postgresql", "schema", "not ready".into(), Some(problem)),
         Err(error) => check("postgresql", "schema", error.to_string(), Some("see the lines above".into())),
     });
     results
+}
+
+/// Number of transactions after which a snapshot costs more than it can be worth: some minutes of a busy instance.
+const OLD_SNAPSHOT: i64 = 100_000;
+
+fn oldest_snapshot(snapshot: Option<OldestSnapshot>) -> CheckResult {
+    let is_old = snapshot.as_ref().is_some_and(|snapshot| snapshot.transactions > OLD_SNAPSHOT);
+    let note = is_old.then_some(
+        "end this transaction, or drop the slot, if it is not a backup: PostgreSQL keeps all settled tasks since, which \
+         makes claims and housekeeping slower",
+    );
+    let value = match snapshot {
+        Some(OldestSnapshot { holder, transactions }) => format!("held by {holder} for {transactions} transactions"),
+        None => "none".into(),
+    };
+    CheckResult { note, ..check("postgresql", "oldest snapshot", value, None) }
 }
 
 async fn check_redis(store: &Store, queue: &Queue) -> Vec<CheckResult> {
