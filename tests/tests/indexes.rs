@@ -1,5 +1,7 @@
 //! Each documented query uses an index, with 1,000,000 events and 100,000 unsettled tasks.
 
+#![expect(clippy::print_stdout, reason = "a test prints what it measures")]
+
 use pulse_tests::TestEnv;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 

@@ -1,5 +1,7 @@
 //! A deep backlog: the roles keep within the memory of a container.
 
+#![expect(clippy::print_stdout, reason = "a test prints what it measures")]
+
 use std::time::Duration;
 
 use anyhow::Context;
