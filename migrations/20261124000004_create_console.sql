@@ -69,7 +69,8 @@ CREATE TABLE gauges (
     dead               bigint      NOT NULL,
     oldest_age_seconds float8      NOT NULL, -- of unsettled tasks
     undelivered        bigint,               -- on the streams; NULL: Redis did not answer
-    in_flight          bigint                -- delivered and not acknowledged; NULL: Redis did not answer
+    in_flight          bigint,               -- delivered and not acknowledged; NULL: Redis did not answer
+    due_from           timestamptz NOT NULL  -- no unsettled task was due before
 ) WITH (fillfactor = 50);
 
 -- The workers that ran during the last hour.

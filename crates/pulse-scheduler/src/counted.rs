@@ -52,6 +52,7 @@ mod tests {
             next_due_ms: Some(1500),
             oldest_due_ms: Some(20),
             oldest_age_seconds: 5.0,
+            due_from: chrono::DateTime::UNIX_EPOCH,
             default_partition_rows: 0,
         };
         let totals = TaskTotals { accepted: 5000, attempts: 4000, retried: 100, attempt_ms: 0 };

@@ -76,6 +76,11 @@ const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(1);
 /// While users are deep, one of this many runs of the requeue job also reads the tasks after those that the bulk stream
 /// has delivered: nearly all of them are its backlog, and reading it each second would cost in proportion to it.
 const WHOLE_SEARCH: u32 = 10;
+/// One of this many runs of the requeue job searches from the beginning, for tasks of transactions that committed more than
+/// ten seconds after they began.
+const FULL_SEARCH: u32 = 600;
+/// One of this many counts of the backlog reads from the beginning.
+const FULL_COUNT: u32 = 300;
 /// Number of months for which partitions are created in advance.
 const MONTHS_AHEAD: i32 = 12;
 
@@ -88,6 +93,10 @@ pub(crate) struct Jobs {
     search_duty: Duty,
     count_duty: Duty,
     counted: Mutex<Option<Counted>>,
+    /// Number of counts of the backlog so far.
+    counts: AtomicU32,
+    /// No task without a lease was due before this time.
+    searched_until: Mutex<DateTime<Utc>>,
     /// Number of runs of the requeue job so far.
     requeue_runs: AtomicU32,
 }
@@ -111,6 +120,8 @@ impl Jobs {
             search_duty: Duty::default(),
             count_duty: Duty::default(),
             counted: Mutex::default(),
+            counts: AtomicU32::new(0),
+            searched_until: Mutex::new(DateTime::UNIX_EPOCH),
             requeue_runs: AtomicU32::new(0),
         }
     }
@@ -153,7 +164,7 @@ impl Jobs {
             return Ok(());
         }
         let started = Instant::now();
-        let Recovered { retried, dead } = self.store.recover(REQUEUE_BATCH).await?;
+        let Recovered { retried, dead } = self.store.recover(self.due_from().await, REQUEUE_BATCH).await?;
         if retried + dead < REQUEUE_BATCH.unsigned_abs() {
             self.recover_duty.record(started);
         }
@@ -173,10 +184,14 @@ impl Jobs {
     async fn requeue(&self) -> Result<(), JobError> {
         let delivered = self.queue.delivered().await?;
         self.metrics.deep_users.set(i64::try_from(delivered.deep_users.len()).unwrap_or(i64::MAX));
-        let is_whole = self.requeue_runs.fetch_add(1, Ordering::Relaxed).is_multiple_of(WHOLE_SEARCH);
-        let bounds = lost_bounds(delivered, self.store.now().await?, is_whole);
-        let lost = self.search_duty.may_run(1.0).then_some(&bounds);
+        let runs = self.requeue_runs.fetch_add(1, Ordering::Relaxed);
+        let mut bounds = lost_bounds(delivered, self.store.now().await?, runs.is_multiple_of(WHOLE_SEARCH));
         let started = Instant::now();
+        let may_search = self.search_duty.may_run(1.0);
+        if may_search {
+            bounds.from = self.search_from(runs, bounds.until).await?;
+        }
+        let lost = may_search.then_some(&bounds);
         loop {
             let searched = Instant::now();
             let tasks = self.store.requeue(lost, REQUEUE_BATCH).await?;
@@ -207,6 +222,23 @@ impl Jobs {
                 return Ok(());
             }
         }
+    }
+
+    /// The time from which unsettled tasks were due, at the last count.
+    async fn due_from(&self) -> DateTime<Utc> {
+        self.counted.lock().await.as_ref().map_or(DateTime::UNIX_EPOCH, |counted| counted.backlog.due_from)
+    }
+
+    /// Returns the time from which tasks may be lost: there is no older task without a lease.
+    async fn search_from(&self, runs: u32, until: DateTime<Utc>) -> Result<DateTime<Utc>, JobError> {
+        let mut searched = self.searched_until.lock().await;
+        if runs.is_multiple_of(FULL_SEARCH) {
+            *searched = DateTime::UNIX_EPOCH;
+        }
+        if *searched < until {
+            *searched = self.store.oldest_waiting(*searched, until).await?.unwrap_or(until);
+        }
+        Ok(*searched)
     }
 
     async fn expire_keys(&self) -> Result<(), JobError> {
@@ -256,7 +288,14 @@ impl Jobs {
             }
         }
         let started = Instant::now();
-        let backlog = self.store.count_backlog().await?;
+        // From time to time from the beginning, for tasks of transactions that took long.
+        let due_from = match &*last {
+            Some(counted) if !self.counts.fetch_add(1, Ordering::Relaxed).is_multiple_of(FULL_COUNT) => {
+                counted.backlog.due_from
+            }
+            _ => DateTime::UNIX_EPOCH,
+        };
+        let backlog = self.store.count_backlog(due_from).await?;
         self.count_duty.record(started);
         *last = Some(Counted { backlog: backlog.clone(), totals, at: started });
         Ok(backlog)
@@ -294,7 +333,14 @@ fn lost_bounds(delivered: Delivered, now: DateTime<Utc>, is_whole: bool) -> Lost
         (false, true) => tasks_until.max(bulk_until),
         (false, false) => tasks_until.min(bulk_until),
     };
-    LostBounds { lost_before, deep_lost_before: lost_before.min(bulk_lost_before), deep_users, delivered_until }
+    LostBounds {
+        lost_before,
+        deep_lost_before: lost_before.min(bulk_lost_before),
+        deep_users,
+        from: DateTime::UNIX_EPOCH,
+        // A task is enqueued when it is due, or later.
+        until: delivered_until.min(lost_before),
+    }
 }
 
 /// The time before which an enqueued task of a stream is lost, and the time before which all of its entries were
@@ -329,7 +375,7 @@ mod tests {
     /// Bounds of the tasks of users who are not deep.
     fn bounds(tasks: (u64, u64, i64)) -> (DateTime<Utc>, DateTime<Utc>) {
         let bounds = lost_bounds(delivered(tasks, (0, 0, 0), &[]), at(0), true);
-        (bounds.lost_before, bounds.delivered_until)
+        (bounds.lost_before, bounds.until)
     }
 
     #[test]
@@ -342,13 +388,13 @@ mod tests {
 
     #[test]
     fn drained_stream_makes_every_old_task_lost() {
-        assert_eq!(bounds((0, 0, 99)), (at(-10), at(0)));
-        assert_eq!(bounds((5, 5, 99)), (at(-10), at(0)));
+        assert_eq!(bounds((0, 0, 99)), (at(-10), at(-10)));
+        assert_eq!(bounds((5, 5, 99)), (at(-10), at(-10)));
     }
 
     #[test]
     fn long_backlog_makes_no_undelivered_task_lost() {
-        assert_eq!(bounds((1_000_000, 16, 300)), (at(-301), at(-299)));
+        assert_eq!(bounds((1_000_000, 16, 300)), (at(-301), at(-301)));
     }
 
     #[test]
@@ -361,8 +407,8 @@ mod tests {
         let delivered = delivered((5, 5, 1), (300_000, 16, 600), &[7]);
         let bounds = lost_bounds(delivered.clone(), at(0), false);
         assert_eq!((bounds.lost_before, bounds.deep_lost_before), (at(-10), at(-601)));
-        assert_eq!((bounds.deep_users, bounds.delivered_until), (vec![7], at(-599)), "the backlog is not read");
-        assert_eq!(lost_bounds(delivered, at(0), true).delivered_until, at(0));
+        assert_eq!((bounds.deep_users, bounds.until), (vec![7], at(-599)), "the backlog is not read");
+        assert_eq!(lost_bounds(delivered, at(0), true).until, at(-10));
     }
 
     #[test]

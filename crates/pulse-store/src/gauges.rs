@@ -1,5 +1,7 @@
 //! The backlog as PostgreSQL knows it, and maintenance of partitions. All figures count tasks.
 
+use chrono::{DateTime, Utc};
+
 use crate::connection::Store;
 use crate::error::StoreError;
 
@@ -29,6 +31,8 @@ pub struct Backlog {
     pub oldest_due_ms: Option<i64>,
     /// Age of the oldest unsettled task; 0 without one.
     pub oldest_age_seconds: f64,
+    /// No unsettled task was due before this time, unless its transaction took more than 10 s.
+    pub due_from: DateTime<Utc>,
     /// Rows of `events` outside the monthly partitions; should be 0.
     pub default_partition_rows: i64,
 }
@@ -56,11 +60,11 @@ pub struct QueueLengths {
 }
 
 impl Store {
-    /// Counts the backlog. The cost grows with the number of unsettled tasks.
+    /// Counts the backlog, among the tasks that were due from `due_from` on. The cost grows with the number of unsettled tasks.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn count_backlog(&self) -> Result<Backlog, StoreError> {
+    pub async fn count_backlog(&self, due_from: DateTime<Utc>) -> Result<Backlog, StoreError> {
         let backlog = sqlx::query_as!(
             Backlog,
             r#"
@@ -69,6 +73,7 @@ impl Store {
                    counts.delayed AS "delayed!",
                    (SELECT count(*) FROM dead_tasks) AS "dead!", counts.next_due_ms, counts.oldest_due_ms,
                    coalesce(counts.oldest_age_seconds, 0) AS "oldest_age_seconds!",
+                   LEAST(counts.first_due, now() - interval '10 s') AS "due_from!",
                    (SELECT count(*) FROM events_default) AS "default_partition_rows!"
             FROM (SELECT count(*) AS unsettled, count(lease_until) AS running,
                          count(*) FILTER (WHERE lease_until IS NULL AND attempts = 0) AS pending,
@@ -77,9 +82,11 @@ impl Store {
                          count(*) FILTER (WHERE run_at > now()) AS delayed,
                          (extract(epoch FROM min(run_at) FILTER (WHERE run_at > now()) - now()) * 1000)::bigint AS next_due_ms,
                          (extract(epoch FROM now() - min(run_at) FILTER (WHERE run_at <= now() AND enqueued_at IS NULL AND lease_until IS NULL)) * 1000)::bigint AS oldest_due_ms,
-                         extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds
-                  FROM tasks) AS counts
+                         extract(epoch FROM now() - min(created_at))::float8 AS oldest_age_seconds,
+                         min(run_at) AS first_due
+                  FROM tasks WHERE run_at >= $1) AS counts
             "#,
+            due_from,
         )
         .fetch_one(&self.pool)
         .await?;
@@ -115,13 +122,13 @@ impl Store {
                  SET backlog = excluded.backlog WHERE throughput.backlog < excluded.backlog
              )
              INSERT INTO gauges (measured_at, pending, running, retrying, due, due_not_enqueued, delayed, dead,
-                                 oldest_age_seconds, undelivered, in_flight)
-             VALUES (now(), $1, $2, $3, $4, $5, $6, $7, $8, $9, $11)
+                                 oldest_age_seconds, undelivered, in_flight, due_from)
+             VALUES (now(), $1, $2, $3, $4, $5, $6, $7, $8, $9, $11, $12)
              ON CONFLICT (one) DO UPDATE
              SET measured_at = now(), pending = excluded.pending, running = excluded.running,
                  retrying = excluded.retrying, due = excluded.due, due_not_enqueued = excluded.due_not_enqueued,
                  delayed = excluded.delayed, dead = excluded.dead, oldest_age_seconds = excluded.oldest_age_seconds,
-                 undelivered = excluded.undelivered, in_flight = excluded.in_flight",
+                 undelivered = excluded.undelivered, in_flight = excluded.in_flight, due_from = excluded.due_from",
             backlog.pending,
             backlog.running,
             backlog.retrying,
@@ -133,6 +140,7 @@ impl Store {
             queue.map(|queue| queue.undelivered),
             backlog.unsettled,
             queue.map(|queue| queue.in_flight),
+            backlog.due_from,
         )
         .execute(&self.pool)
         .await?;

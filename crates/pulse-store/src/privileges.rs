@@ -70,7 +70,7 @@ const TABLES: &[Table] = &[
     Table {
         name: "gauges",
         serving: "SELECT, INSERT, UPDATE (measured_at, pending, running, retrying, due, due_not_enqueued, delayed, dead, \
-                  oldest_age_seconds, undelivered, in_flight)",
+                  oldest_age_seconds, undelivered, in_flight, due_from)",
         read: "SELECT",
     },
     Table {

@@ -5,7 +5,7 @@
 //! the cause dies.
 
 use chrono::{DateTime, Utc};
-use pulse_core::{Attempt, FailureReason};
+use pulse_core::{Attempt, FailureReason, TASK_LEASE};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -40,20 +40,23 @@ struct Expired {
 }
 
 impl Store {
-    /// Ends at most `limit` expired leases, in one transaction. A task of which another transaction has locked a row is
+    /// Ends at most `limit` expired leases of tasks that were due from `due_from` on, in one transaction. A task of which another transaction has locked a row is
     /// left for the next call.
     ///
     /// # Errors
     /// [`StoreError`]. No lease was ended.
-    pub async fn recover(&self, limit: i64) -> Result<Recovered, StoreError> {
+    pub async fn recover(&self, due_from: DateTime<Utc>, limit: i64) -> Result<Recovered, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin().await?;
         let expired = sqlx::query_as!(
             Expired,
             r#"SELECT id, fencing_token, attempts, max_attempts, crashed, event_ids, created_at, now() AS "now!"
-               FROM tasks WHERE lease_until < now() AND run_at <= now()
+               FROM tasks WHERE lease_until < now() AND run_at >= $2 AND run_at <= now() - make_interval(secs => $3)
                ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED"#,
             limit,
+            due_from,
+            // A task is claimed when it is due, or later.
+            TASK_LEASE.as_secs_f64(),
         )
         .fetch_all(&mut *transaction)
         .await?;

@@ -28,8 +28,10 @@ pub struct LostBounds {
     pub deep_lost_before: DateTime<Utc>,
     /// The deep users.
     pub deep_users: Vec<i64>,
-    /// The search ends with the tasks that were due at this time.
-    pub delivered_until: DateTime<Utc>,
+    /// The search is among the tasks that were due from this time on.
+    pub from: DateTime<Utc>,
+    /// The search ends before the tasks that were due at this time.
+    pub until: DateTime<Utc>,
 }
 
 impl Store {
@@ -47,7 +49,7 @@ impl Store {
     /// * with `lost`, lost tasks: not leased, and enqueued before the time up to which their stream was delivered.
     ///
     /// Retries have their own partial index. The others were delivered once, and a stream is first in, first out, so the
-    /// backlog after `delivered_until` is not read.
+    /// backlog after `until` is not read.
     ///
     /// # Errors
     /// [`StoreError`]. No task is marked.
@@ -61,7 +63,7 @@ impl Store {
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), lost AS (
                 SELECT id FROM tasks
-                WHERE $1::timestamptz IS NOT NULL AND run_at <= LEAST($2, now()) AND lease_until IS NULL
+                WHERE $1::timestamptz IS NOT NULL AND run_at >= $6 AND run_at < $2 AND lease_until IS NULL
                       AND enqueued_at < CASE WHEN user_id = ANY ($4) THEN $5::timestamptz ELSE $1 END
                 ORDER BY run_at LIMIT $3 FOR UPDATE SKIP LOCKED
             ), found AS (
@@ -77,14 +79,35 @@ impl Store {
             RETURNING tasks.id AS task_id, user_id, bytes, traceparent
             "#,
             lost.map(|bounds| bounds.lost_before),
-            lost.map(|bounds| bounds.delivered_until),
+            lost.map(|bounds| bounds.until),
             limit,
             lost.map(|bounds| bounds.deep_users.as_slice()),
             lost.map(|bounds| bounds.deep_lost_before),
+            lost.map(|bounds| bounds.from),
         )
         .fetch_all(&self.pool)
         .await?;
         Ok(requeued)
+    }
+
+    /// Returns when the oldest task without a lease was due, among those that were due from `from` to before `until`.
+    ///
+    /// Reads the entries of settled tasks that are still in the index before it, so a search that begins there need not
+    /// read them again. There are many while a long transaction runs.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn oldest_waiting(
+        &self,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let oldest = sqlx::query_scalar!(
+            "SELECT run_at FROM tasks WHERE run_at >= $1 AND run_at < $2 AND lease_until IS NULL ORDER BY run_at LIMIT 1",
+            from,
+            until,
+        );
+        Ok(oldest.fetch_optional(&self.pool).await?)
     }
 
     /// Clears the mark of tasks that could not be enqueued, so that the next requeue finds them.

@@ -9,3 +9,4 @@ mod lists;
 mod locks;
 mod memory;
 mod month_end;
+mod old_snapshot;
