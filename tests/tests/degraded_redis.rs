@@ -165,10 +165,13 @@ async fn other_database_number_or_instance_than_the_scheduler_is_reported() -> a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_of_a_redis_cluster_is_reported() -> anyhow::Result<()> {
-    let port = free_port()?.to_string();
+    let (port, cluster_port) = (free_port()?.to_string(), free_port()?.to_string());
     let servers = TestEnv::with_servers(
         |postgres| postgres,
-        |redis| redis.with_setting("port", &port).with_setting("cluster-enabled", "yes"),
+        |redis| {
+            let redis = redis.with_setting("port", &port).with_setting("cluster-port", &cluster_port);
+            redis.with_setting("cluster-enabled", "yes")
+        },
     );
     let env = servers.await?;
     assert_eq!(pulse_output(&env, &["migrate"]).await?.0, 0);
