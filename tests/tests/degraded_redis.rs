@@ -46,7 +46,12 @@ async fn wait_until_degraded(role: &Process, reason: &str) -> anyhow::Result<()>
 }
 
 async fn wait_until_ok(role: &Process) -> anyhow::Result<()> {
-    eventually("Redis is ok", TIMEOUT, async || Ok(state(role).await? == ("ok".into(), String::new()))).await
+    let is_ok = async || {
+        let (status, detail) = state(role).await?;
+        anyhow::ensure!((status.as_str(), detail.as_str()) == ("ok", ""), "{status}: {detail}");
+        Ok(true)
+    };
+    eventually("Redis is ok", TIMEOUT, is_ok).await
 }
 
 /// Asserts that `pulse check` fails and says `reason`.
@@ -71,8 +76,12 @@ async fn full_redis_is_reported_until_it_accepts_tasks_again() -> anyhow::Result
     wait_until_degraded(&scheduler, "HSET: Redis is full").await?;
     assert_check_fails(&env, &env.redis_url, "Redis is full").await?;
     let _: String = redis(&env, "CONFIG SET maxmemory 0").await?;
-    client.post_event("a").await?;
-    wait_until_ok(&api).await?;
+    // For half a second after a refusal, the API enqueues nothing.
+    let is_ok = async || {
+        client.post_event("a").await?;
+        Ok(state(&api).await?.0 == "ok")
+    };
+    eventually("the API enqueues again", TIMEOUT, is_ok).await?;
     wait_until_ok(&scheduler).await
 }
 

@@ -70,7 +70,7 @@ fn cases() -> Vec<Case> {
         ("cancelled", "AND outcome = 'cancelled'", "7, 10000".into()),
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
         ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000, false")),
-        ("claim without Redis", "WITH RECURSIVE owners", "100, 256".into()),
+        ("claim without Redis", "WITH RECURSIVE known", "100, 256".into()),
         (
             "events of a claim",
             "WITH ORDINALITY\n                AS wanted",

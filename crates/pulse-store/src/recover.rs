@@ -5,7 +5,7 @@
 //! the cause dies.
 
 use chrono::{DateTime, Utc};
-use pulse_core::{Attempt, FailureReason, TASK_LEASE};
+use pulse_core::{Attempt, FailureReason};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -51,12 +51,10 @@ impl Store {
         let expired = sqlx::query_as!(
             Expired,
             r#"SELECT id, fencing_token, attempts, max_attempts, crashed, event_ids, created_at, now() AS "now!"
-               FROM tasks WHERE lease_until < now() AND run_at >= $2 AND run_at <= now() - make_interval(secs => $3)
+               FROM tasks WHERE lease_until < now() AND run_at >= $2 AND run_at <= now()
                ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED"#,
             limit,
             due_from,
-            // A task is claimed when it is due, or later.
-            TASK_LEASE.as_secs_f64(),
         )
         .fetch_all(&mut *transaction)
         .await?;

@@ -63,7 +63,7 @@ async fn slow_postgres_leaves_old_figures_and_connections_for_the_api() -> anyho
     // Reads of these tables take 2 s each.
     run(
         &env,
-        "INSERT INTO gauges VALUES (true, now(), 0, 0, 0, 0, 0, 0, 0, 0);
+        "INSERT INTO gauges VALUES (true, now(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, now());
          INSERT INTO workers (name, version, state, concurrency, running, in_flight) VALUES ('a', '1', 'running', 1, 0, 0);
          ALTER TABLE gauges RENAME TO fast_gauges;
          CREATE VIEW gauges AS SELECT fast_gauges.* FROM fast_gauges, pg_sleep(2);
