@@ -40,8 +40,8 @@ struct Expired {
 }
 
 impl Store {
-    /// Ends at most `limit` expired leases of tasks that were due from `due_from` on, in one transaction. A task of which another transaction has locked a row is
-    /// left for the next call.
+    /// Ends at most `limit` expired leases of tasks that were due from `due_from` on, in one transaction. A task of which
+    /// another transaction has locked a row is left for the next call.
     ///
     /// # Errors
     /// [`StoreError`]. No lease was ended.
