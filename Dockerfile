@@ -14,7 +14,7 @@ FROM chef AS build
 COPY --from=plan /src/recipe.json rust-toolchain.toml ./
 COPY scripts/static scripts/static
 # Without `pulse dev`, whose servers the image does not have.
-ENV FEATURES="--no-default-features --features kubernetes,jemalloc"
+ENV FEATURES="--no-default-features --features archive,kubernetes,jemalloc"
 RUN scripts/static chef cook --package pulse $FEATURES
 COPY . .
 RUN scripts/static auditable build --package pulse $FEATURES && scripts/image-files target/*-linux-gnu/release/pulse /files

@@ -30,7 +30,7 @@ lint: ## The linters of CI
 	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	cargo clippy --workspace --all-targets --features pulse-tests/long,pulse-tests/e2e -- -D warnings
 	cargo clippy -p pulse --no-default-features --features dev-servers -- -D warnings
-	cargo clippy -p pulse --no-default-features --features kubernetes,jemalloc -- -D warnings
+	cargo clippy -p pulse --no-default-features --features archive,kubernetes,jemalloc -- -D warnings
 	scripts/deny
 	scripts/words
 

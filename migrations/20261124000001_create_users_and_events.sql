@@ -103,13 +103,101 @@ BEGIN
     RETURN created;
 END $$;
 
--- Drops the oldest monthly partition of `parent` if all its rows are older than `keep`. Returns its name, about how many
--- rows it had, and what is in the way, if it could not be dropped; nothing if no partition is old enough.
+-- Monthly partitions that are being copied to the archive, or were restored from it.
+CREATE TABLE archived_months (
+    partition   text        PRIMARY KEY,
+    copy_id     uuid        NOT NULL,               -- in the names of its files
+    is_changed  boolean     NOT NULL DEFAULT false, -- rows changed since the copy began, so it begins again
+    verified_at timestamptz,                        -- files and manifest are written, and were read back and compared
+    keep_until  timestamptz                         -- not copied or dropped before; NULL: was not restored
+);
+
+-- The files of the copies.
+CREATE TABLE archived_files (
+    copy_id  uuid   NOT NULL,
+    number   int    NOT NULL,
+    last_id  text   NOT NULL, -- of its rows
+    manifest jsonb  NOT NULL, -- its entry in the manifest
+    PRIMARY KEY (copy_id, number)
+);
+
+-- A row of a month that is copied has changed. In READ COMMITTED, a change that the statement does not see was made before
+-- the last copy began.
+CREATE FUNCTION note_change_of_archived_month() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    UPDATE archived_months SET is_changed = true
+    WHERE partition = TG_TABLE_NAME AND (NOT is_changed OR current_setting('transaction_isolation') <> 'read committed');
+    RETURN NULL;
+END $$;
+
+-- The monthly partitions of `parent` whose rows are all older than `keep`, oldest first, without those that are kept after
+-- they were restored.
+CREATE FUNCTION old_month_partitions(parent text, keep interval)
+RETURNS TABLE (partition_name text, lower_bound timestamptz, upper_bound timestamptz, row_count bigint)
+LANGUAGE sql STABLE AS $$
+    SELECT relname::text, first_day AT TIME ZONE 'UTC', (first_day + interval '1 month') AT TIME ZONE 'UTC',
+           greatest(reltuples, 0)::bigint
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+         CROSS JOIN LATERAL (SELECT to_date(right(relname, 7), 'YYYY"m"MM')::timestamp AS first_day) AS month
+    WHERE inhparent = parent::regclass AND relname ~ '_y[0-9]{4}m[0-9]{2}$'
+          AND (first_day + interval '1 month') AT TIME ZONE 'UTC' <= now() - keep
+          AND NOT EXISTS (SELECT FROM archived_months WHERE partition = relname AND keep_until > now())
+    ORDER BY relname
+$$;
+
+-- Begins to copy the oldest monthly partition of `parent` whose rows are all older than `keep` and that has no verified copy,
+-- or continues it if no row has changed since. Returns nothing if there is none; `blocked_by` is what is in the way.
+--
+-- From the beginning of a copy, a trigger on the partition notes changes. Writers of this old partition wait for the lock,
+-- so it is given up after 20 ms.
+CREATE FUNCTION begin_month_copy(parent text, keep interval, OUT partition_name text, OUT lower_bound timestamptz,
+                                 OUT upper_bound timestamptz, OUT copy uuid, OUT blocked_by text)
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    is_unchanged boolean;
+BEGIN
+    IF (parent IN ('events', 'task_history') AND keep >= interval '1 day') IS NOT TRUE THEN
+        RAISE EXCEPTION 'there are no partitions of % to copy after %', parent, keep
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT old.partition_name, old.lower_bound, old.upper_bound, copy_id, NOT is_changed
+    INTO partition_name, lower_bound, upper_bound, copy, is_unchanged
+    FROM old_month_partitions(parent, keep) AS old LEFT JOIN archived_months ON partition = old.partition_name
+    WHERE verified_at IS NULL OR is_changed
+    ORDER BY old.partition_name LIMIT 1;
+    IF is_unchanged OR partition_name IS NULL THEN
+        RETURN;
+    END IF;
+    IF parent = 'events' THEN
+        SELECT 'task ' || id INTO blocked_by FROM tasks WHERE created_at < upper_bound LIMIT 1;
+        IF blocked_by IS NOT NULL THEN
+            RETURN;
+        END IF;
+    END IF;
+    DELETE FROM archived_files WHERE copy_id = copy;
+    copy := gen_random_uuid();
+    PERFORM set_config('lock_timeout', '20ms', true);
+    BEGIN
+        EXECUTE format('LOCK TABLE ONLY %I IN SHARE ROW EXCLUSIVE MODE', partition_name);
+        EXECUTE format('CREATE OR REPLACE TRIGGER note_change AFTER INSERT OR UPDATE OR DELETE ON %I
+                        FOR EACH ROW EXECUTE FUNCTION note_change_of_archived_month()', partition_name);
+        INSERT INTO archived_months (partition, copy_id) VALUES (partition_name, copy)
+        ON CONFLICT (partition) DO UPDATE SET copy_id = copy, is_changed = false, verified_at = NULL;
+    EXCEPTION WHEN lock_not_available THEN
+        blocked_by := 'another transaction';
+    END;
+END $$;
+
+-- Drops the oldest monthly partition of `parent` if all its rows are older than `keep`; with `needs_copy`, only if the archive
+-- has a verified copy. Returns its name, about how many rows it had, and what is in the way, if it could not be dropped;
+-- nothing if no partition is old enough.
 --
 -- Every statement on `parent` waits behind the lock, so it waits 20 ms for it at most, and the caller tries again later.
 -- DETACH CONCURRENTLY would wait without a lock, but not in a function, so the caller would have to own the tables; it
 -- would need FINALIZE after an interruption; and it does not exist beside a default partition.
-CREATE FUNCTION drop_month_partition(parent text, keep interval, OUT partition_name text, OUT row_count bigint, OUT blocked_by text)
+CREATE FUNCTION drop_month_partition(parent text, keep interval, needs_copy boolean,
+                                     OUT partition_name text, OUT row_count bigint, OUT blocked_by text)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     upper_bound timestamptz;
@@ -118,13 +206,12 @@ BEGIN
         RAISE EXCEPTION 'there are no partitions of % to drop after %', parent, keep
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    SELECT relname, GREATEST(reltuples, 0)::bigint INTO partition_name, row_count
-    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    WHERE inhparent = parent::regclass AND relname ~ '_y[0-9]{4}m[0-9]{2}$'
-    ORDER BY relname LIMIT 1;
-    upper_bound := (to_date(right(partition_name, 7), 'YYYY"m"MM') + interval '1 month') AT TIME ZONE 'UTC';
-    IF (upper_bound <= now() - keep) IS NOT TRUE THEN
-        partition_name := NULL;
+    SELECT old.partition_name, old.upper_bound, old.row_count INTO partition_name, upper_bound, row_count
+    FROM old_month_partitions(parent, keep) AS old
+    WHERE NOT needs_copy OR EXISTS (SELECT FROM archived_months
+                                    WHERE partition = old.partition_name AND verified_at IS NOT NULL AND NOT is_changed)
+    ORDER BY old.partition_name LIMIT 1;
+    IF partition_name IS NULL THEN
         RETURN;
     END IF;
     IF parent = 'events' THEN
@@ -136,6 +223,13 @@ BEGIN
     PERFORM set_config('lock_timeout', '20ms', true);
     BEGIN
         EXECUTE format('DROP TABLE %I', partition_name);
+        -- With the lock, no transaction that has written to the partition is still open.
+        IF needs_copy AND EXISTS (SELECT FROM archived_months WHERE partition = partition_name AND is_changed) THEN
+            RAISE lock_not_available;
+        END IF;
+        DELETE FROM archived_files USING archived_months
+        WHERE partition = partition_name AND archived_files.copy_id = archived_months.copy_id;
+        DELETE FROM archived_months WHERE partition = partition_name;
     EXCEPTION WHEN lock_not_available THEN
         SELECT format('%s (pid %s, transaction since %s)', application_name, pid, to_char(xact_start, 'YYYY-MM-DD HH24:MI:SSOF'))
         INTO blocked_by
@@ -146,9 +240,41 @@ BEGIN
     END;
 END $$;
 
+-- Creates a monthly partition for rows from the archive, which is neither copied nor dropped for the time of `keep`.
+-- `last_id` is the last id of the archive's events: new events get greater ones.
+CREATE FUNCTION restore_month_partition(parent text, month date, keep interval, last_id bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    first_day timestamp := date_trunc('month', month::timestamp);
+    partition_name text := parent || to_char(month, '"_y"YYYY"m"MM');
+BEGIN
+    IF (parent IN ('events', 'task_history') AND keep BETWEEN interval '0' AND interval '100 years'
+        AND first_day BETWEEN '1970-01-01' AND now() AT TIME ZONE 'UTC') IS NOT TRUE THEN
+        RAISE EXCEPTION 'cannot restore % of % for %', parent, month, keep USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM set_config('lock_timeout', '100ms', true);
+    IF to_regclass(partition_name) IS NULL THEN
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition_name, parent);
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, partition_name,
+                       first_day AT TIME ZONE 'UTC', (first_day + interval '1 month') AT TIME ZONE 'UTC');
+    END IF;
+    INSERT INTO archived_months (partition, copy_id, is_changed, keep_until)
+    VALUES (partition_name, gen_random_uuid(), true, now() + keep)
+    ON CONFLICT (partition) DO UPDATE SET is_changed = true, keep_until = now() + keep;
+    IF last_id > (SELECT last_value FROM events_id_seq) THEN
+        PERFORM setval('events_id_seq', last_id);
+    END IF;
+END $$;
+
 -- Only the owner, and whom the owner lets. The fixed search path keeps out temporary tables of the same names.
-REVOKE EXECUTE ON FUNCTION ensure_month_partitions, drop_month_partition FROM PUBLIC;
-DO $$ BEGIN
-    EXECUTE format('ALTER FUNCTION ensure_month_partitions SET search_path = %I, pg_temp', current_schema());
-    EXECUTE format('ALTER FUNCTION drop_month_partition SET search_path = %I, pg_temp', current_schema());
+REVOKE EXECUTE ON FUNCTION ensure_month_partitions, begin_month_copy, drop_month_partition, restore_month_partition,
+                           note_change_of_archived_month FROM PUBLIC;
+DO $$
+DECLARE
+    function text;
+BEGIN
+    FOREACH function IN ARRAY ARRAY['ensure_month_partitions', 'begin_month_copy', 'drop_month_partition',
+                                    'restore_month_partition', 'note_change_of_archived_month'] LOOP
+        EXECUTE format('ALTER FUNCTION %I SET search_path = %I, pg_temp', function, current_schema());
+    END LOOP;
 END $$;

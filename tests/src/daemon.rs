@@ -1,5 +1,6 @@
-//! Servers of the machine's packages that a test puts in front of others.
+//! Servers that a test starts beside PostgreSQL and Redis.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::wait::eventually;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Starts a program of the package with the same name, and waits until it accepts connections on `port` of 127.0.0.1. It is
+/// Starts a program of the Debian package with the same name, or one with a path, and waits until it accepts connections on `port` of 127.0.0.1. It is
 /// killed when the returned value is dropped, and with the test. `privileges` are arguments of setpriv.
 ///
 /// # Errors
@@ -24,7 +25,8 @@ pub(crate) async fn start(
     args: &[&str],
     port: u16,
 ) -> anyhow::Result<Child> {
-    let log_file = env.file(&format!("{program}.log"));
+    let name = Path::new(program).file_name().unwrap_or_default().display();
+    let log_file = env.file(&format!("{name}.log"));
     let log = std::fs::File::create(&log_file)?;
     let mut command = Command::new("setpriv");
     command.args(privileges).args(["--pdeathsig", "KILL", "--", program]).args(args).kill_on_drop(true);
@@ -34,7 +36,7 @@ pub(crate) async fn start(
     let started = eventually("the server listens", START_TIMEOUT, listens).await;
     started.with_context(|| {
         let log = std::fs::read_to_string(&log_file).unwrap_or_default();
-        format!("on Debian, run `apt-get install {program}`: {log}")
+        format!("on Debian, run `apt-get install {name}`: {log}")
     })?;
     Ok(child)
 }

@@ -107,6 +107,23 @@ impl Process {
         })
     }
 
+    /// Like [`spawn`](Self::spawn), with environment variables.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn_with_variables(
+        env: &TestEnv,
+        role: &str,
+        variables: &[(&str, String)],
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
+        Self::spawn_with(env, role, more, |env, args| {
+            let mut command = pulse(env, args);
+            command.envs(variables.iter().map(|(name, value)| (name, value)));
+            command
+        })
+    }
+
     fn spawn_with(
         env: &TestEnv,
         role: &str,

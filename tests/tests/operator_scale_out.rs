@@ -61,6 +61,19 @@ async fn many_instances_become_ready_and_then_cause_no_writes() -> anyhow::Resul
     })
     .await?;
 
+    if cfg!(feature = "long") {
+        // It has a queue, and was the last to learn that it is idle: a minute after the restart.
+        let is_idle = async || {
+            let object = env.instances().get("o0").await?;
+            Ok(object.data["status"]["autoscaling"]["lastDecision"]["reason"] == "Idle")
+        };
+        eventually("o0 is idle", TIME_LIMIT * 2, is_idle).await?;
+    }
+    let after = writes(&env, &user)?;
+    let of_others: Vec<_> = after[before.len()..].iter().filter(|write| !write.contains(r#""name":"o0"#)).collect();
+    assert_eq!(of_others, [""; 0], "after a restart");
+
+    let before = after;
     let (reconciled, cpu) = (reconciles(&operator).await?, cpu_seconds(operator.pid().unwrap_or(0))?);
     tokio::time::sleep(IDLE_TIME).await;
     let after = writes(&env, &user)?;

@@ -81,7 +81,7 @@ fn image_and_archives_are_built_without_the_features_for_development() -> anyhow
             text.split("--features ").skip(1).filter_map(|rest| rest.split(['"', ' ', '\n']).next()).collect();
         assert!(!flags.is_empty() && flags.len() == text.matches("--no-default-features").count(), "{file}: {flags:?}");
         for feature in flags.iter().flat_map(|flags| flags.split(',')) {
-            assert!(["kubernetes", "jemalloc"].contains(&feature), "{file}: {feature}");
+            assert!(["archive", "kubernetes", "jemalloc"].contains(&feature), "{file}: {feature}");
         }
     }
     Ok(())

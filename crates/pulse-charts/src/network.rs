@@ -141,4 +141,7 @@ pub(crate) struct NetworkPolicy {
     /// Further egress rules of the workers, for what the processor calls, in the format of a NetworkPolicy. Used only with
     /// `egress`.
     workers_egress: Vec<Object>,
+    /// Peers at which the scheduler reaches the archive, on port 443, in the format of a NetworkPolicy. Used only with
+    /// `egress`.
+    archive: Vec<Object>,
 }

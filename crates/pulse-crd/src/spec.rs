@@ -301,6 +301,13 @@ pub struct RetentionSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 36_500))]
     pub dead_task_days: Option<u32>,
+    /// ArchiveUrl is the S3-compatible store (`s3://BUCKET/PREFIX`) or the folder (`file:///FOLDER`) to which each month is
+    /// copied before it is dropped. The scheduler finds credentials in its service account, or in variables of
+    /// `scheduler.podTemplate` such as `AWS_ACCESS_KEY_ID`, `AWS_REGION` and `AWS_ENDPOINT`. If not set, months are dropped
+    /// without a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), pattern("^(s3://[^/]+|file:///)"))]
+    pub archive_url: Option<String>,
 }
 
 /// Migrations of the database schema, which are done before a new image is rolled out.

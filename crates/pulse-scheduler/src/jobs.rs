@@ -1,5 +1,6 @@
 //! The periodic jobs and their schedules.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use pulse_store::{Backlog, LostBounds, QueueLengths, Recovered, Store, StoreErro
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::archiving::{Archiving, MonthArchive};
 use crate::counted::Counted;
 use crate::duty::Duty;
 use crate::metrics::SchedulerMetrics;
@@ -89,6 +91,7 @@ pub(crate) struct Jobs {
     queue: Queue,
     metrics: SchedulerMetrics,
     retention: Retention,
+    archiving: Option<Archiving>,
     recover_duty: Duty,
     search_duty: Duty,
     count_duty: Duty,
@@ -110,12 +113,18 @@ enum JobError {
 }
 
 impl Jobs {
-    pub(crate) fn new(store: Store, queue: Queue, metrics: SchedulerMetrics, retention: Retention) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        queue: Queue,
+        metrics: SchedulerMetrics,
+        (retention, archive): (Retention, Option<Arc<dyn MonthArchive>>),
+    ) -> Self {
         Self {
             store,
             queue,
             metrics,
             retention,
+            archiving: archive.map(Archiving::new),
             recover_duty: Duty::default(),
             search_duty: Duty::default(),
             count_duty: Duty::default(),
@@ -134,7 +143,7 @@ impl Jobs {
             Kind::Gauges => self.publish_gauges().await,
             Kind::Reap => self.reap().await,
             Kind::Partitions => self.store.ensure_partitions(MONTHS_AHEAD).await.map(drop).map_err(JobError::from),
-            Kind::Retain => retention::run(self.retention, &self.store, &self.metrics).await.map_err(JobError::from),
+            Kind::Retain => self.retain().await,
             Kind::ExpireKeys => self.expire_keys().await,
             Kind::FoldThroughput => self.store.fold_throughput().await.map_err(JobError::from),
             Kind::ExpireThroughput => self.store.expire_throughput().await.map_err(JobError::from),
@@ -239,6 +248,14 @@ impl Jobs {
             *searched = self.store.oldest_waiting(*searched, until).await?.unwrap_or(until);
         }
         Ok(*searched)
+    }
+
+    async fn retain(&self) -> Result<(), JobError> {
+        if let Some(archiving) = &self.archiving {
+            archiving.start(self.retention, &self.metrics).await;
+        }
+        retention::run(self.retention, self.archiving.is_some(), &self.store, &self.metrics).await?;
+        Ok(())
     }
 
     async fn expire_keys(&self) -> Result<(), JobError> {

@@ -5,6 +5,7 @@
 //! paused while its lease expired starts nothing. All jobs may be repeated or skipped without harm. Of several missed
 //! runs, only the latest is made.
 
+mod archiving;
 mod counted;
 mod duty;
 mod jobs;
@@ -20,6 +21,7 @@ use pulse_queue::Queue;
 use pulse_store::{LeaderLease, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
+pub use archiving::{CopiedMonth, MonthArchive};
 pub use metrics::SchedulerMetrics;
 pub use retention::Retention;
 
@@ -85,10 +87,17 @@ impl Leader {
 
 impl Scheduler {
     /// Creates a scheduler; [`Scheduler::run`] starts it. `name` is the holder of the lease, and must be unique to this
-    /// start of the process.
-    pub fn new(name: String, store: Store, queue: Queue, metrics: SchedulerMetrics, retention: Retention) -> Self {
+    /// start of the process. Months are dropped only after they were copied to `archive`, if there is one.
+    pub fn new(
+        name: String,
+        store: Store,
+        queue: Queue,
+        metrics: SchedulerMetrics,
+        retention: Retention,
+        archive: Option<Arc<dyn MonthArchive>>,
+    ) -> Self {
         let health = SchedulerHealth { start: Instant::now(), last_run_ms: Arc::default() };
-        let jobs = Jobs::new(store.clone(), queue, metrics.clone(), retention);
+        let jobs = Jobs::new(store.clone(), queue, metrics.clone(), (retention, archive));
         Self { name, store, jobs, metrics, health }
     }
 

@@ -18,6 +18,8 @@ pub struct SchedulerMetrics {
     pub(crate) requeued: Counter,
     pub(crate) leader: Gauge,
     pub(crate) retention_blocked: Family<Gauge, 1>,
+    pub(crate) archive_blocked: Family<Gauge, 1>,
+    pub(crate) archived_rows: Family<Counter, 1>,
     pub(crate) oldest_snapshot: Gauge,
 }
 
@@ -44,6 +46,16 @@ impl SchedulerMetrics {
                 "pulse_postgresql_oldest_snapshot_transactions",
                 "Number of transactions since the oldest snapshot that a session, replication slot or prepared transaction \
                  holds; statements become slower while it grows, and pulse check says who holds it",
+            ),
+            archive_blocked: registry.gauges(
+                "pulse_archive_blocked",
+                ["table"],
+                "1 while an old month cannot be copied to the archive, for the reason that the log names",
+            ),
+            archived_rows: registry.counters(
+                "pulse_archived_rows",
+                ["table"],
+                "Number of rows that were copied to the archive, read back and compared",
             ),
             retention_blocked: registry.gauges(
                 "pulse_retention_blocked",

@@ -77,6 +77,11 @@ struct Applied {
 }
 
 impl Store {
+    /// Version of the schema that this binary needs: its latest migration.
+    pub fn schema_version() -> i64 {
+        MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+    }
+
     /// Computes the plan without applying it.
     ///
     /// # Errors

@@ -37,15 +37,21 @@ pub struct OldMonth {
 }
 
 impl Store {
-    /// Drops the oldest month of a table if it ended longer ago than `keep`, with a row in the audit log. Waits at most
-    /// 20 ms for the lock, because all other statements wait meanwhile. Returns `None` if no month is old enough.
+    /// Drops the oldest month of a table if it ended longer ago than `keep`, with a row in the audit log; with `needs_copy`,
+    /// only if the archive has a verified copy. Waits at most 20 ms for the lock, because all other statements wait
+    /// meanwhile. Returns `None` if there is no such month.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
-    pub async fn drop_old_month(&self, table: MonthlyTable, keep: Duration) -> Result<Option<OldMonth>, StoreError> {
+    pub async fn drop_old_month(
+        &self,
+        table: MonthlyTable,
+        keep: Duration,
+        needs_copy: bool,
+    ) -> Result<Option<OldMonth>, StoreError> {
         let month = sqlx::query!(
             "WITH dropped AS (
-                 SELECT * FROM drop_month_partition($1, make_interval(secs => $2))
+                 SELECT * FROM drop_month_partition($1, make_interval(secs => $2), $4)
              ), logged AS (
                  INSERT INTO audit_log (act, actor, via, action, target, count)
                  SELECT $3, 'scheduler', 'process', 'retention.drop', partition_name, row_count
@@ -55,6 +61,7 @@ impl Store {
             table.as_str(),
             keep.as_secs_f64(),
             Uuid::now_v7(),
+            needs_copy,
         )
         .fetch_one(&self.pool)
         .await?;

@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::args::LogArgs;
 use crate::commands::{
-    api, check, console, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user, why, worker,
+    api, archive, check, console, demo, dev, kubernetes, load, migrate, pause, queue, scheduler, tasks, token, user,
+    why, worker,
 };
 
 /// Event ingestion for Kubernetes: accept events over HTTP, store them in PostgreSQL, process them in the background.
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     Pause(pause::PauseArgs),
     /// Let all workers claim tasks again
     Resume(pause::PauseArgs),
+    /// List, verify and restore the months of an archive
+    #[cfg_attr(feature = "archive", command(subcommand))]
+    Archive(archive::ArchiveCommand),
     /// Manage the queue in Redis
     #[command(subcommand)]
     Queue(queue::QueueCommand),

@@ -5,6 +5,8 @@
 
 mod access_log_args;
 mod act_args;
+#[cfg_attr(not(feature = "archive"), path = "without_archive_args.rs")]
+mod archive_args;
 mod args;
 mod auth_args;
 mod check_result;
@@ -106,6 +108,7 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Why(args) => commands::why::run(args).await,
         Command::Pause(args) => commands::pause::pause(args).await,
         Command::Resume(args) => commands::pause::resume(args).await,
+        Command::Archive(command) => return commands::archive::run(command).await,
         Command::Queue(command) => commands::queue::run(command).await,
         Command::Load(args) => return commands::load::run(args, shutdown::signal()?).await,
         Command::Demo(args) => commands::demo::run(args, shutdown::signal()?).await,

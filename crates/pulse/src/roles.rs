@@ -11,7 +11,7 @@ use pulse_core::TASK_LEASE;
 use pulse_http::{AccessLog, Check, HttpMetrics, ProbeCheck, ServerConfig, ServerTls, Status, Verifier};
 use pulse_metrics::{Registry, TaskMetrics};
 use pulse_queue::{GAUGES_MAX_AGE, Queue, RedisSetting};
-use pulse_scheduler::{Retention, Scheduler, SchedulerMetrics};
+use pulse_scheduler::{MonthArchive, Retention, Scheduler, SchedulerMetrics};
 use pulse_store::Store;
 use pulse_worker::{Processor, Worker, WorkerConfig, WorkerMetrics};
 use rustix::io::Errno;
@@ -80,8 +80,9 @@ pub(crate) fn scheduler(
     registry: &mut Registry,
     tasks: TaskMetrics,
     retention: Retention,
+    archive: Option<Arc<dyn MonthArchive>>,
 ) -> Scheduler {
-    Scheduler::new(process_name(), store, queue, SchedulerMetrics::register(registry, tasks), retention)
+    Scheduler::new(process_name(), store, queue, SchedulerMetrics::register(registry, tasks), retention, archive)
 }
 
 /// Returns why a role is not live, or `None` if it is.

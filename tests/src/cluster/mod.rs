@@ -29,5 +29,6 @@ pub use fault::Fault;
 pub use node::{Node, image};
 pub use proxy::Proxy;
 pub use request_info::RequestInfo;
+pub(crate) use tools::storage_program;
 pub use tools::{packaging_program, program, protocol_program};
 pub use traffic::{InjectedFault, LoggedRequest};

@@ -51,3 +51,12 @@ pub async fn packaging_program(name: &str) -> anyhow::Result<PathBuf> {
     static FOLDERS: OnceCell<Vec<PathBuf>> = OnceCell::const_new();
     find(FOLDERS.get_or_try_init(async || folders("packaging").await).await?, name)
 }
+
+/// Path of a server that stores objects.
+///
+/// # Errors
+/// If the program was not built.
+pub(crate) async fn storage_program(name: &str) -> anyhow::Result<PathBuf> {
+    static FOLDERS: OnceCell<Vec<PathBuf>> = OnceCell::const_new();
+    find(FOLDERS.get_or_try_init(async || folders("storage").await).await?, name)
+}

@@ -142,13 +142,13 @@ fn auth(cr: &PulseIngest) -> Vec<EnvVar> {
 }
 
 fn retention(retention: &RetentionSpec) -> impl Iterator<Item = EnvVar> {
-    [
+    let archive = retention.archive_url.as_ref().map(|url| secrets::value("PULSE_ARCHIVE", url));
+    let days = [
         ("PULSE_RETAIN_EVENTS", retention.event_days),
         ("PULSE_RETAIN_HISTORY", retention.history_days),
         ("PULSE_RETAIN_DEAD_TASKS", retention.dead_task_days),
-    ]
-    .into_iter()
-    .filter_map(|(name, days)| Some(secrets::value(name, format!("{}d", days?))))
+    ];
+    days.into_iter().filter_map(|(name, days)| Some(secrets::value(name, format!("{}d", days?)))).chain(archive)
 }
 
 /// The rates are those of the instance: the API processes share them.

@@ -57,7 +57,7 @@ fn every_field() -> Value {
             "audience": "pulse", "defaultScopes": ["events:write"], "maxTokenAgeSeconds": 3600, "autoProvision": true,
         },
         "requireTls": true,
-        "retention": { "eventDays": 400, "historyDays": 90, "deadTaskDays": 30 },
+        "retention": { "eventDays": 400, "historyDays": 90, "deadTaskDays": 30, "archiveUrl": "s3://archive/pulse" },
         "api": { "tls": { "secretRef": { "name": "api-tls" } }, "podTemplate": template, "resources": { "limits": { "memory": "1Gi" } } },
         "workers": { "podTemplate": template, "concurrency": 8, "drainTimeoutSeconds": 100 },
         "scheduler": { "podTemplate": template, "replicas": 2 },

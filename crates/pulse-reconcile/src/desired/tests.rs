@@ -228,6 +228,7 @@ fn settings_become_variables_of_their_role() {
         (json!({"retention": {"eventDays": 7}}), "scheduler", "PULSE_RETAIN_EVENTS", "7d"),
         (json!({"retention": {"historyDays": 7}}), "scheduler", "PULSE_RETAIN_HISTORY", "7d"),
         (json!({"retention": {"deadTaskDays": 7}}), "scheduler", "PULSE_RETAIN_DEAD_TASKS", "7d"),
+        (json!({"retention": {"archiveUrl": "s3://a/b"}}), "scheduler", "PULSE_ARCHIVE", "s3://a/b"),
         (json!({"tasks": {"timeoutSeconds": 7}}), "worker", "PULSE_TASK_TIMEOUT", "7s"),
         (json!({"tasks": {"retry": {"baseSeconds": 7}}}), "worker", "PULSE_RETRY_BASE", "7"),
         (json!({"tasks": {"retry": {"capSeconds": 7}}}), "worker", "PULSE_RETRY_CAP", "7s"),

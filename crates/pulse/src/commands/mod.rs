@@ -1,6 +1,8 @@
 //! The subcommands, one file each.
 
 pub(crate) mod api;
+#[cfg_attr(not(feature = "archive"), path = "without_archive.rs")]
+pub(crate) mod archive;
 pub(crate) mod check;
 pub(crate) mod console;
 pub(crate) mod demo;

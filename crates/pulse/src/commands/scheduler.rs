@@ -6,6 +6,7 @@ use clap::Args;
 use pulse_metrics::TaskMetrics;
 use tokio_util::sync::CancellationToken;
 
+use crate::archive_args::ArchiveArgs;
 use crate::args::{AdminArgs, DatabaseArgs, InstanceArgs, RedisArgs, SMALL_POOL, TlsArgs};
 use crate::metrics;
 use crate::reload::ReloadArgs;
@@ -27,19 +28,22 @@ pub(crate) struct SchedulerArgs {
     #[command(flatten)]
     retention: RetentionArgs,
     #[command(flatten)]
+    archive: ArchiveArgs,
+    #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
     pub(crate) reload: ReloadArgs,
 }
 
 pub(crate) async fn run(args: SchedulerArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let SchedulerArgs { instance, database, redis, admin: AdminArgs { admin_listen }, retention, tls, reload: _ } =
-        args;
+    let SchedulerArgs { instance, database, redis, admin, retention, archive, tls, reload: _ } = args;
+    let AdminArgs { admin_listen } = admin;
     let store = database.connect("scheduler")?;
     let queue = redis.connect(&instance.instance)?;
+    let archive = archive.open(&store, &instance.instance)?;
     let mut registry = metrics::registry("scheduler");
     let tasks = TaskMetrics::register(&mut registry);
-    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks, retention.into());
+    let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks, retention.into(), archive);
     let health = scheduler.health();
     let liveness = Arc::new(move || health.problem());
     let role = RoleProcess {

@@ -51,7 +51,8 @@ impl Roles {
         let processor = Arc::new(ShopProcessor(processor));
         let worker =
             roles::worker(worker, processing, store.clone(), queue.clone(), processor, &mut registry, tasks.clone());
-        let scheduler = roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks, Retention::default());
+        let scheduler =
+            roles::scheduler(store.clone(), queue.clone(), &mut registry, tasks, Retention::default(), None);
         let (api_health, worker_health, scheduler_health) = (api.health.clone(), worker.health(), scheduler.health());
         let live = roles::live_probe(vec![
             ("api", Arc::new(move || api_health.problem())),
