@@ -210,7 +210,7 @@ async fn damaged_and_missing_files_are_found_and_a_foreign_folder_is_refused() -
     let blocked = async || Ok(scheduler.metric(r#"pulse_archive_blocked{table="events"}"#).await? > 0.5);
     eventually("the archive of another instance is refused", TIMEOUT, blocked).await?;
     let log = std::fs::read_to_string(&scheduler.log)?;
-    assert!(log.contains("give each instance a prefix of its own"), "{log}");
+    assert!(log.contains("give each instance another prefix"), "{log}");
     assert_eq!(other.number(OLD_MONTHS).await?, 2, "nothing is dropped");
     Ok(())
 }

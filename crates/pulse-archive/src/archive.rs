@@ -1,5 +1,6 @@
 //! Access to the folder or store.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -73,14 +74,34 @@ impl Archive {
         Ok(())
     }
 
-    /// Writes the manifest, which makes the month part of the archive, and deletes the files that it does not name.
+    /// Writes the manifest, which makes the month part of the archive, and deletes the files of its folder that it does not
+    /// name.
     pub(crate) async fn commit(&self, manifest: &Manifest) -> Result<(), ArchiveError> {
-        let content = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-        self.write(&manifest.table, &manifest.month(), MANIFEST, content.into()).await?;
-        let is_named = |name: Option<&str>| manifest.files.iter().any(|file| Some(file.name.as_str()) == name);
-        let folder = self.folder(&manifest.table, &manifest.month());
-        let paths: Vec<Path> = self.objects.list(Some(&folder)).map_ok(|object| object.location).try_collect().await?;
-        for path in paths.iter().filter(|path| path.filename() != Some(MANIFEST) && !is_named(path.filename())) {
+        let (table, month) = (manifest.table.as_str(), manifest.month());
+        if manifest.rows == 0 {
+            self.delete_file(table, &month, MANIFEST).await?;
+        } else {
+            let content = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+            self.write(table, &month, MANIFEST, content.into()).await?;
+        }
+        self.delete_unnamed_in(&self.folder(table, &month), std::slice::from_ref(manifest)).await
+    }
+
+    /// Deletes all files that no manifest names, such as those of an interrupted copy, which then begins again.
+    pub(crate) async fn delete_unnamed(&self) -> Result<(), ArchiveError> {
+        self.delete_unnamed_in(&self.prefix, &self.list().await?).await
+    }
+
+    async fn delete_unnamed_in(&self, folder: &Path, manifests: &[Manifest]) -> Result<(), ArchiveError> {
+        let files = manifests.iter().flat_map(|manifest| {
+            let folder = self.folder(&manifest.table, &manifest.month());
+            manifest.files.iter().map(move |file| folder.clone().join(file.name.as_str()))
+        });
+        let named: HashSet<Path> = files.collect();
+        let paths = self.objects.list(Some(folder)).map_ok(|object| object.location);
+        let mut paths: Vec<Path> = paths.try_collect().await?;
+        paths.retain(|path| path.extension() == Some("zst") && !named.contains(path));
+        for path in &paths {
             self.delete(path).await?;
         }
         Ok(())

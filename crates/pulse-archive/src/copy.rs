@@ -47,7 +47,12 @@ impl MonthArchive for MonthCopies {
         };
         let Self { archive, store, instance } = self;
         let month = Month { archive, store, instance, name: copy.from.format("%Y-%m").to_string(), copy };
-        let manifest = month.copy().await?;
+        let copied = month.copy().await;
+        if let Err(ArchiveError::Damaged { .. }) = copied {
+            // A file was deleted or changed after it was written: the next call begins again.
+            store.abandon_month_copy(&month.copy).await?;
+        }
+        let manifest = copied?;
         let partition = month.copy.partition;
         Ok(match manifest {
             Some(Manifest { rows, .. }) => CopiedMonth::Verified { partition, rows },
@@ -95,9 +100,7 @@ impl Month<'_> {
     /// Refuses a folder of another instance.
     async fn check_owner(&self) -> Result<(), ArchiveError> {
         match self.archive.find(self.copy.table, &self.name).await? {
-            Some(Manifest { instance: owner, .. }) if owner != self.instance => {
-                Err(ArchiveError::OtherInstance { month: format!("{} {}", self.table(), self.name), owner })
-            }
+            Some(manifest) if manifest.instance != self.instance => Err(manifest.is_of_another_instance()),
             _ => Ok(()),
         }
     }

@@ -30,7 +30,7 @@ pub enum ArchiveError {
         problem: String,
     },
     /// The folder of the month belongs to another instance.
-    #[error("{month} in the archive is of the instance {owner}: give each instance a prefix of its own")]
+    #[error("{month} in the archive is of the instance {owner}: give each instance another prefix")]
     OtherInstance {
         /// Table and month.
         month: String,

@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod manifest;
 mod restore;
+mod user;
 mod verify;
 
 pub use archive::Archive;
@@ -16,4 +17,5 @@ pub use copy::MonthCopies;
 pub use error::ArchiveError;
 pub use manifest::{FileEntry, Manifest};
 pub use restore::{Restored, restore};
+pub use user::{ErasedRows, erase_user, read_user};
 pub use verify::verify;

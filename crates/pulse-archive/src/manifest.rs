@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::error::ArchiveError;
+
 /// Name of the manifest in the folder of its month.
 pub(crate) const MANIFEST: &str = "manifest.json";
 /// The format that this version writes and reads.
@@ -63,5 +65,11 @@ impl Manifest {
     /// The month, like `2026-01`.
     pub fn month(&self) -> String {
         self.from.format("%Y-%m").to_string()
+    }
+
+    /// The error for who wants to change a month of another instance.
+    pub(crate) fn is_of_another_instance(&self) -> ArchiveError {
+        let month = format!("{} {}", self.table, self.month());
+        ArchiveError::OtherInstance { month, owner: self.instance.clone() }
     }
 }

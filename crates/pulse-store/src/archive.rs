@@ -133,6 +133,29 @@ impl Store {
         Ok(finished.rows_affected() == 1)
     }
 
+    /// Lets the next copy of the month begin again.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn abandon_month_copy(&self, copy: &MonthCopy) -> Result<(), StoreError> {
+        sqlx::query!("UPDATE archived_months SET is_changed = true WHERE copy_id = $1", copy.copy_id)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Whether months were copied to an archive, also if they are dropped by now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn has_archive(&self) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM archived_months)
+                      OR EXISTS (SELECT FROM audit_log WHERE action = 'retention.archive') AS "found!""#
+        );
+        Ok(found.fetch_one(&self.pool).await?)
+    }
+
     /// Whether no row of the month has changed since the copy began.
     ///
     /// # Errors

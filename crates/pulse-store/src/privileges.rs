@@ -91,7 +91,7 @@ const TABLES: &[Table] = &[
         serving: "SELECT, INSERT, UPDATE (seen_at, moved, busy, is_stopping), DELETE",
         read: "SELECT",
     },
-    Table { name: "archived_months", serving: "SELECT, UPDATE (verified_at)", read: "SELECT" },
+    Table { name: "archived_months", serving: "SELECT, UPDATE (is_changed, verified_at)", read: "SELECT" },
     Table { name: "archived_files", serving: "SELECT, INSERT", read: "SELECT" },
     Table { name: "token_keys", serving: "SELECT, INSERT, UPDATE (seen_at), DELETE", read: "SELECT" },
     Table { name: "pulse_migrations", serving: "SELECT", read: "SELECT" },
@@ -105,6 +105,7 @@ const SEQUENCES: &[&str] = &["events_id_seq"];
 /// execute what PostgreSQL grants PUBLIC, which is each of them that changes nothing.
 const FUNCTIONS: &[&str] = &[
     "ensure_month_partitions(text, int)",
+    "old_month_partitions(text, interval)",
     "begin_month_copy(text, interval)",
     "drop_month_partition(text, interval, boolean)",
     "restore_month_partition(text, date, interval, bigint)",
