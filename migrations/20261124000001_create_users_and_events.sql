@@ -6,12 +6,15 @@ CREATE TABLE users (
     subject           text        NOT NULL UNIQUE CHECK (length(subject) BETWEEN 1 AND 255), -- the token's `sub`
     created_at        timestamptz NOT NULL DEFAULT now(),
     disabled_at       timestamptz,
+    held_at           timestamptz,                    -- begin of the hold; while it lasts, nothing of the user is deleted
     limits            jsonb       NOT NULL DEFAULT '{}', -- of this user, before those of the instance
     limits_changed_at timestamptz
 );
 
 -- For the API processes, which read changed limits every few seconds.
 CREATE INDEX users_limits_changed ON users (limits_changed_at) WHERE limits_changed_at IS NOT NULL;
+-- For retention, which keeps what belongs to a held user.
+CREATE INDEX users_held ON users (id) WHERE held_at IS NOT NULL;
 
 -- Partitioned by month of `created_at`. Every index costs each insert, so there are only two.
 CREATE TABLE events (
@@ -47,6 +50,9 @@ BEGIN
         RAISE EXCEPTION 'delete users in a transaction with isolation level READ COMMITTED, not %',
                         upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'feature_not_supported';
+    END IF;
+    IF OLD.held_at IS NOT NULL THEN
+        RAISE EXCEPTION 'the user "%" is held', OLD.subject USING ERRCODE = 'integrity_constraint_violation';
     END IF;
     DELETE FROM events WHERE user_id = OLD.id;
     RETURN NULL;
@@ -193,6 +199,9 @@ END $$;
 -- has a verified copy. Returns its name, about how many rows it had, and what is in the way, if it could not be dropped;
 -- nothing if no partition is old enough.
 --
+-- A month with rows of a held user stays, unless the archive has it. `task_history` has no index by user, so there a held user keeps all months since
+-- the user's creation.
+--
 -- Every statement on `parent` waits behind the lock, so it waits 20 ms for it at most, and the caller tries again later.
 -- DETACH CONCURRENTLY would wait without a lock, but not in a function, so the caller would have to own the tables; it
 -- would need FINALIZE after an interruption; and it does not exist beside a default partition.
@@ -200,13 +209,15 @@ CREATE FUNCTION drop_month_partition(parent text, keep interval, needs_copy bool
                                      OUT partition_name text, OUT row_count bigint, OUT blocked_by text)
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
+    lower_bound timestamptz;
     upper_bound timestamptz;
 BEGIN
     IF (parent IN ('events', 'task_history') AND keep >= interval '1 day') IS NOT TRUE THEN
         RAISE EXCEPTION 'there are no partitions of % to drop after %', parent, keep
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    SELECT old.partition_name, old.upper_bound, old.row_count INTO partition_name, upper_bound, row_count
+    SELECT old.partition_name, old.lower_bound, old.upper_bound, old.row_count
+    INTO partition_name, lower_bound, upper_bound, row_count
     FROM old_month_partitions(parent, keep) AS old
     WHERE NOT needs_copy OR EXISTS (SELECT FROM archived_months
                                     WHERE partition = old.partition_name AND verified_at IS NOT NULL AND NOT is_changed)
@@ -216,9 +227,22 @@ BEGIN
     END IF;
     IF parent = 'events' THEN
         SELECT 'task ' || id INTO blocked_by FROM tasks WHERE created_at < upper_bound LIMIT 1;
-        IF blocked_by IS NOT NULL THEN
-            RETURN;
-        END IF;
+    END IF;
+    IF blocked_by IS NULL AND NOT needs_copy THEN
+        SELECT format('%s of user "%s", who is held', CASE parent WHEN 'events' THEN 'events' ELSE 'settled tasks' END, subject)
+        INTO blocked_by
+        FROM users
+        WHERE held_at IS NOT NULL
+          AND CASE parent
+                  WHEN 'events' THEN EXISTS (
+                      SELECT FROM events WHERE user_id = users.id AND created_at >= lower_bound AND created_at < upper_bound
+                  )
+                  ELSE created_at < upper_bound
+              END
+        LIMIT 1;
+    END IF;
+    IF blocked_by IS NOT NULL THEN
+        RETURN;
     END IF;
     PERFORM set_config('lock_timeout', '20ms', true);
     BEGIN

@@ -96,8 +96,8 @@ CREATE TABLE pause (
     reason    text
 );
 
--- The acts of administrators, applied migrations, and changes of the keys of tokens. Append-only: the deletion of a user
--- leaves a row for each of its transactions, with the same `act`, and each other act one row.
+-- The acts of administrators, applied migrations, and changes of the keys of tokens. Append-only: the erasure of a user
+-- leaves a row for its beginning and one for its end, with the same `act`, and each other act one row.
 CREATE TABLE audit_log (
     id            bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     act           uuid        NOT NULL,

@@ -60,7 +60,7 @@ impl SchedulerMetrics {
             retention_blocked: registry.gauges(
                 "pulse_retention_blocked",
                 ["table"],
-                "1 while an old month cannot be dropped, because of a transaction or an unsettled task that the log names",
+                "1 while an old month cannot be dropped, because of a transaction, an unsettled task or a held user that the log names",
             ),
         }
     }

@@ -29,7 +29,7 @@ struct Table {
 const TABLES: &[Table] = &[
     Table {
         name: "users",
-        serving: "SELECT, INSERT, UPDATE (disabled_at, limits, limits_changed_at), DELETE",
+        serving: "SELECT, INSERT, UPDATE (disabled_at, held_at, limits, limits_changed_at), DELETE",
         read: "SELECT",
     },
     Table {

@@ -31,8 +31,8 @@ impl MonthlyTable {
 pub struct OldMonth {
     /// Name of the partition.
     pub partition: String,
-    /// What is in the way: a transaction that has locked the table, or an unsettled task of that month. `None`: it was
-    /// dropped.
+    /// What is in the way: a transaction that has locked the table, an unsettled task of that month, or rows of a held user.
+    /// `None`: it was dropped.
     pub blocked_by: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl Store {
     }
 
     /// Deletes at most `limit` dead letters that died longer ago than `keep`, with a row in the audit log; returns the
-    /// number. Their events stay, unprocessed and with the error.
+    /// number. Those of held users stay, and so do the events of all, unprocessed and with the error.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
@@ -77,6 +77,7 @@ impl Store {
         let deleted = sqlx::query_scalar!(
             r#"WITH old AS (
                    SELECT id FROM dead_tasks WHERE dead_at < now() - make_interval(secs => $1)
+                     AND dead_tasks.user_id <> ALL (ARRAY(SELECT id FROM users WHERE held_at IS NOT NULL))
                    ORDER BY dead_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
                ), deleted AS (
                    DELETE FROM dead_tasks USING old WHERE dead_tasks.id = old.id RETURNING dead_tasks.id

@@ -21,6 +21,8 @@ pub struct User {
     pub created_at: DateTime<Utc>,
     /// Time of disabling; the API answers 403 to a disabled user.
     pub disabled_at: Option<DateTime<Utc>>,
+    /// Begin of the hold; nothing of a held user is erased, or removed by retention.
+    pub held_at: Option<DateTime<Utc>>,
     /// Limits of this user, before those of the instance.
     pub limits: UserLimits,
 }
@@ -30,12 +32,13 @@ struct Row {
     subject: String,
     created_at: DateTime<Utc>,
     disabled_at: Option<DateTime<Utc>>,
+    held_at: Option<DateTime<Utc>>,
     limits: Json<UserLimits>,
 }
 
 impl From<Row> for User {
-    fn from(Row { id, subject, created_at, disabled_at, limits: Json(limits) }: Row) -> Self {
-        Self { id, subject, created_at, disabled_at, limits }
+    fn from(Row { id, subject, created_at, disabled_at, held_at, limits: Json(limits) }: Row) -> Self {
+        Self { id, subject, created_at, disabled_at, held_at, limits }
     }
 }
 
@@ -48,7 +51,7 @@ impl Store {
         let connection = &mut *self.probe_connection().await?;
         let user = sqlx::query_as!(
             Row,
-            r#"SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>"
+            r#"SELECT id, subject, created_at, disabled_at, held_at, limits AS "limits: Json<UserLimits>"
                FROM users WHERE subject = $1"#,
             subject,
         )
@@ -68,7 +71,7 @@ impl Store {
             Row,
             r#"INSERT INTO users (subject) VALUES ($1)
                ON CONFLICT (subject) DO UPDATE SET disabled_at = users.disabled_at
-               RETURNING id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>""#,
+               RETURNING id, subject, created_at, disabled_at, held_at, limits AS "limits: Json<UserLimits>""#,
             subject,
         )
         .fetch_one(connection);
@@ -82,7 +85,7 @@ impl Store {
     pub async fn list_users(&self, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
         let users = sqlx::query_as!(
             Row,
-            r#"SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>"
+            r#"SELECT id, subject, created_at, disabled_at, held_at, limits AS "limits: Json<UserLimits>"
                FROM users WHERE id > $1 ORDER BY id LIMIT $2"#,
             after,
             limit,
@@ -105,7 +108,7 @@ impl Store {
                    INSERT INTO audit_log (act, actor, via, reason, action, target, count)
                    SELECT $2, $3, $4, $5, 'user.create', subject, 1 FROM changed
                )
-               SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
+               SELECT id, subject, created_at, disabled_at, held_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
             subject,
             act.id,
             act.actor,
@@ -133,7 +136,7 @@ impl Store {
                    INSERT INTO audit_log (act, actor, via, reason, action, target, count)
                    SELECT $2, $3, $4, $5, 'user.disable', subject, 1 FROM changed
                )
-               SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
+               SELECT id, subject, created_at, disabled_at, held_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
             subject,
             act.id,
             act.actor,
@@ -158,7 +161,7 @@ impl Store {
                    INSERT INTO audit_log (act, actor, via, reason, action, target, count)
                    SELECT $2, $3, $4, $5, 'user.enable', subject, 1 FROM changed
                )
-               SELECT id, subject, created_at, disabled_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
+               SELECT id, subject, created_at, disabled_at, held_at, limits AS "limits: Json<UserLimits>" FROM changed"#,
             subject,
             act.id,
             act.actor,

@@ -28,6 +28,7 @@ mod printable;
 mod reload;
 mod retention_args;
 mod roles;
+mod row_progress;
 mod schema_gate;
 mod secret;
 #[cfg(all(test, feature = "kubernetes"))]

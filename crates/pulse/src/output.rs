@@ -1,6 +1,6 @@
 //! The output of commands, for people and programs. Only this file writes to stdout. A terminal obeys nothing in it.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
 /// A closed pipe is not an error: a reader such as `head` may stop early.
 fn print(line: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
 }

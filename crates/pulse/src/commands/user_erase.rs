@@ -1,0 +1,88 @@
+//! `pulse user erase`: deletes all data of a user, and prints a receipt.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use pulse_store::{Act, EraseError, ErasedUser, Store, User, UserRows};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::act_args::ActArgs;
+use crate::args::DatabaseArgs;
+use crate::commands::unknown_user::unknown;
+use crate::output::{print_json, print_line, print_progress, print_table};
+use crate::row_progress::{RowProgress, numbers};
+
+#[derive(Debug, Args)]
+pub(crate) struct EraseArgs {
+    /// Name of the user: the `sub` of the tokens
+    user: String,
+    /// Confirm the erasure, which cannot be undone
+    #[arg(long)]
+    yes: bool,
+    /// Print the receipt as one line of JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    act: ActArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// What was erased, when, by whom and why. Its times are those of the audit log, where `act` has the same rows.
+#[derive(Serialize)]
+struct Receipt<'a> {
+    user: &'a str,
+    act: Uuid,
+    actor: &'a str,
+    reason: Option<&'a str>,
+    #[serde(flatten)]
+    times: ErasedUser,
+    /// By this run of the command: an interrupted one before it has deleted others.
+    deleted: UserRows,
+}
+
+pub(crate) async fn run(EraseArgs { user, yes, json, act, database }: EraseArgs) -> anyhow::Result<()> {
+    if !yes {
+        bail!("this deletes all events and tasks of `{user}` for good: confirm it with --yes");
+    }
+    let store = database.connect("user")?;
+    let act = act.act();
+    let found = store.find_user(&user).await?.ok_or_else(|| unknown(&user))?;
+    if let Some(since) = found.held_at {
+        return Err(EraseError::Held(since).into());
+    }
+    let disabled = store.disable_user(&user, &act).await?;
+    print_progress(&format!("{user} is disabled: the API refuses the user within 10 s"));
+    let mut deleted = UserRows::default();
+    let times = match erase(&store, &disabled, &act, &mut deleted).await {
+        Ok(times) => times,
+        Err(error) => {
+            let numbers = numbers(&deleted);
+            return Err(error).context(format!("{CONTINUE} (deleted until now: {numbers})"));
+        }
+    };
+    let receipt =
+        Receipt { user: &user, act: act.id, actor: &act.actor, reason: act.reason.as_deref(), times, deleted };
+    if json { print_json(&receipt) } else { print(&receipt) }
+}
+
+/// What to do after an interruption.
+const CONTINUE: &str = "the user is not erased completely; run the command again, which continues";
+
+async fn erase(store: &Store, user: &User, act: &Act, deleted: &mut UserRows) -> Result<ErasedUser, EraseError> {
+    let mut progress = RowProgress::new("deleted");
+    loop {
+        store.erase_rows(user, deleted, |rows| progress.show(rows)).await?;
+        if let Some(times) = store.erase_user_row(user, act, deleted).await? {
+            return Ok(times);
+        }
+        print_progress("the user has posted meanwhile: deleting these rows too");
+    }
+}
+
+fn print(receipt: &Receipt<'_>) -> anyhow::Result<()> {
+    let Receipt { user, act, actor, reason, times: ErasedUser { started_at, finished_at }, deleted } = receipt;
+    print_line(&format!("{user} erased by {actor}, from {} to {}", started_at.to_rfc3339(), finished_at.to_rfc3339()))?;
+    print_line(&format!("act {act} in the audit log, reason: {}", reason.unwrap_or("-")))?;
+    print_table(&["TABLE", "DELETED"], &deleted.tables().map(|(table, rows)| vec![table.into(), rows.to_string()]))
+}
