@@ -1,6 +1,6 @@
 //! The output of commands, for people and programs. Only this file writes to stdout. A terminal obeys nothing in it.
 
-use std::io::{ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 
 use serde::Serialize;
 
@@ -33,6 +33,16 @@ pub(crate) fn print_progress(line: &str) {
 /// Prints a value as one line of JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&printable_json(&serde_json::to_string(value)?))
+}
+
+/// Prints lines of JSON. Returns whether somebody still reads them.
+pub(crate) fn print_json_lines(lines: impl IntoIterator<Item = String>) -> anyhow::Result<bool> {
+    let mut stdout = BufWriter::new(std::io::stdout());
+    let mut lines = lines.into_iter();
+    match lines.try_for_each(|line| writeln!(stdout, "{}", printable_json(&line))).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => Ok(other.map(|()| true)?),
+    }
 }
 
 /// Prints a header and rows. Each column is as wide as its widest cell.

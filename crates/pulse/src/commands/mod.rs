@@ -28,6 +28,7 @@ pub(crate) mod token;
 mod unknown_user;
 pub(crate) mod user;
 mod user_erase;
+mod user_export;
 mod user_limit;
 pub(crate) mod why;
 pub(crate) mod worker;

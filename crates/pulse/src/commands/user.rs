@@ -8,6 +8,7 @@ use crate::act_args::ActArgs;
 use crate::args::DatabaseArgs;
 use crate::commands::unknown_user::unknown;
 use crate::commands::user_erase::{self, EraseArgs};
+use crate::commands::user_export::{self, ExportArgs};
 use crate::commands::user_limit::{self, LimitArgs};
 use crate::output::{print_json, print_line, print_table};
 
@@ -23,6 +24,9 @@ pub(crate) enum UserCommand {
     Enable(UserArgs),
     /// Show or change the limits of a user, which come before those of the instance. The API applies a change within 10 s
     Limit(LimitArgs),
+    /// Print all rows of a user as lines of JSON, such as for a request under a privacy law. Reads in small statements
+    /// beside other users' work
+    Export(ExportArgs),
     /// Keep all data of a user, such as for a lawsuit: neither `pulse user erase` nor retention deletes any of it
     Hold(UserArgs),
     /// End the hold of a user. Retention then goes on
@@ -59,6 +63,7 @@ pub(crate) async fn run(command: UserCommand) -> anyhow::Result<()> {
         UserCommand::Disable(args) => disable(args).await,
         UserCommand::Enable(args) => enable(args).await,
         UserCommand::Limit(args) => user_limit::run(args).await,
+        UserCommand::Export(args) => user_export::run(args).await,
         UserCommand::Hold(args) => hold(args).await,
         UserCommand::Release(args) => release(args).await,
         UserCommand::Erase(args) => user_erase::run(args).await,
