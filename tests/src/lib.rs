@@ -26,6 +26,7 @@ mod s3;
 pub mod snapshot;
 pub mod tiltfile;
 mod tls;
+pub mod user_data;
 mod wait;
 
 pub use cargo::{target_dir_for_copy, without_cargo_env};

@@ -44,7 +44,9 @@ async fn each_act_on_a_user_is_audited_with_who_did_it() -> anyhow::Result<()> {
         (&["limit", "ada", "--clear"], "user.clear_limits"),
         (&["disable", "ada"], "user.disable"),
         (&["enable", "ada"], "user.enable"),
-        (&["delete", "ada", "--yes"], "user.delete"),
+        (&["hold", "ada"], "user.hold"),
+        (&["release", "ada"], "user.release"),
+        (&["erase", "ada", "--yes"], "user.erase"),
     ];
     for (command, _) in acts {
         let args = [&["user"], command, &["--actor", "ops"]].concat();
@@ -52,8 +54,8 @@ async fn each_act_on_a_user_is_audited_with_who_did_it() -> anyhow::Result<()> {
         assert_eq!(code, 0, "{args:?}: {output}");
     }
     let mut expected: Vec<_> = acts.iter().map(|(_, act)| row([act, "ada", "ops", "cli", "pulse"])).collect();
-    // A deletion disables the user first.
-    expected.insert(5, row(["user.disable", "ada", "ops", "cli", "pulse"]));
+    // An erasure disables the user first.
+    expected.insert(7, row(["user.disable", "ada", "ops", "cli", "pulse"]));
     assert_eq!(rows(&env, "user").await?, expected);
     Ok(())
 }

@@ -108,3 +108,57 @@ async fn month_with_an_unsettled_task_is_kept() -> anyhow::Result<()> {
     eventually("it is dropped too", TIMEOUT, async || Ok(env.number(OLD_MONTHS).await? == 0)).await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_held_user_is_removed_until_the_release() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    fill(&env).await?;
+    // The month before has no events of the user.
+    sqlx::raw_sql(
+        "INSERT INTO users (subject) VALUES ('eve');
+         UPDATE events SET user_id = 2 WHERE created_at < '2020-02-01Z';
+         UPDATE dead_tasks SET user_id = 2 WHERE id IN (SELECT id FROM dead_tasks ORDER BY dead_at LIMIT 3);
+         UPDATE users SET created_at = '2020-01-31 23:00Z'",
+    )
+    .execute(&env.db)
+    .await?;
+    assert_eq!(pulse_output(&env, &["user", "hold", "ada"]).await?.0, 0);
+    let scheduler = Process::start(&env, "scheduler", RETAIN).await?;
+    let months = "SELECT count(*) FROM pg_class WHERE relname IN ('events_y2020m02', 'task_history_y2020m01')";
+    let dropped = async || Ok(env.number(OLD_MONTHS).await? == 2);
+    eventually("the month without the user's events is dropped", TIMEOUT, dropped).await?;
+    let log = async |text: &str| Ok(std::fs::read_to_string(&scheduler.log)?.contains(text));
+    // In JSON, quotes are escaped.
+    let blocked = async || log(r#"events of user \"ada\", who is held"#).await;
+    eventually("the log names the user whose events are kept", TIMEOUT, blocked).await?;
+    let blocked = async || log(r#"settled tasks of user \"ada\", who is held"#).await;
+    eventually("the log names the user whose tasks are kept", TIMEOUT, blocked).await?;
+    assert!(scheduler.metric(r#"pulse_retention_blocked{table="events"}"#).await? > 0.5);
+    assert_eq!(env.number(months).await?, 2);
+    let dead = async |number: i64| Ok(env.number("SELECT count(*) FROM dead_tasks").await? == number);
+    eventually("only the dead letters of the other user are deleted", TIMEOUT, async || dead(17).await).await?;
+
+    assert_eq!(pulse_output(&env, &["user", "release", "ada"]).await?.0, 0);
+    eventually("the months are dropped", TIMEOUT, async || Ok(env.number(OLD_MONTHS).await? == 0)).await?;
+    eventually("the old dead letters are deleted", TIMEOUT, async || dead(7).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_idempotency_keys_60_000_are_deleted_within_a_minute() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let keys = "INSERT INTO idempotency_keys (user_id, route, key, fingerprint, task_id, event_ids, replay, created_at)
+                SELECT n % 10, '/api/v1/events', n::text, '', gen_random_uuid(), ARRAY[n], '{}',
+                       now() - CASE WHEN n % 60 = 0 THEN interval '23 hours' ELSE interval '25 hours' END
+                FROM generate_series(1, 61000) AS n";
+    sqlx::query(keys).execute(&env.db).await?;
+    let scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let expired = "SELECT count(*) FROM idempotency_keys WHERE created_at < now() - interval '24 hours'";
+    let all_deleted = async || Ok(env.number(expired).await? == 0);
+    eventually("expired keys are deleted", Duration::from_secs(60), all_deleted).await?;
+    assert_eq!(env.number("SELECT count(*) FROM idempotency_keys").await?, 1016);
+    let age = async || {
+        let age = scheduler.metric("pulse_idempotency_oldest_key_age_seconds").await?;
+        Ok((82_000.0..86_400.0).contains(&age))
+    };
+    eventually("the metric has the age of the oldest key", Duration::from_secs(15), age).await
+}

@@ -72,7 +72,7 @@ async fn commands() -> anyhow::Result<Vec<String>> {
 async fn help_and_errors_show_no_secret() -> anyhow::Result<()> {
     let secret = format!("{MARKER}-of-at-least-32-bytes-as-the-api-wants");
     let commands = commands().await?;
-    assert!(commands.len() > 20 && commands.contains(&"user delete".to_owned()), "{commands:?}");
+    assert!(commands.len() > 20 && commands.contains(&"user erase".to_owned()), "{commands:?}");
     // No server answers there, or the URL cannot be used.
     for (database, redis, otlp) in [
         ("postgres://u:MARKER@127.0.0.1:1/d", "redis://:MARKER@127.0.0.1:1/0", "http://u:MARKER@127.0.0.1:1"),

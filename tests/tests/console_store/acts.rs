@@ -25,14 +25,14 @@ async fn acts_leave_rows_that_cannot_be_changed() -> anyhow::Result<()> {
     run(&["user", "limit", "ada", "--max-in-flight", "5"]).await?;
     run(&["user", "disable", "ada"]).await?;
     run(&["user", "enable", "ada"]).await?;
-    run(&["user", "delete", "ada", "--yes"]).await?;
+    run(&["user", "erase", "ada", "--yes"]).await?;
     let mut rows = store(&env)?.audit_page(None, 100).await?;
     rows.reverse();
     rows.retain(|row| row.action != "schema.migrate" && row.via != "process");
     let seen: Vec<(&str, i64)> = rows.iter().map(|row| (row.action.as_str(), row.count)).collect();
     assert_eq!(seen[..2], [("tasks.cancel", 1), ("tasks.cancel", 1500)], "{rows:?}");
     let users: Vec<&str> = seen[2..].iter().map(|(action, _)| *action).collect();
-    assert_eq!(users, ["user.limit", "user.disable", "user.enable", "user.disable", "user.delete"]);
+    assert_eq!(users, ["user.limit", "user.disable", "user.enable", "user.disable", "user.erase"]);
     assert!(rows.iter().all(|row| row.actor == "grace" && row.via == "cli"), "{rows:?}");
     assert!(rows.iter().all(|row| row.reason.as_deref() == Some("a bad deploy")), "{rows:?}");
     assert!(rows[0].target.contains(&task), "{rows:?}");

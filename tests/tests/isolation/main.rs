@@ -5,6 +5,7 @@ mod batches;
 mod bodies;
 mod connections;
 mod crashes;
+mod erase;
 mod lists;
 mod locks;
 mod memory;

@@ -72,7 +72,10 @@ async fn administrators_act(env: &TestEnv) -> anyhow::Result<()> {
         &["why", &dead],
         &["tasks", "cancel", &dead],
         &["tasks", "cancel", "--all"],
-        &["user", "delete", "ada", "--yes"],
+        &["user", "export", "ada"],
+        &["user", "hold", "ada"],
+        &["user", "release", "ada"],
+        &["user", "erase", "ada", "--yes"],
         &["check"],
     ] {
         pulse(env, command).await?;
