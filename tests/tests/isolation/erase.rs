@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a test prints what it measures")]
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use pulse_tests::user_data::{disable_long_ago, id_of, insert_user, rows_of};
 use pulse_tests::{Process, TestEnv, pulse};
 use serde_json::{Value, json};
 
-const EVENTS: u32 = if cfg!(feature = "long") { 1_000_000 } else { 50_000 };
+const EVENTS: u32 = if cfg!(feature = "long") { 1_000_000 } else { 100_000 };
 const TIMEOUT: Duration = Duration::from_secs(if cfg!(feature = "long") { 1800 } else { 60 });
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,18 +32,21 @@ async fn erasure_of_a_large_user_delays_no_other_user() -> anyhow::Result<()> {
 
     let started = Instant::now();
     let erasure = pulse(&env, &["user", "erase", "big", "--yes", "--json"]).output();
+    let has_ended = Cell::new(false);
     let erasure = async {
-        let output = tokio::time::timeout(TIMEOUT, erasure).await.context("the erasure ends")??;
-        anyhow::Ok((output, started.elapsed()))
+        let output = tokio::time::timeout(TIMEOUT, erasure).await.context("the erasure ends");
+        has_ended.set(true);
+        anyhow::Ok((output??, started.elapsed()))
     };
-    let mut erasure = std::pin::pin!(erasure);
-    let mut latencies = Vec::new();
-    let (output, took) = loop {
-        tokio::select! {
-            ended = &mut erasure => break ended?,
-            posted = post_steadily(&poster, Duration::from_secs(1)) => latencies.extend(posted?),
+    let posts = async {
+        let mut latencies = Vec::new();
+        while !has_ended.get() {
+            latencies.extend(post_steadily(&poster, Duration::from_millis(200)).await?);
         }
+        anyhow::Ok(latencies)
     };
+    let (erasure, posts) = tokio::join!(erasure, posts);
+    let ((output, took), mut latencies) = (erasure?, posts?);
     latencies.sort();
     let during = p99(&latencies);
     println!(
