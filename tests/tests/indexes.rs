@@ -71,7 +71,7 @@ fn cases() -> Vec<Case> {
         ("one task", "FROM task_history WHERE id = $2", format!("7, {id}")),
         ("export of events", "OVER (ORDER BY created_at, id) -", "7, now() - interval '1 h', 7, 256, 4194304".into()),
         ("export of tasks", "OVER (ORDER BY run_at, id) -", format!("7, now(), {id}, 256, 4194304")),
-        ("export of dead tasks", "OVER (ORDER BY id) -", format!("7, {id}, 256, 4194304")),
+        ("export of dead tasks", "OVER (ORDER BY id) - octet", format!("7, {id}, 256, 4194304")),
         ("export of settled tasks", "on_pages AS MATERIALIZED", format!("7, 32, 64, {id}, now(), 256, 4194304")),
         ("claim", "), claimed AS (", format!("ARRAY[{id}], 'worker', 30, 2000, false")),
         ("claim without Redis", "WITH RECURSIVE known", "100, 256".into()),
