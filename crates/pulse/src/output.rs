@@ -35,7 +35,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&printable_json(&serde_json::to_string(value)?))
 }
 
-/// Prints lines of JSON. Returns whether somebody still reads them.
+/// Prints lines of JSON. Returns `false` if the reader has closed the pipe.
 pub(crate) fn print_json_lines(lines: impl IntoIterator<Item = String>) -> anyhow::Result<bool> {
     let mut stdout = BufWriter::new(std::io::stdout());
     let mut lines = lines.into_iter();

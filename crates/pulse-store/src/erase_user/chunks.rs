@@ -45,7 +45,7 @@ impl<P: FnMut(&UserRows)> Erasure<'_, P> {
             .fetch_optional(&mut *transaction)
             .await?;
         match held_at.flatten() {
-            Some(since) => Err(EraseError::Held(since)),
+            Some(since) => Err(EraseError::OnHold(since)),
             None => Ok(transaction),
         }
     }

@@ -12,12 +12,12 @@ pub enum EraseError {
         "the user is held since {}, and nothing of a held user is erased: `pulse user release` ends the hold",
         .0.to_rfc3339_opts(SecondsFormat::Secs, true)
     )]
-    Held(DateTime<Utc>),
+    OnHold(DateTime<Utc>),
     /// Other transactions had locked rows of the user for 30 s.
     #[error("other transactions use rows of the user")]
     Busy,
     /// The row of the user was gone before its deletion.
-    #[error("somebody else has erased the user meanwhile")]
+    #[error("another erasure has deleted the user meanwhile")]
     Gone,
     /// PostgreSQL did not do it.
     #[error(transparent)]

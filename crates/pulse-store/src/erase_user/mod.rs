@@ -43,7 +43,7 @@ impl Store {
     /// transaction.
     ///
     /// # Errors
-    /// [`EraseError::Held`] also if a hold begins meanwhile, [`EraseError::Busy`], and [`EraseError::Store`]. `rows` has what
+    /// [`EraseError::OnHold`] also if a hold begins meanwhile, [`EraseError::Busy`], and [`EraseError::Store`]. `rows` has what
     /// is deleted until then.
     pub async fn erase_rows(
         &self,
@@ -106,7 +106,7 @@ impl Store {
             .fetch_optional(&mut *transaction)
             .await?;
         if let Some(since) = held_at.ok_or(EraseError::Gone)? {
-            return Err(EraseError::Held(since));
+            return Err(EraseError::OnHold(since));
         }
         if has_rows(&mut transaction, user_id).await? {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! Export of a user: all rows of the user as JSON, a chunk at a time.
 //!
 //! Each chunk is one statement, bounded by rows and by bytes, so no transaction lasts and the memory is bounded, however
-//! slowly somebody reads. What changes meanwhile is exported as it is when its chunk is read. Unsettled tasks come before
+//! slowly the rows are read on. What changes meanwhile is exported as it is when its chunk is read. Unsettled tasks come before
 //! dead and settled ones, because that is how tasks move: one that moves is exported twice and not left out.
 
 mod statements;

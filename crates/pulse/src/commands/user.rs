@@ -24,12 +24,12 @@ pub(crate) enum UserCommand {
     Enable(UserArgs),
     /// Show or change the limits of a user, which come before those of the instance. The API applies a change within 10 s
     Limit(LimitArgs),
-    /// Print all rows of a user as lines of JSON, such as for a request under a privacy law. Reads in small statements
+    /// Print all rows of a user as lines of JSON, such as when the user asks for them. Reads in small statements
     /// beside other users' work
     Export(ExportArgs),
     /// Keep all data of a user, such as for a lawsuit: neither `pulse user erase` nor retention deletes any of it
     Hold(UserArgs),
-    /// End the hold of a user. Retention then goes on
+    /// End the hold of a user. Retention then removes what is old
     Release(UserArgs),
     /// Disable a user and delete all of the user's events, tasks and idempotency keys, for good. The erasure runs in
     /// small transactions beside other users' work, and can be run again if it was interrupted. It prints a receipt

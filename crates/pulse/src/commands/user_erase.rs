@@ -49,7 +49,7 @@ pub(crate) async fn run(EraseArgs { user, yes, json, act, database }: EraseArgs)
     let act = act.act();
     let found = store.find_user(&user).await?.ok_or_else(|| unknown(&user))?;
     if let Some(since) = found.held_at {
-        return Err(EraseError::Held(since).into());
+        return Err(EraseError::OnHold(since).into());
     }
     let disabled = store.disable_user(&user, &act).await?;
     print_progress(&format!("{user} is disabled: the API refuses the user within 10 s"));
