@@ -92,7 +92,10 @@ async fn user_can_be_disabled_before_its_first_token_and_created_by_an_administr
         ("create", "grace", 0),
         ("create", "grace", 0),
         ("enable", "missing", 1),
-        ("delete", "missing", 1),
+        ("erase", "missing", 1),
+        ("export", "missing", 1),
+        ("hold", "missing", 1),
+        ("release", "missing", 1),
         ("create", "", 2),
         ("disable", "a\nb", 2),
     ] {
