@@ -68,6 +68,8 @@ async fn many_instances_become_ready_and_then_cause_no_writes() -> anyhow::Resul
             Ok(object.data["status"]["autoscaling"]["lastDecision"]["reason"] == "Idle")
         };
         eventually("o0 is idle", TIME_LIMIT * 2, is_idle).await?;
+        let enough = reconciles(&operator).await? + 2.0 * INSTANCES as f64;
+        eventually("its console knows", TIME_LIMIT, async || Ok(reconciles(&operator).await? >= enough)).await?;
     }
     let after = writes(&env, &user)?;
     let of_others: Vec<_> = after[before.len()..].iter().filter(|write| !write.contains(r#""name":"o0"#)).collect();

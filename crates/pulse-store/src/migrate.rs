@@ -113,6 +113,15 @@ impl Store {
         result
     }
 
+    /// The instance that owns the database; empty before the first migration.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
+    pub async fn instance(&self) -> Result<String, StoreError> {
+        let (_, instance) = read_ledger(&mut *self.probe_connection().await?).await?;
+        Ok(instance.unwrap_or_default())
+    }
+
     /// Returns why this binary cannot run on the schema, or `None` if it can.
     ///
     /// # Errors
