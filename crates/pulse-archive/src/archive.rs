@@ -1,6 +1,7 @@
 //! Access to the folder or store.
 
 use std::collections::HashSet;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -124,6 +125,11 @@ impl Archive {
     pub(crate) async fn read(&self, manifest: &Manifest, file: &FileEntry) -> Result<Bytes, ArchiveError> {
         let path = self.folder(&manifest.table, &manifest.month()).join(file.name.as_str());
         match self.objects.get(&path).await {
+            // Before it is read, because it is read into memory.
+            Ok(found) if found.meta.size != file.bytes => {
+                let problem = format!("it has {} bytes, and {} in the manifest", found.meta.size, file.bytes);
+                Err(ArchiveError::damaged(path.as_ref(), problem))
+            }
             Ok(found) => Ok(found.bytes().await?),
             Err(Error::NotFound { .. }) => Err(ArchiveError::damaged(path.as_ref(), "it is missing")),
             Err(error) => Err(error.into()),
@@ -136,7 +142,8 @@ fn open(text: &str) -> Result<Archive, Box<dyn std::error::Error + Send + Sync>>
     let (objects, prefix): (Arc<dyn ObjectStore>, _) = match url.scheme() {
         "file" => {
             let folder = url.to_file_path().map_err(|()| "the path is not absolute")?;
-            std::fs::create_dir_all(&folder)?;
+            // Events are data of the users' customers.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
             // A month is dropped after its copy is written, so the copy has to be on the disk.
             (Arc::new(LocalFileSystem::new_with_prefix(folder)?.with_fsync(true)), Path::default())
         }

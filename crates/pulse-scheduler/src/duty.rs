@@ -1,7 +1,5 @@
 //! Limits the part of the time that a job takes whose cost grows with the backlog.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,7 +9,7 @@ const REST: f64 = 60.0;
 
 /// When a job may run again.
 #[derive(Debug, Default)]
-pub(crate) struct Duty(Mutex<Option<Run>>);
+pub(crate) struct Duty(Option<Run>);
 
 /// The last run.
 #[derive(Debug, Clone, Copy)]
@@ -23,15 +21,13 @@ struct Run {
 impl Duty {
     /// Whether the job has rested enough to run again. `share` is its expected cost, as a part of that of the last run.
     pub(crate) fn may_run(&self, share: f64) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_none_or(|run| run.ended.elapsed() >= run.took.mul_f64(REST * share.clamp(0.0, 1.0)))
+        self.0.is_none_or(|run| run.ended.elapsed() >= run.took.mul_f64(REST * share.clamp(0.0, 1.0)))
     }
 
     /// Notes a run that ends now.
-    pub(crate) fn record(&self, started: Instant) {
+    pub(crate) fn record(&mut self, started: Instant) {
         let ended = Instant::now();
-        let run = Run { ended, took: ended - started };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(run);
+        self.0 = Some(Run { ended, took: ended - started });
     }
 }
 
@@ -42,7 +38,7 @@ mod tests {
     /// After a run of one second that ended some seconds ago.
     fn rested(seconds: u64) -> Duty {
         let run = Run { ended: Instant::now() - Duration::from_secs(seconds), took: Duration::from_secs(1) };
-        Duty(Mutex::new(Some(run)))
+        Duty(Some(run))
     }
 
     #[test]
@@ -50,7 +46,7 @@ mod tests {
         assert!(Duty::default().may_run(1.0));
         assert!(!rested(55).may_run(1.0));
         assert!(rested(60).may_run(1.0));
-        let duty = Duty::default();
+        let mut duty = Duty::default();
         duty.record(Instant::now() - Duration::from_secs(1));
         assert!(!duty.may_run(1.0));
     }

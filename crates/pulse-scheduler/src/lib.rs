@@ -6,10 +6,14 @@
 //! runs, only the latest is made.
 
 mod archiving;
+mod context;
 mod counted;
 mod duty;
+mod gauges;
 mod jobs;
+mod lost;
 mod metrics;
+mod requeue;
 mod retention;
 
 use std::sync::Arc;
@@ -25,6 +29,7 @@ pub use archiving::{CopiedMonth, MonthArchive};
 pub use metrics::SchedulerMetrics;
 pub use retention::Retention;
 
+use crate::context::Context;
 use crate::jobs::{JOBS, Job, Jobs};
 
 /// Name of the leader lease.
@@ -97,7 +102,8 @@ impl Scheduler {
         archive: Option<Arc<dyn MonthArchive>>,
     ) -> Self {
         let health = SchedulerHealth { start: Instant::now(), last_run_ms: Arc::default() };
-        let jobs = Jobs::new(store.clone(), queue, metrics.clone(), (retention, archive));
+        let context = Context { store: store.clone(), queue, metrics: metrics.clone() };
+        let jobs = Jobs::new(context, retention, archive);
         Self { name, store, jobs, metrics, health }
     }
 
@@ -107,7 +113,7 @@ impl Scheduler {
     }
 
     /// Runs until `shutdown` is cancelled, then releases the lease.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let mut leader: Option<Leader> = None;
         while !shutdown.is_cancelled() {
             self.health.record_run();
@@ -136,7 +142,7 @@ impl Scheduler {
     }
 
     /// Acquires or renews the lease, and runs the jobs that are due. Returns the time until the next run.
-    async fn run_once(&self, leader: &mut Option<Leader>) -> Result<Duration, StoreError> {
+    async fn run_once(&mut self, leader: &mut Option<Leader>) -> Result<Duration, StoreError> {
         let mut next = Duration::from_secs(1);
         for index in 0..JOBS.len() {
             // Before each job, because the jobs before it may have taken longer than the lease.

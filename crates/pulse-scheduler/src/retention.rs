@@ -5,7 +5,7 @@ use std::time::Duration;
 use pulse_store::{MonthlyTable, OldMonth, Store, StoreError};
 use tokio::time::Instant;
 
-use crate::metrics::SchedulerMetrics;
+use crate::context::Context;
 
 /// How long to keep what; `None` is for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,8 +35,7 @@ impl Retention {
 pub(crate) async fn run(
     retention: Retention,
     needs_copy: bool,
-    store: &Store,
-    metrics: &SchedulerMetrics,
+    Context { store, metrics, .. }: &Context,
 ) -> Result<(), StoreError> {
     let started = Instant::now();
     for (table, keep) in retention.monthly_tables() {
