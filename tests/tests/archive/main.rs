@@ -59,6 +59,6 @@ async fn count_with_duckdb(folder: &Path) -> anyhow::Result<String> {
          FROM read_json('{}/*.jsonl.zst', columns = {{id: 'BIGINT', subject: 'VARCHAR', payload: 'JSON'}})",
         folder.display()
     );
-    let program = "import duckdb, sys; print(*duckdb.sql(sys.argv[1]).fetchall()[0])";
+    let program = "import duckdb, sys; duckdb.sql('SET enable_progress_bar = false'); print(*duckdb.sql(sys.argv[1]).fetchall()[0])";
     run(Command::new(python).args(["-c", program, &query])).await
 }
