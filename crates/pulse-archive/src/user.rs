@@ -63,7 +63,8 @@ pub async fn read_user<E: From<ArchiveError>>(
 }
 
 /// Erases the rows of a user: writes the files that have some again, and deletes all files that no manifest names. The rows
-/// have to be gone from PostgreSQL before, so that no copy writes them again. Calls `progress` after each month.
+/// have to be gone from PostgreSQL before, so that no copy writes them again. Calls `progress` after each month that had
+/// some.
 ///
 /// # Errors
 /// [`ArchiveError`]. Running it again continues.
@@ -75,6 +76,7 @@ pub async fn erase_user(
 ) -> Result<ErasedRows, ArchiveError> {
     let mut erased = ErasedRows::default();
     for mut manifest in of_instance(archive, instance).await? {
+        let before = erased;
         let mut files = Vec::new();
         for file in std::mem::take(&mut manifest.files) {
             files.extend(if file.may_have(user_id) {
@@ -83,10 +85,12 @@ pub async fn erase_user(
                 Some(file)
             });
         }
-        manifest.rows = files.iter().map(|file| file.rows).sum();
-        manifest.files = files;
-        archive.commit(&manifest).await?;
-        progress(&erased);
+        if erased != before {
+            manifest.rows = files.iter().map(|file| file.rows).sum();
+            manifest.files = files;
+            archive.commit(&manifest).await?;
+            progress(&erased);
+        }
     }
     archive.delete_unnamed().await?;
     Ok(erased)
