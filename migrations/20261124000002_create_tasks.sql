@@ -76,6 +76,13 @@ CREATE INDEX task_history_search ON task_history USING brin (
 
 CREATE TABLE task_history_default PARTITION OF task_history DEFAULT;
 
+-- The settled tasks with these ids, of all months. See `events_by_id`.
+CREATE FUNCTION settled_tasks_by_id(ids uuid[]) RETURNS SETOF task_history
+LANGUAGE plpgsql STABLE STRICT ROWS 1 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM task_history WHERE id = ANY (ids);
+END $$;
+
 -- Dead letters, kept until an administrator retries or cancels them. The fencing token is kept too: if it started again
 -- from 0, a worker that still runs an old attempt could settle the retried task.
 CREATE TABLE dead_tasks (

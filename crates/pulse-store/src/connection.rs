@@ -27,7 +27,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// Settings of pooled connections. The server keeps the time limits, in ms: the most precise error comes first, because
 /// the connection survives it and the outcome is known. List filters are optional parameters, so only a custom plan can
 /// use the index and prune partitions. Without scans and sorts of tables, a statement with a LIMIT costs as much as its
-/// limit, also before PostgreSQL has statistics of a table that grew quickly.
+/// limit, also before PostgreSQL has statistics of a table that grew quickly, and a search by a Bloom filter, of which
+/// PostgreSQL does not know how selective it is, reads no whole history.
 const READS: &[(&str, &str)] = &[
     ("lock_timeout", "2000"),
     ("statement_timeout", "5000"),

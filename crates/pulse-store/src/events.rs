@@ -124,10 +124,11 @@ impl Store {
     /// [`StoreError::Unavailable`] if PostgreSQL does not answer.
     pub async fn find_event(&self, user_id: i64, id: i64) -> Result<Option<StoredEvent>, StoreError> {
         let row = sqlx::query!(
-            r#"SELECT id, user_id, event_name, event_type, source, session_id, payload AS "payload: Json<Box<RawValue>>",
-                    properties AS "properties: Json<Box<RawValue>>", ip_address, user_agent,
-                    event_timestamp, created_at, processed, processed_at, processing_error, task_id
-             FROM events WHERE id = $2 AND user_id = $1"#,
+            r#"SELECT id AS "id!", user_id AS "user_id!", event_name AS "event_name!", event_type AS "event_type!", source, session_id,
+                    payload AS "payload!: Json<Box<RawValue>>", properties AS "properties: Json<Box<RawValue>>",
+                    ip_address, user_agent, event_timestamp AS "event_timestamp!", created_at AS "created_at!",
+                    processed AS "processed!", processed_at, processing_error, task_id AS "task_id!"
+             FROM events_by_id(ARRAY[$2::bigint]) WHERE user_id = $1"#,
             user_id,
             id,
         )

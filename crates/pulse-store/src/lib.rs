@@ -31,7 +31,6 @@ mod gauges;
 mod group_commit;
 mod hold;
 mod idempotency;
-mod indexed;
 mod migrate;
 mod migrate_error;
 mod month_rows;

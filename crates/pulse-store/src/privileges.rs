@@ -109,6 +109,8 @@ const FUNCTIONS: &[&str] = &[
     "begin_month_copy(text, interval)",
     "drop_month_partition(text, interval, boolean)",
     "restore_month_partition(text, date, interval, bigint)",
+    "events_by_id(bigint[])",
+    "settled_tasks_by_id(uuid[])",
     "task_state(timestamptz, int)",
     "trace_id(text)",
     "error_group(text)",

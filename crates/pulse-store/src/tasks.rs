@@ -269,12 +269,12 @@ impl Store {
             SELECT id, user_id, kind,
                    CASE WHEN EXISTS (SELECT FROM tasks WHERE tasks.id = ANY (children)) THEN 'retrying'
                         WHEN EXISTS (SELECT FROM dead_tasks WHERE dead_tasks.id = ANY (children)) THEN 'dead'
-                        WHEN EXISTS (SELECT FROM task_history child
-                                     WHERE child.id = ANY (task_history.children) AND child.outcome = 'cancelled') THEN 'cancelled'
+                        WHEN EXISTS (SELECT FROM settled_tasks_by_id(children) AS child
+                                     WHERE child.outcome = 'cancelled') THEN 'cancelled'
                         ELSE outcome END,
                    event_ids, attempts, NULL, errors, created_at, started_at, settled_at,
                    NULL, NULL, NULL, worker, parent_id, children, traceparent, request_id
-            FROM task_history WHERE id = $2 AND ($1::bigint IS NULL OR user_id = $1)
+            FROM settled_tasks_by_id(ARRAY[$2]) WHERE $1::bigint IS NULL OR user_id = $1
             LIMIT 1
             "#,
             user_id,
@@ -317,12 +317,10 @@ impl Store {
     pub(crate) async fn with_children(&self, filter: &TaskFilter) -> Result<TaskFilter, StoreError> {
         let mut filter = filter.clone();
         if let Some(ids) = &mut filter.ids {
-            let children = sqlx::query_scalar!(
-                r#"SELECT unnest(children) AS "id!" FROM task_history WHERE id = ANY ($1)"#,
-                ids.as_slice()
-            )
-            .fetch_all(&self.pool)
-            .await?;
+            let children =
+                sqlx::query_scalar!(r#"SELECT unnest(children) AS "id!" FROM settled_tasks_by_id($1)"#, ids.as_slice())
+                    .fetch_all(&self.pool)
+                    .await?;
             ids.extend(children);
         }
         Ok(filter)

@@ -56,16 +56,15 @@ impl Store {
     pub async fn count_tasks(&self, filter: &TaskFilter) -> Result<MatchingTasks, StoreError> {
         let filter = &self.with_children(filter).await?;
         let started = Instant::now();
-        let mut transaction = self.indexed_transaction().await?;
         let walk = if filter.event_name.is_some() { WALK_EVENTS } else { WALK };
         let mut all = MatchingTasks { tasks: 0, is_complete: true };
         for is_dead in filter.tables() {
             let mut after = filter.start();
             loop {
                 let counted = if is_dead {
-                    in_dead_tasks!(count! filter, after, walk).fetch_one(&mut *transaction).await?
+                    in_dead_tasks!(count! filter, after, walk).fetch_one(&self.pool).await?
                 } else {
-                    in_tasks!(count! filter, after, walk).fetch_one(&mut *transaction).await?
+                    in_tasks!(count! filter, after, walk).fetch_one(&self.pool).await?
                 };
                 all.tasks += counted.matching;
                 match counted.last {

@@ -127,27 +127,18 @@ impl Store {
     /// attempt cannot settle the task.
     pub(super) async fn retry_step(&self, filter: &TaskFilter, bounds: Bounds) -> Result<Step, StoreError> {
         let walk = walk(filter, true, bounds.limit);
-        let mut transaction = self.indexed_transaction().await?;
-        let step = in_dead_tasks!(retry! filter, bounds, walk).fetch_one(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(step)
+        Ok(in_dead_tasks!(retry! filter, bounds, walk).fetch_one(&self.pool).await?)
     }
 
     /// Cancels dead tasks.
     pub(super) async fn discard_step(&self, filter: &TaskFilter, bounds: Bounds) -> Result<Step, StoreError> {
         let walk = walk(filter, true, bounds.limit);
-        let mut transaction = self.indexed_transaction().await?;
-        let step = in_dead_tasks!(cancel! filter, bounds, walk).fetch_one(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(step)
+        Ok(in_dead_tasks!(cancel! filter, bounds, walk).fetch_one(&self.pool).await?)
     }
 
     /// Cancels unsettled tasks. If one is running, the settlement of the worker finds no task and changes nothing.
     pub(super) async fn cancel_step(&self, filter: &TaskFilter, bounds: Bounds) -> Result<Step, StoreError> {
         let walk = walk(filter, false, bounds.limit);
-        let mut transaction = self.indexed_transaction().await?;
-        let step = in_tasks!(cancel! filter, bounds, walk).fetch_one(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(step)
+        Ok(in_tasks!(cancel! filter, bounds, walk).fetch_one(&self.pool).await?)
     }
 }

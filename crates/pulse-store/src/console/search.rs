@@ -76,15 +76,16 @@ impl Store {
         let found = sqlx::query_as!(
             Found,
             r#"SELECT coalesce(
-                          (SELECT child.id FROM task_history AS batch
+                          (SELECT child.id FROM settled_tasks_by_id(ARRAY[event.task_id]) AS batch
                            JOIN LATERAL (SELECT id, event_ids FROM tasks WHERE id = ANY (batch.children)
                                          UNION ALL SELECT id, event_ids FROM dead_tasks WHERE id = ANY (batch.children)
-                                         UNION ALL SELECT id, event_ids FROM task_history WHERE id = ANY (batch.children)
+                                         UNION ALL SELECT id, event_ids FROM settled_tasks_by_id(batch.children)
                                         ) AS child ON child.event_ids = ARRAY[$1::bigint]
-                           WHERE batch.id = events.task_id AND batch.children IS NOT NULL
+                           WHERE batch.children IS NOT NULL
                            LIMIT 1),
-                          task_id) AS "task_id!", created_at
-               FROM events WHERE id = $1 AND ($2::bigint IS NULL OR user_id = $2) LIMIT 1"#,
+                          task_id) AS "task_id!", created_at AS "created_at!"
+               FROM events_by_id(ARRAY[$1::bigint]) AS event
+               WHERE $2::bigint IS NULL OR user_id = $2 LIMIT 1"#,
             id,
             user_id,
         )
@@ -107,7 +108,6 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut transaction = self.indexed_transaction().await?;
         let settled = sqlx::query_as!(
             Found,
             "SELECT id AS task_id, created_at FROM task_history
@@ -116,7 +116,7 @@ impl Store {
             user_id,
             LIMIT - found.len() as i64,
         );
-        found.extend(settled.fetch_all(&mut *transaction).await?);
+        found.extend(settled.fetch_all(&self.pool).await?);
         Ok(found)
     }
 
@@ -134,7 +134,6 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        let mut transaction = self.indexed_transaction().await?;
         let settled = sqlx::query_as!(
             Found,
             "SELECT id AS task_id, created_at FROM task_history
@@ -143,7 +142,7 @@ impl Store {
             user_id,
             LIMIT - found.len() as i64,
         );
-        found.extend(settled.fetch_all(&mut *transaction).await?);
+        found.extend(settled.fetch_all(&self.pool).await?);
         Ok(found)
     }
 }
