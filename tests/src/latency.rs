@@ -1,5 +1,6 @@
 //! Latency of accepting events, of a client beside others.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::Client;
@@ -23,6 +24,32 @@ pub async fn post_steadily(client: &Client, time: Duration) -> anyhow::Result<Ve
     }
     latencies.sort();
     Ok(latencies)
+}
+
+/// Posts 20 events per second until `work` has ended; returns its result and the sorted latencies.
+///
+/// # Errors
+/// If an event is not accepted, or if `work` fails.
+pub async fn post_beside<T>(
+    client: &Client,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<(T, Vec<Duration>)> {
+    let has_ended = Cell::new(false);
+    let work = async {
+        let result = work.await;
+        has_ended.set(true);
+        result
+    };
+    let posts = async {
+        let mut latencies = Vec::new();
+        while !has_ended.get() {
+            latencies.extend(post_steadily(client, Duration::from_millis(200)).await?);
+        }
+        latencies.sort();
+        anyhow::Ok(latencies)
+    };
+    let (result, latencies) = tokio::join!(work, posts);
+    Ok((result?, latencies?))
 }
 
 /// The 99th percentile of sorted latencies.

@@ -2,11 +2,10 @@
 
 #![expect(clippy::print_stdout, reason = "a test prints what it measures")]
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use pulse_tests::latency::{GOOD, p99, post_steadily};
+use pulse_tests::latency::{GOOD, p99, post_beside, post_steadily};
 use pulse_tests::user_data::{disable_long_ago, id_of, insert_user, rows_of};
 use pulse_tests::{Process, TestEnv, pulse};
 use serde_json::{Value, json};
@@ -31,23 +30,12 @@ async fn erasure_of_a_large_user_delays_no_other_user() -> anyhow::Result<()> {
     let before = p99(&post_steadily(&poster, Duration::from_secs(10)).await?);
 
     let started = Instant::now();
-    let erasure = pulse(&env, &["user", "erase", "big", "--yes", "--json"]).output();
-    let has_ended = Cell::new(false);
     let erasure = async {
-        let output = tokio::time::timeout(TIMEOUT, erasure).await.context("the erasure ends");
-        has_ended.set(true);
-        anyhow::Ok((output??, started.elapsed()))
+        let erasure = pulse(&env, &["user", "erase", "big", "--yes", "--json"]).output();
+        let output = tokio::time::timeout(TIMEOUT, erasure).await.context("the erasure ends")??;
+        Ok((output, started.elapsed()))
     };
-    let posts = async {
-        let mut latencies = Vec::new();
-        while !has_ended.get() {
-            latencies.extend(post_steadily(&poster, Duration::from_millis(200)).await?);
-        }
-        anyhow::Ok(latencies)
-    };
-    let (erasure, posts) = tokio::join!(erasure, posts);
-    let ((output, took), mut latencies) = (erasure?, posts?);
-    latencies.sort();
+    let ((output, took), latencies) = post_beside(&poster, erasure).await?;
     let during = p99(&latencies);
     println!(
         "{EVENTS} events in {took:?}; p99 of {} posts of another user {during:?}, {before:?} before",
