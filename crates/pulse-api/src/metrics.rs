@@ -3,7 +3,8 @@
 use pulse_http::ProblemCode;
 use pulse_metrics::{Counter, Family, Histogram, Registry};
 
-const STORE_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const ACCEPT_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Metrics of the API. Cheap to clone.
 #[derive(Clone)]
@@ -35,14 +36,11 @@ impl ApiMetrics {
                 ["limit"],
                 "Number of requests answered 429, by limit: requests, events, bytes, in_flight, lists, new_users",
             ),
-            accept_seconds: registry
-                .histograms(
-                    "pulse_store_operation_seconds",
-                    ["operation"],
-                    "Time of a store operation, including the wait in its queue, in seconds",
-                    &STORE_BUCKETS,
-                )
-                .with(["accept"]),
+            accept_seconds: registry.histogram(
+                "pulse_accept_seconds",
+                "Time of the commit of a request, including the wait for the commit before it, in seconds",
+                ACCEPT_BUCKETS,
+            ),
         };
         // Create the label values at start, so that a rate includes the first rejection.
         metrics.reject(ProblemCode::ValidationError, 0);

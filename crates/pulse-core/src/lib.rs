@@ -17,6 +17,7 @@ mod retry;
 mod task;
 mod time;
 mod timing;
+mod trace;
 mod user_limits;
 
 pub use decisions::{ConditionRow, Decisions, MAX_DECISIONS_BYTES, MigrationDecision, ScalingDecision};
@@ -30,4 +31,5 @@ pub use retry::RetryPolicy;
 pub use task::{Attempt, AttemptOutcome, ClaimedTask, FailureReason, TaskKind, processed_properties};
 pub use time::{EXPECTED_TIME, parse_time};
 pub use timing::{READ_BLOCK, SILENT_CONSUMER, STALE_DELIVERY, TASK_LEASE};
+pub use trace::TRACE;
 pub use user_limits::UserLimits;

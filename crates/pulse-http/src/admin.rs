@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures_util::future::BoxFuture;
 use pulse_metrics::Registry;
 use serde::Serialize;
 
+/// The media type of metrics with exemplars.
+const OPENMETRICS: &str = "application/openmetrics-text";
 /// Time-out of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -78,7 +80,16 @@ async fn probe(probe: ProbeCheck) -> Response {
     (code, Json(ProbeReport { status, checks })).into_response()
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
-    let Ok(text) = admin.registry.encode() else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+/// OpenMetrics for readers that accept it, such as Prometheus; otherwise the older text format.
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (media_type, text) = if accepted.into_iter().any(|accepted| accepted.contains(OPENMETRICS)) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", admin.registry.encode())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", admin.registry.encode_classic())
+    };
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, media_type)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }

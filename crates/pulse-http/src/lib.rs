@@ -44,7 +44,7 @@ pub use admin::{Check, ProbeCheck, Status, admin_router};
 pub use body::{FormBody, WireBody};
 pub use budget::{HeldBytes, Holder};
 pub use metrics::HttpMetrics;
-pub use middleware::{ContinueTrace, TraceParent, layered};
+pub use middleware::{ContinueTrace, RequestTrace, TraceParent, layered};
 pub use openapi::{ErrorDocument, ProblemDocument, add_bearer, problems, text_header};
 pub use problem::Problem;
 pub use problem_code::ProblemCode;

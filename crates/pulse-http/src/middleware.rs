@@ -30,9 +30,17 @@ use crate::server::ServerConfig;
 /// Size from which an answer takes from the memory budget, in bytes. Smaller ones fit into the buffers of a connection.
 const LARGE_ANSWER: usize = 16 * 1024;
 
-/// Makes the trace context in the headers, if any, the parent of the request's span. Returns the `traceparent` to store
-/// with the task of the request.
-pub type ContinueTrace = fn(&Span, &HeaderMap) -> Option<String>;
+/// Makes the trace context in the headers, if any, the parent of the request's span.
+pub type ContinueTrace = fn(&Span, &HeaderMap) -> RequestTrace;
+
+/// The trace of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestTrace {
+    /// The `traceparent` to store with the task of the request.
+    pub traceparent: Option<String>,
+    /// Its id, if the request's span is exported.
+    pub exported_id: Option<String>,
+}
 
 /// The `traceparent` to store with the task of a request, in the extensions of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +91,8 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     let method = request.method().clone();
     let span =
         tracing::info_span!("http_request", request_id = &*id.0, method = method.as_str(), route, trace_id = Empty);
-    let task_traceparent = (middleware.continue_trace)(&span, request.headers());
-    request.extensions_mut().insert(TraceParent(task_traceparent));
+    let trace = (middleware.continue_trace)(&span, request.headers());
+    request.extensions_mut().insert(TraceParent(trace.traceparent));
     request.extensions_mut().insert(id.clone());
     let entry = middleware.access_log.begin(&mut request);
 
@@ -107,7 +115,7 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     }
     secure(response.headers_mut());
     let (status, duration) = (response.status(), started.elapsed());
-    middleware.metrics.record(route, &method, status, duration);
+    middleware.metrics.record(route, &method, status, duration, trace.exported_id.as_deref());
     if let Some(entry) = entry {
         middleware.access_log.end(entry, (&id.0, &method, route), (status, code, duration));
     }

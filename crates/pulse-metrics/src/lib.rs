@@ -10,12 +10,15 @@
 //!
 //! [`Registry::metrics`] is the source of the table in OPERATIONS.md.
 
+mod classic;
 mod computed;
 mod family;
+mod process;
 mod registry;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 pub use family::{Family, LabelValue};
 pub use prometheus_client::metrics::counter::Counter;
@@ -23,3 +26,4 @@ pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 pub use registry::{FloatGauge, Metric, Registry};
 pub use tasks::TaskMetrics;
+pub use traced::TracedHistogram;

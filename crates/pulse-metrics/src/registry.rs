@@ -10,8 +10,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Exporter;
 
-use crate::computed::ComputedGauge;
+use crate::classic;
+use crate::computed::{Compute, Computed};
 use crate::family::Family;
+use crate::traced::TracedHistogram;
 
 /// A gauge whose value is not a whole number, such as seconds.
 pub type FloatGauge = Gauge<f64, AtomicU64>;
@@ -83,8 +85,30 @@ impl Registry {
         family
     }
 
-    /// Declares a gauge with one label. `compute` returns its values by label, and runs at each export.
+    /// Declares a gauge. `compute` returns its value, and runs at each export; the gauge is absent without a value.
     pub fn computed_gauge(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        compute: impl Fn() -> Option<f64> + Send + Sync + 'static,
+    ) {
+        self.list(name.into(), "gauge", &[], help);
+        self.export_computed(name, help, false, Compute::One(Box::new(compute)));
+    }
+
+    /// Declares a counter. `compute` returns its value, and runs at each export; the counter is absent without a value.
+    pub fn computed_counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        compute: impl Fn() -> Option<f64> + Send + Sync + 'static,
+    ) {
+        self.list(format!("{name}_total"), "counter", &[], help);
+        self.export_computed(name, help, true, Compute::One(Box::new(compute)));
+    }
+
+    /// Declares a gauge with one label. `compute` returns its values by label, and runs at each export.
+    pub fn computed_gauges(
         &mut self,
         name: &'static str,
         label: &'static str,
@@ -92,8 +116,19 @@ impl Registry {
         compute: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static,
     ) {
         self.list(name.into(), "gauge", &[label], help);
-        let gauge = ComputedGauge { name, label, help, compute: Box::new(compute) };
-        self.exporter.register_collector(Box::new(gauge));
+        self.export_computed(name, help, false, Compute::Labelled(label, Box::new(compute)));
+    }
+
+    /// Declares a histogram with these upper bounds, and with the traces of its observations as exemplars.
+    pub fn traced_histogram(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        buckets: impl IntoIterator<Item = f64>,
+    ) -> TracedHistogram {
+        let histogram = TracedHistogram::new(buckets);
+        self.export(name, &[], help, histogram.0.clone());
+        histogram
     }
 
     /// Declares a histogram with these upper bounds.
@@ -108,15 +143,15 @@ impl Registry {
         histogram
     }
 
-    /// Declares a histogram with labels, and with these upper bounds.
-    pub fn histograms<const N: usize>(
+    /// Declares a histogram with labels, with these upper bounds, and with the traces of its observations as exemplars.
+    pub fn traced_histograms<const N: usize>(
         &mut self,
         name: &'static str,
         labels: [&'static str; N],
         help: &'static str,
         buckets: &'static [f64],
-    ) -> Family<Histogram, N> {
-        let family = Family::new(labels, move || Histogram::new(buckets.iter().copied()));
+    ) -> Family<TracedHistogram, N> {
+        let family = Family::new(labels, move || TracedHistogram::new(buckets.iter().copied()));
         self.export(name, &labels, help, family.series.clone());
         family
     }
@@ -126,7 +161,7 @@ impl Registry {
         &self.metrics
     }
 
-    /// The values of all metrics, as OpenMetrics text. A metric with labels and without a series is absent.
+    /// The values of all metrics, as OpenMetrics text, with exemplars. A metric with labels and without a series is absent.
     ///
     /// # Errors
     /// Never for the metrics of this crate.
@@ -134,6 +169,18 @@ impl Registry {
         let mut text = String::new();
         text::encode(&mut text, &self.exporter)?;
         Ok(text)
+    }
+
+    /// The values of all metrics in version 0.0.4 of the text format of Prometheus, which has no exemplars.
+    ///
+    /// # Errors
+    /// Never for the metrics of this crate.
+    pub fn encode_classic(&self) -> Result<String, fmt::Error> {
+        Ok(classic::from_openmetrics(&self.encode()?))
+    }
+
+    fn export_computed(&mut self, name: &'static str, help: &'static str, is_counter: bool, compute: Compute) {
+        self.exporter.register_collector(Box::new(Computed { name, help, is_counter, compute }));
     }
 
     fn export(

@@ -15,9 +15,12 @@ fn registry_exports_each_kind_of_metric() {
     workers.with(["gone"]).set(3);
     workers.with(["main".to_owned()]).set(4);
     workers.remove([LabelValue::from("gone")]);
-    registry.computed_gauge("watch_seconds", "kind", "Time, in seconds", || vec![("pods".into(), 2.0)]);
+    registry.computed_gauges("watch_seconds", "kind", "Time, in seconds", || vec![("pods".into(), 2.0)]);
     registry.histogram("wait_seconds", "Wait, in seconds", [1.0]).observe(0.5);
-    registry.histograms("run_seconds", ["job"], "Run, in seconds", &[1.0]).with(["reap"]).observe(2.0);
+    let runs = registry.traced_histograms("run_seconds", ["job"], "Run, in seconds", &[1.0]);
+    runs.with(["reap"]).observe(2.0, Some("4bf9"));
+    registry.computed_counter("cpu_seconds", "Time, in seconds", || Some(0.5));
+    registry.computed_gauge("unknown", "Number", || None);
     registry.counters("unused", ["code"], "Number of nothing");
     let expected = r#"# HELP jobs Number of jobs.
 # TYPE jobs counter
@@ -45,13 +48,23 @@ wait_seconds_bucket{le="+Inf"} 1
 run_seconds_sum{job="reap"} 2.0
 run_seconds_count{job="reap"} 1
 run_seconds_bucket{le="1.0",job="reap"} 0
-run_seconds_bucket{le="+Inf",job="reap"} 1
+run_seconds_bucket{le="+Inf",job="reap"} 1 # {trace_id="4bf9"} 2.0
 # HELP watch_seconds Time, in seconds.
 # TYPE watch_seconds gauge
 watch_seconds{kind="pods"} 2.0
+# HELP cpu_seconds Time, in seconds.
+# TYPE cpu_seconds counter
+cpu_seconds_total 0.5
 # EOF
 "#;
     assert_eq!(registry.encode().expect("text"), expected);
+    let classic = expected
+        .replace(" # {trace_id=\"4bf9\"} 2.0", "")
+        .replace("# EOF\n", "")
+        .replace(" cpu_seconds ", " cpu_seconds_total ")
+        .replace(" jobs ", " jobs_total ")
+        .replace(" errors ", " errors_total ");
+    assert_eq!(registry.encode_classic().expect("text"), classic);
 }
 
 #[test]
@@ -59,7 +72,7 @@ fn registry_lists_metrics_by_their_names_in_queries() {
     let mut registry = Registry::default();
     registry.counters("errors", ["code", "reason"], "Number of errors");
     registry.histogram("wait_seconds", "Wait, in seconds", [1.0]);
-    registry.computed_gauge("watch_seconds", "kind", "Time, in seconds", Vec::new);
+    registry.computed_gauges("watch_seconds", "kind", "Time, in seconds", Vec::new);
     let metric = |name: &str, kind, labels, help| Metric { name: name.into(), kind, labels, help };
     assert_eq!(
         registry.metrics(),

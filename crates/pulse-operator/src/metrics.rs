@@ -1,6 +1,9 @@
 //! Metrics of the operator.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use pulse_metrics::{Counter, Family, Gauge, Histogram, LabelValue, Registry, exponential_buckets};
+
+use pulse_reconcile::condition::ConditionType;
 
 use crate::progress::WatchProgress;
 
@@ -17,6 +20,7 @@ pub struct OperatorMetrics {
     desired: Family<Gauge, 2>,
     ready: Family<Gauge, 2>,
     backlog: Family<Gauge, 2>,
+    conditions: Family<Gauge, 3>,
     /// Written by the watches; also read by the liveness probe.
     pub(crate) progress: WatchProgress,
 }
@@ -71,9 +75,14 @@ impl OperatorMetrics {
                 OBJECT,
                 "Number of due tasks in the backlog, from the last sample that had it",
             ),
+            conditions: registry.gauges(
+                "pulse_operator_condition",
+                ["namespace", "name", "type"],
+                "1 while a condition of a PulseIngest is True, 0 while it is False, absent while it is Unknown",
+            ),
             progress,
         };
-        registry.computed_gauge(
+        registry.computed_gauges(
             "pulse_operator_watch_age_seconds",
             "kind",
             "Time since the watch of a kind last made progress, in seconds",
@@ -107,6 +116,18 @@ impl OperatorMetrics {
         }
     }
 
+    pub(crate) fn record_conditions(&self, namespace: &str, name: &str, conditions: &[Condition]) {
+        for condition in ConditionType::ALL {
+            let labels = [namespace.to_owned(), name.to_owned(), condition.as_str().to_owned()];
+            let current = conditions.iter().find(|current| current.type_ == condition.as_str());
+            match current.map(|current| current.status.as_str()) {
+                Some("True") => drop(self.conditions.with(labels).set(1)),
+                Some("False") => drop(self.conditions.with(labels).set(0)),
+                _ => self.conditions.remove(labels),
+            }
+        }
+    }
+
     pub(crate) fn set_unreadable(&self, namespace: &str, name: &str) {
         self.unreadable.with([namespace.to_owned(), name.to_owned()]).set(1);
     }
@@ -116,5 +137,6 @@ impl OperatorMetrics {
         for family in [&self.desired, &self.ready, &self.backlog, &self.unreadable] {
             family.remove(labels.clone());
         }
+        self.record_conditions(namespace, name, &[]);
     }
 }

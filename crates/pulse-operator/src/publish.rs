@@ -52,7 +52,9 @@ pub(crate) async fn publish(context: &Context, conclusion: Conclusion, memory: M
 fn record(cr: &PulseIngest, context: &Context, status: &PulseIngestStatus) {
     let backlog = status.autoscaling.as_ref().and_then(|scaling| scaling.backlog);
     let WorkersStatus { desired, ready, .. } = status.workers;
-    context.metrics.record(&names::namespace(cr), &cr.name_any(), desired, ready, backlog);
+    let (namespace, name) = (names::namespace(cr), cr.name_any());
+    context.metrics.record(&namespace, &name, desired, ready, backlog);
+    context.metrics.record_conditions(&namespace, &name, &status.conditions);
 }
 
 /// Publishes Events. An error is only logged: the Event is lost, and the reconcile continues.

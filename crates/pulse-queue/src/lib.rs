@@ -43,5 +43,5 @@ pub use health::RedisHealth;
 pub use publisher::{Entry, Publisher};
 pub use scripts::DEEP;
 pub use snapshot::{Snapshot, SnapshotReader};
-pub use upkeep::{Reaped, RedisSetting};
+pub use upkeep::{Reaped, RedisMemory, RedisSetting};
 pub use why::{ConsumerFacts, EntryFacts, QueueFacts};

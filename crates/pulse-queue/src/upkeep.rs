@@ -39,6 +39,15 @@ pub struct RedisSetting {
     pub note: Option<&'static str>,
 }
 
+/// The memory of the Redis server, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedisMemory {
+    /// What it uses.
+    pub used: u64,
+    /// Its `maxmemory`, if it has one.
+    pub limit: Option<u64>,
+}
+
 impl Queue {
     /// Creates the streams and their consumer groups if they do not exist.
     ///
@@ -138,6 +147,18 @@ impl Queue {
         }
     }
 
+    /// The memory of Redis; `None` without the permission to read it.
+    ///
+    /// # Errors
+    /// [`QueueError`] if Redis fails.
+    pub async fn memory(&self) -> Result<Option<RedisMemory>, QueueError> {
+        match self.probe_connection().query::<String>(redis::cmd("INFO").arg("memory"), ANSWER_TIMEOUT).await {
+            Ok(text) => Ok(Some(memory(&text))),
+            Err(error) if error.fault() == Fault::Auth && !error.is_login_refused() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Time at which the gauges of this instance were published, in milliseconds since 1970 by PostgreSQL's clock;
     /// `None` if this Redis has none.
     ///
@@ -162,11 +183,19 @@ impl Queue {
     }
 }
 
+/// The memory in an answer to `INFO`.
+fn memory(info: &str) -> RedisMemory {
+    let bytes = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse::<u64>().ok())
+    };
+    let limit = bytes("maxmemory").filter(|limit| *limit > 0);
+    RedisMemory { used: bytes("used_memory").unwrap_or(0), limit }
+}
+
 /// Judges the answer to `INFO`.
 fn settings(info: &str) -> Vec<RedisSetting> {
     let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.split_once(':')).collect();
     let field = |name| fields.get(name).map_or("unknown", |value| value.trim());
-    let bytes = |name| field(name).parse::<u64>().unwrap_or(0);
     let setting = |name, value: &str, good: bool, fix| RedisSetting {
         name,
         value: value.into(),
@@ -174,10 +203,10 @@ fn settings(info: &str) -> Vec<RedisSetting> {
         note: None,
     };
     let (version, role, policy) = (field("redis_version"), field("role"), field("maxmemory_policy"));
-    let (used, limit) = (bytes("used_memory"), bytes("maxmemory"));
+    let RedisMemory { used, limit } = memory(info);
     let memory = match limit {
-        0 => format!("{}, without a limit", field("used_memory_human")),
-        _ => format!("{} of {}", field("used_memory_human"), field("maxmemory_human")),
+        None => format!("{}, without a limit", field("used_memory_human")),
+        Some(_) => format!("{} of {}", field("used_memory_human"), field("maxmemory_human")),
     };
     vec![
         setting("version", version, is_new_enough(version), "use Redis 6.2 or newer, or Valkey"),
@@ -185,7 +214,7 @@ fn settings(info: &str) -> Vec<RedisSetting> {
         setting(
             "memory",
             &memory,
-            limit == 0 || used < limit,
+            limit.is_none_or(|limit| used < limit),
             "Redis is full: raise maxmemory, or remove other data; workers poll PostgreSQL meanwhile",
         ),
         setting(

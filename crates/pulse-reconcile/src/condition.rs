@@ -20,6 +20,20 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
+    /// Every type.
+    pub const ALL: [Self; 10] = [
+        Self::Ready,
+        Self::Available,
+        Self::Migrated,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::QueueReachable,
+        Self::ScalingActive,
+        Self::ScalingLimited,
+        Self::BacklogWithinTarget,
+        Self::CrdOutdated,
+    ];
+
     /// Name in the status.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -167,6 +167,9 @@ impl Jobs {
     }
 
     async fn reap(&self) -> Result<(), JobError> {
+        let memory = self.context.queue.memory().await;
+        self.context.metrics.record_memory(memory.as_ref().ok().copied().flatten());
+        memory?;
         self.context.queue.ensure_groups().await?;
         let reaped = self.context.queue.reap(STALE_DELIVERY, SILENT_CONSUMER).await?;
         if reaped.entries > 0 || reaped.consumers > 0 {

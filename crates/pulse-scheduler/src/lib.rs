@@ -163,6 +163,7 @@ impl Scheduler {
             }
             let started = Instant::now();
             let succeeded = self.jobs.run(*job).await;
+            self.metrics.count_run(job.name, succeeded);
             self.store.finish_job(job.name, due, started.elapsed(), succeeded).await?;
         }
         Ok(next)

@@ -1,8 +1,8 @@
 //! The metrics of the scheduler.
 
 use pulse_core::{AttemptOutcome, FailureReason};
-use pulse_metrics::{Counter, Family, FloatGauge, Gauge, Registry, TaskMetrics};
-use pulse_queue::Depth;
+use pulse_metrics::{Counter, Family, FloatGauge, Gauge, LabelValue, Registry, TaskMetrics};
+use pulse_queue::{Depth, RedisMemory};
 use pulse_store::Backlog;
 
 /// Metrics of a scheduler. Cheap to clone.
@@ -21,6 +21,9 @@ pub struct SchedulerMetrics {
     pub(crate) archive_blocked: Family<Gauge, 1>,
     pub(crate) archived_rows: Family<Counter, 1>,
     pub(crate) oldest_snapshot: Gauge,
+    job_runs: Family<Counter, 2>,
+    redis_memory: Family<Gauge, 0>,
+    redis_memory_limit: Family<Gauge, 0>,
 }
 
 impl SchedulerMetrics {
@@ -47,6 +50,21 @@ impl SchedulerMetrics {
                 "Number of transactions since the oldest snapshot that a session, replication slot or prepared transaction \
                  holds; statements become slower while it grows, and pulse check says who holds it",
             ),
+            job_runs: registry.counters(
+                "pulse_job_runs",
+                ["job", "outcome"],
+                "Number of runs of a periodic job, by outcome: succeeded or failed",
+            ),
+            redis_memory: registry.gauges(
+                "pulse_redis_memory_used_bytes",
+                [],
+                "Memory that Redis uses, in bytes; absent while it is unknown",
+            ),
+            redis_memory_limit: registry.gauges(
+                "pulse_redis_memory_limit_bytes",
+                [],
+                "maxmemory of Redis, in bytes; absent while it is unknown, or without a limit",
+            ),
             archive_blocked: registry.gauges(
                 "pulse_archive_blocked",
                 ["table"],
@@ -62,6 +80,23 @@ impl SchedulerMetrics {
                 ["table"],
                 "1 while an old month cannot be dropped, because of a transaction, an unsettled task or a held user that the log names",
             ),
+        }
+    }
+
+    pub(crate) fn count_run(&self, job: &'static str, succeeded: bool) {
+        self.job_runs.with([job, if succeeded { "succeeded" } else { "failed" }]).inc();
+    }
+
+    /// Sets the memory of Redis, as far as it is known.
+    pub(crate) fn record_memory(&self, memory: Option<RedisMemory>) {
+        let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let used = memory.as_ref().map(|memory| bytes(memory.used));
+        let limit = memory.and_then(|memory| memory.limit).map(bytes);
+        for (gauge, value) in [(&self.redis_memory, used), (&self.redis_memory_limit, limit)] {
+            match value {
+                Some(value) => drop(gauge.with::<LabelValue>([]).set(value)),
+                None => gauge.remove::<LabelValue>([]),
+            }
         }
     }
 

@@ -77,6 +77,17 @@ pub struct StoreConfig {
     pub application_name: String,
 }
 
+/// Numbers of connections of a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// That run a statement.
+    pub busy: u32,
+    /// That wait for one.
+    pub idle: u32,
+    /// That the pool may open.
+    pub max: u32,
+}
+
 /// A handle on PostgreSQL. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -112,6 +123,13 @@ impl Store {
     pub fn separate(&self, max_connections: u32) -> Self {
         let (pool, probes) = pools(&self.reads, max_connections);
         Self { pool, probes, ..self.clone() }
+    }
+
+    /// The use of the pool for reads.
+    #[must_use]
+    pub fn pool_use(&self) -> PoolUse {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        PoolUse { busy: self.pool.size().saturating_sub(idle), idle, max: self.pool.options().get_max_connections() }
     }
 
     pub(crate) fn options(&self) -> &PgConnectOptions {

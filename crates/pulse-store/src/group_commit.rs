@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
+use pulse_core::TRACE;
 use pulse_core::defaults::API_DEDICATED;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tracing::{Instrument, Span};
 
 use crate::accept::insert;
 use crate::acceptance::{AcceptError, Acceptance, KeyConflict, NewTask};
@@ -43,6 +45,7 @@ impl AcceptorHealth {
 
 struct Request {
     task: NewTask,
+    span: Span,
     reply: oneshot::Sender<Result<Acceptance, AcceptError>>,
 }
 
@@ -79,11 +82,12 @@ impl Acceptor {
     /// the outcome is unknown: the task may be committed.
     pub async fn accept(&self, task: NewTask) -> Result<Acceptance, AcceptError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.try_send(Request { task, reply }).map_err(|error| match error {
+        let span = tracing::debug_span!(target: TRACE, "accept");
+        self.requests.try_send(Request { task, span: span.clone(), reply }).map_err(|error| match error {
             TrySendError::Full(_) => AcceptError::Overloaded,
             TrySendError::Closed(_) => AcceptError::Interrupted,
         })?;
-        answer.await.unwrap_or(Err(AcceptError::Interrupted))
+        answer.instrument(span).await.unwrap_or(Err(AcceptError::Interrupted))
     }
 }
 
@@ -107,9 +111,10 @@ impl Committer {
             if group.is_empty() {
                 return;
             }
+            let span = span_of(&group);
             let (tasks, replies): (Vec<_>, Vec<_>) =
                 group.into_iter().map(|request| (request.task, request.reply)).unzip();
-            let results = commit_group(&mut connection, &tasks, &self.writer).await;
+            let results = commit_group(&mut connection, &tasks, &self.writer).instrument(span).await;
             for (reply, result) in replies.into_iter().zip(results) {
                 // A failed send means that the client hung up. The commit stays.
                 let _ = reply.send(result);
@@ -131,6 +136,15 @@ async fn gather(requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
         group.push(request);
     }
     group
+}
+
+/// The span of the statement that accepts these requests. Each belongs to another trace, so it is linked.
+fn span_of(group: &[Request]) -> Span {
+    let span = tracing::debug_span!(target: TRACE, parent: None, "commit", requests = group.len());
+    for request in group {
+        span.follows_from(&request.span);
+    }
+    span
 }
 
 async fn commit_group(

@@ -69,7 +69,7 @@ pub use acts::{ActOutcome, ActRun, ActStatus, MatchingTasks, MovedTasks, TaskAct
 pub use archive::{ArchivedFile, MonthCopy, NextCopy};
 pub use audit::{Act, AuditRow, Via};
 pub use claim::{Claim, Claimer};
-pub use connection::{Store, StoreConfig};
+pub use connection::{PoolUse, Store, StoreConfig};
 pub use erase_user::{EraseError, ErasedUser};
 pub use error::{ConfigError, StoreError};
 pub use event_page::{EventPage, ListError, PageLimits};

@@ -30,6 +30,7 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// Time to wait for running tasks after the start of the shutdown.
     pub drain_timeout: Duration,
-    /// Links a task's span to the trace of the request that posted it.
-    pub link_trace: fn(&Span, &str),
+    /// Makes the request that posted a task, by its `traceparent`, the parent of the task's span. Returns the id of the
+    /// trace if the span is exported.
+    pub continue_trace: fn(&Span, &str) -> Option<String>,
 }

@@ -48,9 +48,8 @@ impl Executor {
             request_id = task.request_id,
             trace_id = Empty
         );
-        if let Some(traceparent) = &task.traceparent {
-            (self.config.link_trace)(&span, traceparent);
-        }
+        let trace_id =
+            task.traceparent.as_ref().and_then(|traceparent| (self.config.continue_trace)(&span, traceparent));
         let (slots, processor, ended_attempts) =
             (self.slots.clone(), self.processor.clone(), self.ended_attempts.clone());
         let (in_flight, metrics, prefetch, attempt_time, config) = (
@@ -74,7 +73,7 @@ impl Executor {
             let outcome = attempt::outcome(&task, results, &FailurePolicy::now(&config.retry));
             drop(running);
             let duration = started.elapsed();
-            metrics.processing_seconds.observe(duration.as_secs_f64());
+            metrics.processing_seconds.observe(duration.as_secs_f64(), trace_id.as_deref());
             prefetch.record(duration);
             if let Some(ended) = in_flight.end(&leased, outcome) {
                 let _ = ended_attempts.send(ended);

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pulse_core::ClaimedTask;
+use pulse_core::{ClaimedTask, TRACE};
 use pulse_queue::EntryId;
 use pulse_store::{Outcome, Settlement};
 use tokio::sync::Notify;
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::leased_task::LeasedTask;
@@ -35,6 +36,8 @@ pub(crate) struct EndedAttempt {
     pub(crate) settlement: Settlement,
     /// Since when another transaction keeps it from being settled.
     pub(crate) locked_since: Option<tokio::time::Instant>,
+    /// From the end of the attempt until it is settled.
+    pub(crate) span: Span,
     in_flight: InFlight,
 }
 
@@ -70,7 +73,8 @@ impl InFlight {
             ran,
             outcome,
         };
-        Some(EndedAttempt { task: task.clone(), settlement, locked_since: None, in_flight: self.clone() })
+        let span = tracing::debug_span!(target: TRACE, "settle_task");
+        Some(EndedAttempt { task: task.clone(), settlement, locked_since: None, span, in_flight: self.clone() })
     }
 
     /// Removes the tasks of these attempts together, so that the fetcher claims as many again with one statement.

@@ -1,7 +1,7 @@
 //! The metrics of the worker.
 
 use pulse_core::{AttemptOutcome, FailureReason};
-use pulse_metrics::{Counter, Gauge, Histogram, Registry, TaskMetrics};
+use pulse_metrics::{Counter, Gauge, Histogram, Registry, TaskMetrics, TracedHistogram};
 
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
 
@@ -9,7 +9,7 @@ const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 #[derive(Clone)]
 pub struct WorkerMetrics {
     tasks: TaskMetrics,
-    pub(crate) processing_seconds: Histogram,
+    pub(crate) processing_seconds: TracedHistogram,
     pub(crate) event_age_seconds: Histogram,
     pub(crate) stale_settlements: Counter,
     pub(crate) in_flight: Gauge,
@@ -20,7 +20,7 @@ impl WorkerMetrics {
     pub fn register(registry: &mut Registry, tasks: TaskMetrics) -> Self {
         Self {
             tasks,
-            processing_seconds: registry.histogram(
+            processing_seconds: registry.traced_histogram(
                 "pulse_task_processing_seconds",
                 "Time from the start of an attempt to its end, in seconds",
                 BUCKETS,

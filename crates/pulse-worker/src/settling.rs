@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use pulse_core::{FailureReason, RetryPolicy};
+use pulse_core::{FailureReason, RetryPolicy, TRACE};
 use pulse_queue::{Acknowledger, EntryId, Queue};
 use pulse_store::{Outcome, Settler, Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::attempt::FailurePolicy;
@@ -190,7 +191,8 @@ impl SettleLoop {
     /// Settles the attempts, and waits a short time for a locked row.
     async fn settle_all(&mut self, part: Vec<EndedAttempt>, batch: &mut Batch) -> Result<(), Unsettled> {
         let settlements = part.iter().map(|attempt| &attempt.settlement);
-        let (settled, result) = self.settler.settle(settlements, self.attempt_time.take()).await;
+        let settled = self.settler.settle(settlements, self.attempt_time.take());
+        let (settled, result) = settled.instrument(span_of(&part)).await;
         let rest = self.count_settled(part, settled, batch);
         match result {
             Ok(()) => {
@@ -205,7 +207,8 @@ impl SettleLoop {
     /// Settles the attempts whose rows no other transaction has locked, and sets the others aside.
     async fn settle_unlocked(&mut self, part: Vec<EndedAttempt>, batch: &mut Batch) -> Result<(), Unsettled> {
         let settlements: Vec<_> = part.iter().map(|attempt| &attempt.settlement).collect();
-        let result = self.settler.settle_unlocked(&settlements, self.attempt_time.take()).await;
+        let result = self.settler.settle_unlocked(&settlements, self.attempt_time.take());
+        let result = result.instrument(span_of(&part)).await;
         let (settled, locked) = match result {
             Ok(result) => result,
             Err(error) => return Err((part, error)),
@@ -245,6 +248,15 @@ impl SettleLoop {
             tracing::warn!(task_id = %id, fencing_token, "settlement rejected: the lease was lost");
         }
     }
+}
+
+/// The span of a statement that settles these attempts. Each belongs to another trace, so it is linked.
+fn span_of(part: &[EndedAttempt]) -> Span {
+    let span = tracing::debug_span!(target: TRACE, parent: None, "settle", tasks = part.len());
+    for attempt in part {
+        span.follows_from(&attempt.span);
+    }
+    span
 }
 
 /// Attempts that were not settled, with the cause.
@@ -366,7 +378,7 @@ mod tests {
             retry: RetryPolicy { base_seconds: 2.0, cap: Duration::from_secs(60), jitter_percent: 0.0 },
             lease: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(1),
-            link_trace: |_, _| {},
+            continue_trace: |_, _| None,
         };
         let mut registry = pulse_metrics::Registry::default();
         let tasks = pulse_metrics::TaskMetrics::register(&mut registry);

@@ -30,6 +30,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write it like 300s, 5m or 1h"))
 }
 
+/// Parses a share, from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1, such as 0.05".into())
+}
+
 /// The text of a duration, as flags and variables have it.
 fn seconds(seconds: u32) -> String {
     format!("{seconds}s")
@@ -60,6 +66,10 @@ pub(crate) struct LogArgs {
     /// read from OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long, env = "PULSE_OTLP_ENDPOINT", hide_env_values = true, global = true)]
     pub(crate) otlp_endpoint: Option<String>,
+    /// Share of the requests whose traces are sent, from 0 to 1. It decides alone: a client that asks for a trace, or for
+    /// none, changes nothing
+    #[arg(long, env = "PULSE_TRACE_SHARE", default_value = "1", value_parser = share, global = true)]
+    pub(crate) trace_share: f64,
     /// Refuse connections to PostgreSQL, Redis and the OTLP collector that are not encrypted, or whose server is not
     /// verified; those within this machine are allowed. It does not apply to what the operator reads of other instances
     #[arg(long, env = "PULSE_REQUIRE_TLS", global = true)]
@@ -74,14 +84,15 @@ pub(crate) enum LogFormat {
 
 impl LogArgs {
     pub(crate) fn into_config(self, service_name: &'static str) -> TelemetryConfig {
-        let Self { log_format, log_filter, otlp_endpoint, require_tls: _ } = self;
+        let Self { log_format, log_filter, otlp_endpoint, trace_share, require_tls: _ } = self;
         let format = match log_format {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
         };
         #[expect(clippy::disallowed_methods, reason = "the OpenTelemetry specification names this variable")]
         let standard = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|endpoint| !endpoint.is_empty());
-        TelemetryConfig { format, filter: log_filter, service_name, otlp_endpoint: otlp_endpoint.or_else(standard) }
+        let otlp_endpoint = otlp_endpoint.or_else(standard);
+        TelemetryConfig { format, filter: log_filter, service_name, otlp_endpoint, trace_share }
     }
 }
 

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::args::ProcessingArgs;
 use crate::key_audit;
+use crate::metrics;
 use crate::schema_gate::SchemaGate;
 use crate::telemetry;
 
@@ -69,7 +70,7 @@ pub(crate) fn worker(
         retry: args.retry(),
         lease: TASK_LEASE,
         drain_timeout: args.drain_timeout,
-        link_trace: telemetry::link_to,
+        continue_trace: telemetry::continue_task,
     };
     Worker::new(config, store, queue, processor, WorkerMetrics::register(registry, tasks))
 }
@@ -212,7 +213,7 @@ impl AdminServer {
         // Requests for probes and metrics are not part of the API's HTTP metrics: this registry is not exported.
         let metrics = HttpMetrics::register(&mut Registry::default());
         let router = pulse_http::admin_router(Arc::new(registry), live, ready);
-        let router = pulse_http::layered(router, metrics, &config, |_, _| None);
+        let router = pulse_http::layered(router, metrics, &config, |_, _| pulse_http::RequestTrace::default());
         tokio::spawn(pulse_http::serve(listener, router, config, shutdown))
     }
 }
@@ -242,7 +243,7 @@ impl RoleProcess {
     /// # Errors
     /// If the port for probes and metrics is in use, or its server panics.
     pub(crate) async fn run(self, shutdown: CancellationToken, role: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { name, store, queue, registry, admin_listen, tls, liveness, tokens, schema_gate } = self;
+        let Self { name, store, queue, mut registry, admin_listen, tls, liveness, tokens, schema_gate } = self;
         let (gate, draining) = (schema_gate.clone(), shutdown.clone());
         let while_running: LivenessCheck = Arc::new(move || {
             let runs = gate.is_open() && !draining.is_cancelled();
@@ -252,6 +253,8 @@ impl RoleProcess {
         let ready = ready_probe(store.clone(), queue, schema_gate.clone(), tokens.clone(), shutdown.clone());
         let listener = listen(admin_listen, "--admin-listen")?;
         let ended = CancellationToken::new();
+        let pool = store.clone();
+        metrics::postgresql(&mut registry, move || pool.pool_use());
         let admin = AdminServer::new(listener, live, ready, tls).serve(registry, ended.clone());
         tracing::info!(role = name, "starting");
         tokio::select! {

@@ -122,7 +122,7 @@ impl ConsoleServer {
             drain_timeout: Duration::from_secs(5),
         };
         let (routes, acts) = pulse_console::start(console, store, queue, verifier, metrics, shutdown);
-        let router = pulse_http::layered(routes, http_metrics, &config, |_, _| None);
+        let router = pulse_http::layered(routes, http_metrics, &config, |_, _| pulse_http::RequestTrace::default());
         Self { router, acts, config }
     }
 

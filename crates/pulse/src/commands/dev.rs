@@ -113,6 +113,8 @@ pub(crate) async fn run(
 
     let mut registry = metrics::registry("dev");
     let auth = (AuthArgs::of_secret(jwt_secret.clone()).verifier()?, true);
+    let pool = store.clone();
+    metrics::postgresql(&mut registry, move || pool.pool_use());
     let (http, metrics) = metrics::api(&mut registry);
     let api = Api::new((&server, None), &attempts, auth.clone(), store.clone(), queue.clone(), (http.clone(), metrics));
     let console = console(auth.0, &store, &queue, (http, &mut registry), shutdown.clone());

@@ -3,6 +3,7 @@
 use pulse_metrics::{Metric, Registry, TaskMetrics};
 use pulse_operator::OperatorMetrics;
 use pulse_scheduler::SchedulerMetrics;
+use pulse_store::PoolUse;
 use pulse_worker::WorkerMetrics;
 
 use crate::metrics;
@@ -14,8 +15,14 @@ pub(super) fn print() -> anyhow::Result<()> {
 
 /// The registry of each role, filled as in its process.
 fn registries() -> [(&'static str, Registry); 5] {
-    let role = |name, register: fn(&mut Registry)| {
+    let process = |name, register: fn(&mut Registry)| {
         let mut registry = metrics::registry(name);
+        register(&mut registry);
+        (name, registry)
+    };
+    let role = |name, register: fn(&mut Registry)| {
+        let (name, mut registry) = process(name, |_| ());
+        metrics::postgresql(&mut registry, PoolUse::default);
         register(&mut registry);
         (name, registry)
     };
@@ -30,7 +37,7 @@ fn registries() -> [(&'static str, Registry); 5] {
             drop(SchedulerMetrics::register(registry, tasks));
         }),
         role("console", |registry| drop(metrics::console(registry))),
-        role("operator", |registry| drop(OperatorMetrics::register(registry))),
+        process("operator", |registry| drop(OperatorMetrics::register(registry))),
     ]
 }
 
