@@ -53,7 +53,7 @@ use crate::cli::{Cli, Command};
 use crate::commands::kubernetes;
 pub use crate::memory_limit::memory_limit;
 
-/// glibc keeps what a burst of large bodies has used; ARCHITECTURE.md has the figures.
+/// glibc keeps what a burst of large bodies has used; docs/decisions/0019-memory-in-bytes.md has the figures.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
