@@ -52,8 +52,8 @@ impl SchedulerMetrics {
             ),
             job_runs: registry.counters(
                 "pulse_job_runs",
-                ["job", "outcome"],
-                "Number of runs of a periodic job, by outcome: succeeded or failed",
+                ["name", "outcome"],
+                "Number of runs of a periodic job, by name and outcome: succeeded or failed",
             ),
             redis_memory: registry.gauges(
                 "pulse_redis_memory_used_bytes",
