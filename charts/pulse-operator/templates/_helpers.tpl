@@ -47,15 +47,19 @@ app.kubernetes.io/component: operator
 {{- concat .Values.imagePullSecrets .Values.global.imagePullSecrets | uniq | toJson -}}
 {{- end -}}
 
-{{- /* `rendered`, `skipped`, or empty if the ServiceMonitor is disabled. */ -}}
-{{- define "pulse-operator.serviceMonitor" -}}
-{{- if .Values.serviceMonitor.enabled -}}
-{{- $known := .Capabilities.APIVersions.Has "monitoring.coreos.com/v1/ServiceMonitor" -}}
-{{- $mode := .Values.serviceMonitor.renderMode -}}
-{{- if or $known (eq $mode "alwaysRender") -}}
+{{- /* `rendered` or `skipped` for an enabled object of the Prometheus operator. Takes a list: the root, the kind, and the
+name of its value. */ -}}
+{{- define "pulse-operator.monitoring" -}}
+{{- $root := index . 0 -}}
+{{- $kind := index . 1 -}}
+{{- $value := index . 2 -}}
+{{- $settings := index $root.Values $value -}}
+{{- if $settings.enabled -}}
+{{- $known := $root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" $kind) -}}
+{{- if or $known (eq $settings.renderMode "alwaysRender") -}}
 rendered
-{{- else if eq $mode "failIfMissing" -}}
-{{- fail "serviceMonitor.enabled: this cluster does not have the CRD ServiceMonitor (monitoring.coreos.com/v1). Install the Prometheus operator first, or set serviceMonitor.renderMode to skipIfMissing" -}}
+{{- else if eq $settings.renderMode "failIfMissing" -}}
+{{- fail (printf "%s.enabled: this cluster does not have the CRD %s (monitoring.coreos.com/v1). Install the Prometheus operator first, or set %s.renderMode to skipIfMissing" $value $kind $value) -}}
 {{- else -}}
 skipped
 {{- end -}}

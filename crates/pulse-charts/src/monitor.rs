@@ -27,6 +27,33 @@ impl Default for Monitor {
     }
 }
 
+/// The PrometheusRule of all alerts.
+#[derive(Default, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Rules {
+    /// Create the object.
+    enabled: bool,
+    /// Behaviour if the cluster does not have the CRD of the object, as in `serviceMonitor`.
+    render_mode: RenderMode,
+    /// Additional labels, for the selector of Prometheus.
+    labels: BTreeMap<String, String>,
+}
+
+/// The dashboards, for Grafana.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Dashboards {
+    /// Create a ConfigMap with them.
+    enabled: bool,
+    /// Additional labels, for the sidecar of Grafana.
+    labels: BTreeMap<String, String>,
+}
+
+impl Default for Dashboards {
+    fn default() -> Self {
+        Self { enabled: false, labels: BTreeMap::from([("grafana_dashboard".into(), "1".into())]) }
+    }
+}
+
 /// The PodMonitors of an instance.
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,9 +72,10 @@ impl Default for PodMonitor {
     }
 }
 
-#[derive(JsonSchema, Serialize)]
+#[derive(Default, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum RenderMode {
+    #[default]
     SkipIfMissing,
     #[expect(dead_code, reason = "only the schema names it")]
     FailIfMissing,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::monitor::Monitor;
+use crate::monitor::{Dashboards, Monitor, Rules};
 use crate::values::{Global, Image, Object, PullSecret, object};
 
 /// Values of the chart pulse-operator.
@@ -63,6 +63,10 @@ pub(crate) struct Values {
     pod_disruption_budget: PodDisruptionBudget,
     /// ServiceMonitor for the Prometheus operator.
     service_monitor: Monitor,
+    /// PrometheusRule for the Prometheus operator, with the alerts on all instances. Enable it once per Prometheus.
+    prometheus_rule: Rules,
+    /// Four dashboards for Grafana. Enable them once per Grafana.
+    dashboards: Dashboards,
     network_policy: NetworkPolicy,
 }
 
@@ -104,6 +108,8 @@ impl Default for Values {
             extra_env: Vec::new(),
             pod_disruption_budget: PodDisruptionBudget { enabled: true, max_unavailable: 1 },
             service_monitor: Monitor::default(),
+            prometheus_rule: Rules::default(),
+            dashboards: Dashboards::default(),
             network_policy: NetworkPolicy { enabled: false, metrics_from: Vec::new(), egress: Vec::new() },
         }
     }

@@ -45,7 +45,11 @@ async fn route_without_a_gateway_is_refused() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn monitors_need_the_crd_of_the_prometheus_operator() -> anyhow::Result<()> {
-    for (chart, value, kind) in [(OPERATOR, "serviceMonitor", "ServiceMonitor"), (INGEST, "podMonitor", "PodMonitor")] {
+    for (chart, value, kind) in [
+        (OPERATOR, "serviceMonitor", "ServiceMonitor"),
+        (OPERATOR, "prometheusRule", "PrometheusRule"),
+        (INGEST, "podMonitor", "PodMonitor"),
+    ] {
         let enabled = format!("{value}.enabled=true");
         let (always, fail) = (format!("{value}.renderMode=alwaysRender"), format!("{value}.renderMode=failIfMissing"));
         let known = format!("monitoring.coreos.com/v1/{kind}");
