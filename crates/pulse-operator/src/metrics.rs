@@ -82,6 +82,10 @@ impl OperatorMetrics {
             ),
             progress,
         };
+        // So that a rate includes the first error.
+        for result in ["ok", "error"] {
+            metrics.reconciles.with([result]);
+        }
         registry.computed_gauges(
             "pulse_operator_watch_age_seconds",
             "kind",
