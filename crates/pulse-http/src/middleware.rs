@@ -53,13 +53,18 @@ struct Middleware {
     max_body_bytes: usize,
     body_idle_timeout: Duration,
     budget: MemoryBudget,
-    continue_trace: ContinueTrace,
+    continue_trace: Option<ContinueTrace>,
     access_log: AccessLog,
 }
 
 /// Adds the middleware to `router`: request id, load shedding, time-out, panic handling, problem details, metrics, one
-/// log line per request.
-pub fn layered(router: Router, metrics: HttpMetrics, config: &ServerConfig, continue_trace: ContinueTrace) -> Router {
+/// log line per request. Without `continue_trace`, requests have no trace.
+pub fn layered(
+    router: Router,
+    metrics: HttpMetrics,
+    config: &ServerConfig,
+    continue_trace: Option<ContinueTrace>,
+) -> Router {
     let middleware = Middleware {
         metrics,
         in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
@@ -89,9 +94,15 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unmatched", |path| path.as_str().trim_end_matches('/'));
     let method = request.method().clone();
-    let span =
-        tracing::info_span!("http_request", request_id = &*id.0, method = method.as_str(), route, trace_id = Empty);
-    let trace = (middleware.continue_trace)(&span, request.headers());
+    let (span, trace) = match middleware.continue_trace {
+        Some(continue_trace) => {
+            let method = method.as_str();
+            let span = tracing::info_span!("http_request", request_id = &*id.0, method, route, trace_id = Empty);
+            let trace = continue_trace(&span, request.headers());
+            (span, trace)
+        }
+        None => (Span::none(), RequestTrace::default()),
+    };
     request.extensions_mut().insert(TraceParent(trace.traceparent));
     request.extensions_mut().insert(id.clone());
     let entry = middleware.access_log.begin(&mut request);

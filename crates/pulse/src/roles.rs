@@ -213,7 +213,7 @@ impl AdminServer {
         // Requests for probes and metrics are not part of the API's HTTP metrics: this registry is not exported.
         let metrics = HttpMetrics::register(&mut Registry::default());
         let router = pulse_http::admin_router(Arc::new(registry), live, ready);
-        let router = pulse_http::layered(router, metrics, &config, |_, _| pulse_http::RequestTrace::default());
+        let router = pulse_http::layered(router, metrics, &config, None);
         tokio::spawn(pulse_http::serve(listener, router, config, shutdown))
     }
 }

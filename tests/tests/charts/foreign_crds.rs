@@ -7,9 +7,10 @@ use pulse_tests::cluster::{Access, packaging_program};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "monitoring.coreos.com_podmonitors.yaml",
     "monitoring.coreos.com_servicemonitors.yaml",
+    "monitoring.coreos.com_prometheusrules.yaml",
     "gateway.networking.k8s.io_httproutes.yaml",
 ];
 

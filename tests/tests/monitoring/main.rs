@@ -3,6 +3,7 @@
 mod faults;
 mod queries;
 mod rules;
+mod traces;
 
 use std::time::Duration;
 

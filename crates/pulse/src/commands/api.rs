@@ -132,7 +132,7 @@ impl Api {
         let schema_gate = SchemaGate::default();
         let BrowserArgs { cors_allow_origin, docs } = server.browser.clone();
         let routes = pulse_api::router(state, docs).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));
-        let mut router = pulse_http::layered(routes, http_metrics, &config, telemetry::continue_trace);
+        let mut router = pulse_http::layered(routes, http_metrics, &config, Some(telemetry::continue_trace));
         if !cors_allow_origin.is_empty() {
             router = router.layer(pulse_api::cors(cors_allow_origin));
         }
