@@ -40,8 +40,8 @@ CREATE TABLE events (
 -- For listing a user's events, newest first, and for deleting them with the user.
 CREATE INDEX events_user_newest ON events (user_id, created_at, id);
 
--- The events with these ids, of all months. The plan is kept: to plan a read of 26 months takes ten times as long as the
--- read, and the session makes a plan for each statement, because the filters of lists need it.
+-- The events with these ids, of all months. The plan is kept: to plan a read of 26 months takes several times as long as
+-- the read, and the session makes a plan for each statement, because the filters of lists need it.
 CREATE FUNCTION events_by_id(ids bigint[]) RETURNS SETOF events
 LANGUAGE plpgsql STABLE STRICT ROWS 1 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN

@@ -31,8 +31,6 @@ const OBJECT: [&str; 2] = ["namespace", "name"];
 impl OperatorMetrics {
     /// Registers all metrics.
     pub fn register(registry: &mut Registry) -> Self {
-        let progress = WatchProgress::default();
-        let watches = progress.clone();
         let metrics = Self {
             requests: registry.counters(
                 "pulse_operator_api_requests",
@@ -80,19 +78,24 @@ impl OperatorMetrics {
                 ["namespace", "name", "type"],
                 "1 while a condition of a PulseIngest is True, 0 while it is False, absent while it is Unknown",
             ),
-            progress,
+            progress: WatchProgress::default(),
         };
-        // So that a rate includes the first error.
+        metrics.begin(registry);
+        metrics
+    }
+
+    /// Declares what is computed, and creates the series that a rate needs before the first error.
+    fn begin(&self, registry: &mut Registry) {
         for result in ["ok", "error"] {
-            metrics.reconciles.with([result]);
+            self.reconciles.with([result]);
         }
+        let watches = self.progress.clone();
         registry.computed_gauges(
             "pulse_operator_watch_age_seconds",
             "kind",
             "Time since the watch of a kind last made progress, in seconds",
             move || watches.ages().into_iter().map(|(kind, age)| (kind, age.as_secs_f64())).collect(),
         );
-        metrics
     }
 
     pub(crate) fn request(&self, verb: &'static str, resource: &str, code: u16) {
