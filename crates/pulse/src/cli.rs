@@ -70,10 +70,10 @@ pub(crate) enum Command {
     Load(load::LoadArgs),
     /// Post one event and one batch, and wait until they are processed
     Demo(demo::DemoArgs),
-    /// Print a table of OPERATIONS.md as Markdown
+    /// Write the generated pages of docs/reference
     #[cfg(feature = "kubernetes")]
-    #[command(subcommand, hide = true)]
-    Reference(crate::commands::reference::ReferenceCommand),
+    #[command(hide = true)]
+    Reference(crate::commands::reference::ReferenceArgs),
 }
 
 #[cfg(test)]

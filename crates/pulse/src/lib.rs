@@ -114,9 +114,9 @@ async fn dispatch(command: Command, processor: Arc<dyn Processor>) -> anyhow::Re
         Command::Load(args) => return commands::load::run(args, shutdown::signal()?).await,
         Command::Demo(args) => commands::demo::run(args, shutdown::signal()?).await,
         #[cfg(feature = "kubernetes")]
-        Command::Reference(command) => {
+        Command::Reference(args) => {
             let plugin = kubernetes::KubectlCli::command();
-            commands::reference::run(command, &[("pulse", Cli::command()), ("kubectl pulse", plugin)])
+            commands::reference::run(&args, &[("pulse", Cli::command()), ("kubectl pulse", plugin)])
         }
     };
     result.map(|()| ExitCode::SUCCESS)

@@ -6,11 +6,16 @@ use pulse_scheduler::SchedulerMetrics;
 use pulse_store::PoolUse;
 use pulse_worker::WorkerMetrics;
 
+use super::{Page, Table};
 use crate::metrics;
-use crate::output::print_text;
 
-pub(super) fn print() -> anyhow::Result<()> {
-    print_text(&table(&registries()))
+pub(super) fn page() -> Page {
+    let text = format!(
+        "Each role serves OpenMetrics text at `/metrics` of its admin port. [Monitor an instance](../how-to/monitor.md) says \
+         what to watch.\n\n{}",
+        table(&registries())
+    );
+    Page { path: "metrics.md".into(), title: "Metrics".into(), text }
 }
 
 /// The registry of each role, filled as in its process.
@@ -51,14 +56,13 @@ fn table(registries: &[(&str, Registry)]) -> String {
             }
         }
     }
-    let mut lines = vec!["| metric | type | role | labels | description |\n|---|---|---|---|---|".to_owned()];
+    let mut table = Table::new(&["metric", "type", "role", "labels", "description"]);
     for (Metric { name, kind, labels, help }, roles) in rows {
         let roles = if roles.len() == registries.len() { "all".to_owned() } else { roles.join(", ") };
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
-        lines.push(format!("| `{name}` | {kind} | {roles} | {} | {help} |", labels.join(", ")));
+        table.row(&[&format!("`{name}`"), kind, &roles, &labels.join(", "), help]);
     }
-    lines.push(String::new());
-    lines.join("\n")
+    table.0
 }
 
 #[cfg(test)]
@@ -78,17 +82,28 @@ mod tests {
     }
 
     #[test]
-    fn manual_names_declared_metrics_only() {
+    fn documentation_names_declared_metrics_only() {
         let registries = registries();
         let is_declared = |name: &str| {
             let mut metrics = registries.iter().flat_map(|(_, registry)| registry.metrics());
             metrics.any(|metric| matches!(name.strip_prefix(&metric.name), Some("" | "_bucket" | "_count" | "_sum")))
         };
-        for quoted in include_str!("../../../../../OPERATIONS.md").split('`') {
-            let name = quoted.split('{').next().unwrap_or_default();
-            if name.starts_with("pulse_") || name.starts_with("http_server_") {
-                assert!(is_declared(name), "no role exports {name}");
+        let mut pages = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs").into()];
+        let mut names = 0;
+        while let Some(path) = pages.pop() {
+            let path: std::path::PathBuf = path;
+            if path.is_dir() {
+                pages.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                for quoted in std::fs::read_to_string(&path).unwrap().split('`') {
+                    let name = quoted.split('{').next().unwrap_or_default();
+                    if name.starts_with("pulse_") || name.starts_with("http_server_") {
+                        names += 1;
+                        assert!(is_declared(name), "{}: no role exports {name}", path.display());
+                    }
+                }
             }
         }
+        assert!(names > 60, "the documentation names only {names} metrics");
     }
 }

@@ -2,13 +2,17 @@
 
 use pulse_http::ProblemCode;
 
-use crate::output::print_text;
+use super::{Page, Table, code};
 
-pub(super) fn print() -> anyhow::Result<()> {
-    let mut lines = vec!["| status | code | meaning |\n|---|---|---|".to_owned()];
-    lines.extend(ProblemCode::all().map(|code| {
-        format!("| {} | `{}` | {} |", code.status().as_u16(), code.as_str(), code.meaning().replace('|', "\\|"))
-    }));
-    lines.push(String::new());
-    print_text(&lines.join("\n"))
+const INTRODUCTION: &str = "\
+Errors are `application/problem+json` with `type`, `title`, `status`, `detail`, `instance` (the request's id) and
+`code`. Validation errors also have `errors` with `loc`, `msg`, `type` and, in a batch, `index`. Codes are stable.";
+
+pub(super) fn page() -> Page {
+    let mut table = Table::new(&["status", "code", "meaning"]);
+    for problem in ProblemCode::all() {
+        table.row(&[problem.status().as_str(), &code(problem.as_str()), problem.meaning()]);
+    }
+    let text = format!("{INTRODUCTION}\n\n{}", table.0);
+    Page { path: "problem-codes.md".into(), title: "Problem codes".into(), text }
 }
