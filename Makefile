@@ -1,5 +1,5 @@
 # Each target installs missing packages with apt. On systems without apt it prints their names.
-.PHONY: run test unit e2e test-long lint generate bench load setup kube-tools image
+.PHONY: run test unit e2e test-long lint generate docs bench load setup kube-tools image
 
 # Without the Kubernetes commands, and less optimised than a release: both save time until the first event.
 local := cargo run --profile local --no-default-features --features dev-servers -p pulse --
@@ -34,11 +34,15 @@ lint: ## The linters of CI
 	scripts/deny
 	scripts/words
 
-generate: setup ## Generated files: .sqlx, tables in OPERATIONS.md and docs/scaling.md, charts and manifests
+generate: setup ## Generated files: .sqlx, tables and pages of docs/, charts and manifests
 	scripts/prepare-queries
 	scripts/reference
 	scripts/scaling-table
 	scripts/manifests
+
+docs: ## The documentation as a site, in target/book
+	scripts/setup docs
+	scripts/book --check
 
 bench: setup ## Compares with the reference stack; writes bench/RESULTS.md
 	bench/run

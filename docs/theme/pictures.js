@@ -12,7 +12,11 @@
     script.src = path_to_root + 'mermaid.min.js';
     script.onload = () => {
         const dark = ['ayu', 'coal', 'navy'].some((name) => document.documentElement.classList.contains(name));
-        mermaid.initialize({ startOnLoad: false, theme: dark ? 'dark' : 'neutral' });
+        mermaid.initialize({
+            startOnLoad: false,
+            theme: dark ? 'dark' : 'neutral',
+            flowchart: { wrappingWidth: 360, nodeSpacing: 30, rankSpacing: 30 },
+        });
         mermaid.run();
     };
     document.head.append(script);

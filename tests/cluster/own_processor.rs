@@ -10,7 +10,7 @@ use tokio::process::Command;
 use crate::e2e_env::{E2eEnv, commands};
 use crate::next_version::copy_source;
 
-const PAGE: &str = "docs/your-own-processor.md";
+const PAGE: &str = "docs/how-to/your-own-processor.md";
 const KEY: &str = "a key of 23 characters!";
 
 /// Runs the page's commands in a namespace with an instance.

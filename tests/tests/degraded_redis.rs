@@ -121,7 +121,7 @@ async fn user_for_other_keys_is_reported_by_each_role() -> anyhow::Result<()> {
     api.client("ada").post_event("a").await?;
     wait_until_degraded(&api, "enqueue script: the Redis user may not do this").await?;
     let worker = Process::start(&env, "worker", &["--redis-url", &url]).await?;
-    wait_until_degraded(&worker, "the ACL that OPERATIONS.md lists").await?;
+    wait_until_degraded(&worker, "the ACL in docs/how-to/redis.md").await?;
     let scheduler = Process::start(&env, "scheduler", &["--redis-url", &url]).await?;
     wait_until_degraded(&scheduler, "the Redis user may not do this").await?;
     env.wait_until_settled(TIMEOUT).await?;
@@ -130,9 +130,9 @@ async fn user_for_other_keys_is_reported_by_each_role() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_permissions_suffice_for_all_roles_and_commands() -> anyhow::Result<()> {
-    let manual = std::fs::read_to_string(repository().join("OPERATIONS.md"))?;
+    let manual = std::fs::read_to_string(repository().join("docs/how-to/redis.md"))?;
     let line = manual.lines().find_map(|line| line.trim().strip_prefix("ACL SETUSER pulse on >PASSWORD "));
-    let rules = line.context("OPERATIONS.md has the ACL")?.replace("{shop/main}", "{dev}");
+    let rules = line.context("docs/how-to/redis.md has the ACL")?.replace("{shop/main}", "{dev}");
     let env = TestEnv::start().await?;
     let url = url_of_user(&env, &rules).await?;
     let user = ["--redis-url", url.as_str()];

@@ -187,7 +187,7 @@ async fn stored_objects_are_migrated_as_documented() -> anyhow::Result<()> {
     let too_early = apply_crd_version(plane.admin(), &crd).await.map_err(|error| error.to_string());
     assert!(too_early.as_ref().is_err_and(|error| error.contains("storedVersions")), "{too_early:?}");
 
-    let text = std::fs::read_to_string(repository().join("OPERATIONS.md"))?;
+    let text = std::fs::read_to_string(repository().join("docs/how-to/kubernetes.md"))?;
     let (_, section) = text.split_once("stops serving the old one:\n\n").context("the section is missing")?;
     let commands: Vec<&str> = section.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
     run_as_administrator(&plane, &commands.join("\n")).await?;

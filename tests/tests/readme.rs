@@ -19,7 +19,7 @@ fn processors_of_the_documentation_are_the_built_examples() {
     let readme = include_str!("../../README.md");
     let example = include_str!("../../crates/pulse/examples/my_processor.rs");
     assert!(readme.contains(&format!("```rust\n{example}```")), "README differs from examples/my_processor.rs");
-    let page = include_str!("../../docs/your-own-processor.md");
+    let page = include_str!("../../docs/how-to/your-own-processor.md");
     let example = include_str!("../../crates/pulse/examples/processor_with_key.rs");
     assert!(page.contains(&format!("```rust\n{example}```")), "the page differs from examples/processor_with_key.rs");
 }

@@ -58,7 +58,7 @@ pub(crate) struct Values {
     topology_spread_constraints: Vec<Object>,
     /// Priority class of the pods.
     priority_class_name: String,
-    /// Additional environment variables. Each flag of `pulse operator` has one, see OPERATIONS.md.
+    /// Additional environment variables. Each flag of `pulse operator` has one, see docs/reference/commands/pulse-operator.md.
     extra_env: Vec<Object>,
     pod_disruption_budget: PodDisruptionBudget,
     /// ServiceMonitor for the Prometheus operator.

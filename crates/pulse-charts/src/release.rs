@@ -53,7 +53,7 @@ impl Release {
         let image = format!("{}@{}", self.image, self.digest);
         set("artifacthub.io/images", yaml::print(&json!([{ "name": "pulse", "image": image }]))?);
         let page = |name: &str, file: &str| json!({ "name": name, "url": format!("{}/blob/v{version}/{file}", self.source_url) });
-        let links = json!([page("Operations", "OPERATIONS.md"), page("Changelog", "CHANGELOG.md")]);
+        let links = json!([page("Manual", "docs/README.md"), page("Changelog", "CHANGELOG.md")]);
         set("artifacthub.io/links", yaml::print(&links)?);
         let changelog = std::fs::read_to_string(root.join("CHANGELOG.md")).context("CHANGELOG.md cannot be read")?;
         set("artifacthub.io/changes", yaml::print(&changelog::changes(&changelog, &version)?)?);

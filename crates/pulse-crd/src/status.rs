@@ -14,8 +14,8 @@ pub struct PulseIngestStatus {
     /// Generation of the spec that this status describes; -1 before the first reconcile.
     pub observed_generation: i64,
     /// Conditions, one per type: `Ready`, `Available`, `Migrated`, `QueueReachable`, `ScalingActive`, `ScalingLimited`
-    /// and `BacklogWithinTarget`. `Reconciling`, `Stalled` and `CRDOutdated` are only present while they are true. OPERATIONS.md
-    /// explains every reason.
+    /// and `BacklogWithinTarget`. `Reconciling`, `Stalled` and `CRDOutdated` are only present while they are true.
+    /// docs/reference/conditions.md explains every reason.
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
     /// Revision that runs. Not set before the first migration is done.
@@ -242,7 +242,7 @@ pub struct MigrationsStatus {
     /// Number of applied migrations that the image does not know, but can run with. Not set if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead: Option<i64>,
-    /// Exit code of the Job's last pod, if the Job failed. OPERATIONS.md explains every code.
+    /// Exit code of the Job's last pod, if the Job failed. docs/reference/exit-codes.md explains every code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// Pending migrations of the plan, or the last line of output of a failed Job.

@@ -1,4 +1,4 @@
-//! The codes of problems. The OpenAPI document and the table in OPERATIONS.md are made of the rows here.
+//! The codes of problems. The OpenAPI document and docs/reference/problem-codes.md are made of the rows here.
 
 use axum::http::StatusCode;
 

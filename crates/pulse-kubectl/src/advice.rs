@@ -1,4 +1,4 @@
-//! The next step for each condition and reason, as in the table of OPERATIONS.md. Pure.
+//! The next step for each condition and reason, as in the table of docs/reference/conditions.md. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use pulse_crd::{PulseIngest, PulseIngestStatus};
@@ -90,7 +90,7 @@ mod tests {
 
     /// The rows of the table: condition with its status, reasons, next step.
     fn rows() -> Vec<(String, Vec<String>, String)> {
-        let text = include_str!("../../../OPERATIONS.md");
+        let text = include_str!("../../../docs/reference/conditions.md");
         let table = text.split("| condition | reason |").nth(1).and_then(|rest| rest.split("\n\n").next());
         let mut condition = String::new();
         let mut rows = Vec::new();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn next_steps_match_the_table_in_operations() {
+    fn next_steps_match_the_table_of_conditions() {
         let rows = rows();
         assert!(rows.len() > 20, "{rows:?}");
         for (condition, reasons, to_do) in &rows {

@@ -8,7 +8,7 @@
 //! settled.with(["dead"]).inc();
 //! ```
 //!
-//! [`Registry::metrics`] is the source of the table in OPERATIONS.md.
+//! [`Registry::metrics`] is the source of docs/reference/metrics.md.
 
 mod classic;
 mod computed;

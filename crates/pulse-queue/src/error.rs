@@ -90,12 +90,12 @@ fn refusal(error: &RedisError) -> Option<Refusal> {
         Some("READONLY" | "MASTERDOWN") => ("Redis is a read-only replica", "point the Redis URL at the primary"),
         Some("OOM") => ("Redis is full", "raise maxmemory, or remove other data"),
         _ if in_script => {
-            ("the Redis user may not run all commands of the scripts", "give it the ACL that OPERATIONS.md lists")
+            ("the Redis user may not run all commands of the scripts", "give it the ACL in docs/how-to/redis.md")
         }
         Some("NOPERM") => {
             let detail = first.as_ref().and_then(|error| error.details()).unwrap_or("no permission");
             let reason = format!("the Redis user may not do this: {detail}");
-            return Some(Refusal { reason, fix: "give it the ACL that OPERATIONS.md lists" });
+            return Some(Refusal { reason, fix: "give it the ACL in docs/how-to/redis.md" });
         }
         Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN") => CLUSTER,
         Some("MISCONF") => ("Redis cannot save its data", "free or add disk space for Redis"),

@@ -1,4 +1,4 @@
-//! The comparison with KEDA, as `docs/scaling.md` reports it.
+//! The comparison with KEDA, as `docs/concepts/scaling.md` reports it.
 
 use pulse_scaling::simulation::{
     Autoscaler, Comparison, Keda, Metric, Plant, RANDOM_SEEDS, Rules, Service, Trace, builtin, compare_all, random,
@@ -38,8 +38,8 @@ fn rules_beat_keda_on_the_random_traces_and_the_docs_have_the_table() {
 
 fn docs_have(comparisons: &[Comparison]) {
     let table = table(comparisons);
-    let docs = include_str!("../../../docs/scaling.md");
-    assert!(docs.contains(&table), "docs/scaling.md differs: run scripts/scaling-table\n{table}");
+    let docs = include_str!("../../../docs/concepts/scaling.md");
+    assert!(docs.contains(&table), "docs/concepts/scaling.md differs: run scripts/scaling-table\n{table}");
 }
 
 /// Within 1 % of the seconds, at two thirds of the worker-seconds.

@@ -1,4 +1,4 @@
-//! `pulse` with a processor that needs an API key and a file. docs/your-own-processor.md runs it on Kubernetes.
+//! `pulse` with a processor that needs an API key and a file. docs/how-to/your-own-processor.md runs it on Kubernetes.
 
 use std::process::ExitCode;
 use std::sync::Arc;

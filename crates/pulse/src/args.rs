@@ -1,5 +1,5 @@
 //! Flags and environment variables, in groups that commands flatten. Every flag of a role has a `PULSE_…` variable. The
-//! doc comments are `--help` and the flag reference of OPERATIONS.md. No other crate reads flags or variables.
+//! doc comments are `--help` and the reference in docs/reference/commands. No other crate reads flags or variables.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

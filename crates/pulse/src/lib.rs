@@ -61,7 +61,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Runs the command line of the process. Workers call `processor` for each event.
 ///
 /// A program with the name `kubectl-pulse` is the kubectl plugin instead. The exit code is 0 if a role stopped after a
-/// signal or a command succeeded, 2 for a wrong command line, and otherwise the one that OPERATIONS.md lists.
+/// signal or a command succeeded, 2 for a wrong command line, and otherwise the one that docs/reference/exit-codes.md lists.
 #[must_use]
 pub fn run(processor: Arc<dyn Processor>) -> ExitCode {
     pulse_tls::install_provider();

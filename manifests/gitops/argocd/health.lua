@@ -1,5 +1,5 @@
 -- Health of a PulseIngest for Argo CD, which reports a resource of an unknown kind as healthy at once.
--- OPERATIONS.md, "Argo CD and Flux", says how to install it.
+-- docs/how-to/gitops.md says how to install it.
 
 local health = { status = "Progressing", message = "the operator has not reconciled this version of the object yet" }
 

@@ -170,7 +170,7 @@ async fn command_of_the_manual_installs_the_health_check() -> anyhow::Result<()>
         "metadata": { "name": "argocd-cm" }, "data": { "url": "https://argocd.example.com" },
     }))?;
     env.api::<ConfigMap>().create(&PostParams::default(), &settings).await?;
-    let manual = std::fs::read_to_string(repository().join("OPERATIONS.md"))?;
+    let manual = std::fs::read_to_string(repository().join("docs/how-to/gitops.md"))?;
     let (_, rest) = manual.split_once("    kubectl -n argocd patch configmap").context("the manual has no command")?;
     let (command, _) = rest.split_once("\n\n").context("the command does not end")?;
     let command = format!("kubectl -n {} patch configmap{command}", env.namespace);

@@ -44,7 +44,7 @@ pub struct JobRequest {
     pub args: Vec<String>,
 }
 
-/// Exit codes that no retry can change, see OPERATIONS.md.
+/// Exit codes that no retry can change, see docs/reference/exit-codes.md.
 pub const FINAL_EXIT_CODES: std::ops::RangeInclusive<i32> = 20..=25;
 /// Time between the limit of `pulse migrate` and the deadline of the Job, which deletes the pod and with it the last
 /// line of output.

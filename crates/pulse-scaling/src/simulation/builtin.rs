@@ -1,4 +1,4 @@
-//! The traces of `docs/scaling.md`.
+//! The traces of `docs/concepts/scaling.md`.
 
 use std::f64::consts::TAU;
 

@@ -1,6 +1,6 @@
 //! Compares the rules of this crate with KEDA and a HorizontalPodAutoscaler, on the same model of a queue and its
 //! workers. `plant.rs` is that model, `trace.rs` and `random.rs` what happens to it, `builtin.rs` the traces of
-//! `docs/scaling.md`; `rules.rs` runs the real code, `keda.rs` and `hpa.rs` model the others, `run.rs` brings them
+//! `docs/concepts/scaling.md`; `rules.rs` runs the real code, `keda.rs` and `hpa.rs` model the others, `run.rs` brings them
 //! together and `table.rs` prints the comparison.
 
 mod builtin;

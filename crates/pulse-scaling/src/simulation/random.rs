@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use super::chance::Chance;
 use super::trace::{Failures, NodeLoss, Service, Trace};
 
-/// Seeds of the traces in `docs/scaling.md`. Choose others to tune a rule.
+/// Seeds of the traces in `docs/concepts/scaling.md`. Choose others to tune a rule.
 pub const RANDOM_SEEDS: std::ops::RangeInclusive<u64> = 1..=20;
 
 /// A trace of two hours, with everything drawn from `seed`: the shape of the arrivals, the times of attempts, the time

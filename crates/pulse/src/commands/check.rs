@@ -120,7 +120,7 @@ async fn check_postgresql(store: &Store, needed: u64) -> Vec<CheckResult> {
     if let Ok(available) = store.max_connections().await {
         let value = format!("{available} available, up to {needed} used by the given roles");
         let note = (needed > available.into()).then_some(
-            "raise max_connections, lower --database-max-connections, or run fewer processes: OPERATIONS.md has the formula",
+            "raise max_connections, lower --database-max-connections, or run fewer processes: docs/how-to/postgresql.md has the formula",
         );
         results.push(CheckResult { note, ..check("postgresql", "max_connections", value, None) });
     }
