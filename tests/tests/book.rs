@@ -48,7 +48,10 @@ async fn site_and_its_index_for_programs_have_each_page() -> anyhow::Result<()> 
     for page in pages {
         assert!(book.join(&page).exists(), "docs/SUMMARY.md has no {page}");
         let sentences = index.lines().filter_map(|line| line.split_once(&format!("]({page}): ")));
-        assert!(sentences.map(|(_, sentence)| sentence.len()).sum::<usize>() > 10, "llms.txt has no sentence of {page}");
+        assert!(
+            sentences.map(|(_, sentence)| sentence.len()).sum::<usize>() > 10,
+            "llms.txt has no sentence of {page}"
+        );
     }
     Ok(())
 }

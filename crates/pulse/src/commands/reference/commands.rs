@@ -42,7 +42,8 @@ pub(super) fn pages(programs: &[(&str, Command)]) -> Vec<Page> {
         // The plugin has one page, because its commands are short.
         let commands: Vec<&Command> = if *program == "pulse" { visible(cli).collect() } else { vec![cli] };
         for command in commands {
-            let name = if *program == "pulse" { format!("{program} {}", command.get_name()) } else { (*program).into() };
+            let name =
+                if *program == "pulse" { format!("{program} {}", command.get_name()) } else { (*program).into() };
             let file = format!("{}.md", name.replace(' ', "-"));
             index.row(&[&format!("[`{name}`]({file})"), &about(command)]);
             let mut text = section(&name, command, &shared);
@@ -149,7 +150,8 @@ impl Shared {
     }
 
     fn page(&self) -> Page {
-        let mut text = "The flags that several commands have. The page of a command names the groups that it has.\n".to_owned();
+        let mut text =
+            "The flags that several commands have. The page of a command names the groups that it has.\n".to_owned();
         for (heading, rows) in &self.0 {
             let mut table = Table::new(&COLUMNS);
             rows.iter().for_each(|row| table.row(&row.each_ref().map(String::as_str)));

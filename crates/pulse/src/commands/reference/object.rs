@@ -28,7 +28,8 @@ pub(super) fn page() -> anyhow::Result<Page> {
 
 /// Adds the fields below one. Those without a description are defined by Kubernetes.
 fn add_fields(table: &mut Table, prefix: &str, parent: &Value) {
-    let required = |name: &str| parent["required"].as_array().is_some_and(|names| names.iter().any(|other| other == name));
+    let required =
+        |name: &str| parent["required"].as_array().is_some_and(|names| names.iter().any(|other| other == name));
     for (name, field) in parent["properties"].as_object().into_iter().flatten() {
         let Some(description) = field["description"].as_str() else { continue };
         let path = format!("{prefix}{name}");
@@ -54,7 +55,9 @@ fn add_fields(table: &mut Table, prefix: &str, parent: &Value) {
 
 fn kind(field: &Value) -> String {
     match field["type"].as_str() {
-        Some("array") => format!("list of {}", field.pointer("/items/type").and_then(Value::as_str).unwrap_or("values")),
+        Some("array") => {
+            format!("list of {}", field.pointer("/items/type").and_then(Value::as_str).unwrap_or("values"))
+        }
         Some(name) => name.to_owned(),
         None => "number or text".to_owned(),
     }
