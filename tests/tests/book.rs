@@ -45,7 +45,9 @@ async fn site_and_its_index_for_programs_have_each_page() -> anyhow::Result<()> 
     assert!(index.starts_with("# PulseBoard Ingest\n\n> "), "{index}");
     let pages = pages()?;
     assert!(pages.len() > 50, "{pages:?}");
-    for page in pages {
+    let others = ["README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY", "CHANGELOG"];
+    let others = others.map(|name| format!("repository/{name}.html").replace("README", "index"));
+    for page in pages.into_iter().chain(others) {
         assert!(book.join(&page).exists(), "docs/SUMMARY.md has no {page}");
         let sentences = index.lines().filter_map(|line| line.split_once(&format!("]({page}): ")));
         assert!(

@@ -1,41 +1,29 @@
 //! Every command with its flags: a page for each command, and one for the flags that commands share.
 
-use std::collections::BTreeMap;
-
-use clap::{Arg, Command};
+use clap::{Arg, Args, Command};
 
 use super::{Page, Table, code};
-
-/// The groups of flags that several commands have, as clap names them, with the headings of their tables.
-const SHARED: [(&str, &str); 17] = [
-    ("LogArgs", "All commands"),
-    ("InstanceArgs", "Instance"),
-    ("DatabaseArgs", "PostgreSQL"),
-    ("RedisArgs", "Redis"),
-    ("AuthArgs", "Tokens"),
-    ("TokenArgs", "Token of a client"),
-    ("TlsArgs", "TLS of the listeners"),
-    ("ClientCaArgs", "Certificates of clients"),
-    ("AdminArgs", "Probes and metrics"),
-    ("AccessLogArgs", "Access log"),
-    ("ServerArgs", "Server of the API"),
-    ("UserLimitArgs", "Limits of each user"),
-    ("BrowserArgs", "Pages of other origins"),
-    ("AttemptArgs", "Attempts"),
-    ("ProcessingArgs", "Processing"),
-    ("ActArgs", "Audit log"),
-    ("UserArchiveArgs", "Archive of a user"),
-];
+use crate::access_log_args::AccessLogArgs;
+use crate::act_args::ActArgs;
+use crate::archive_args::UserArchiveArgs;
+use crate::args::{
+    AdminArgs, AttemptArgs, BrowserArgs, ClientCaArgs, DatabaseArgs, InstanceArgs, LogArgs, ProcessingArgs, RedisArgs,
+    ServerArgs, TlsArgs,
+};
+use crate::auth_args::{AuthArgs, SigningArgs};
+use crate::reload::ReloadArgs;
+use crate::token_args::TokenArgs;
+use crate::user_limit_args::UserLimitArgs;
 
 const COLUMNS: [&str; 4] = ["flag", "variable", "default", "description"];
 const INTRODUCTION: &str = "\
 A flag takes precedence over its variable. Durations are written `300s`, `5m` or `1h`; a number without a unit is seconds.
 [Exit codes](../exit-codes.md) lists those of all commands. Flags that several commands have are listed once, in
-[shared flags](shared-flags.md).";
+[shared flags](shared-flags.md), beginning with those of [all commands](shared-flags.md#all-commands).";
 
 /// `programs` are the command lines of the binary, each with the name that runs it.
 pub(super) fn pages(programs: &[(&str, Command)]) -> Vec<Page> {
-    let shared = Shared::of(programs);
+    let shared = Shared::new();
     let mut index = Table::new(&["command", "what it does"]);
     let mut pages = Vec::new();
     for (program, cli) in programs {
@@ -122,27 +110,35 @@ fn row(argument: &Arg) -> Row {
 struct Shared(Vec<(&'static str, Vec<Row>)>);
 
 impl Shared {
-    fn of(programs: &[(&str, Command)]) -> Self {
-        let mut found: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
-        let clis = programs.iter().map(|(_, cli)| cli);
-        let commands = clis.flat_map(|cli| {
-            let nested = visible(cli).flat_map(|command| std::iter::once(command).chain(visible(command)));
-            std::iter::once(cli).chain(nested)
-        });
-        for command in commands {
-            for group in command.get_groups() {
-                let Some((id, _)) = SHARED.iter().find(|(id, _)| group.get_id() == id) else { continue };
-                let members = arguments(command).filter(|argument| group.get_args().any(|id| id == argument.get_id()));
-                let rows = found.entry(id).or_default();
-                // The first command that has a flag decides: it is the role that the flag is for.
-                for row in members.map(row) {
-                    if !rows.iter().any(|known| known[0] == row[0]) {
-                        rows.push(row);
-                    }
-                }
-            }
-        }
-        Self(SHARED.iter().filter_map(|(id, heading)| Some((*heading, found.remove(id)?))).collect())
+    fn new() -> Self {
+        let mut shared = Self(Vec::new());
+        shared.add::<LogArgs>("All commands");
+        shared.add::<InstanceArgs>("Instance");
+        shared.add::<DatabaseArgs>("PostgreSQL");
+        shared.add::<RedisArgs>("Redis");
+        shared.add::<AuthArgs>("Tokens");
+        shared.add::<SigningArgs>("Secret that signs tokens");
+        shared.add::<TokenArgs>("Token of a client");
+        shared.add::<TlsArgs>("TLS of the listeners");
+        shared.add::<ClientCaArgs>("Certificates of clients");
+        shared.add::<AdminArgs>("Probes and metrics");
+        shared.add::<AccessLogArgs>("Access log");
+        shared.add::<UserLimitArgs>("Limits of each user");
+        shared.add::<BrowserArgs>("Pages of other origins");
+        shared.add::<ServerArgs>("Server of the API");
+        shared.add::<AttemptArgs>("Attempts");
+        shared.add::<ProcessingArgs>("Processing");
+        shared.add::<ActArgs>("Audit log");
+        shared.add::<UserArchiveArgs>("Archive of a user");
+        shared.add::<ReloadArgs>("Reload during development");
+        shared
+    }
+
+    /// Adds those flags that no group before has: some groups contain others.
+    fn add<A: Args>(&mut self, heading: &'static str) {
+        let group = A::augment_args(Command::new(heading));
+        let rows = arguments(&group).map(row).filter(|row| self.heading(row).is_none()).collect();
+        self.0.push((heading, rows));
     }
 
     fn heading(&self, row: &Row) -> Option<&'static str> {
