@@ -79,11 +79,20 @@ fn section(name: &str, command: &Command, shared: &Shared) -> String {
     if !links.is_empty() {
         let also = if rows > 0 { "It also has the flags of" } else { "It has the flags of" };
         let links: Vec<String> = links.iter().map(|heading| link(heading)).collect();
-        text.push_str(&format!("\n{also} {}.\n", links.join(", ")));
+        text.push_str(&format!("\n{also} {}.\n", list(&links)));
     } else if rows == 0 && visible(command).next().is_none() {
         text.push_str(&format!("\n`{name}` has no flags.\n"));
     }
     text
+}
+
+/// The items of a sentence.
+fn list(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [item] => item.clone(),
+        [items @ .., last] => format!("{} and {last}", items.join(", ")),
+    }
 }
 
 fn link(heading: &str) -> String {
