@@ -9,8 +9,11 @@ const INTRODUCTION: &str = "\
 The fields of `PulseIngest`, `pulseboard.dev/v1alpha1`. `kubectl explain pulseingest.spec` lists them, too, with those that
 Kubernetes defines. [Install, change and remove instances](../how-to/kubernetes.md) says what a change of a field does.";
 
-/// Fields that several roles have, with tables for themselves.
-const COMMON: [&str; 2] = ["podTemplate", "probes"];
+/// Fields that several roles have, with tables for themselves and what the tables are about.
+const COMMON: [(&str, &str); 2] = [
+    ("podTemplate", "Additional settings of the pods of a role, in the format of a pod."),
+    ("probes", "Times of the probes of a role."),
+];
 
 pub(super) fn page() -> anyhow::Result<Page> {
     let crd = serde_json::to_value(pulse_crd::crd())?;
@@ -18,8 +21,10 @@ pub(super) fn page() -> anyhow::Result<Page> {
     let api = &schema["spec"]["properties"]["api"]["properties"];
     let mut text = INTRODUCTION.to_owned();
     text.push_str(&sections("spec", &schema["spec"], api));
-    for name in COMMON {
-        text.push_str(&section(&format!("`{name}`"), &api[name], api));
+    for (name, description) in COMMON {
+        let mut field = api[name].clone();
+        field["description"] = description.into();
+        text.push_str(&section(&format!("`{name}`"), &field, api));
     }
     text.push_str(&sections("status", &schema["status"], api));
     Ok(Page { path: "pulseingest.md".into(), title: "Fields of PulseIngest".into(), text })
@@ -52,7 +57,7 @@ fn add_fields(table: &mut Table, prefix: &str, parent: &Value, api: &Value) {
     for (name, field) in parent["properties"].as_object().into_iter().flatten() {
         let Some(description) = field["description"].as_str() else { continue };
         let (path, description) = (format!("{prefix}{name}"), description.replace('\n', " "));
-        if COMMON.contains(&name.as_str()) && field["properties"] == api[name]["properties"] {
+        if COMMON.iter().any(|(common, _)| common == name) && field["properties"] == api[name]["properties"] {
             table.row(&[
                 &code(&path),
                 "object",
