@@ -158,13 +158,13 @@ async fn dev_exposes_each_metric_once_and_all_are_documented() -> anyhow::Result
     types.dedup();
     assert_eq!(types.len(), count, "{text}");
     assert!(
-        types.contains(&"# TYPE pulse_tasks_settled counter") && types.contains(&"# TYPE pulse_task_retries counter")
+        types.contains(&"# TYPE pulse_tasks_settled_total counter")
+            && types.contains(&"# TYPE pulse_task_retries_total counter")
     );
     let metrics = std::fs::read_to_string(pulse_tests::repository().join("docs/reference/metrics.md"))?;
     for line in types {
         let words: Vec<&str> = line.split(' ').collect();
-        let total = if words[3] == "counter" { "_total" } else { "" };
-        let row = format!("| `{}{total}` | {} |", words[2], words[3]);
+        let row = format!("| `{}` | {} |", words[2], words[3]);
         assert!(metrics.contains(&row), "docs/reference/metrics.md has no row {row}");
     }
     send_signal(child.id(), Signal::TERM)?;

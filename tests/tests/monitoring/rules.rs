@@ -21,7 +21,7 @@ pub(super) fn text() -> anyhow::Result<String> {
 
 /// Each alert, with its fields.
 pub(super) fn alerts() -> anyhow::Result<Vec<Value>> {
-    let rules: Value = serde_yaml::from_str(&text()?)?;
+    let rules: Value = pulse_crd::yaml::read(&text()?)?;
     let groups = rules["groups"].as_array().into_iter().flatten();
     Ok(groups.flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect())
 }
