@@ -71,7 +71,7 @@ fn selectors(expression: &str) -> BTreeSet<String> {
         let (name, after) = rest.split_at(end);
         let labels = after.starts_with('{').then(|| after.split_inclusive('}').next()).flatten().unwrap_or_default();
         if ["pulse_", "http_server_", "process_"].iter().any(|prefix| name.starts_with(prefix)) {
-            selectors.insert(format!("{name}{}", labels.replace(r#", status=~"5..""#, "")));
+            selectors.insert(format!("{name}{}", labels.replace(r#", status=~"50[^1]""#, "")));
         }
         rest = &after[labels.len()..];
     }
