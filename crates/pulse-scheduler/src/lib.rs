@@ -101,6 +101,9 @@ impl Scheduler {
         retention: Retention,
         archive: Option<Arc<dyn MonthArchive>>,
     ) -> Self {
+        for job in JOBS {
+            metrics.create_job(job.name);
+        }
         let health = SchedulerHealth { start: Instant::now(), last_run_ms: Arc::default() };
         let context = Context { store: store.clone(), queue, metrics: metrics.clone() };
         let jobs = Jobs::new(context, retention, archive);

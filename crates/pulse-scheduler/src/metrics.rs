@@ -5,8 +5,6 @@ use pulse_metrics::{Counter, Family, FloatGauge, Gauge, LabelValue, Registry, Ta
 use pulse_queue::{Depth, RedisMemory};
 use pulse_store::Backlog;
 
-use crate::jobs::JOBS;
-
 /// Metrics of a scheduler. Cheap to clone.
 #[derive(Clone)]
 pub struct SchedulerMetrics {
@@ -31,7 +29,7 @@ pub struct SchedulerMetrics {
 impl SchedulerMetrics {
     /// Registers all metrics except `tasks`, which the caller has registered.
     pub fn register(registry: &mut Registry, tasks: TaskMetrics) -> Self {
-        let metrics = Self {
+        Self {
             tasks,
             backlog: registry.gauges("pulse_queue_backlog", ["part"], "Number of unsettled and dead tasks, by part"),
             oldest_age_seconds: registry
@@ -82,13 +80,13 @@ impl SchedulerMetrics {
                 ["table"],
                 "1 while an old month cannot be dropped, because of a transaction, an unsettled task or a held user that the log names",
             ),
-        };
-        // So that a rate includes the first failure.
-        for job in JOBS {
-            metrics.job_runs.with([job.name, "succeeded"]);
-            metrics.job_runs.with([job.name, "failed"]);
         }
-        metrics
+    }
+
+    /// Creates the series of a job, so that a rate includes its first failure.
+    pub(crate) fn create_job(&self, name: &'static str) {
+        self.job_runs.with([name, "succeeded"]);
+        self.job_runs.with([name, "failed"]);
     }
 
     pub(crate) fn count_run(&self, job: &'static str, succeeded: bool) {

@@ -2,7 +2,7 @@
 
 use clap::{Arg, Args, Command};
 
-use super::{Page, Table, code};
+use super::page::{Page, Table, code};
 use crate::access_log_args::AccessLogArgs;
 use crate::act_args::ActArgs;
 use crate::archive_args::UserArchiveArgs;

@@ -6,7 +6,7 @@ use pulse_scheduler::SchedulerMetrics;
 use pulse_store::PoolUse;
 use pulse_worker::WorkerMetrics;
 
-use super::{Page, Table};
+use super::page::{Page, Table};
 use crate::metrics;
 
 pub(super) fn page() -> Page {

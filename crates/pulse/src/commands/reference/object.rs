@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde_json::Value;
 
-use super::{Page, Table, cell_text, code};
+use super::page::{Page, Table, cell_text, code};
 
 const INTRODUCTION: &str = "\
 The fields of `PulseIngest`, `pulseboard.dev/v1alpha1`. `kubectl explain pulseingest.spec` lists them, too, with those that

@@ -2,7 +2,7 @@
 
 use pulse_http::ProblemCode;
 
-use super::{Page, Table, code};
+use super::page::{Page, Table, code};
 
 const INTRODUCTION: &str = "\
 Errors are `application/problem+json` with `type`, `title`, `status`, `detail`, `instance` (the request's id) and
