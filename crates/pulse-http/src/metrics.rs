@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use pulse_metrics::{Family, Gauge, LabelValue, Registry, TracedHistogram};
+use pulse_metrics::{Counter, Family, Gauge, LabelValue, Registry, TracedHistogram};
 
 const BUCKETS: [f64; 16] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -12,6 +12,7 @@ const BUCKETS: [f64; 16] =
 #[derive(Clone)]
 pub struct HttpMetrics {
     durations: Family<TracedHistogram, 3>,
+    problems: Family<Counter, 1>,
     pub(crate) active: Gauge,
 }
 
@@ -25,8 +26,17 @@ impl HttpMetrics {
                 "Time from the request head to the response, in seconds",
                 &BUCKETS,
             ),
+            problems: registry.counters(
+                "http_server_problems",
+                ["code"],
+                "Number of requests answered with a problem, by its code",
+            ),
             active: registry.gauge("http_server_active_requests", "Number of requests in progress"),
         }
+    }
+
+    pub(crate) fn count_problem(&self, code: &'static str) {
+        self.problems.with([code]).inc();
     }
 
     /// The number of series is bounded: `route` is the matched route instead of the path, and unknown methods are one.

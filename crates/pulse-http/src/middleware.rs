@@ -117,6 +117,7 @@ async fn handle(State(middleware): State<Arc<Middleware>>, mut request: Request,
     let problem = response.extensions_mut().remove::<Problem>();
     let code = problem.as_ref().map(|problem| problem.code().as_str());
     if let Some(problem) = problem {
+        middleware.metrics.count_problem(problem.code().as_str());
         problem.log(&id.0);
         let rendered = problem.render(&id.0);
         response = keep_headers(response.headers(), rendered);
