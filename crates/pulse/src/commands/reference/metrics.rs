@@ -103,7 +103,7 @@ mod tests {
             }
             let text = std::fs::read_to_string(&page).unwrap();
             for quoted in text.split('`') {
-                let name = quoted.split('{').next().unwrap_or_default();
+                let name = quoted.split(['{', ' ']).next().unwrap_or_default();
                 let is_metric = name.starts_with("pulse_") || name.starts_with("http_server_");
                 if is_metric && !name.contains("::") {
                     names += 1;
