@@ -37,6 +37,7 @@ mod shutdown;
 mod story;
 mod telemetry;
 mod token_args;
+mod trace;
 mod user_limit_args;
 
 use std::process::ExitCode;

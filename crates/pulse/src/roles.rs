@@ -24,7 +24,7 @@ use crate::args::ProcessingArgs;
 use crate::key_audit;
 use crate::metrics;
 use crate::schema_gate::SchemaGate;
-use crate::telemetry;
+use crate::trace;
 
 /// Maximum size of the events that a worker has in flight, in bytes.
 const MAX_IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
@@ -70,7 +70,7 @@ pub(crate) fn worker(
         retry: args.retry(),
         lease: TASK_LEASE,
         drain_timeout: args.drain_timeout,
-        continue_trace: telemetry::continue_task,
+        continue_trace: trace::continue_task,
     };
     Worker::new(config, store, queue, processor, WorkerMetrics::register(registry, tasks))
 }

@@ -23,7 +23,7 @@ use crate::auth_args::{AuthArgs, ProvisionArgs};
 use crate::reload::ReloadArgs;
 use crate::roles::{self, LivenessCheck, RoleProcess};
 use crate::schema_gate::SchemaGate;
-use crate::{metrics, telemetry};
+use crate::{metrics, trace};
 
 /// Time to enqueue the last accepted tasks when the API ends. The scheduler enqueues what is left after it.
 const ENQUEUE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -132,7 +132,7 @@ impl Api {
         let schema_gate = SchemaGate::default();
         let BrowserArgs { cors_allow_origin, docs } = server.browser.clone();
         let routes = pulse_api::router(state, docs).layer(from_fn_with_state(schema_gate.clone(), SchemaGate::pass));
-        let mut router = pulse_http::layered(routes, http_metrics, &config, Some(telemetry::continue_trace));
+        let mut router = pulse_http::layered(routes, http_metrics, &config, Some(trace::continue_trace));
         if !cors_allow_origin.is_empty() {
             router = router.layer(pulse_api::cors(cors_allow_origin));
         }

@@ -22,7 +22,7 @@ use crate::metrics;
 use crate::reload::ReloadArgs;
 use crate::roles::{self, RoleProcess};
 use crate::schema_gate::SchemaGate;
-use crate::telemetry;
+use crate::trace;
 
 #[derive(Debug, Args)]
 #[command(mut_arg("database_max_connections", |arg| arg.default_value(CONSOLE_POOL)))]
@@ -123,7 +123,7 @@ impl ConsoleServer {
             drain_timeout: Duration::from_secs(5),
         };
         let (routes, acts) = pulse_console::start(console, store, queue, verifier, metrics, shutdown);
-        let router = pulse_http::layered(routes, http_metrics, &config, Some(telemetry::continue_trace));
+        let router = pulse_http::layered(routes, http_metrics, &config, Some(trace::continue_trace));
         Self { router, acts, config }
     }
 
