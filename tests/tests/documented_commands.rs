@@ -27,7 +27,7 @@ fn commands(text: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     let mut is_open = false;
     for line in text.lines() {
-        let Some(code) = line.strip_prefix("    ").or_else(|| line.strip_prefix("       ")) else {
+        let Some(code) = line.strip_prefix("    ") else {
             is_open = false;
             continue;
         };

@@ -8,15 +8,12 @@ pub(crate) fn from_openmetrics(text: &str) -> String {
     let is_counter = |line: &str| line.strip_prefix("# TYPE ")?.strip_suffix(" counter").map(str::to_owned);
     let counters: HashSet<String> = text.lines().filter_map(is_counter).collect();
     let mut classic = String::with_capacity(text.len());
-    for line in text.lines() {
+    for line in text.lines().filter(|line| *line != "# EOF") {
         match line.strip_prefix("# ") {
-            Some("EOF") => {}
             Some(declaration) => classic.push_str(&declared(declaration, &counters)),
             None => classic.push_str(line.split(" # {").next().unwrap_or_default()),
         }
-        if line != "# EOF" {
-            classic.push('\n');
-        }
+        classic.push('\n');
     }
     classic
 }

@@ -92,7 +92,6 @@ impl Registry {
         help: &'static str,
         compute: impl Fn() -> Option<f64> + Send + Sync + 'static,
     ) {
-        self.list(name.into(), "gauge", &[], help);
         self.export_computed(name, help, false, Compute::One(Box::new(compute)));
     }
 
@@ -103,7 +102,6 @@ impl Registry {
         help: &'static str,
         compute: impl Fn() -> Option<f64> + Send + Sync + 'static,
     ) {
-        self.list(format!("{name}_total"), "counter", &[], help);
         self.export_computed(name, help, true, Compute::One(Box::new(compute)));
     }
 
@@ -115,7 +113,6 @@ impl Registry {
         help: &'static str,
         compute: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static,
     ) {
-        self.list(name.into(), "gauge", &[label], help);
         self.export_computed(name, help, false, Compute::Labelled(label, Box::new(compute)));
     }
 
@@ -180,6 +177,9 @@ impl Registry {
     }
 
     fn export_computed(&mut self, name: &'static str, help: &'static str, is_counter: bool, compute: Compute) {
+        let (kind, suffix) = if is_counter { ("counter", "_total") } else { ("gauge", "") };
+        let label = if let Compute::Labelled(label, _) = &compute { Some(*label) } else { None };
+        self.list(format!("{name}{suffix}"), kind, label.as_slice(), help);
         self.exporter.register_collector(Box::new(Computed { name, help, is_counter, compute }));
     }
 

@@ -24,8 +24,8 @@ pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) -> RequestTrace {
         // An error means that no traces are exported, or that this span is disabled.
         let _ = span.set_parent(caller);
     }
-    let exported_id = exported_id(span);
     let own = span.context();
+    let exported_id = exported_id(own.span().span_context());
     let stored = if own.span().span_context().is_valid() { Some(own) } else { caller };
     let Some(stored) = stored else { return RequestTrace::default() };
     let mut carrier = HashMap::new();
@@ -50,12 +50,11 @@ pub(crate) fn continue_task(span: &Span, traceparent: &str) -> Option<String> {
     let (id, flags) = (request.trace_id(), request.trace_flags());
     let request = SpanContext::new(id, request.span_id(), flags, false, TraceState::NONE);
     let _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(request));
-    exported_id(span)
+    exported_id(span.context().span().span_context())
 }
 
-fn exported_id(span: &Span) -> Option<String> {
-    let context = span.context();
-    let context = context.span().span_context().clone();
+/// The id of the trace if it is exported.
+fn exported_id(context: &SpanContext) -> Option<String> {
     (context.is_valid() && context.is_sampled()).then(|| context.trace_id().to_string())
 }
 
