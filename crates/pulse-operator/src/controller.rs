@@ -61,7 +61,10 @@ pub(crate) async fn reconcile(object: Arc<Readable>, context: Arc<Context>) -> R
     };
     let intervals = &context.settings.intervals;
     let (label, next, memory) = match result {
-        Ok(next) => ("ok", next, Memory { failures: 0, ..memory }),
+        Ok(next) => {
+            let label = if memory.applied.has_failures() { "error" } else { "ok" };
+            (label, next, Memory { failures: 0, ..memory })
+        }
         Err(error) => {
             let memory = report(&error, cr, &context, memory).await;
             match error.requeue() {

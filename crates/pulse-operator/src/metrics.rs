@@ -40,7 +40,7 @@ impl OperatorMetrics {
             reconciles: registry.counters(
                 "pulse_operator_reconciles",
                 ["result"],
-                "Number of reconciles, by result: ok or error",
+                "Number of reconciles, by result: ok, or error if an object could not be read, applied or written",
             ),
             duration: registry.histogram(
                 "pulse_operator_reconcile_seconds",

@@ -24,6 +24,11 @@ impl ApplyMemory {
         Self { backoffs: self.backoffs.pruned(now), fights: self.fights.pruned(now), ..self }
     }
 
+    /// Whether an object could not be applied, and waits for its next attempt.
+    pub fn has_failures(&self) -> bool {
+        self.backoffs.has_failures()
+    }
+
     /// Time until an object may be tried again.
     pub fn next_attempt(&self, now: Instant) -> Option<Duration> {
         [self.backoffs.next_attempt(now), self.fights.next_attempt(now)].into_iter().flatten().min()

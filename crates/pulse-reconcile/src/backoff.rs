@@ -72,6 +72,11 @@ impl Backoffs {
         self
     }
 
+    /// Whether anything waits for its next attempt.
+    pub fn has_failures(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Time until the next attempt.
     pub fn next_attempt(&self, now: Instant) -> Option<Duration> {
         self.0.values().map(|backoff| backoff.until.saturating_duration_since(now)).min()
