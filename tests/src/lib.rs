@@ -8,6 +8,7 @@ mod cgroup;
 mod client;
 pub mod cluster;
 mod daemon;
+pub mod documented;
 mod env;
 mod host;
 mod kubelet;

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use pulse_tests::{TestEnv, binary, repository};
+use pulse_tests::documented::{self, Shell};
+use pulse_tests::{Process, TestEnv, binary, pulse_output, repository};
 use tokio::process::Command;
 
 /// The beginnings of commands that run elsewhere, or not at all.
@@ -22,29 +23,25 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("git", "reads the repository"),
 ];
 
-/// The commands of a page: indented blocks, in which a quoted text may end in a later line.
-fn commands(text: &str) -> Vec<String> {
-    let mut commands: Vec<String> = Vec::new();
-    let mut is_open = false;
-    for line in text.lines() {
-        let Some(code) = line.strip_prefix("    ") else {
-            is_open = false;
-            continue;
-        };
-        let code = code.split("   #").next().unwrap_or_default();
-        match commands.last_mut().filter(|_| is_open) {
-            Some(command) => *command = format!("{command}\n{code}"),
-            None => commands.push(code.trim_start().to_owned()),
-        }
-        let command = commands.last().map(String::as_str).unwrap_or_default();
-        is_open =
-            command.ends_with('\\') || command.matches('"').count() % 2 == 1 || command.matches('\'').count() % 2 == 1;
-    }
-    let programs =
-        ["pulse ", "psql ", "redis-cli ", "make ", "curl ", "export ", "kubectl ", "helm ", "kind ", "tilt "];
-    let more = ["docker ", "cargo ", "git "];
-    commands.retain(|command| programs.iter().chain(&more).any(|program| command.starts_with(program)));
-    commands
+/// The programs of commands. Other code is an example of a file, a query or an output.
+const PROGRAMS: &[&str] = &[
+    "pulse",
+    "psql",
+    "redis-cli",
+    "make",
+    "curl",
+    "export",
+    "kubectl",
+    "helm",
+    "kind",
+    "tilt",
+    "docker",
+    "cargo",
+    "git",
+];
+
+fn is_command(code: &str) -> bool {
+    code.split_once(' ').is_some_and(|(program, _)| PROGRAMS.contains(&program))
 }
 
 /// README and the pages, without the generated ones.
@@ -78,9 +75,12 @@ async fn check_flags(program: &str, command: &str) -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_documentation_are_run_or_known_to_run_elsewhere() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
+    let shell = Shell::new(&env)?;
     let mut count = 0;
     for page in pages()? {
-        for command in commands(&std::fs::read_to_string(&page)?) {
+        for command in
+            documented::commands(&std::fs::read_to_string(&page)?).into_iter().filter(|code| is_command(code))
+        {
             count += 1;
             let checked = if let Some(arguments) = command.strip_prefix("pulse ") {
                 check_flags("pulse", arguments).await
@@ -89,18 +89,8 @@ async fn commands_of_the_documentation_are_run_or_known_to_run_elsewhere() -> an
             } else if let Some(arguments) = command.strip_prefix("kubectl pulse ") {
                 check_flags("kubectl-pulse", arguments).await
             } else if command.starts_with("psql") || command.starts_with("redis-cli") {
-                // The Redis of the tests has no port.
-                let socket = format!("-s {}", env.redis_url.trim_start_matches("unix://"));
-                let command = command.replace(r#"-u "$PULSE_REDIS_URL""#, &socket);
-                let mut shell = Command::new("bash");
-                shell.args(["-o", "pipefail", "-c", &command]).env("PULSE_DATABASE_URL", &env.database_url);
-                let output = shell.output().await?;
-                let text = String::from_utf8_lossy(&output.stderr).into_owned();
-                if output.status.success() && text.is_empty() {
-                    Ok(())
-                } else {
-                    Err(anyhow::anyhow!("{command}: {text}"))
-                }
+                let (succeeds, text) = shell.run(&command).await?;
+                if succeeds && !text.contains("ERROR") { Ok(()) } else { Err(anyhow::anyhow!("{command}: {text}")) }
             } else {
                 let known = ELSEWHERE.iter().any(|(beginning, _)| command.starts_with(beginning));
                 if known { Ok(()) } else { Err(anyhow::anyhow!("no test runs `{command}`")) }
@@ -109,5 +99,25 @@ async fn commands_of_the_documentation_are_run_or_known_to_run_elsewhere() -> an
         }
     }
     assert!(count > 80, "{count} commands");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_of_settings_has_a_row_for_each_check() -> anyhow::Result<()> {
+    let env = TestEnv::start().await?;
+    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let page = std::fs::read_to_string(repository().join("docs/reference/settings.md"))?;
+    let rows: Vec<Vec<&str>> =
+        page.lines().map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`')).collect()).collect();
+    let (code, output) = pulse_output(&env, &["check", "--json"]).await?;
+    assert_eq!(code, 0, "{output}");
+    let checks: serde_json::Value = serde_json::from_str(output.lines().next().unwrap_or_default())?;
+    let checks = checks["checks"].as_array().context("checks")?;
+    assert!(checks.len() > 10, "{output}");
+    for check in checks {
+        let (part, name) = (check["part"].as_str().unwrap_or_default(), check["name"].as_str().unwrap_or_default());
+        let is_found = rows.iter().any(|row| row.len() > 2 && row[1].eq_ignore_ascii_case(part) && row[2] == name);
+        assert!(is_found, "docs/reference/settings.md has no row for {part} {name}");
+    }
     Ok(())
 }

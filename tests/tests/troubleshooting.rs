@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_tests::{PgBouncer, Process, TestEnv, TlsServers, binary, eventually, pulse_output, repository};
+use pulse_tests::documented::{self, Shell};
+use pulse_tests::{PgBouncer, Process, TestEnv, TlsServers, eventually, pulse_output, repository};
 use serde_json::json;
-use tokio::process::Command;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -20,7 +20,7 @@ fn section(title: &str) -> anyhow::Result<Section> {
     let sections = page.split("\n## ");
     let section = sections.filter_map(|section| section.split_once('\n')).find(|(found, _)| *found == title);
     let (_, text) = section.with_context(|| format!("the page has no section {title}"))?;
-    let command = text.lines().find_map(|line| line.strip_prefix("    ")).context("a command")?.to_owned();
+    let command = documented::commands(text).into_iter().next().context("a command")?;
     let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
     let readings = rows.filter_map(|row| row.split('`').nth(1).map(str::to_owned)).collect();
     Ok(Section { command, readings })
@@ -36,22 +36,12 @@ async fn shows(
 ) -> anyhow::Result<()> {
     let Section { command, readings } = section(title)?;
     anyhow::ensure!(readings.iter().any(|known| known == reading), "{title} has no reading `{reading}`");
-    let folder = env.file("bin");
-    std::fs::create_dir_all(&folder)?;
-    let link = folder.join("pulse");
-    if !link.exists() {
-        std::os::unix::fs::symlink(binary(), &link)?;
-    }
     let admin = role.map_or("http://127.0.0.1:9090", |role| &role.admin);
-    let command = command.replace("http://127.0.0.1:9090", admin).replace("EVENT_ID", event_id.unwrap_or_default());
+    let shell = Shell::new(env)?.replacing("http://127.0.0.1:9090", admin);
+    let shell = shell.replacing("EVENT_ID", event_id.unwrap_or_default());
     let mut last = String::new();
     let shown = eventually(reading, TIMEOUT, async || {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &command]).kill_on_drop(true);
-        shell.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", folder.display()));
-        shell.env("PULSE_DATABASE_URL", &env.database_url).env("PULSE_REDIS_URL", &env.redis_url);
-        let output = shell.output().await?;
-        last = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (_, last) = shell.run(&command).await?;
         Ok(last.contains(reading))
     })
     .await;
