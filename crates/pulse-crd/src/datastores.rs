@@ -48,7 +48,7 @@ pub struct DatabaseSpec {
     /// Maximum number of connections that the pods of all roles may open together, also during rollouts, in which pods
     /// that start and pods that end overlap. It limits the number of workers, but never to less than one, and rollouts
     /// then wait until replaced pods have ended. An API pod counts as its `databasePoolSize` and 4 more connections, a
-    /// worker likewise, a scheduler as 4, a console as 6, and 4 are reserved for migrations and administration. Not
+    /// worker likewise, a scheduler as 4, a console as 8, and 4 are reserved for migrations and administration. Not
     /// counted are pods that are evicted or deleted by others, and API pods that another controller adds. If not set,
     /// connections do not limit the number of workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

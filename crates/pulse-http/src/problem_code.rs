@@ -146,7 +146,7 @@ const TABLE: &[Row] = &[
     row(ProblemCode::Overloaded, "overloaded", StatusCode::SERVICE_UNAVAILABLE,
         "too many requests at once, or requests that take too much memory: send the request again later"),
     row(ProblemCode::UserLocked, "user_locked", StatusCode::SERVICE_UNAVAILABLE,
-        "another transaction has locked the user, for example to delete it: send the request again later"),
+        "another transaction has locked the user, for example to delete it; nothing was stored: send the request again after the seconds in `Retry-After`"),
     row(ProblemCode::RequestTimeout, "request_timeout", StatusCode::SERVICE_UNAVAILABLE,
         "the request took longer than `--request-timeout`, and its outcome is unknown: send it again"),
 ];
