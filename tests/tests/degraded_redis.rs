@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pulse_queue::SnapshotReader;
+use pulse_queue::{Hosts, SnapshotReader};
 use pulse_tests::{Process, TestEnv, eventually, free_port, pulse_output, repository};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -145,7 +145,7 @@ async fn documented_permissions_suffice_for_all_roles_and_commands() -> anyhow::
     env.wait_until_settled(TIMEOUT).await?;
     let (code, output) = pulse_output(&env, &["check", "--redis-url", &url]).await?;
     assert_eq!(code, 0, "{output}");
-    let snapshots = SnapshotReader::new(&url, None, None, None)?.read(&["dev".into()]).await?;
+    let snapshots = SnapshotReader::new(&url, None, None, Hosts::default(), "dev")?.read(&["dev".into()]).await?;
     assert!(snapshots[0].depth.is_ok() && snapshots[0].gauges.is_ok(), "{snapshots:?}");
     for role in [&api, &worker, &scheduler] {
         wait_until_ok(role).await?;
@@ -173,7 +173,7 @@ async fn other_database_number_or_instance_than_the_scheduler_is_reported() -> a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_of_a_redis_cluster_is_reported() -> anyhow::Result<()> {
+async fn cluster_without_slots_is_reported() -> anyhow::Result<()> {
     let (port, cluster_port) = (free_port()?.to_string(), free_port()?.to_string());
     let servers = TestEnv::with_servers(
         |postgres| postgres,
@@ -185,6 +185,6 @@ async fn node_of_a_redis_cluster_is_reported() -> anyhow::Result<()> {
     let env = servers.await?;
     assert_eq!(pulse_output(&env, &["migrate"]).await?.0, 0);
     let worker = Process::start(&env, "worker", &[]).await?;
-    wait_until_degraded(&worker, "Redis is a node of a Redis Cluster, which is not supported yet").await?;
-    assert_check_fails(&env, &env.redis_url, "use a Redis without Cluster mode").await
+    wait_until_degraded(&worker, "the Redis Cluster has no primary for the keys").await?;
+    assert_check_fails(&env, &env.redis_url, "wait for the failover, or start the missing nodes").await
 }

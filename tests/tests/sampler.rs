@@ -33,7 +33,7 @@ struct SamplerEnv {
 }
 
 fn server(url: &str) -> RedisServer {
-    RedisServer::new(url, None, None, "shop")
+    RedisServer::new(url, None, None, "shop/main")
 }
 
 fn key(name: &str) -> Key {

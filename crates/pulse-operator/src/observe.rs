@@ -49,7 +49,7 @@ pub(crate) async fn observe(
     let instance = key(&cr);
     Ok(Seen {
         sample: context.samplers.latest(&instance),
-        redis: context.samplers.looked_up(&instance).map(|name| name.to_string()),
+        redis: context.samplers.looked_up(&instance),
         served: context.served.borrow().clone(),
         settings: context.settings.clone(),
         reads: Reads { written, secrets: Some(secrets), job_rejections: rejections },
@@ -100,7 +100,7 @@ fn register_sample_target(cr: &PulseIngest, observed: &Observed, context: &Conte
         Some([bytes(&certificate)?, bytes(&key)?])
     });
     if ca != Some(None) && certificate != Some(None) {
-        let server = RedisServer::new(url, ca.flatten(), certificate.flatten(), &names::namespace(cr));
+        let server = RedisServer::new(url, ca.flatten(), certificate.flatten(), &names::instance_id(cr));
         context.samplers.add(SampleTarget { instance: names::instance_id(cr), server, key: key(cr) });
     }
 }

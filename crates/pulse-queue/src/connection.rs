@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use pulse_tls::{CaBundle, ClientCertificate, ClientIdentity, Encryption};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, FromRedisValue, RedisError};
-use tokio::task::AbortHandle;
+use redis::{FromRedisValue, RedisResult, ScriptInvocation};
 
-use crate::bounded::{AnswerBytes, Bounded};
 use crate::error::QueueError;
 use crate::health::{RedisHealth, name};
+use crate::hosts::Hosts;
 use crate::keys::Keys;
+use crate::open::{MAX_REDIRECTIONS, Open, moved};
 use crate::scripts::NamedScript;
 use crate::server::Server;
 
@@ -26,7 +26,8 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connection settings of Redis.
 #[derive(Clone)]
 pub struct QueueConfig {
-    /// `redis://…`, `rediss://…` for TLS, or `unix://…`; may hold a password, so it is never logged.
+    /// `redis://…`, `unix://…`, `redis+sentinel://…` or `redis+cluster://…`, and `rediss…` for TLS; may hold a password, so it
+    /// is never logged.
     pub url: String,
     /// The CAs to trust instead of the system's roots.
     pub ca: Option<CaBundle>,
@@ -53,7 +54,7 @@ impl Queue {
     /// an error here.
     pub fn connect_lazy(config: &QueueConfig) -> Result<Self, QueueError> {
         let identity = config.identity.clone().map(|files| Arc::new(files) as ClientCertificate);
-        let server = Server::new(&config.url, config.ca.as_ref(), identity)?;
+        let server = Server::new(&config.url, config.ca.as_ref(), identity, Hosts::default())?;
         let instance = config.instance.clone();
         Ok(Self { server, keys: Keys::new(&instance), instance, health: RedisHealth::default() })
     }
@@ -65,7 +66,7 @@ impl Queue {
 
     /// A connection whose commands do not count for the health.
     pub(crate) fn probe_connection(&self) -> Connection {
-        Connection::new(self.server.clone())
+        Connection::new(self.server.clone(), self.keys.tasks.clone())
     }
 
     /// The same Redis, with the keys and the health of a rehearsal. No role uses the keys, which have the hash tag and the
@@ -87,28 +88,35 @@ impl Queue {
     }
 }
 
+/// What is sent in one go.
+enum Request<'a> {
+    Command(&'a redis::Cmd),
+    Pipeline(&'a redis::Pipeline),
+    Script(&'a ScriptInvocation<'static>),
+}
+
+impl Request<'_> {
+    async fn send<T: FromRedisValue>(&self, connection: &mut MultiplexedConnection) -> RedisResult<T> {
+        match self {
+            Self::Command(command) => command.query_async(connection).await,
+            Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
+            Self::Script(invocation) => invocation.invoke_async(connection).await,
+        }
+    }
+}
+
 pub(crate) struct Connection {
     server: Server,
+    /// A key of the instance. All others are in its slot.
+    key: String,
     open: Option<Open>,
     health: RedisHealth,
 }
 
-/// An open connection. Dropping it closes the socket, also while an answer is outstanding.
-struct Open {
-    commands: MultiplexedConnection,
-    answer: AnswerBytes,
-    driver: AbortHandle,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
 impl Connection {
-    pub(crate) fn new(server: Server) -> Self {
-        Self { server, open: None, health: RedisHealth::default() }
+    /// Creates a connection to the server that has `key`. The first command connects.
+    pub(crate) fn new(server: Server, key: String) -> Self {
+        Self { server, key, open: None, health: RedisHealth::default() }
     }
 
     /// Returns true if the next command has to connect first.
@@ -121,7 +129,7 @@ impl Connection {
         command: &redis::Cmd,
         timeout: Duration,
     ) -> Result<T, QueueError> {
-        let result = self.run(timeout, async |connection| command.query_async(connection).await).await;
+        let result = self.run(timeout, &Request::Command(command)).await;
         self.health.record(|| name(command), &result);
         result
     }
@@ -130,7 +138,7 @@ impl Connection {
         &mut self,
         pipeline: &redis::Pipeline,
     ) -> Result<T, QueueError> {
-        let result = self.run(ANSWER_TIMEOUT, async |connection| pipeline.query_async(connection).await).await;
+        let result = self.run(ANSWER_TIMEOUT, &Request::Pipeline(pipeline)).await;
         if let Some(command) = pipeline.cmd_iter().next() {
             self.health.record(|| name(command), &result);
         }
@@ -139,8 +147,7 @@ impl Connection {
 
     /// Runs a script, and loads it before if Redis does not have it.
     pub(crate) async fn run_script<T: FromRedisValue>(&mut self, script: &NamedScript) -> Result<T, QueueError> {
-        let result =
-            self.run(ANSWER_TIMEOUT, async |connection| script.invocation.invoke_async(connection).await).await;
+        let result = self.run(ANSWER_TIMEOUT, &Request::Script(&script.invocation)).await;
         self.health.record(|| script.name.to_owned(), &result);
         result
     }
@@ -150,48 +157,67 @@ impl Connection {
         self.open = None;
     }
 
-    async fn run<T>(
-        &mut self,
-        timeout: Duration,
-        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, redis::RedisError>,
-    ) -> Result<T, QueueError> {
-        // Taken out, so that a cancelled future closes the connection, and with it the answer that is still
-        // outstanding.
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.connect().await?,
-        };
-        open.answer.reset();
-        let result = match tokio::time::timeout(timeout, work(&mut open.commands)).await {
-            Ok(Err(_)) if open.answer.are_too_many() => Err(QueueError::AnswerTooLong),
-            Ok(answer) => answer.map_err(QueueError::from),
-            Err(_) => Err(QueueError::TimedOut),
-        };
-        if !result.as_ref().is_err_and(QueueError::breaks_connection) {
-            open.answer.reset();
-            self.open = Some(open);
+    /// Returns the error of a node of a Cluster that does not have the slot, among the answers to a pipeline, and has the next
+    /// command look for the node that has it.
+    pub(crate) fn redirection(&mut self, answers: &[RedisResult<redis::Value>]) -> Option<QueueError> {
+        let is_elsewhere = |error: &&redis::RedisError| matches!(error.code(), Some("MOVED" | "ASK" | "CLUSTERDOWN"));
+        let found = answers.iter().filter_map(|answer| answer.as_ref().err()).find(is_elsewhere)?;
+        if !self.server.is_cluster() {
+            return None;
         }
-        result
+        self.close();
+        self.server.forget();
+        Some(QueueError::Unavailable(found.clone()))
+    }
+
+    /// Sends a request, and sends it again to the node that it is redirected to: a node of a Cluster that does not have the
+    /// slot runs nothing.
+    async fn run<T: FromRedisValue>(&mut self, timeout: Duration, request: &Request<'_>) -> Result<T, QueueError> {
+        let mut redirections = 0;
+        loop {
+            // Taken out, so that a cancelled future closes the connection, and with it the answer that is still
+            // outstanding.
+            let mut open = match self.open.take() {
+                Some(open) => open,
+                None => self.connect().await?,
+            };
+            open.answer.reset();
+            let result = match tokio::time::timeout(timeout, request.send(&mut open.commands)).await {
+                Ok(Err(_)) if open.answer.are_too_many() => Err(QueueError::AnswerTooLong),
+                Ok(answer) => answer.map_err(QueueError::from),
+                Err(_) => Err(QueueError::TimedOut),
+            };
+            match &result {
+                Err(QueueError::Unavailable(error)) if redirections < MAX_REDIRECTIONS && self.server.is_cluster() => {
+                    self.server.forget();
+                    let Some(target) = moved(error, &open.address) else { return result };
+                    self.server.check(&target).await?;
+                    self.server.remember(target);
+                    redirections += 1;
+                }
+                Err(error) if error.breaks_connection() => {
+                    // After a failover another server may have the keys.
+                    self.server.forget();
+                    return result;
+                }
+                _ => {
+                    open.answer.reset();
+                    self.open = Some(open);
+                    return result;
+                }
+            }
+        }
     }
 
     async fn connect(&self) -> Result<Open, QueueError> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
+        let opened = match tokio::time::timeout(CONNECT_TIMEOUT, Open::with_key(&self.server, &self.key)).await {
             Err(_) if self.server.encryption() == Encryption::Verified => Err(QueueError::Handshake),
             Err(_) => Err(QueueError::TimedOut),
             Ok(opened) => opened,
-        }
-    }
-
-    async fn open(&self) -> Result<Open, QueueError> {
-        let answer = AnswerBytes::default();
-        let stream = Bounded { stream: self.server.connect().await?, read: answer.clone() };
-        // The library's time-out would end every blocking read after half a second; `run` has one for each command.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let opened = MultiplexedConnection::new_with_config(self.server.login(), stream, config).await;
-        let too_long = |error: RedisError| {
-            if answer.are_too_many() { QueueError::AnswerTooLong } else { QueueError::from(error) }
         };
-        let (commands, driver) = opened.map_err(too_long)?;
-        Ok(Open { commands, driver: tokio::spawn(driver).abort_handle(), answer })
+        if opened.is_err() {
+            self.server.forget();
+        }
+        opened
     }
 }

@@ -8,7 +8,10 @@ use crate::bounded::MAX_ANSWER;
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// The URL cannot be parsed.
-    #[error("the Redis URL is not valid: expected redis://HOST:PORT/DB, rediss://… for TLS, or unix:///PATH")]
+    #[error(
+        "the Redis URL is not valid: expected redis://HOST:PORT/DB, redis+sentinel://HOST,…/NAME, redis+cluster://HOST,…, \
+         rediss… for TLS, or unix:///PATH"
+    )]
     Config(#[source] RedisError),
     /// The URL and the CA contradict each other, or the URL asks for something unsupported.
     #[error("the Redis URL cannot be used: {0}")]
@@ -16,6 +19,9 @@ pub enum QueueError {
     /// The host of the URL has no address: continue without Redis, and try again later.
     #[error("the host name in the Redis URL is not found: correct it, or check the DNS of this machine")]
     NameNotFound,
+    /// A Sentinel or a node of a Cluster has named a host that may not be connected to.
+    #[error("a Sentinel or a node of the Redis Cluster names a host that is not in --redis-allowed-host")]
+    HostNotAllowed,
     /// The answer was longer than any answer about a queue: it is another program, or the queue of another one.
     #[error("the answer is longer than {} MiB: the server of the Redis URL has no queue of this program", MAX_ANSWER >> 20)]
     AnswerTooLong,
@@ -43,9 +49,6 @@ pub struct Refusal {
     pub fix: &'static str,
 }
 
-const CLUSTER: (&str, &str) =
-    ("Redis is a node of a Redis Cluster, which is not supported yet", "use a Redis without Cluster mode");
-
 impl QueueError {
     /// The refusal in this error; `None` if Redis could not be reached, or the error is a part of normal operation.
     pub fn refusal(&self) -> Option<Refusal> {
@@ -63,6 +66,7 @@ impl QueueError {
             Self::Config(_)
             | Self::Tls(_)
             | Self::NameNotFound
+            | Self::HostNotAllowed
             | Self::AnswerTooLong
             | Self::TimedOut
             | Self::Handshake => false,
@@ -97,7 +101,14 @@ fn refusal(error: &RedisError) -> Option<Refusal> {
             let reason = format!("the Redis user may not do this: {detail}");
             return Some(Refusal { reason, fix: "give it the ACL in docs/how-to/redis.md" });
         }
-        Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN") => CLUSTER,
+        Some("MOVED") => ("Redis is a node of a Redis Cluster", "write redis+cluster:// in the Redis URL"),
+        Some("ASK" | "TRYAGAIN") => ("the Redis Cluster moves the keys to another node", "wait"),
+        Some("CLUSTERDOWN") => {
+            ("the Redis Cluster has no primary for the keys", "wait for the failover, or start the missing nodes")
+        }
+        _ if error.kind() == ErrorKind::MasterNameNotFoundBySentinel => {
+            ("the Sentinels know no primary with the name in the Redis URL", "correct the name at the end of the URL")
+        }
         Some("MISCONF") => ("Redis cannot save its data", "free or add disk space for Redis"),
         Some("LOADING") => ("Redis is loading its data", "wait"),
         Some("WRONGTYPE") => ("a key of the instance has another type", "delete it with `pulse queue purge`"),

@@ -13,6 +13,8 @@ pub enum Fault {
     Url,
     /// The host name has no address.
     NameNotFound,
+    /// A Sentinel or a node of a Cluster has named a host that is not allowed.
+    HostNotAllowed,
     /// Redis is unreachable, does not answer in time, or answers that it cannot serve now.
     Connection,
     /// The password is wrong, or the user lacks a permission.
@@ -44,6 +46,7 @@ impl QueueError {
             Self::Config(_) => Fault::Url,
             Self::Tls(_) => Fault::Tls,
             Self::NameNotFound => Fault::NameNotFound,
+            Self::HostNotAllowed => Fault::HostNotAllowed,
             Self::AnswerTooLong => Fault::AnswerTooLong,
             Self::Unavailable(error) => Fault::from(error),
             Self::NoGroup | Self::TimedOut | Self::Handshake => Fault::Connection,

@@ -24,7 +24,9 @@ mod fault;
 #[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod health;
+mod hosts;
 mod keys;
+mod open;
 mod probe;
 mod publisher;
 mod scripts;
@@ -32,6 +34,7 @@ mod server;
 mod snapshot;
 mod stream_snapshot;
 mod upkeep;
+mod url;
 mod why;
 
 pub use connection::{Queue, QueueConfig};
@@ -40,6 +43,7 @@ pub use depth::{Delivered, Depth, GAUGES_MAX_AGE, GAUGES_PERIOD, Gauges, StreamD
 pub use error::{QueueError, Refusal};
 pub use fault::Fault;
 pub use health::RedisHealth;
+pub use hosts::{AllowedHosts, Endpoints, Hosts};
 pub use publisher::{Entry, Publisher};
 pub use scripts::DEEP;
 pub use snapshot::{Snapshot, SnapshotReader};

@@ -1,10 +1,10 @@
-//! The Redis server of a URL: its address, and how to open a stream to it.
+//! The Redis of a URL: which server has the keys now, and how to open a stream to it.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pulse_tls::{CaBundle, ClientCertificate, Encryption};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::RedisConnectionInfo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
@@ -13,19 +13,22 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::error::QueueError;
+use crate::hosts::Hosts;
+use crate::url::{Address, RedisUrl, Topology};
 
 /// A stream to a server.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// The server of a URL. Cheap to clone; holds no connection.
+/// The Redis of a URL. Cheap to clone; holds no connection.
 #[derive(Clone)]
 pub(crate) struct Server {
-    info: ConnectionInfo,
-    /// The name to look up in place of the URL's host, which TLS still verifies.
-    alias: Option<String>,
+    url: RedisUrl,
+    hosts: Hosts,
     tls: Option<Arc<ClientConfig>>,
+    /// The primary that a Sentinel, or the node that a Cluster has named last.
+    named: Arc<Mutex<Option<Address>>>,
 }
 
 impl Server {
@@ -38,47 +41,75 @@ impl Server {
         url: &str,
         ca: Option<&CaBundle>,
         identity: Option<ClientCertificate>,
+        hosts: Hosts,
     ) -> Result<Self, QueueError> {
-        let info = url.into_connection_info().map_err(QueueError::Config)?;
-        let tls = match (info.addr(), ca) {
-            (ConnectionAddr::TcpTls { insecure: true, .. }, _) => {
-                return Err(QueueError::Tls(
-                    "#insecure is not supported: give the certificate of the server's CA as CA file",
-                ));
-            }
-            (ConnectionAddr::TcpTls { .. }, ca) => Some(Arc::new(pulse_tls::client_config(ca, identity))),
-            (_, Some(_)) => {
-                return Err(QueueError::Tls(
-                    "a CA is given, but the URL does not ask for TLS: write rediss://, or leave the CA out",
-                ));
-            }
-            (_, None) if identity.is_some() => {
-                return Err(QueueError::Tls(
-                    "a certificate is given, but the URL does not ask for TLS: write rediss://, or leave it out",
-                ));
-            }
-            (_, None) => None,
-        };
-        Ok(Self { info, alias: None, tls })
+        let url = RedisUrl::parse(url)?;
+        if !url.is_tls && ca.is_some() {
+            return Err(QueueError::Tls(
+                "a CA is given, but the URL does not ask for TLS: write rediss://, or leave the CA out",
+            ));
+        }
+        if !url.is_tls && identity.is_some() {
+            return Err(QueueError::Tls(
+                "a certificate is given, but the URL does not ask for TLS: write rediss://, or leave it out",
+            ));
+        }
+        let tls = url.is_tls.then(|| Arc::new(pulse_tls::client_config(ca, identity)));
+        Ok(Self { url, hosts, tls, named: Arc::default() })
     }
 
-    /// Looks up `alias` in place of the URL's host.
-    pub(crate) fn with_alias(self, alias: Option<String>) -> Self {
-        Self { alias, ..self }
+    /// The URL.
+    pub(crate) fn url(&self) -> &RedisUrl {
+        &self.url
     }
 
-    /// User, password and database.
+    /// Whether the URL is that of a Cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.url.topology, Topology::Cluster)
+    }
+
+    /// User, password and database of the server with the keys.
     pub(crate) fn login(&self) -> &RedisConnectionInfo {
-        self.info.redis_settings()
+        &self.url.login
     }
 
     /// Encryption of the connections, as the URL asks for it.
     pub(crate) fn encryption(&self) -> Encryption {
-        match self.info.addr() {
-            ConnectionAddr::TcpTls { .. } => Encryption::Verified,
-            ConnectionAddr::Tcp(host, _) => Encryption::plain(host),
+        match self.url.addresses.first() {
+            _ if self.url.is_tls => Encryption::Verified,
+            Some(Address::Tcp { host, .. }) => Encryption::plain(host),
             _ => Encryption::UnixSocket,
         }
+    }
+
+    /// The server with the keys, if it is known: that of the URL, or the one that was named last.
+    pub(crate) fn known(&self) -> Option<Address> {
+        match self.url.topology {
+            Topology::Single => self.url.addresses.first().cloned(),
+            Topology::Sentinel { .. } | Topology::Cluster => self.named().clone(),
+        }
+    }
+
+    /// Checks that an address may be connected to, which a Sentinel or a node has named.
+    ///
+    /// # Errors
+    /// [`QueueError::HostNotAllowed`] if it may not.
+    pub(crate) async fn check(&self, address: &Address) -> Result<(), QueueError> {
+        self.hosts.check(address, &self.url).await
+    }
+
+    /// Keeps the address of the server with the keys.
+    pub(crate) fn remember(&self, address: Address) {
+        *self.named() = Some(address);
+    }
+
+    /// Has the next connection ask for the server with the keys again.
+    pub(crate) fn forget(&self) {
+        *self.named() = None;
+    }
+
+    fn named(&self) -> MutexGuard<'_, Option<Address>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a stream. Has no time limit.
@@ -86,20 +117,16 @@ impl Server {
     /// # Errors
     /// [`QueueError::NameNotFound`], or [`QueueError::Unavailable`] if the server cannot be reached or the handshake
     /// fails.
-    pub(crate) async fn connect(&self) -> Result<Box<dyn Stream>, QueueError> {
-        let name = |host: &str| self.alias.clone().unwrap_or_else(|| host.to_owned());
-        Ok(match self.info.addr() {
-            ConnectionAddr::Tcp(host, port) => Box::new(connect_tcp(&name(host), *port).await?),
-            ConnectionAddr::TcpTls { host, port, .. } => {
-                let tcp = connect_tcp(&name(host), *port).await?;
-                let name = ServerName::try_from(host.clone())
-                    .map_err(|_| QueueError::Tls("its host is not a name that a certificate can have"))?;
-                let config = self.tls.clone().ok_or(QueueError::Tls("it has no TLS settings"))?;
-                Box::new(TlsConnector::from(config).connect(name, tcp).await.map_err(unavailable)?)
-            }
-            ConnectionAddr::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(unavailable)?),
-            _ => return Err(QueueError::Tls("its scheme is not supported")),
-        })
+    pub(crate) async fn connect(&self, address: &Address) -> Result<Box<dyn Stream>, QueueError> {
+        let (host, port) = match address {
+            Address::Tcp { host, port } => (host, *port),
+            Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await.map_err(unavailable)?)),
+        };
+        let tcp = connect_tcp(&self.hosts.name(host), port).await?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(tcp)) };
+        let name = ServerName::try_from(host.clone())
+            .map_err(|_| QueueError::Tls("its host is not a name that a certificate can have"))?;
+        Ok(Box::new(TlsConnector::from(tls.clone()).connect(name, tcp).await.map_err(unavailable)?))
     }
 }
 

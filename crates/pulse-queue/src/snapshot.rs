@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::depth::{Depth, Gauges};
 use crate::error::QueueError;
 use crate::fault::Fault;
+use crate::hosts::Hosts;
 use crate::keys::{Keys, STREAMS};
 use crate::server::Server;
 use crate::stream_snapshot::{StreamSnapshot, checked, parse};
@@ -40,8 +41,8 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    /// Creates a reader for the Redis at `url`, which trusts `ca` instead of the system's roots. It looks up `alias` in
-    /// place of the URL's host, if given; TLS still verifies the host. The first read connects.
+    /// Creates a reader for the Redis at `url`, which trusts `ca` instead of the system's roots, and looks hosts up as `hosts`
+    /// says. Of a Cluster it reads the node that has `instance`. The first read connects.
     ///
     /// # Errors
     /// [`QueueError::Config`] or [`QueueError::Tls`] if the URL or the CA cannot be used. An unreachable server is not
@@ -50,9 +51,11 @@ impl SnapshotReader {
         url: &str,
         ca: Option<&CaBundle>,
         identity: Option<ClientCertificate>,
-        alias: Option<String>,
+        hosts: Hosts,
+        instance: &str,
     ) -> Result<Self, QueueError> {
-        Ok(Self { connection: Connection::new(Server::new(url, ca, identity)?.with_alias(alias)) })
+        let server = Server::new(url, ca, identity, hosts)?;
+        Ok(Self { connection: Connection::new(server, Keys::new(instance).tasks) })
     }
 
     /// Reads the queues of `instances`, each `<namespace>/<name>`; the snapshots have the same order. Takes at most 3 s
@@ -113,7 +116,10 @@ impl SnapshotReader {
 
     async fn query(&mut self, pipeline: &redis::Pipeline) -> Result<Answers, QueueError> {
         let answers: Vec<RedisResult<Value>> = self.connection.query_pipeline(pipeline).await?;
-        Ok(Answers(answers.into_iter()))
+        match self.connection.redirection(&answers) {
+            Some(error) => Err(error),
+            None => Ok(Answers(answers.into_iter())),
+        }
     }
 }
 

@@ -166,7 +166,8 @@ impl DatabaseArgs {
 /// The connection to Redis.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RedisArgs {
-    /// URL of Redis: redis://HOST:PORT/DB, rediss://HOST:PORT/DB for TLS, or unix:///PATH
+    /// URL of Redis: redis://HOST:PORT/DB, unix:///PATH, redis+sentinel://HOST,HOST/NAME/DB, or redis+cluster://HOST,HOST;
+    /// rediss… for TLS
     #[arg(
         long,
         visible_alias = "broker-url",

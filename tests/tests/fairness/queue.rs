@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pulse_queue::{DEEP, SnapshotReader};
+use pulse_queue::{DEEP, Hosts, SnapshotReader};
 use uuid::Uuid;
 
 use crate::env::{QueueEnv, entry, read, task_ids};
@@ -182,7 +182,9 @@ async fn depth_is_the_sum_of_both_streams() -> anyhow::Result<()> {
     read(&mut env.consumer("pod.a"), DEEP + 20).await?;
     let depth = env.queue.depth().await?;
     assert_eq!((depth.length, depth.in_flight, depth.undelivered()), (1050, 1020, 30));
-    let snapshots = SnapshotReader::new(&env.url, None, None, None)?.read(&["test".into(), "other".into()]).await?;
+    let snapshots = SnapshotReader::new(&env.url, None, None, Hosts::default(), "test")?
+        .read(&["test".into(), "other".into()])
+        .await?;
     let depth = snapshots[0].depth.as_ref().expect("Redis answers");
     assert_eq!((depth.length, depth.in_flight), (1050, 1020));
     assert_eq!(snapshots[0].consumers, [("pod.a".to_owned(), 1000), ("pod.a".to_owned(), 20)]);

@@ -1,15 +1,12 @@
 //! The Redis of an instance, as the operator reaches it: from another namespace than the pods, on behalf of the author
 //! of the Secret.
 
-use std::net::IpAddr;
-
-use pulse_queue::{Fault, SnapshotReader};
+use pulse_queue::{AllowedHosts, Endpoints, Fault, Hosts, SnapshotReader};
 use pulse_reconcile::scaling::SampleError;
 use pulse_tls::{CaBundle, fixed_identity};
 
-/// Identity of a Redis server: the name that is looked up, URL, trusted CA and certificate. The same URL with
-/// another CA, or with a
-/// short host name in another namespace, is another server.
+/// Identity of a Redis: URL, trusted CA and certificate, and what else decides about the server behind them. The same URL
+/// with another CA, or with a short host name in another namespace, is another server.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RedisServer {
     /// URL; it may contain a password, so it is never logged.
@@ -18,79 +15,57 @@ pub struct RedisServer {
     pub ca: Option<Vec<u8>>,
     /// Certificate and key for a server that asks for one, as PEM, not validated yet.
     pub certificate: Option<[Vec<u8>; 2]>,
-    /// Name that is looked up in place of a short host name.
-    pub alias: Option<String>,
+    /// Namespace of the Services that short host names of the URL are; `None` if there are none.
+    namespace: Option<String>,
+    /// The instance `<namespace>/<name>`, if each may be on another node.
+    instance: Option<String>,
 }
 
 impl RedisServer {
-    /// The server of a URL in a Secret of `namespace`. A host without a dot is a Service of that namespace: the pods of
-    /// the instance find it there, the operator only by its longer name.
-    pub fn new(url: &str, ca: Option<Vec<u8>>, certificate: Option<[Vec<u8>; 2]>, namespace: &str) -> Self {
+    /// The server of a URL in a Secret of an instance `<namespace>/<name>`. A host without a dot is a Service of that
+    /// namespace: the pods of the instance find it there, the operator only by its longer name.
+    pub fn new(url: &str, ca: Option<Vec<u8>>, certificate: Option<[Vec<u8>; 2]>, instance: &str) -> Self {
         let url = url.trim().to_owned();
-        let alias = host(&url).filter(|host| is_short(host)).map(|host| format!("{host}.{namespace}.svc"));
-        Self { url, ca, certificate, alias }
+        let hosts = in_namespace_of(instance);
+        let found = Endpoints::of(&url);
+        let has_short = found.as_ref().is_ok_and(|found| found.hosts.iter().any(|host| hosts.name(host) != *host));
+        let is_cluster = found.is_ok_and(|found| found.is_cluster);
+        let namespace = hosts.namespace.filter(|_| has_short);
+        Self { url, ca, certificate, namespace, instance: is_cluster.then(|| instance.to_owned()) }
     }
 
-    /// The name that the operator looks up, or the address that it connects to. `None` if the URL has no host.
-    pub fn looked_up(&self) -> Option<&str> {
-        self.alias.as_deref().or_else(|| host(&self.url))
+    /// The names that the operator looks up, or the addresses that it connects to. Empty if the URL cannot be used.
+    pub fn looked_up(&self) -> Vec<String> {
+        let hosts = self.hosts(&AllowedHosts::default());
+        Endpoints::of(&self.url).map_or(Vec::new(), |found| found.hosts.iter().map(|host| hosts.name(host)).collect())
     }
 
-    /// A reader for the queues of this server, if `allowed` has its host.
+    fn hosts(&self, allowed: &AllowedHosts) -> Hosts {
+        Hosts { namespace: self.namespace.clone(), allowed: allowed.clone() }
+    }
+
+    /// A reader for the queues of this server, if `allowed` has its hosts.
     pub(super) fn reader(&self, allowed: &AllowedHosts) -> Result<SnapshotReader, SampleError> {
+        let looked_up = self.looked_up();
         // Also for unix sockets, which would be those of the operator's pod.
-        let host = self.looked_up().ok_or(SampleError::UrlNotSupported)?;
-        if !allowed.contains(host) {
+        if looked_up.is_empty() {
+            return Err(SampleError::UrlNotSupported);
+        }
+        if !looked_up.iter().all(|host| allowed.contains(host)) {
             return Err(SampleError::HostNotAllowed);
         }
         let ca = self.ca.clone().map(CaBundle::from_pem).transpose().map_err(|_| SampleError::TlsFailed)?;
         let identity = self.certificate.as_ref().map(|[certificate, key]| fixed_identity(certificate, key));
         let identity = identity.transpose().map_err(|_| SampleError::TlsFailed)?;
-        let alias = self.alias.clone();
-        SnapshotReader::new(&self.url, ca.as_ref(), identity, alias).map_err(|error| sample_error(error.fault()))
+        let instance = self.instance.as_deref().unwrap_or_default();
+        SnapshotReader::new(&self.url, ca.as_ref(), identity, self.hosts(allowed), instance)
+            .map_err(|error| sample_error(error.fault()))
     }
 }
 
-/// The host of a `redis://` or `rediss://` URL, without brackets.
-fn host(url: &str) -> Option<&str> {
-    let rest = url.strip_prefix("redis://").or_else(|| url.strip_prefix("rediss://"))?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host_and_port.strip_prefix('[') {
-        Some(address) => address.split(']').next()?,
-        None => host_and_port.rsplit_once(':').map_or(host_and_port, |(host, _)| host),
-    };
-    Some(host).filter(|host| !host.is_empty())
-}
-
-fn is_short(host: &str) -> bool {
-    !host.contains('.') && host != "localhost" && host.parse::<IpAddr>().is_err()
-}
-
-/// The hosts that the operator may connect to; none listed allows all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AllowedHosts(Vec<String>);
-
-impl AllowedHosts {
-    /// The hosts of a list of names and addresses. `*.svc` stands for every name that ends with `.svc`.
-    pub fn new(hosts: Vec<String>) -> Self {
-        Self(hosts.into_iter().map(|host| normal(&host)).collect())
-    }
-
-    /// Whether the operator may connect to `host`.
-    pub fn contains(&self, host: &str) -> bool {
-        let host = normal(host);
-        let allows = |allowed: &String| match allowed.strip_prefix('*') {
-            Some(suffix) => suffix.starts_with('.') && host.len() > suffix.len() && host.ends_with(suffix),
-            None => host == *allowed,
-        };
-        self.0.is_empty() || self.0.iter().any(allows)
-    }
-}
-
-/// In lower case and without the dot at the end, with which a name is the same.
-fn normal(host: &str) -> String {
-    host.trim().trim_end_matches('.').to_ascii_lowercase()
+fn in_namespace_of(instance: &str) -> Hosts {
+    let namespace = instance.split_once('/').map(|(namespace, _)| namespace.to_owned());
+    Hosts { namespace, allowed: AllowedHosts::default() }
 }
 
 /// Why the queue could not be read.
@@ -98,6 +73,7 @@ pub(super) fn sample_error(fault: Fault) -> SampleError {
     match fault {
         Fault::Url => SampleError::UrlNotSupported,
         Fault::NameNotFound => SampleError::HostNotFound,
+        Fault::HostNotAllowed => SampleError::HostNotAllowed,
         Fault::Connection => SampleError::ConnectionFailed,
         Fault::Auth => SampleError::AuthFailed,
         Fault::Tls => SampleError::TlsFailed,
@@ -110,57 +86,50 @@ pub(super) fn sample_error(fault: Fault) -> SampleError {
 mod tests {
     use super::*;
 
-    fn looked_up(url: &str) -> Option<String> {
-        RedisServer::new(url, None, None, "shop").looked_up().map(str::to_owned)
+    fn of(url: &str, instance: &str) -> RedisServer {
+        RedisServer::new(url, None, None, instance)
     }
 
     #[test]
     fn short_host_is_a_service_of_the_namespace_of_the_object() {
         for (url, expected) in [
-            ("redis://main-redis:6379/0", "main-redis.shop.svc"),
-            ("rediss://:p%40ss@main-redis", "main-redis.shop.svc"),
-            (" redis://user:a@b:c@valkey?x=1\n", "valkey.shop.svc"),
-            ("redis://main-redis.other:6379", "main-redis.other"),
-            ("redis://main-redis.other.svc.cluster.local", "main-redis.other.svc.cluster.local"),
-            ("redis://localhost:6379", "localhost"),
-            ("redis://10.0.0.1:6379", "10.0.0.1"),
-            ("redis://[::1]:6379", "::1"),
-            ("redis://:secret@[fd00::5]:6379/2", "fd00::5"),
+            ("redis://main-redis:6379/0", vec!["main-redis.shop.svc"]),
+            ("rediss://:p%40ss@main-redis", vec!["main-redis.shop.svc"]),
+            (" redis://user:a@b:c@valkey?x=1\n", vec!["valkey.shop.svc"]),
+            ("redis://main-redis.other:6379", vec!["main-redis.other"]),
+            ("redis://localhost:6379", vec!["localhost"]),
+            ("redis://10.0.0.1:6379", vec!["10.0.0.1"]),
+            ("redis://:secret@[fd00::5]:6379/2", vec!["fd00::5"]),
+            ("redis+sentinel://one,two.other:1/main", vec!["one.shop.svc", "two.other"]),
+            ("rediss+cluster://:p@nodes", vec!["nodes.shop.svc"]),
         ] {
-            assert_eq!(looked_up(url).as_deref(), Some(expected), "{url}");
+            assert_eq!(of(url, "shop/main").looked_up(), expected, "{url}");
         }
         for url in ["unix:///run/redis.sock", "redis+unix:///run/redis.sock", "http://main-redis", "redis://", ""] {
-            assert_eq!(looked_up(url), None, "{url}");
-            let reader = RedisServer::new(url, None, None, "shop").reader(&AllowedHosts::default());
+            assert!(of(url, "shop/main").looked_up().is_empty(), "{url}");
+            let reader = of(url, "shop/main").reader(&AllowedHosts::default());
             assert_eq!(reader.err(), Some(SampleError::UrlNotSupported), "{url}");
         }
     }
 
     #[test]
-    fn same_short_name_in_two_namespaces_is_two_servers() {
-        let of = |namespace| RedisServer::new("redis://redis:6379", None, None, namespace);
-        assert!(of("one") != of("two"));
-        let full = |namespace| RedisServer::new("redis://redis.data.svc:6379", None, None, namespace);
-        assert!(full("one") == full("two"), "they share one connection");
+    fn instances_share_a_connection_if_they_are_on_the_same_server() {
+        let is_shared = |url: &str, one: &str, other: &str| of(url, one) == of(url, other);
+        assert!(is_shared("redis://redis:6379", "shop/a", "shop/b"));
+        assert!(!is_shared("redis://redis:6379", "shop/a", "bank/a"), "a short name");
+        assert!(is_shared("redis://redis.data.svc:6379", "shop/a", "bank/a"));
+        assert!(!is_shared("redis+cluster://redis.data.svc", "shop/a", "shop/b"), "another node may have it");
     }
 
     #[test]
-    fn only_listed_hosts_are_allowed() {
-        let allowed = AllowedHosts::new(vec!["*.svc".into(), "Cache.Example.com.".into(), "10.0.0.1".into()]);
-        for host in ["main-redis.shop.svc", "cache.example.com", "CACHE.example.com.", "10.0.0.1"] {
-            assert!(allowed.contains(host), "{host}");
+    fn every_host_of_a_url_has_to_be_allowed() {
+        let allowed = AllowedHosts::new(vec!["*.svc".into()]);
+        for (url, expected) in [
+            ("redis://169.254.169.254:80", Some(SampleError::HostNotAllowed)),
+            ("redis+sentinel://main-redis,169.254.169.254:80/main", Some(SampleError::HostNotAllowed)),
+            ("redis://main-redis", None),
+        ] {
+            assert_eq!(of(url, "shop/main").reader(&allowed).err(), expected, "{url}");
         }
-        for host in ["svc", ".svc", "main-redis.shop.svc.example.com", "xcache.example.com", "10.0.0.2", "localhost"] {
-            assert!(!allowed.contains(host), "{host}");
-        }
-        assert!(AllowedHosts::default().contains("anything"), "no list allows all");
-        let refused = RedisServer::new("redis://169.254.169.254:80", None, None, "shop").reader(&allowed);
-        assert_eq!(refused.err(), Some(SampleError::HostNotAllowed));
-        assert!(
-            RedisServer::new("redis://main-redis", None, None, "shop").reader(&allowed).is_ok(),
-            "by its longer name"
-        );
-        let every = AllowedHosts::new(vec!["*".into()]);
-        assert!(!every.contains("a.svc"), "a wildcard needs a suffix");
     }
 }

@@ -3,5 +3,6 @@
 mod address;
 mod sampler;
 
-pub use address::{AllowedHosts, RedisServer};
+pub use address::RedisServer;
+pub use pulse_queue::AllowedHosts;
 pub use sampler::{Key, SampleTarget, Samplers};

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pulse_queue::{Snapshot, SnapshotReader};
+use pulse_queue::{AllowedHosts, Snapshot, SnapshotReader};
 use pulse_reconcile::scaling::{Sample, SampleError, in_flight_by_pod};
 use pulse_scaling::{Depth, Gauges};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::address::{AllowedHosts, RedisServer, sample_error};
+use super::address::{RedisServer, sample_error};
 
 /// Jitter of the interval as a fraction, so that operators and Redis servers are not sampled in lockstep.
 const JITTER: f64 = 0.1;
@@ -98,9 +98,10 @@ impl Samplers {
         self.samples.lock().get(key).cloned()
     }
 
-    /// The name that is looked up to sample an object, or the address; `None` before there is a target with a host.
+    /// The names that are looked up to sample an object, or the addresses; `None` before there is a target with a host.
     pub fn looked_up(&self, key: &Key) -> Option<String> {
-        self.state().targets.get(key)?.server.looked_up().map(str::to_owned)
+        let names = self.state().targets.get(key)?.server.looked_up();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     /// Replaces all targets. New ones are sampled at once. Must be called within a tokio runtime.
