@@ -70,12 +70,13 @@ impl DatabaseSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RedisSpec {
-    /// Secret key with the connection URL of Redis. The key defaults to `url`.
+    /// Secret key with the connection URL of Redis: `redis://`, `redis+sentinel://` or `redis+cluster://`, and `rediss` for
+    /// TLS. The key defaults to `url`.
     #[serde(deserialize_with = "with_url_key")]
     #[schemars(schema_with = "url_secret")]
     pub url_secret_ref: SecretKey,
     /// Secret key with the CA of Redis' certificate, in PEM. It replaces the CAs that the image trusts and requires a
-    /// `rediss://` URL. The key defaults to `ca.crt`. A change replaces the pods without a migration.
+    /// `rediss` URL. The key defaults to `ca.crt`. A change replaces the pods without a migration.
     #[serde(default, deserialize_with = "with_ca_key", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "ca_secret")]
     pub ca_secret_ref: Option<SecretKey>,
