@@ -25,6 +25,20 @@ pub(crate) async fn start(
     args: &[&str],
     port: u16,
 ) -> anyhow::Result<Child> {
+    start_on(env, program, privileges, args, ("127.0.0.1", port)).await
+}
+
+/// As [`start`], on another address.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) async fn start_on(
+    env: &TestEnv,
+    program: &str,
+    privileges: &[&str],
+    args: &[&str],
+    address: (&str, u16),
+) -> anyhow::Result<Child> {
     let name = Path::new(program).file_name().unwrap_or_default().display();
     let log_file = env.file(&format!("{name}.log"));
     let log = std::fs::File::create(&log_file)?;
@@ -32,7 +46,7 @@ pub(crate) async fn start(
     command.args(privileges).args(["--pdeathsig", "KILL", "--", program]).args(args).kill_on_drop(true);
     command.env("PATH", "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/bin");
     let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-    let listens = async || Ok(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+    let listens = async || Ok(TcpStream::connect(address).await.is_ok());
     let started = eventually("the server listens", START_TIMEOUT, listens).await;
     started.with_context(|| {
         let log = std::fs::read_to_string(&log_file).unwrap_or_default();

@@ -18,9 +18,10 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Time without an answer after which a node counts as down, in milliseconds.
 const DOWN_AFTER: &str = "1000";
 
-/// A Redis server, on 127.0.0.1. It is killed when this is dropped.
+/// A Redis server. It is killed when this is dropped.
 pub struct RedisNode {
     child: Option<Child>,
+    host: String,
     folder: PathBuf,
     settings: Vec<String>,
     /// Its port.
@@ -28,14 +29,14 @@ pub struct RedisNode {
 }
 
 impl RedisNode {
-    async fn start(env: &TestEnv, settings: &[&str]) -> anyhow::Result<Self> {
+    async fn start(env: &TestEnv, host: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let port = free_port()?;
         let folder = env.file(&format!("redis-{port}"));
         std::fs::create_dir_all(&folder)?;
         let common =
             ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--repl-diskless-sync-delay", "0"];
         let settings = common.iter().chain(settings).map(|&setting| setting.to_owned()).collect();
-        let mut node = Self { child: None, folder, settings, port };
+        let mut node = Self { child: None, host: host.to_owned(), folder, settings, port };
         node.start_again(env).await?;
         Ok(node)
     }
@@ -46,9 +47,9 @@ impl RedisNode {
     /// If it does not start.
     pub async fn start_again(&mut self, env: &TestEnv) -> anyhow::Result<()> {
         let (port, folder) = (self.port.to_string(), self.folder.display().to_string());
-        let own = ["--port", &port, "--bind", "127.0.0.1", "--dir", &folder];
+        let own = ["--port", &port, "--bind", &self.host, "--protected-mode", "no", "--dir", &folder];
         let args: Vec<&str> = own.into_iter().chain(self.settings.iter().map(String::as_str)).collect();
-        self.child = Some(daemon::start(env, "redis-server", &[], &args, self.port).await?);
+        self.child = Some(daemon::start_on(env, "redis-server", &[], &args, (&self.host, self.port)).await?);
         Ok(())
     }
 
@@ -73,7 +74,7 @@ impl RedisNode {
     /// # Errors
     /// If it fails.
     pub async fn command<T: FromRedisValue>(&self, words: &str) -> anyhow::Result<T> {
-        let client = Client::open(format!("redis://127.0.0.1:{}", self.port))?;
+        let client = Client::open(format!("redis://{}:{}", self.host, self.port))?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         let mut words = words.split(' ');
         let mut command = redis::cmd(words.next().unwrap_or_default());
@@ -99,38 +100,38 @@ pub struct SentinelRedis {
 }
 
 impl SentinelRedis {
-    /// Starts all, and waits until the Sentinels know the replicas and each other.
+    /// Starts all on this address, and waits until the Sentinels know the replicas and each other.
     ///
     /// # Errors
     /// If one does not start.
-    pub async fn start(env: &TestEnv) -> anyhow::Result<Self> {
-        let primary = RedisNode::start(env, &[]).await?;
+    pub async fn start(env: &TestEnv, host: &str) -> anyhow::Result<Self> {
+        let primary = RedisNode::start(env, host, &[]).await?;
         let port = primary.port.to_string();
         let mut nodes = vec![primary];
         for _ in 0..2 {
-            nodes.push(RedisNode::start(env, &["--replicaof", "127.0.0.1", &port]).await?);
+            nodes.push(RedisNode::start(env, host, &["--replicaof", host, &port]).await?);
         }
         let (mut sentinels, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let sentinel = free_port()?;
             let file = env.file(&format!("sentinel-{sentinel}.conf"));
             let settings = format!(
-                "port {sentinel}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {port} 2\n\
+                "port {sentinel}\nbind {host}\nprotected-mode no\nsentinel monitor main {host} {port} 2\n\
                  sentinel down-after-milliseconds main {DOWN_AFTER}\nsentinel failover-timeout main 5000\n"
             );
             std::fs::write(&file, settings)?;
             let file = file.display().to_string();
-            sentinels.push(daemon::start(env, "redis-server", &[], &[&file, "--sentinel"], sentinel).await?);
+            sentinels.push(daemon::start_on(env, "redis-server", &[], &[&file, "--sentinel"], (host, sentinel)).await?);
             ports.push(sentinel);
         }
-        let first = Client::open(format!("redis://127.0.0.1:{}", ports[0]))?;
+        let first = Client::open(format!("redis://{host}:{}", ports[0]))?;
         eventually("the Sentinels know all", TIMEOUT, async || {
             let mut connection = first.get_multiplexed_async_connection().await?;
             let info: String = redis::cmd("INFO").arg("sentinel").query_async(&mut connection).await?;
             Ok(info.contains("status=ok") && info.contains("slaves=2,sentinels=3"))
         })
         .await?;
-        let hosts: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let hosts: Vec<String> = ports.iter().map(|port| format!("{host}:{port}")).collect();
         let url = format!("redis+sentinel://{}/main", hosts.join(","));
         Ok(Self { nodes, _sentinels: sentinels, url })
     }
@@ -153,18 +154,18 @@ pub struct ClusterRedis {
 }
 
 impl ClusterRedis {
-    /// Starts all, and waits until they serve all slots.
+    /// Starts all on this address, and waits until they serve all slots.
     ///
     /// # Errors
     /// If one does not start.
-    pub async fn start(env: &TestEnv) -> anyhow::Result<Self> {
+    pub async fn start(env: &TestEnv, host: &str) -> anyhow::Result<Self> {
         let mut nodes = Vec::new();
         for _ in 0..6 {
             let bus = free_port()?.to_string();
             let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", DOWN_AFTER, "--cluster-port", &bus];
-            nodes.push(RedisNode::start(env, &settings).await?);
+            nodes.push(RedisNode::start(env, host, &settings).await?);
         }
-        let hosts: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        let hosts: Vec<String> = nodes.iter().map(|node| format!("{host}:{}", node.port)).collect();
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]).args(&hosts).args(["--cluster-replicas", "1", "--cluster-yes"]);
         run(&mut create).await?;
@@ -215,8 +216,8 @@ impl ClusterRedis {
         loop {
             let keys: Vec<String> = self.nodes[from].command(&format!("CLUSTER GETKEYSINSLOT {slot} 1")).await?;
             let Some(key) = keys.first() else { break };
-            let port = self.nodes[target].port;
-            self.nodes[from].command::<()>(&format!("MIGRATE 127.0.0.1 {port} {key} 0 5000")).await?;
+            let RedisNode { host, port, .. } = &self.nodes[target];
+            self.nodes[from].command::<()>(&format!("MIGRATE {host} {port} {key} 0 5000")).await?;
             // A real move takes longer, and clients meet it half-way.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -14,6 +14,7 @@ const SECONDS: u32 = 20;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Time from a failover until tasks start within a second again.
 const NORMAL: Duration = Duration::from_secs(15);
+const LOOPBACK: &str = "127.0.0.1";
 /// A key of the instance.
 const KEY: &str = "pulse:{dev}:tasks";
 
@@ -78,7 +79,7 @@ async fn with_url(url: impl AsyncFnOnce(&TestEnv) -> anyhow::Result<String>) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn failover_by_sentinels_under_load_loses_nothing() -> anyhow::Result<()> {
     let mut redis = None;
-    let env = with_url(async |env| Ok(redis.insert(SentinelRedis::start(env).await?).url.clone())).await?;
+    let env = with_url(async |env| Ok(redis.insert(SentinelRedis::start(env, LOOPBACK).await?).url.clone())).await?;
     let mut redis = redis.context("started")?;
     let loaded = Loaded::start(&env).await?;
     redis.nodes[0].kill().await?;
@@ -98,7 +99,7 @@ async fn failover_by_sentinels_under_load_loses_nothing() -> anyhow::Result<()> 
 #[tokio::test(flavor = "multi_thread")]
 async fn failover_and_moved_slot_of_a_cluster_under_load_lose_nothing() -> anyhow::Result<()> {
     let mut redis = None;
-    let env = with_url(async |env| Ok(redis.insert(ClusterRedis::start(env).await?).url.clone())).await?;
+    let env = with_url(async |env| Ok(redis.insert(ClusterRedis::start(env, LOOPBACK).await?).url.clone())).await?;
     let mut redis = redis.context("started")?;
     let loaded = Loaded::start(&env).await?;
     redis.move_slot(KEY).await?;

@@ -9,6 +9,7 @@ mod changes;
 mod migrations;
 mod node_env;
 mod pod_templates;
+mod redis_nodes;
 mod rollout;
 mod scaling;
 mod worker_watch;
