@@ -134,6 +134,7 @@ async fn pages_of_random_histories_have_the_events_of_a_plain_query() -> anyhow:
     fill(&env.db).await?;
     let config = StoreConfig {
         url: env.database_url.clone(),
+        url_again: None,
         ca: None,
         identity: None,
         max_connections: 4,

@@ -3,7 +3,6 @@
 //!
 //! A dedicated connection saves the pool's check-in and check-out, a round trip each. It reconnects by itself.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,11 @@ use pulse_tls::{CaBundle, ClientIdentity};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres};
+use tokio::task::JoinSet;
 
 use crate::error::{ConfigError, StoreError};
 use crate::pooler::PoolerCheck;
-use crate::tls;
+use crate::servers::{Servers, UrlReader, takes_writes};
 
 /// Time limit for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -64,8 +64,10 @@ const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// Connection settings.
 #[derive(Clone)]
 pub struct StoreConfig {
-    /// `postgres://…`. Contains a password: never log it.
+    /// `postgres://…`, with one host or several. Contains a password: never log it.
     pub url: String,
+    /// Reads the URL again each second, so that new connections use a changed password.
+    pub url_again: Option<UrlReader>,
     /// CA bundle to trust in addition to the system's roots. It implies `sslmode=verify-full`, unless the URL says
     /// `verify-ca`.
     pub ca: Option<CaBundle>,
@@ -97,6 +99,8 @@ pub struct Store {
     pub(crate) reads: Session,
     pub(crate) dedicated: Session,
     pooler: Arc<PoolerCheck>,
+    /// Keep the pools on the primary.
+    _followers: Arc<JoinSet<()>>,
 }
 
 impl Store {
@@ -105,24 +109,18 @@ impl Store {
     /// # Errors
     /// [`ConfigError`] if the URL or the CA bundle is unusable. An unreachable server is not an error here.
     pub fn connect_lazy(config: &StoreConfig) -> Result<Self, ConfigError> {
-        let options = PgConnectOptions::from_str(&config.url)
-            .map_err(|error| ConfigError(format!("expected postgres://USER@HOST/DATABASE: {error}")))?;
-        let options = tls::secure(options, &config.url, config.ca.as_ref())?;
-        let options = tls::with_identity(options, config.identity.as_ref())?
-            .application_name(&config.application_name)
-            // PgBouncer refuses this startup parameter. PostgreSQL's default is exact.
-            .extra_float_digits(None)
-            .disable_statement_logging();
-        let reads = Session { options: options.clone(), settings: READS };
-        let (pool, probes) = pools(&reads, config.max_connections);
-        Ok(Self { pool, probes, reads, dedicated: Session { options, settings: DEDICATED }, pooler: Arc::default() })
+        let servers = Servers::new(config)?;
+        let reads = Session { servers: servers.clone(), settings: READS };
+        let dedicated = Session { servers, settings: DEDICATED };
+        let (pool, probes, followers) = pools(&reads, config.max_connections);
+        Ok(Self { pool, probes, reads, dedicated, pooler: Arc::default(), _followers: followers })
     }
 
     /// A handle with a pool for itself, which neither waits for the connections of this one nor keeps them from others.
     #[must_use]
     pub fn separate(&self, max_connections: u32) -> Self {
-        let (pool, probes) = pools(&self.reads, max_connections);
-        Self { pool, probes, ..self.clone() }
+        let (pool, probes, followers) = pools(&self.reads, max_connections);
+        Self { pool, probes, _followers: followers, ..self.clone() }
     }
 
     /// The use of the pool for reads.
@@ -132,8 +130,9 @@ impl Store {
         PoolUse { busy: self.pool.size().saturating_sub(idle), idle, max: self.pool.options().get_max_connections() }
     }
 
-    pub(crate) fn options(&self) -> &PgConnectOptions {
-        &self.dedicated.options
+    /// Those of the primary, or of the first server while none is known.
+    pub(crate) fn options(&self) -> Arc<PgConnectOptions> {
+        self.dedicated.servers.known()
     }
 
     /// A new dedicated connection, not connected yet.
@@ -162,7 +161,7 @@ impl Store {
 
     /// See [`PoolerCheck::verify`].
     pub(crate) async fn verify_sessions(&self) -> Result<(), StoreError> {
-        self.pooler.verify(self.options(), PROBE_TIMEOUT).await
+        self.pooler.verify(&self.dedicated.servers, PROBE_TIMEOUT).await
     }
 
     /// Closes the pools and waits for their connections.
@@ -172,32 +171,41 @@ impl Store {
 }
 
 /// The pool for reads, and that for probes. No connection is open yet.
-fn pools(reads: &Session, max_connections: u32) -> (PgPool, PgPool) {
+fn pools(reads: &Session, max_connections: u32) -> (PgPool, PgPool, Arc<JoinSet<()>>) {
     let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(CONNECT_TIMEOUT);
     let probes = PgPoolOptions::new().max_connections(PROBE_CONNECTIONS).acquire_timeout(PROBE_TIMEOUT);
-    (reads.pool(pool), reads.pool(probes))
+    let (pool, probes) = (reads.pool(pool), reads.pool(probes));
+    let followers = reads.servers.keep_pools_on_primary([pool.clone(), probes.clone()]);
+    (pool, probes, Arc::new(followers))
 }
 
 /// How to connect, and what to set then. Settings are statements and not startup parameters, because PgBouncer refuses
 /// unknown parameters, or drops them silently.
 #[derive(Clone)]
 pub(crate) struct Session {
-    options: PgConnectOptions,
+    servers: Servers,
     /// Names and values as in `pg_settings`.
     pub(crate) settings: &'static [(&'static str, &'static str)],
 }
 
 impl Session {
     async fn open(&self) -> Result<PgConnection, StoreError> {
-        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let mut connection = self.servers.primary().await.connect().await?;
         apply(&mut connection, self.settings).await?;
         Ok(connection)
     }
 
     fn pool(&self, options: PgPoolOptions) -> PgPool {
-        let settings = self.settings;
+        let (settings, has_standbys) = (self.settings, self.servers.are_several());
         options
-            .after_connect(move |connection, _| Box::pin(apply(connection, settings)))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if has_standbys && !takes_writes(connection).await? {
+                        return Err(sqlx::Error::Protocol("this PostgreSQL takes no writes".into()));
+                    }
+                    apply(connection, settings).await
+                })
+            })
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
@@ -207,7 +215,7 @@ impl Session {
                     Ok(true)
                 })
             })
-            .connect_lazy_with(self.options.clone())
+            .connect_lazy_with(PgConnectOptions::clone(&self.servers.known()))
     }
 }
 

@@ -4,11 +4,11 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::sync::Mutex;
 
 use crate::error::StoreError;
+use crate::servers::Servers;
 
 /// How often the backends of two connections are compared, because other clients of a pooler may interfere.
 const COMPARISONS: usize = 5;
@@ -25,11 +25,11 @@ struct Outcome {
 }
 
 impl PoolerCheck {
-    /// Checks, unless a check has passed already, and connects to `options` for it.
+    /// Checks, unless a check has passed already, and connects to the primary for it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] with the remedy, or if PostgreSQL does not answer within `limit`.
-    pub(crate) async fn verify(&self, options: &PgConnectOptions, limit: Duration) -> Result<(), StoreError> {
+    pub(crate) async fn verify(&self, servers: &Servers, limit: Duration) -> Result<(), StoreError> {
         let asked = Instant::now();
         // One check at a time, because two of them could lend each other's backends and see nothing wrong. Who waited
         // for a check takes its outcome.
@@ -38,7 +38,7 @@ impl PoolerCheck {
             Some(Outcome { at, result }) if result.is_ok() || *at >= asked => return result.clone(),
             _ => {}
         }
-        let compared = tokio::time::timeout(limit, compare_backends(options)).await;
+        let compared = tokio::time::timeout(limit, compare_backends(servers)).await;
         let result = compared.unwrap_or(Err(StoreError::TimedOut(limit)));
         *last = Some(Outcome { at: Instant::now(), result: result.clone() });
         result
@@ -57,9 +57,9 @@ pub(crate) async fn whole_rows<T>(query: impl Future<Output = Result<T, sqlx::Er
 
 /// Two connections to PostgreSQL never have the same backend, and a connection keeps its backend. A pooler in transaction
 /// mode lends the backend that became idle last, unless another client was faster.
-async fn compare_backends(options: &PgConnectOptions) -> Result<(), StoreError> {
-    let mut first = PgConnection::connect_with(options).await?;
-    let mut second = PgConnection::connect_with(options).await?;
+async fn compare_backends(servers: &Servers) -> Result<(), StoreError> {
+    let primary = servers.primary().await;
+    let (mut first, mut second) = (primary.connect().await?, primary.connect().await?);
     let expected = backend_pid(&mut first).await?;
     let mut keeps_session = true;
     for _ in 0..COMPARISONS {

@@ -367,7 +367,14 @@ mod tests {
     #[tokio::test]
     async fn settle_loop_skips_superseded_attempts_and_ends_on_stop_while_senders_exist() {
         let url = "postgres://user@127.0.0.1:1/none".to_owned();
-        let store = StoreConfig { url, ca: None, identity: None, max_connections: 1, application_name: "test".into() };
+        let store = StoreConfig {
+            url,
+            url_again: None,
+            ca: None,
+            identity: None,
+            max_connections: 1,
+            application_name: "test".into(),
+        };
         let queue =
             QueueConfig { url: "redis://127.0.0.1:1".into(), ca: None, identity: None, instance: "test".into() };
         let config = WorkerConfig {

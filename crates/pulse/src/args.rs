@@ -3,6 +3,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,7 +13,7 @@ use http::{HeaderValue, Uri};
 use pulse_core::{Limits, RetryPolicy, defaults};
 use pulse_http::{ServerConfig, ServerTls, TlsFiles};
 use pulse_queue::{Queue, QueueConfig};
-use pulse_store::{Store, StoreConfig};
+use pulse_store::{Store, StoreConfig, UrlReader};
 use pulse_tls::{CaBundle, ClientIdentity};
 
 use crate::access_log_args::AccessLogArgs;
@@ -115,7 +116,8 @@ const _: () = assert!(CONSOLE_POOL.as_bytes()[0] == b'0' + defaults::CONSOLE_POO
 /// The connection to PostgreSQL.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DatabaseArgs {
-    /// URL of PostgreSQL: postgres://USER:PASSWORD@HOST/DATABASE, optionally with libpq's sslmode and sslrootcert
+    /// URL of PostgreSQL: postgres://USER:PASSWORD@HOST/DATABASE, optionally with libpq's sslmode and sslrootcert. Of several
+    /// hosts, separated by commas, the one that takes writes is used
     #[arg(
         long,
         env = "PULSE_DATABASE_URL",
@@ -124,7 +126,8 @@ pub(crate) struct DatabaseArgs {
         required_unless_present = "database_url_file"
     )]
     pub(crate) database_url: Option<String>,
-    /// Path to a file with that URL instead. It is read once; a line end behind the URL is not part of it
+    /// Path to a file with that URL instead. It is read each second, and new connections use a changed URL; a line end behind
+    /// the URL is not part of it
     #[arg(long, env = "PULSE_DATABASE_URL_FILE", value_name = "PATH", group = "database")]
     pub(crate) database_url_file: Option<PathBuf>,
     /// Path to a PEM file with the CA of PostgreSQL's certificate, trusted in addition to the system's CAs. Certificate
@@ -153,10 +156,12 @@ impl DatabaseArgs {
         let Self { database_url, database_url_file, database_ca_file, database_cert_file, database_key_file, .. } =
             self;
         let url = secret::of(database_url, "--database-url-file", database_url_file.as_deref())?.unwrap_or_default();
+        let url_again = database_url_file.map(|file| -> UrlReader { Arc::new(move || secret::read(&file).ok()) });
         let ca = read_ca("--database-ca-file", database_ca_file)?;
         let identity = identity("--database-cert-file", database_cert_file, database_key_file)?;
         let (max_connections, application_name) = (self.database_max_connections, format!("pulse {role}"));
-        let store = Store::connect_lazy(&StoreConfig { url, ca, identity, max_connections, application_name })?;
+        let store =
+            Store::connect_lazy(&StoreConfig { url, url_again, ca, identity, max_connections, application_name })?;
         let fix = "use sslmode=verify-full in the URL, and --database-ca-file if the server's CA is not a public one";
         encryption_policy::check("PostgreSQL", store.configured_encryption(), fix)?;
         Ok(store)

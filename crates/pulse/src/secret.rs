@@ -28,7 +28,7 @@ pub(crate) fn without_line_end(text: &str) -> &str {
 }
 
 /// Reads a file without the line end behind the secret.
-fn read(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     let mut content = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
     ensure!(content.len() as u64 <= MAX_BYTES, "it is larger than 64 KiB");

@@ -10,7 +10,14 @@ use super::{Browser, TIMEOUT};
 
 fn store(env: &TestEnv) -> anyhow::Result<Store> {
     let url = env.database_url.clone();
-    let config = StoreConfig { url, ca: None, identity: None, max_connections: 2, application_name: "test".into() };
+    let config = StoreConfig {
+        url,
+        url_again: None,
+        ca: None,
+        identity: None,
+        max_connections: 2,
+        application_name: "test".into(),
+    };
     Ok(Store::connect_lazy(&config)?)
 }
 

@@ -17,6 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 fn store(env: &TestEnv) -> anyhow::Result<Store> {
     let config = StoreConfig {
         url: env.database_url.clone(),
+        url_again: None,
         ca: None,
         identity: None,
         max_connections: 2,

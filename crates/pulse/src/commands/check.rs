@@ -9,7 +9,7 @@ use pulse_core::defaults::{
     API_DEDICATED, CONSOLE_CONNECTIONS, PROBE_CONNECTIONS, SCHEDULER_CONNECTIONS, WORKER_CONNECTIONS,
 };
 use pulse_queue::{Queue, QueueError, RedisSetting, Refusal};
-use pulse_store::{OldestSnapshot, Store};
+use pulse_store::{OldestSnapshot, Replication, Store};
 use pulse_tls::Encryption;
 
 use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
@@ -133,6 +133,9 @@ async fn check_postgresql(store: &Store, needed: u64) -> Vec<CheckResult> {
     if let Ok(snapshot) = store.oldest_snapshot().await {
         results.push(oldest_snapshot(snapshot));
     }
+    if let Ok(found) = store.replication().await {
+        results.push(replication(&found));
+    }
     results.push(match store.schema_problem().await {
         Ok(None) => check("postgresql", "schema", "known".into(), None),
         Ok(Some(problem)) => check("postgresql", "schema", "not ready".into(), Some(problem)),
@@ -155,6 +158,24 @@ fn oldest_snapshot(snapshot: Option<OldestSnapshot>) -> CheckResult {
         None => "none".into(),
     };
     CheckResult { note, ..check("postgresql", "oldest snapshot", value, None) }
+}
+
+fn replication(Replication { standbys, synchronous }: &Replication) -> CheckResult {
+    let (value, note) = match (standbys, synchronous) {
+        (0, None) => ("none".into(), None),
+        (0, Some(names)) => (
+            format!("synchronous ({names}), and no standby is connected"),
+            Some("each commit waits for a standby: start one, or empty synchronous_standby_names"),
+        ),
+        (_, None) => (
+            format!("{standbys} connected, asynchronous"),
+            Some(
+                "a failover may lose the latest events, although they were answered with 202: set synchronous_standby_names",
+            ),
+        ),
+        (_, Some(names)) => (format!("{standbys} connected, synchronous ({names})"), None),
+    };
+    CheckResult { note, ..check("postgresql", "replication", value, None) }
 }
 
 async fn check_redis(store: &Store, queue: &Queue) -> Vec<CheckResult> {
