@@ -1,12 +1,15 @@
 //! `compose.yaml` and the page about the move from Celery. With docker, `tests/compose` runs both.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context;
 use pulse_tests::cluster::packaging_program;
-use pulse_tests::{Process, TestEnv, pulse_output, repository, run};
+use pulse_tests::{Process, TestEnv, eventually, pulse_output, repository, run};
 use serde_json::{Value, json};
 use tokio::process::Command;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const SECRET: &str = "a-secret-of-the-compose-file-with-32-bytes";
 
@@ -57,7 +60,9 @@ async fn roles_of_the_compose_file_process_an_event_and_the_commands_of_the_page
         roles.insert(name, role);
     }
     let task = roles["api"].client("ada").post_event("page_view").await?;
-    env.wait_until_settled(std::time::Duration::from_secs(30)).await?;
+    env.wait_until_settled(TIMEOUT).await?;
+    // The scheduler publishes its gauges every two seconds.
+    eventually("the check passes", TIMEOUT, async || Ok(pulse_output(&env, &["check"]).await?.0 == 0)).await?;
 
     let page = std::fs::read_to_string(repository().join("docs/how-to/migrate-from-celery.md"))?;
     let commands = page.split('`').filter_map(|code| code.strip_prefix("docker compose exec api /pulse "));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulse_core::defaults::PROBE_CONNECTIONS;
-use pulse_tls::{CaBundle, ClientIdentity};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres};
@@ -15,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{ConfigError, StoreError};
 use crate::pooler::PoolerCheck;
-use crate::servers::{Servers, UrlReader, takes_writes};
+use crate::servers::{Servers, StoreConfig, takes_writes};
 
 /// Time limit for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -60,24 +59,6 @@ const fn dedicated(lock_timeout: &'static str) -> [(&'static str, &'static str);
 /// A connection that was idle for longer is pinged before use: the server may have restarted, and a statement that
 /// fails must not be sent again.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
-
-/// Connection settings.
-#[derive(Clone)]
-pub struct StoreConfig {
-    /// `postgres://…`, with one host or several. Contains a password: never log it.
-    pub url: String,
-    /// Reads the URL again each second, so that new connections use a changed password.
-    pub url_again: Option<UrlReader>,
-    /// CA bundle to trust in addition to the system's roots. It implies `sslmode=verify-full`, unless the URL says
-    /// `verify-ca`.
-    pub ca: Option<CaBundle>,
-    /// Certificate for a server that asks for one.
-    pub identity: Option<ClientIdentity>,
-    /// Maximum connections of the pool, without the dedicated ones.
-    pub max_connections: u32,
-    /// `application_name` in `pg_stat_activity`.
-    pub application_name: String,
-}
 
 /// Numbers of connections of a pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

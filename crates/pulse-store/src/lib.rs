@@ -71,7 +71,7 @@ pub use acts::{ActOutcome, ActRun, ActStatus, MatchingTasks, MovedTasks, TaskAct
 pub use archive::{ArchivedFile, MonthCopy, NextCopy};
 pub use audit::{Act, AuditRow, Via};
 pub use claim::{Claim, Claimer};
-pub use connection::{PoolUse, Store, StoreConfig};
+pub use connection::{PoolUse, Store};
 pub use erase_user::{EraseError, ErasedUser};
 pub use error::{ConfigError, StoreError};
 pub use event_page::{EventPage, ListError, PageLimits};
@@ -90,7 +90,7 @@ pub use replication::Replication;
 pub use requeue::{LostBounds, RequeuedTask};
 pub use retention::{MonthlyTable, OldMonth};
 pub use schedule::{JobRecord, LeaderLease};
-pub use servers::UrlReader;
+pub use servers::{StoreConfig, UrlReader};
 pub use settings::Setting;
 pub use settle::Settler;
 pub use settlement::{Child, ChildState, Effect, Outcome, Settlement};

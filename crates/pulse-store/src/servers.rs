@@ -8,13 +8,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulse_tls::{CaBundle, ClientIdentity};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, PgPool, Row};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::connection::StoreConfig;
 use crate::error::ConfigError;
 use crate::tls;
 
@@ -25,6 +25,24 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// Reads the URL again; `None` if it cannot be read now.
 pub type UrlReader = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// Connection settings.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `postgres://…`, with one host or several. Contains a password: never log it.
+    pub url: String,
+    /// Reads the URL again each second, so that new connections use a changed password.
+    pub url_again: Option<UrlReader>,
+    /// CA bundle to trust in addition to the system's roots. It implies `sslmode=verify-full`, unless the URL says
+    /// `verify-ca`.
+    pub ca: Option<CaBundle>,
+    /// Certificate for a server that asks for one.
+    pub identity: Option<ClientIdentity>,
+    /// Maximum connections of the pool, without the dedicated ones.
+    pub max_connections: u32,
+    /// `application_name` in `pg_stat_activity`.
+    pub application_name: String,
+}
 
 /// How to connect to the server that takes writes. Cheap to clone; the last clone ends the search for it.
 #[derive(Clone)]

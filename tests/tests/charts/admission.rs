@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use pulse_tests::operator::OperatorEnv;
-use pulse_tests::repository;
+use pulse_tests::operator::{OperatorEnv, TIMEOUT};
+use pulse_tests::{eventually, repository};
 use serde_json::{Value, json};
 
 use crate::foreign_crds::{self, is_unknown};
@@ -49,11 +49,12 @@ async fn pods_all_meet_the_restricted_standard() -> anyhow::Result<()> {
     let label = json!({ "metadata": { "labels": { "pod-security.kubernetes.io/enforce": "restricted" } } });
     let namespaces: Api<Namespace> = Api::all(env.client.clone());
     namespaces.patch(&env.namespace, &PatchParams::default(), &Patch::Merge(&label)).await?;
-    let refused = dry_run_pod(&env, json!({ "containers": [{ "name": "it", "image": "it" }] })).await;
-    assert!(
-        refused.is_err_and(|error| error.to_string().contains("violates PodSecurity")),
-        "the namespace enforces `restricted`"
-    );
+    // Admission sees the label a moment after the API server has stored it.
+    let enforces = async || {
+        let refused = dry_run_pod(&env, json!({ "containers": [{ "name": "it", "image": "it" }] })).await;
+        Ok(refused.is_err_and(|error| error.to_string().contains("violates PodSecurity")))
+    };
+    eventually("the namespace enforces `restricted`", TIMEOUT, enforces).await?;
 
     let mut all = Vec::new();
     for case in Case::all()? {
