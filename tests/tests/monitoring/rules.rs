@@ -7,8 +7,10 @@ use pulse_tests::{repository, run};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Longest time in scaled rules, in seconds.
-const LONGEST: u64 = 20;
+/// Longest range of a scaled rule, in seconds.
+const LONGEST_RANGE: u64 = 20;
+/// Longest time until a scaled rule fires, in seconds.
+const LONGEST_FOR: u64 = 8;
 
 pub(super) fn folder() -> PathBuf {
     repository().join("charts/pulse-operator/monitoring")
@@ -26,26 +28,26 @@ pub(super) fn alerts() -> anyhow::Result<Vec<Value>> {
     Ok(groups.flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default()).collect())
 }
 
-/// The rules with a second in place of each minute, and at most 20 s.
+/// The rules with a second in place of each minute, up to the limits above.
 pub(super) fn scaled() -> anyhow::Result<String> {
     let mut scaled = String::new();
     for line in text()?.lines() {
         if let Some((before, time)) = line.split_once("for: ") {
-            scaled.push_str(&format!("{before}for: {}\n", scaled_time(time)));
+            scaled.push_str(&format!("{before}for: {}\n", scaled_time(time, LONGEST_FOR)));
             continue;
         }
         let mut parts = line.split('[');
         scaled.push_str(parts.next().unwrap_or_default());
         for part in parts {
             let (time, rest) = part.split_once(']').unwrap_or((part, ""));
-            scaled.push_str(&format!("[{}]{rest}", scaled_time(time)));
+            scaled.push_str(&format!("[{}]{rest}", scaled_time(time, LONGEST_RANGE)));
         }
         scaled.push('\n');
     }
     Ok(scaled)
 }
 
-fn scaled_time(time: &str) -> String {
+fn scaled_time(time: &str, longest: u64) -> String {
     let (number, unit) = time.split_at(time.len() - 1);
     let minutes = match unit {
         "m" => 1,
@@ -53,7 +55,7 @@ fn scaled_time(time: &str) -> String {
         "d" => 24 * 60,
         _ => return time.to_owned(),
     };
-    format!("{}s", number.parse::<u64>().map_or(LONGEST, |number| (number * minutes).clamp(3, LONGEST)))
+    format!("{}s", number.parse::<u64>().map_or(longest, |number| (number * minutes).clamp(3, longest)))
 }
 
 #[tokio::test]
