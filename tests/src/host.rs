@@ -64,3 +64,13 @@ pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let ticks: f64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
     Ok(ticks / 100.0)
 }
+
+/// Path of libfaketime, which shifts the clock of a program that loads it.
+///
+/// # Errors
+/// If it is not installed.
+pub fn libfaketime() -> anyhow::Result<String> {
+    let folders = std::fs::read_dir("/usr/lib")?.filter_map(Result::ok).map(|entry| entry.path());
+    let library = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|library| library.exists());
+    Ok(library.context("on Debian, run `apt-get install faketime`")?.to_string_lossy().into_owned())
+}

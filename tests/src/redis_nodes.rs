@@ -29,7 +29,11 @@ pub struct RedisNode {
 }
 
 impl RedisNode {
-    async fn start(env: &TestEnv, host: &str, settings: &[&str]) -> anyhow::Result<Self> {
+    /// Starts a server on this address.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn start(env: &TestEnv, host: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let port = free_port()?;
         let folder = env.file(&format!("redis-{port}"));
         std::fs::create_dir_all(&folder)?;

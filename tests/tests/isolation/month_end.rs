@@ -2,22 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pulse_tests::{Process, TestEnv, eventually, pulse_output};
+use pulse_tests::{Process, TestEnv, eventually, libfaketime, pulse_output};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Time between the start of PostgreSQL and the end of the month on its clock.
 const LEAD_SECONDS: i64 = 20;
-
-/// Path of libfaketime, which shifts the clock of a program that loads it.
-fn libfaketime() -> anyhow::Result<String> {
-    let folders = std::fs::read_dir("/usr/lib")?.filter_map(Result::ok).map(|entry| entry.path());
-    let library = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|library| library.exists());
-    Ok(library.context("on Debian, run `apt-get install faketime`")?.to_string_lossy().into_owned())
-}
 
 /// Starts PostgreSQL with a clock that is shifted to the end of this month, which decides the partition. Redis does not
 /// start with libfaketime.
