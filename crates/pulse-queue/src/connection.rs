@@ -15,7 +15,7 @@ use crate::error::QueueError;
 use crate::health::{RedisHealth, name};
 use crate::hosts::Hosts;
 use crate::keys::Keys;
-use crate::open::{MAX_REDIRECTIONS, Open, moved};
+use crate::open::{MAX_REDIRECTIONS, Open, moved, nowhere};
 use crate::scripts::NamedScript;
 use crate::server::Server;
 
@@ -187,34 +187,31 @@ impl Connection {
                 Ok(answer) => answer.map_err(QueueError::from),
                 Err(_) => Err(QueueError::TimedOut),
             };
-            match &result {
-                Err(QueueError::Unavailable(error)) if redirections < MAX_REDIRECTIONS && self.server.is_cluster() => {
-                    self.server.forget();
-                    let Some(target) = moved(error, &open.address) else { return result };
-                    self.server.check(&target).await?;
-                    self.server.remember(target);
-                    redirections += 1;
-                }
-                Err(error) if error.breaks_connection() => {
-                    // After a failover another server may have the keys.
-                    self.server.forget();
-                    return result;
-                }
-                _ => {
-                    open.answer.reset();
-                    self.open = Some(open);
-                    return result;
-                }
+            if let Err(QueueError::Unavailable(error)) = &result
+                && self.server.is_cluster()
+                && let Some(target) = moved(error, &open.address)
+            {
+                self.server.forget();
+                let target = target.ok().filter(|_| redirections < MAX_REDIRECTIONS).ok_or_else(nowhere)?;
+                let checked = tokio::time::timeout(CONNECT_TIMEOUT, self.server.check(&target)).await;
+                checked.unwrap_or(Err(QueueError::TimedOut))?;
+                self.server.remember(target);
+                redirections += 1;
+                continue;
             }
+            if result.as_ref().is_err_and(QueueError::may_be_elsewhere) {
+                self.server.forget();
+            }
+            if !result.as_ref().is_err_and(QueueError::breaks_connection) {
+                open.answer.reset();
+                self.open = Some(open);
+            }
+            return result;
         }
     }
 
     async fn connect(&self) -> Result<Open, QueueError> {
-        let opened = match tokio::time::timeout(CONNECT_TIMEOUT, Open::with_key(&self.server, &self.key)).await {
-            Err(_) if self.server.encryption() == Encryption::Verified => Err(QueueError::Handshake),
-            Err(_) => Err(QueueError::TimedOut),
-            Ok(opened) => opened,
-        };
+        let opened = Open::with_key(&self.server, &self.key, CONNECT_TIMEOUT).await;
         if opened.is_err() {
             self.server.forget();
         }

@@ -106,6 +106,10 @@ fn refusal(error: &RedisError) -> Option<Refusal> {
         Some("CLUSTERDOWN") => {
             ("the Redis Cluster has no primary for the keys", "wait for the failover, or start the missing nodes")
         }
+        _ if error.kind() == ErrorKind::ClusterConnectionNotFound => (
+            "the nodes of the Redis Cluster name none that has the keys",
+            "wait, or have each node announce its address: cluster-announce-ip, cluster-announce-hostname",
+        ),
         _ if error.kind() == ErrorKind::MasterNameNotFoundBySentinel => {
             ("the Sentinels know no primary with the name in the Redis URL", "correct the name at the end of the URL")
         }
@@ -140,6 +144,24 @@ impl From<RedisError> for QueueError {
 impl QueueError {
     /// Returns true if the connection may be broken, or may still receive the answer to this command.
     pub(crate) fn breaks_connection(&self) -> bool {
-        !matches!(self, Self::NoGroup)
+        match self {
+            Self::NoGroup => false,
+            Self::Unavailable(error) => error.code() != Some("BUSYGROUP"),
+            _ => true,
+        }
+    }
+
+    /// Returns true if another server may have the keys now.
+    pub(crate) fn may_be_elsewhere(&self) -> bool {
+        const CODES: [&str; 8] =
+            ["READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN"];
+        match self {
+            Self::Unavailable(error) => {
+                // A pipeline's error has no code: its commands' errors have.
+                let errors = error.clone().into_server_errors();
+                errors.is_none_or(|errors| errors.iter().any(|(_, error)| CODES.contains(&error.code())))
+            }
+            _ => !self.is_answer(),
+        }
     }
 }

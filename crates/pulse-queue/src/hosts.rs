@@ -81,6 +81,8 @@ fn is_short(host: &str) -> bool {
 pub struct Endpoints {
     /// The hosts, without ports; none for a unix socket.
     pub hosts: Vec<String>,
+    /// Whether they are Sentinels or nodes of a Cluster, which name other hosts.
+    pub name_others: bool,
     /// Whether they are nodes of a Cluster, in which each instance may be on another node.
     pub is_cluster: bool,
 }
@@ -93,7 +95,8 @@ impl Endpoints {
     pub fn of(url: &str) -> Result<Self, QueueError> {
         let RedisUrl { topology, addresses, .. } = RedisUrl::parse(url)?;
         let hosts = addresses.iter().filter_map(Address::host).map(str::to_owned).collect();
-        Ok(Self { hosts, is_cluster: matches!(topology, Topology::Cluster) })
+        let (is_single, is_cluster) = (matches!(topology, Topology::Single), matches!(topology, Topology::Cluster));
+        Ok(Self { hosts, name_others: !is_single, is_cluster })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Opens a connection to the server that has the keys: that of the URL, the primary that a Sentinel names, or the node of a
 //! Cluster with the slot.
 
+use std::time::Duration;
+
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError, Value};
 use tokio::task::{AbortHandle, JoinSet};
@@ -29,22 +31,27 @@ impl Drop for Open {
 }
 
 impl Open {
-    /// Connects to the server that has `key`. Has no time limit.
+    /// Connects to the server that has `key`, within `limit`.
     ///
     /// # Errors
-    /// That of the address of the URL which failed last, if none led to the server.
-    pub(crate) async fn with_key(server: &Server, key: &str) -> Result<Self, QueueError> {
+    /// That of one of the addresses of the URL, if none led to the server: an answer comes before a silence.
+    pub(crate) async fn with_key(server: &Server, key: &str, limit: Duration) -> Result<Self, QueueError> {
         if let Some(address) = server.known() {
-            return Self::to(server, address, server.login()).await;
+            return within(server, limit, Self::to(server, address, server.login())).await;
         }
         let mut attempts = JoinSet::new();
         for address in server.url().addresses.clone() {
             let (server, key) = (server.clone(), key.to_owned());
             attempts.spawn(async move {
-                match &server.url().topology {
-                    Topology::Sentinel { primary, login } => Self::of_sentinel(&server, address, primary, login).await,
-                    Topology::Single | Topology::Cluster => Self::of_node(&server, address, &key).await,
-                }
+                let attempt = async {
+                    match &server.url().topology {
+                        Topology::Sentinel { primary, login } => {
+                            Self::of_sentinel(&server, address, primary, login).await
+                        }
+                        Topology::Single | Topology::Cluster => Self::of_node(&server, address, &key).await,
+                    }
+                };
+                within(&server, limit, attempt).await
             });
         }
         // A host that is down must not delay the others.
@@ -55,7 +62,8 @@ impl Open {
                     server.remember(open.address.clone());
                     return Ok(open);
                 }
-                Ok(Err(error)) => last = error,
+                Ok(Err(error)) if !last.is_answer() => last = error,
+                Ok(Err(_)) => {}
                 Err(error) => last = QueueError::Unavailable(std::io::Error::other(error).into()),
             }
         }
@@ -96,10 +104,11 @@ impl Open {
             match open.ask::<bool>(redis::cmd("EXISTS").arg(key)).await {
                 Ok(_) => return Ok(open),
                 Err(QueueError::Unavailable(error)) => match moved(&error, &open.address) {
-                    Some(target) if redirections < MAX_REDIRECTIONS => {
+                    Some(Ok(target)) if redirections < MAX_REDIRECTIONS => {
                         server.check(&target).await?;
                         (address, redirections) = (target, redirections + 1);
                     }
+                    Some(_) => return Err(nowhere()),
                     // The key is on its way to another node; this one still has the slot.
                     None if error.code() == Some("ASK") => return Ok(open),
                     _ => return Err(QueueError::Unavailable(error)),
@@ -128,17 +137,39 @@ impl Open {
     }
 }
 
-/// The node that has the slot, as another one says. A node that does not know the host has that of the other one.
-pub(crate) fn moved(error: &RedisError, from: &Address) -> Option<Address> {
+/// The error of a Cluster whose nodes name none that has the keys.
+pub(crate) fn nowhere() -> QueueError {
+    failed(ErrorKind::ClusterConnectionNotFound, "the nodes of the Redis Cluster name none that has the keys")
+}
+
+async fn within<T>(
+    server: &Server,
+    limit: Duration,
+    work: impl Future<Output = Result<T, QueueError>>,
+) -> Result<T, QueueError> {
+    match tokio::time::timeout(limit, work).await {
+        Err(_) if server.url().is_tls => Err(QueueError::Handshake),
+        Err(_) => Err(QueueError::TimedOut),
+        Ok(result) => result,
+    }
+}
+
+/// The node that has the slot, as another one says: `None` if the error is not that, and an error in it if no host can be
+/// read. A node that does not know the host has that of the other one.
+pub(crate) fn moved(error: &RedisError, from: &Address) -> Option<Result<Address, ()>> {
     let errors = error.clone().into_server_errors()?;
     let (_, first) = errors.first()?;
     if first.code() != "MOVED" {
         return None;
     }
-    let (_, target) = first.details()?.split_once(' ')?;
-    let (host, port) = target.rsplit_once(':')?;
-    let host = if host.is_empty() { from.host()? } else { host };
-    Some(Address::Tcp { host: host.to_owned(), port: port.parse().ok()? })
+    let named = || {
+        let (_, target) = first.details()?.split_once(' ')?;
+        let (host, port) = target.rsplit_once(':')?;
+        let host = if host.is_empty() { from.host()? } else { host };
+        // A node that announces host names, and knows none, says "?".
+        (host != "?").then_some(Address::Tcp { host: host.to_owned(), port: port.parse().ok()? })
+    };
+    Some(named().ok_or(()))
 }
 
 fn is_primary(role: &[Value]) -> bool {

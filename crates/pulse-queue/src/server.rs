@@ -24,7 +24,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// The Redis of a URL. Cheap to clone; holds no connection.
 #[derive(Clone)]
 pub(crate) struct Server {
-    url: RedisUrl,
+    url: Arc<RedisUrl>,
     hosts: Hosts,
     tls: Option<Arc<ClientConfig>>,
     /// The primary that a Sentinel, or the node that a Cluster has named last.
@@ -43,7 +43,7 @@ impl Server {
         identity: Option<ClientCertificate>,
         hosts: Hosts,
     ) -> Result<Self, QueueError> {
-        let url = RedisUrl::parse(url)?;
+        let url = Arc::new(RedisUrl::parse(url)?);
         if !url.is_tls && ca.is_some() {
             return Err(QueueError::Tls(
                 "a CA is given, but the URL does not ask for TLS: write rediss://, or leave the CA out",
@@ -75,10 +75,12 @@ impl Server {
 
     /// Encryption of the connections, as the URL asks for it.
     pub(crate) fn encryption(&self) -> Encryption {
-        match self.url.addresses.first() {
+        match (&self.url.topology, self.url.addresses.first()) {
             _ if self.url.is_tls => Encryption::Verified,
-            Some(Address::Tcp { host, .. }) => Encryption::plain(host),
-            _ => Encryption::UnixSocket,
+            (Topology::Single, Some(Address::Tcp { host, .. })) => Encryption::plain(host),
+            (Topology::Single, _) => Encryption::UnixSocket,
+            // A Sentinel of this machine may name a server of another one.
+            (Topology::Sentinel { .. } | Topology::Cluster, _) => Encryption::Plain,
         }
     }
 
@@ -149,4 +151,22 @@ async fn connect_tcp(name: &str, port: u16) -> Result<TcpStream, QueueError> {
 
 fn unavailable(error: io::Error) -> QueueError {
     QueueError::Unavailable(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentinel_of_this_machine_does_not_make_a_connection_local() -> Result<(), QueueError> {
+        for (url, expected) in [
+            ("redis://localhost", Encryption::PlainLocal),
+            ("redis+sentinel://localhost/main", Encryption::Plain),
+            ("redis+cluster://localhost", Encryption::Plain),
+            ("rediss+sentinel://localhost/main", Encryption::Verified),
+        ] {
+            assert_eq!(Server::new(url, None, None, Hosts::default())?.encryption(), expected, "{url}");
+        }
+        Ok(())
+    }
 }

@@ -8,6 +8,8 @@ use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Redis
 use crate::error::QueueError;
 
 const SENTINEL_PORT: u16 = 26_379;
+/// Maximum number of hosts of a URL: each is asked at the same time.
+const MAX_HOSTS: usize = 16;
 
 /// Where a Redis listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +134,9 @@ impl<'a> Several<'a> {
 }
 
 fn parse_each(base: &str, user: &str, hosts: &[&str], database: &str, port: u16) -> Result<RedisUrl, QueueError> {
+    if hosts.len() > MAX_HOSTS {
+        return Err(invalid("a URL has at most 16 hosts"));
+    }
     let mut found: Option<RedisUrl> = None;
     for host in hosts {
         let has_port = host.rsplit_once(']').map_or(*host, |(_, after)| after).contains(':');
@@ -196,6 +201,8 @@ mod tests {
         ] {
             assert!(RedisUrl::parse(url).is_err(), "{url}");
         }
+        let hosts = |count: usize| format!("redis+cluster://{}", vec!["a"; count].join(","));
+        assert!(RedisUrl::parse(&hosts(16)).is_ok() && RedisUrl::parse(&hosts(17)).is_err(), "at most 16 hosts");
     }
 
     #[test]

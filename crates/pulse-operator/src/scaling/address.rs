@@ -15,7 +15,7 @@ pub struct RedisServer {
     pub ca: Option<Vec<u8>>,
     /// Certificate and key for a server that asks for one, as PEM, not validated yet.
     pub certificate: Option<[Vec<u8>; 2]>,
-    /// Namespace of the Services that short host names of the URL are; `None` if there are none.
+    /// Namespace of the Services that short host names are; `None` if there can be none.
     namespace: Option<String>,
     /// The instance `<namespace>/<name>`, if each may be on another node.
     instance: Option<String>,
@@ -28,9 +28,11 @@ impl RedisServer {
         let url = url.trim().to_owned();
         let hosts = in_namespace_of(instance);
         let found = Endpoints::of(&url);
-        let has_short = found.as_ref().is_ok_and(|found| found.hosts.iter().any(|host| hosts.name(host) != *host));
+        let may_be_short =
+            |found: &Endpoints| found.name_others || found.hosts.iter().any(|host| hosts.name(host) != *host);
+        let may_be_short = found.as_ref().is_ok_and(may_be_short);
         let is_cluster = found.is_ok_and(|found| found.is_cluster);
-        let namespace = hosts.namespace.filter(|_| has_short);
+        let namespace = hosts.namespace.filter(|_| may_be_short);
         Self { url, ca, certificate, namespace, instance: is_cluster.then(|| instance.to_owned()) }
     }
 
@@ -118,6 +120,7 @@ mod tests {
         assert!(is_shared("redis://redis:6379", "shop/a", "shop/b"));
         assert!(!is_shared("redis://redis:6379", "shop/a", "bank/a"), "a short name");
         assert!(is_shared("redis://redis.data.svc:6379", "shop/a", "bank/a"));
+        assert!(!is_shared("redis+sentinel://redis.data.svc/main", "shop/a", "bank/a"), "it may name a short host");
         assert!(!is_shared("redis+cluster://redis.data.svc", "shop/a", "shop/b"), "another node may have it");
     }
 

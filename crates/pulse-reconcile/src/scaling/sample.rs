@@ -66,8 +66,8 @@ impl SampleError {
                 "write the URL as redis://HOST:PORT/DB, or rediss:// for TLS, not as a unix socket"
             }
             Self::HostNotAllowed => {
-                "the operator may not connect to this host: ask its administrator to add the host to \
-                 --redis-allowed-host"
+                "the operator may not connect to one of these hosts, or to one that a Sentinel or a node of the Cluster \
+                 names: ask its administrator to add all of them to --redis-allowed-host"
             }
             Self::HostNotFound => "the host has no address: correct it in the Secret",
             Self::ConnectionFailed => {
