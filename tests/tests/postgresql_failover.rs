@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use pulse_tests::{Process, Standby, TestEnv, eventually, load, pulse_output, report};
+use pulse_tests::{Link, Network, Process, Standby, TestEnv, eventually, load, pulse_output, report};
 use sqlx::PgPool;
 
 const RATE: u32 = 500;
@@ -85,6 +85,50 @@ async fn promoted_asynchronous_standby_loses_what_it_has_not_received() -> anyho
     println!("{lost} of {accepted} events are lost");
     // Those that were committed after the standby was cut off.
     assert!(lost >= 500, "{lost} of {accepted}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn former_primary_that_answers_again_is_not_used() -> anyhow::Result<()> {
+    let (mut env, port) = Standby::primary("wal_level=replica").await?;
+    let standby = Standby::start(&env, port, "replica").await?;
+    env.database_url.clone_from(&standby.urls);
+    let api = Process::start(&env, "api", &[]).await?;
+    let event = serde_json::json!({ "event_name": "page_view", "event_type": "t" });
+    let accepts = async || Ok(api.client("ada").post("/api/v1/events", &event).await?.status == 202);
+    eventually("events are accepted", TIMEOUT, accepts).await?;
+    let frozen = env.freeze_postgres()?;
+    standby.promote().await?;
+    eventually("the new primary accepts events", TIMEOUT, accepts).await?;
+    drop(frozen);
+    let new = PgPool::connect(&standby.url()).await?;
+    let count = async |db: &PgPool| {
+        anyhow::Ok(sqlx::query_scalar::<_, i64>("SELECT count(*) FROM events").fetch_one(db).await?)
+    };
+    let (before_old, before_new) = (count(&env.db).await?, count(&new).await?);
+    for _ in 0..20 {
+        api.client("ada").post_event("page_view").await?;
+        let listed = api.client("ada").get("/api/v1/events?limit=100").await?.json["events"].as_array().map(Vec::len);
+        assert_eq!(listed, usize::try_from(count(&new).await?).ok());
+    }
+    assert_eq!((count(&env.db).await?, count(&new).await?), (before_old, before_new + 20));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_work_while_the_first_host_of_the_url_does_not_answer() -> anyhow::Result<()> {
+    let (mut env, port) = Standby::primary("wal_level=replica").await?;
+    let silent = Link::to(port).await?;
+    silent.set(Network::Silent);
+    env.database_url = format!("postgres://pulse@127.0.0.1:{},127.0.0.1:{port}/pulse", silent.port);
+    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    for command in ["migrate", "check"] {
+        let (code, output) = pulse_output(&env, &[command]).await?;
+        assert_eq!(code, 0, "{command}: {output}");
+    }
+    let (_, output) = pulse_output(&env, &["check"]).await?;
+    // Five connections of each role, and not four of a scheduler.
+    assert!(output.contains("up to 27 used by the given roles"), "{output}");
     Ok(())
 }
 

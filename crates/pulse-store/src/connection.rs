@@ -3,6 +3,7 @@
 //!
 //! A dedicated connection saves the pool's check-in and check-out, a round trip each. It reconnects by itself.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,9 @@ use tokio::task::JoinSet;
 
 use crate::error::{ConfigError, StoreError};
 use crate::pooler::PoolerCheck;
-use crate::servers::{Servers, StoreConfig, takes_writes};
+use crate::primary::takes_writes;
+use crate::server_url::StoreConfig;
+use crate::servers::Servers;
 
 /// Time limit for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,6 +62,8 @@ const fn dedicated(lock_timeout: &'static str) -> [(&'static str, &'static str);
 /// A connection that was idle for longer is pinged before use: the server may have restarted, and a statement that
 /// fails must not be sent again.
 const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// Time limit for that ping of a pooled connection, so that a pool of connections to a dead server is left at once.
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Numbers of connections of a pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,6 +116,12 @@ impl Store {
         PoolUse { busy: self.pool.size().saturating_sub(idle), idle, max: self.pool.options().get_max_connections() }
     }
 
+    /// Number of connections of each process that follow the primary: one, if the URL has several hosts.
+    #[must_use]
+    pub fn connections_to_follow(&self) -> u32 {
+        u32::from(self.dedicated.servers.all().len() > 1)
+    }
+
     /// Those of the primary, or of the first server while none is known.
     pub(crate) fn options(&self) -> Arc<PgConnectOptions> {
         self.dedicated.servers.known()
@@ -118,13 +129,13 @@ impl Store {
 
     /// A new dedicated connection, not connected yet.
     pub(crate) fn dedicated_connection(&self) -> DedicatedConnection {
-        DedicatedConnection { session: self.dedicated.clone(), connection: None }
+        DedicatedConnection { session: self.dedicated.clone(), open: None }
     }
 
     /// A dedicated connection on which the others in a statement do not wait for one locked row.
     pub(crate) fn impatient_connection(&self) -> DedicatedConnection {
         let session = Session { settings: IMPATIENT, ..self.dedicated.clone() };
-        DedicatedConnection { session, connection: None }
+        DedicatedConnection { session, open: None }
     }
 
     /// A connection for a probe, a look-up of a user, or a heartbeat.
@@ -164,39 +175,52 @@ fn pools(reads: &Session, max_connections: u32) -> (PgPool, PgPool, Arc<JoinSet<
 /// unknown parameters, or drops them silently.
 #[derive(Clone)]
 pub(crate) struct Session {
-    servers: Servers,
+    pub(crate) servers: Servers,
     /// Names and values as in `pg_settings`.
     pub(crate) settings: &'static [(&'static str, &'static str)],
 }
 
 impl Session {
     async fn open(&self) -> Result<PgConnection, StoreError> {
-        let mut connection = self.servers.primary().await.connect().await?;
+        let server = self.servers.primary().await;
+        self.open_on(&server).await
+    }
+
+    async fn open_on(&self, server: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+        let mut connection = server.connect().await?;
         apply(&mut connection, self.settings).await?;
         Ok(connection)
     }
 
     fn pool(&self, options: PgPoolOptions) -> PgPool {
-        let (settings, has_standbys) = (self.settings, self.servers.are_several());
+        let settings = self.settings;
+        let (of_new, servers) = (self.servers.clone(), self.servers.clone());
         options
             .after_connect(move |connection, _| {
+                let are_several = of_new.are_several();
                 Box::pin(async move {
-                    if has_standbys && !takes_writes(connection).await? {
+                    if are_several && !takes_writes(connection).await? {
                         return Err(sqlx::Error::Protocol("this PostgreSQL takes no writes".into()));
                     }
                     apply(connection, settings).await
                 })
             })
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                // An error closes the connection without a word to a server that may be dead.
+                let is_present = servers.is_present(meta.age);
                 Box::pin(async move {
+                    if !is_present {
+                        return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+                    }
                     if meta.idle_for > PING_AFTER_IDLE {
-                        connection.ping().await?;
+                        let pinged = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
+                        pinged.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))?;
                     }
                     Ok(true)
                 })
             })
-            .connect_lazy_with(PgConnectOptions::clone(&self.servers.known()))
+            .connect_lazy_with(self.servers.for_pool())
     }
 }
 
@@ -207,11 +231,16 @@ async fn apply(connection: &mut PgConnection, settings: &[(&str, &str)]) -> Resu
     Ok(())
 }
 
+struct Dedicated {
+    connection: PgConnection,
+    server: Arc<PgConnectOptions>,
+    used: Instant,
+}
+
 /// One long-lived connection, used by one owner.
 pub(crate) struct DedicatedConnection {
     session: Session,
-    /// With the time of its last use.
-    connection: Option<(PgConnection, Instant)>,
+    open: Option<Dedicated>,
 }
 
 impl DedicatedConnection {
@@ -222,24 +251,32 @@ impl DedicatedConnection {
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         // Taken out, so that dropping this future also drops the connection, which may be in a transaction.
-        let mut connection = match self.take().await {
-            Some(connection) => connection,
-            None => within(CONNECT_TIMEOUT, self.session.open()).await?,
+        let (mut connection, server) = match self.take().await {
+            Some(open) => open,
+            None => within(CONNECT_TIMEOUT, self.connect()).await?,
         };
         let result = within(ANSWER_TIMEOUT, work(&mut connection)).await;
         if !result.as_ref().is_err_and(StoreError::breaks_connection) {
-            self.connection = Some((connection, Instant::now()));
+            self.open = Some(Dedicated { connection, server, used: Instant::now() });
         }
         result
     }
 
-    /// The open connection, if the server still answers on it.
-    async fn take(&mut self) -> Option<PgConnection> {
-        let (mut connection, used) = self.connection.take()?;
+    async fn connect(&self) -> Result<(PgConnection, Arc<PgConnectOptions>), StoreError> {
+        let server = self.session.servers.primary().await;
+        Ok((self.session.open_on(&server).await?, server))
+    }
+
+    /// The open connection, if its server is still the primary and answers on it.
+    async fn take(&mut self) -> Option<(PgConnection, Arc<PgConnectOptions>)> {
+        let Dedicated { mut connection, server, used } = self.open.take()?;
+        if !self.session.servers.is_primary(&server) {
+            return None;
+        }
         if used.elapsed() > PING_AFTER_IDLE {
             within(CONNECT_TIMEOUT, async { Ok(connection.ping().await?) }).await.ok()?;
         }
-        Some(connection)
+        Some((connection, server))
     }
 }
 

@@ -5,21 +5,12 @@ use sqlx::postgres::PgSslMode;
 
 use crate::connection::Store;
 use crate::error::StoreError;
+use crate::tls::weakest;
 
 impl Store {
-    /// Encryption of the connections, as the settings ask for it.
+    /// The weakest encryption of the connections, as the settings ask for it.
     pub fn configured_encryption(&self) -> Encryption {
-        let options = self.options();
-        if options.get_socket().is_some() {
-            return Encryption::UnixSocket;
-        }
-        match options.get_ssl_mode() {
-            PgSslMode::VerifyFull => Encryption::Verified,
-            PgSslMode::VerifyCa => Encryption::VerifiedCa,
-            PgSslMode::Require => Encryption::Unverified,
-            // The server decides, or a machine between.
-            PgSslMode::Prefer | PgSslMode::Allow | PgSslMode::Disable => Encryption::plain(options.get_host()),
-        }
+        weakest(self.dedicated.servers.all()).0
     }
 
     /// Opens a connection and reports its encryption.

@@ -4,8 +4,9 @@
 //! libpq does not verify it if `sslmode` is absent.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use pulse_tls::{CaBundle, ClientIdentity};
+use pulse_tls::{CaBundle, ClientIdentity, Encryption};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::error::ConfigError;
@@ -65,6 +66,43 @@ pub(crate) fn with_identity(
         ));
     }
     Ok(options.ssl_client_cert(identity.certificate()).ssl_client_key(identity.key()))
+}
+
+/// An encryption, which can be compared.
+pub(crate) struct Strength(pub(crate) Encryption);
+
+impl Strength {
+    pub(crate) fn is_weaker_than(&self, other: Self) -> bool {
+        self.rank() < other.rank()
+    }
+
+    fn rank(&self) -> u8 {
+        match self.0 {
+            Encryption::Plain => 0,
+            Encryption::Unverified => 1,
+            Encryption::VerifiedCa => 2,
+            Encryption::PlainLocal | Encryption::UnixSocket | Encryption::Verified => 3,
+        }
+    }
+}
+
+/// The weakest encryption that the settings of these servers ask for: each may become the primary.
+pub(crate) fn weakest(servers: &[Arc<PgConnectOptions>]) -> Strength {
+    let all = servers.iter().map(|options| Strength(configured(options)));
+    all.min_by_key(Strength::rank).unwrap_or(Strength(Encryption::Plain))
+}
+
+fn configured(options: &PgConnectOptions) -> Encryption {
+    if options.get_socket().is_some() {
+        return Encryption::UnixSocket;
+    }
+    match options.get_ssl_mode() {
+        PgSslMode::VerifyFull => Encryption::Verified,
+        PgSslMode::VerifyCa => Encryption::VerifiedCa,
+        PgSslMode::Require => Encryption::Unverified,
+        // The server decides, or a machine between.
+        PgSslMode::Prefer | PgSslMode::Allow | PgSslMode::Disable => Encryption::plain(options.get_host()),
+    }
 }
 
 fn parameter(url: &str, names: &[&str]) -> Option<String> {

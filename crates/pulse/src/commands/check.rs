@@ -52,8 +52,9 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let results = match (pre, database, redis) {
         (true, _, _) => kubernetes::check_cluster(namespace).await?,
         (false, Some(database), Some(redis)) => {
-            let needed = processes.connections(database.database_max_connections);
+            let api_pool = database.database_max_connections;
             let (store, queue) = (database.connect("check")?, redis.connect(&instance.instance)?);
+            let needed = processes.connections(api_pool, store.connections_to_follow());
             [check_postgresql(&store, needed).await, check_redis(&store, &queue).await].concat()
         }
         (false, _, _) => {
@@ -82,7 +83,7 @@ struct ProcessArgs {
 
 impl ProcessArgs {
     /// Maximum number of connections to PostgreSQL of all these processes.
-    fn connections(&self, api_pool: u32) -> u64 {
+    fn connections(&self, api_pool: u32, more_of_each: u32) -> u64 {
         let api = api_pool + PROBE_CONNECTIONS + API_DEDICATED;
         let Self { apis, workers, schedulers, consoles } = self;
         let processes = [
@@ -91,7 +92,10 @@ impl ProcessArgs {
             (schedulers, SCHEDULER_CONNECTIONS),
             (consoles, CONSOLE_CONNECTIONS),
         ];
-        processes.map(|(processes, connections)| u64::from(*processes) * u64::from(connections)).iter().sum()
+        processes
+            .map(|(processes, connections)| u64::from(*processes) * u64::from(connections + more_of_each))
+            .iter()
+            .sum()
     }
 }
 
