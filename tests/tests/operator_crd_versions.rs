@@ -4,28 +4,19 @@ use std::process::Stdio;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Event;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, Patch, PatchParams};
 use pulse_tests::cluster::{ControlPlane, program};
-use pulse_tests::operator::{OperatorEnv, OperatorProcess, TIMEOUT, apply_crd, apply_crd_version, minimal};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, TIMEOUT, apply_crd, apply_crd_version, crd_with, minimal};
 use pulse_tests::{Client, binary, eventually, repository};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::{Mutex, MutexGuard};
 
 const REDIS: &str = "redis://127.0.0.1:1";
-const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties";
 
 async fn one_at_a_time() -> MutexGuard<'static, ()> {
     static CRD: Mutex<()> = Mutex::const_new(());
     CRD.lock().await
-}
-
-/// The CRD of this version, with changes to its schema.
-fn crd_with(change: impl FnOnce(&mut Value)) -> anyhow::Result<CustomResourceDefinition> {
-    let mut crd = serde_json::to_value(pulse_crd::crd())?;
-    change(crd.pointer_mut(SCHEMA).context("there is no schema")?);
-    Ok(serde_json::from_value(crd)?)
 }
 
 /// The properties of an object in the schema.

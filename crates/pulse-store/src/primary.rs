@@ -18,15 +18,14 @@ pub(crate) type Found = Result<(Arc<PgConnectOptions>, PgConnection), String>;
 /// Whether the server of a connection still takes writes, and says so in time.
 pub(crate) async fn still_takes_writes(connection: Option<&mut PgConnection>) -> bool {
     let Some(connection) = connection else { return false };
-    let answer = tokio::time::timeout(LIMIT, timeline(connection)).await;
-    answer.is_ok_and(|answer| answer.is_ok_and(|timeline| timeline.is_some()))
+    tokio::time::timeout(LIMIT, takes_writes(connection)).await.is_ok_and(|answer| answer.unwrap_or(false))
 }
 
 /// The server that takes writes, and a connection to it. One that is down does not delay the others. Of two, such as a former
 /// primary that was started again, the one that was promoted last.
 ///
 /// # Errors
-/// Why none is: that of a server that answered, if any did.
+/// Why none is, for each server.
 pub(crate) async fn find(servers: &[Arc<PgConnectOptions>]) -> Found {
     let mut attempts = JoinSet::new();
     for options in servers {

@@ -119,7 +119,6 @@ impl Servers {
                 // It may have been found before this task began.
                 primary.mark_changed();
                 while primary.changed().await.is_ok() {
-                    primary.mark_unchanged();
                     pools.iter().for_each(|pool| pool.set_connect_options(servers.for_pool()));
                 }
             };

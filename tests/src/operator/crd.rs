@@ -1,13 +1,27 @@
 //! The CRD in an API server.
 
+use anyhow::Context;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::timeout::TIMEOUT;
 use crate::cluster::{Access, ControlPlane};
 use crate::wait::eventually;
+
+const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties";
+
+/// The CRD of this version, with changes to the properties of its schema.
+///
+/// # Errors
+/// If the changed CRD is none.
+pub fn crd_with(change: impl FnOnce(&mut Value)) -> anyhow::Result<CustomResourceDefinition> {
+    let mut crd = serde_json::to_value(pulse_crd::crd())?;
+    change(crd.pointer_mut(SCHEMA).context("there is no schema")?);
+    Ok(serde_json::from_value(crd)?)
+}
 
 /// Installs the CRD once per test binary.
 ///

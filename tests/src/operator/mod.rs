@@ -20,7 +20,7 @@ use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
-pub use self::crd::{apply_crd, apply_crd_version, install_crd};
+pub use self::crd::{apply_crd, apply_crd_version, crd_with, install_crd};
 pub use self::process::OperatorProcess;
 pub use self::timeout::TIMEOUT;
 use crate::cluster::{Access, ControlPlane, Proxy};

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use pulse_tests::cluster::{Fault, RequestInfo};
 use pulse_tests::documented::Shell;
-use pulse_tests::operator::{OperatorEnv, OperatorProcess, apply_crd, apply_crd_version};
+use pulse_tests::operator::{OperatorEnv, OperatorProcess, apply_crd, apply_crd_version, crd_with};
 use pulse_tests::queue::TestQueue;
 use pulse_tests::{Process, Prometheus, TestEnv, eventually};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{TIMEOUT, rules, runbook};
 
@@ -90,13 +88,6 @@ async fn objects_that_need_help_raise_alerts() -> anyhow::Result<()> {
     env.patch_spec("main", json!({ "stopped": true })).await?;
     operated.api.stop().await?;
     operated.raises("PulseApiDown", "Stopped").await
-}
-
-/// The CRD of this version, with changes to its schema.
-fn crd_with(change: impl FnOnce(&mut Value)) -> anyhow::Result<CustomResourceDefinition> {
-    let mut crd = serde_json::to_value(pulse_crd::crd())?;
-    change(crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties").context("there is no schema")?);
-    Ok(serde_json::from_value(crd)?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
