@@ -4,13 +4,12 @@
 //! not answer, the last keys stay in use.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::Uri;
 use pulse_tls::CaBundle;
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::tokens::fetch::Fetcher;
@@ -66,13 +65,13 @@ pub(crate) struct Jwks(Arc<Shared>);
 
 struct Shared {
     wake: Notify,
-    /// A read was asked for and has not ended.
-    is_wanted: AtomicBool,
     extra: Mutex<Extra>,
     waiting: Semaphore,
 }
 
 struct Extra {
+    /// A read was asked for and has not ended.
+    is_wanted: bool,
     reads: u32,
     at: Instant,
 }
@@ -82,8 +81,7 @@ impl Jwks {
     pub(crate) fn start(config: &JwksConfig) -> (Self, watch::Receiver<Loaded>) {
         let jwks = Self(Arc::new(Shared {
             wake: Notify::new(),
-            is_wanted: AtomicBool::new(false),
-            extra: Mutex::new(Extra { reads: EXTRA_READS, at: Instant::now() }),
+            extra: Mutex::new(Extra { is_wanted: false, reads: EXTRA_READS, at: Instant::now() }),
             waiting: Semaphore::new(MAX_WAITING),
         }));
         let (sender, receiver) = watch::channel(Loaded::default());
@@ -100,8 +98,7 @@ impl Jwks {
             if let Err(problem) = &outcome {
                 tracing::warn!(problem, "cannot read the keys of tokens from --jwks-url: the last ones stay in use");
             }
-            sender.send_modify(|loaded| loaded.note(outcome));
-            self.0.is_wanted.store(false, Ordering::Relaxed);
+            self.note(&sender, outcome);
             tokio::select! {
                 () = sender.closed() => return,
                 () = tokio::time::sleep(pause(failures)) => {}
@@ -110,19 +107,37 @@ impl Jwks {
         }
     }
 
-    /// Waits for a read that began because a token names an unknown key. Returns whether there was one.
-    pub(crate) async fn read_again(&self, mut loaded: watch::Receiver<Loaded>) -> bool {
-        let attempts = loaded.borrow_and_update().attempts;
+    fn note(&self, sender: &watch::Sender<Loaded>, outcome: Result<KeySet, String>) {
+        let mut extra = self.extra();
+        sender.send_modify(|loaded| loaded.note(outcome));
+        extra.is_wanted = false;
+    }
+
+    /// Waits for a read that follows the first `attempts`, whose keys lack that of a token. Returns whether there was one.
+    pub(crate) async fn read_after(&self, attempts: u64, mut loaded: watch::Receiver<Loaded>) -> bool {
         let Ok(_place) = self.0.waiting.try_acquire() else { return false };
-        if !self.0.is_wanted.load(Ordering::Relaxed) {
-            if !self.0.extra.lock().await.take(Instant::now()) {
-                return false;
-            }
-            self.0.is_wanted.store(true, Ordering::Relaxed);
-            self.0.wake.notify_one();
+        if !self.ask_for_read(attempts, &loaded) {
+            return false;
         }
         let read = loaded.wait_for(|loaded| loaded.attempts != attempts);
         tokio::time::timeout(WAIT, read).await.is_ok_and(|read| read.is_ok())
+    }
+
+    /// Asks for one read for all requests that lack a key. Returns `false` if there were too many.
+    fn ask_for_read(&self, attempts: u64, loaded: &watch::Receiver<Loaded>) -> bool {
+        let mut extra = self.extra();
+        if loaded.borrow().attempts != attempts || extra.is_wanted {
+            return true;
+        }
+        extra.is_wanted = extra.take(Instant::now());
+        if extra.is_wanted {
+            self.0.wake.notify_one();
+        }
+        extra.is_wanted
+    }
+
+    fn extra(&self) -> MutexGuard<'_, Extra> {
+        self.0.extra.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,10 +196,22 @@ mod tests {
     #[test]
     fn reads_for_unknown_keys_are_rare_after_a_few() {
         let start = Instant::now();
-        let mut extra = Extra { reads: EXTRA_READS, at: start };
+        let mut extra = Extra { is_wanted: false, reads: EXTRA_READS, at: start };
         let mut taken = |after: Duration| (0..10).filter(|_| extra.take(start + after)).count();
         assert_eq!(taken(Duration::ZERO), 4);
         assert_eq!(taken(EXTRA_PERIOD), 1);
         assert_eq!(taken(Duration::from_hours(1)), 4);
+    }
+
+    #[tokio::test]
+    async fn requests_at_the_time_of_a_read_take_one_read_together() {
+        let url = "http://127.0.0.1:1/".parse().expect("a URL");
+        let (jwks, mut loaded) = Jwks::start(&JwksConfig { url, ca: None });
+        let first = loaded.wait_for(|loaded| loaded.attempts > 0).await.expect("the reader runs").attempts;
+        assert!((0..9).all(|_| jwks.ask_for_read(first, &loaded)));
+        assert_eq!(jwks.extra().reads, EXTRA_READS - 1);
+        loaded.wait_for(|loaded| loaded.attempts > first).await.expect("the reader runs");
+        assert!((0..9).all(|_| jwks.ask_for_read(first, &loaded)), "the read that followed is enough");
+        assert_eq!(jwks.extra().reads, EXTRA_READS - 1);
     }
 }

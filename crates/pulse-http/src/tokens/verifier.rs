@@ -158,20 +158,24 @@ impl Verifier {
 
     async fn verify_token(&self, token: &str) -> Result<Claims, Problem> {
         let header = checked_header(token).map_err(invalid_token)?;
-        match (self.rules.check(token, &header, &*self.keys().ok_or_else(no_keys)?), &self.jwks) {
+        let (keys, attempts) = self.keys().ok_or_else(no_keys)?;
+        match (self.rules.check(token, &header, &*keys), &self.jwks) {
             (Err(Refused::UnknownKey), Some(jwks)) if header.kid.is_some() => {
-                if !jwks.read_again(self.loaded.clone()).await {
+                if !jwks.read_after(attempts, self.loaded.clone()).await {
                     return Err(invalid_token(Refused::UnknownKey));
                 }
-                self.rules.check(token, &header, &*self.keys().ok_or_else(no_keys)?).map_err(invalid_token)
+                let (keys, _) = self.keys().ok_or_else(no_keys)?;
+                self.rules.check(token, &header, &*keys).map_err(invalid_token)
             }
             (outcome, _) => outcome.map_err(invalid_token),
         }
     }
 
-    fn keys(&self) -> Option<Arc<KeySet>> {
+    /// The keys in use, with the number of attempts to read them until now.
+    fn keys(&self) -> Option<(Arc<KeySet>, u64)> {
         let max_age = self.jwks.as_ref().map(|_| jwks::MAX_AGE);
-        self.loaded.borrow().keys(max_age)
+        let loaded = self.loaded.borrow();
+        Some((loaded.keys(max_age)?, loaded.attempts))
     }
 }
 
