@@ -3,6 +3,7 @@
 //! PostgreSQL, Redis and the API server are real. Tests wait for conditions with a deadline; they do not sleep for a
 //! fixed time.
 
+mod backup;
 mod cargo;
 mod cgroup;
 mod client;
@@ -35,6 +36,7 @@ mod tls;
 pub mod user_data;
 mod wait;
 
+pub use backup::Backup;
 pub use cargo::{target_dir_for_copy, without_cargo_env};
 pub use cgroup::MemoryCgroup;
 pub use client::{Client, Response, SECRET, token};

@@ -1,18 +1,14 @@
 //! A PostgreSQL with a streaming standby, both with a port of 127.0.0.1.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use pulse::datastores::{Postgres, PostgresConfig};
-use rustix::process::getuid;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
-use tokio::process::Command;
 
+use crate::backup::{base_backup, server_folder};
 use crate::env::TestEnv;
-use crate::host::{free_port, run_through};
-use crate::python::run;
+use crate::host::free_port;
 use crate::wait::eventually;
 
 /// A standby of a test's PostgreSQL. It ends when this is dropped.
@@ -41,12 +37,12 @@ impl Standby {
     /// # Errors
     /// If it cannot be copied, or the standby does not start.
     pub async fn start(env: &TestEnv, port: u16, name: &str) -> anyhow::Result<Self> {
-        let folder = env.data.path().join(name);
-        std::fs::create_dir_all(&folder)?;
-        let config = PostgresConfig::in_dir(folder.clone());
+        let folder = env.file(name);
+        server_folder(&folder)?;
         let own = free_port()?;
-        base_backup(port, &folder.join("data"), name).await?;
-        let postgres = Postgres::start(config.with_port(own)).await?;
+        let dbname = format!("--dbname=application_name={name}");
+        base_backup(port, &folder, &["--write-recovery-conf", &dbname]).await?;
+        let postgres = Postgres::start(PostgresConfig::in_dir(folder).with_port(own)).await?;
         let urls = format!("postgres://pulse@127.0.0.1:{port},127.0.0.1:{own}/pulse?target_session_attrs=read-write");
         Ok(Self { postgres, urls })
     }
@@ -87,33 +83,4 @@ impl Standby {
         sqlx::raw_sql(statement).execute(&mut connection).await?;
         Ok(connection.close().await?)
     }
-}
-
-/// Copies a server into `data`, as the user of the servers.
-async fn base_backup(port: u16, data: &std::path::Path, name: &str) -> anyhow::Result<()> {
-    let program = newest_program("pg_basebackup")?;
-    let mut backup = Command::new(program);
-    let connection = format!("host=127.0.0.1 port={port} user=pulse application_name={name}");
-    backup
-        .args(["--dbname", &connection, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])
-        .arg(data);
-    if getuid().is_root() {
-        let folder = data.parent().context("a folder")?;
-        std::os::unix::fs::chown(folder, Some(65_534), Some(65_534))?;
-        let mut unprivileged = Command::new("setpriv");
-        unprivileged.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-        backup = run_through(unprivileged, &backup);
-    }
-    run(&mut backup).await.map(drop)
-}
-
-/// The program of the newest PostgreSQL that is installed.
-fn newest_program(name: &str) -> anyhow::Result<PathBuf> {
-    let mut found: Vec<PathBuf> = Vec::new();
-    for version in std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten() {
-        found.push(version.path().join("bin").join(name));
-    }
-    found.retain(|program| program.is_file());
-    found.sort();
-    Ok(found.pop().unwrap_or_else(|| PathBuf::from(name)))
 }

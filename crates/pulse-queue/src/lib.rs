@@ -19,6 +19,7 @@ mod bounded;
 mod connection;
 mod consumer;
 mod depth;
+mod entries;
 mod error;
 mod fault;
 #[cfg(any(fuzzing, test))]
@@ -40,6 +41,7 @@ mod why;
 pub use connection::{Queue, QueueConfig};
 pub use consumer::{Acknowledger, Consumer, Delivery, EntryId};
 pub use depth::{Delivered, Depth, GAUGES_MAX_AGE, GAUGES_PERIOD, Gauges, StreamDepth};
+pub use entries::Entries;
 pub use error::{QueueError, Refusal};
 pub use fault::Fault;
 pub use health::RedisHealth;

@@ -62,6 +62,7 @@ mod throughput;
 mod tls;
 mod token_keys;
 mod totals;
+mod unknown_tasks;
 mod user_limits;
 mod user_rows;
 mod users;

@@ -94,6 +94,8 @@ const TABLES: &[Table] = &[
     Table { name: "archived_months", serving: "SELECT, UPDATE (is_changed, verified_at)", read: "SELECT" },
     Table { name: "archived_files", serving: "SELECT, INSERT", read: "SELECT" },
     Table { name: "token_keys", serving: "SELECT, INSERT, UPDATE (seen_at), DELETE", read: "SELECT" },
+    // Only `skip_lost_ids` uses it, with the rights of the owner.
+    Table { name: "server_timeline", serving: "", read: "SELECT" },
     Table { name: "pulse_migrations", serving: "SELECT", read: "SELECT" },
     Table { name: "pulse_database", serving: "SELECT", read: "SELECT" },
 ];
@@ -110,6 +112,8 @@ const FUNCTIONS: &[&str] = &[
     "drop_month_partition(text, interval, boolean)",
     "restore_month_partition(text, date, interval, bigint)",
     "events_by_id(bigint[])",
+    "skip_lost_ids()",
+    "server_with_timeline()",
     "settled_tasks_by_id(uuid[])",
     "task_state(timestamptz, int)",
     "trace_id(text)",
@@ -190,8 +194,8 @@ impl GrantedRoles {
             statements.push(format!("REVOKE ALL ON {all_tables} FROM {role}"));
         }
         if let Some(role) = self.serving.as_deref().map(quoted) {
-            let grant = |table: &Table| format!("GRANT {} ON {} TO {role}", table.serving, table.name);
-            statements.extend(TABLES.iter().map(grant));
+            let served = TABLES.iter().filter(|table| !table.serving.is_empty());
+            statements.extend(served.map(|table| format!("GRANT {} ON {} TO {role}", table.serving, table.name)));
             statements.push(format!("GRANT USAGE ON SEQUENCE {} TO {role}", SEQUENCES.join(", ")));
             statements.push(format!("GRANT EXECUTE ON FUNCTION {} TO {role}", FUNCTIONS.join(", ")));
         }

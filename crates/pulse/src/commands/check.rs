@@ -14,12 +14,13 @@ use pulse_tls::Encryption;
 
 use crate::args::{DatabaseArgs, InstanceArgs, RedisArgs};
 use crate::check_result::{CheckResult, check};
+use crate::commands::check_restore::{lost_tasks, report_lost};
 use crate::commands::kubernetes;
 use crate::output::{print_json, print_line};
 use crate::roles;
 
 /// The exit code if a check failed.
-const FAILED: u8 = 25;
+pub(crate) const FAILED: u8 = 25;
 
 #[derive(Debug, Args)]
 #[command(
@@ -42,18 +43,25 @@ pub(crate) struct CheckArgs {
     /// Namespace of the PulseIngest, with --pre; defaults to the namespace of the kubeconfig's context
     #[arg(long, short, requires = "pre", value_name = "NAMESPACE")]
     namespace: Option<String>,
+    /// After PostgreSQL was restored to an earlier moment, print the ids of the tasks that Redis knows and PostgreSQL does
+    /// not, instead of the checks: their events are lost. Exits with 25 if there are any
+    #[arg(long, conflicts_with = "pre")]
+    restore: bool,
     /// Print the result as one line of JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let CheckArgs { instance, database, redis, processes, pre, namespace, json } = args;
+    let CheckArgs { instance, database, redis, processes, pre, namespace, restore, json } = args;
     let results = match (pre, database, redis) {
         (true, _, _) => kubernetes::check_cluster(namespace).await?,
         (false, Some(database), Some(redis)) => {
             let api_pool = database.database_max_connections;
             let (store, queue) = (database.connect("check")?, redis.connect(&instance.instance)?);
+            if restore {
+                return report_lost(&lost_tasks(&store, &queue).await?, json);
+            }
             let needed = processes.connections(api_pool, store.connections_to_follow());
             [check_postgresql(&store, needed).await, check_redis(&store, &queue).await].concat()
         }

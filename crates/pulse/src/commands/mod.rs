@@ -4,6 +4,7 @@ pub(crate) mod api;
 #[cfg_attr(not(feature = "archive"), path = "without_archive.rs")]
 pub(crate) mod archive;
 pub(crate) mod check;
+mod check_restore;
 pub(crate) mod console;
 pub(crate) mod demo;
 #[cfg(feature = "dev-servers")]
