@@ -4,8 +4,10 @@
 #![expect(clippy::print_stdout, reason = "a test prints what it measures")]
 
 mod clocks;
+mod disk;
 mod networks;
 mod redis;
+mod retries;
 mod servers;
 
 use std::time::{Duration, Instant};

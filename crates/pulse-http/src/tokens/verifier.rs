@@ -159,13 +159,13 @@ impl Verifier {
     async fn verify_token(&self, token: &str) -> Result<Claims, Problem> {
         let header = checked_header(token).map_err(invalid_token)?;
         let (keys, attempts) = self.keys().ok_or_else(no_keys)?;
-        match (self.rules.check(token, &header, &*keys), &self.jwks) {
+        match (self.rules.check(token, &header, &keys), &self.jwks) {
             (Err(Refused::UnknownKey), Some(jwks)) if header.kid.is_some() => {
                 if !jwks.read_after(attempts, self.loaded.clone()).await {
                     return Err(invalid_token(Refused::UnknownKey));
                 }
                 let (keys, _) = self.keys().ok_or_else(no_keys)?;
-                self.rules.check(token, &header, &*keys).map_err(invalid_token)
+                self.rules.check(token, &header, &keys).map_err(invalid_token)
             }
             (outcome, _) => outcome.map_err(invalid_token),
         }
