@@ -1,5 +1,5 @@
 # Each target installs missing packages with apt. On systems without apt it prints their names.
-.PHONY: run test unit e2e test-long lint generate docs bench load setup kube-tools image
+.PHONY: run test faults unit e2e test-long lint generate docs bench bench-scale load setup kube-tools image
 
 # Without the Kubernetes commands, and less optimised than a release: both save time until the first event.
 local := cargo run --profile local --no-default-features --features dev-servers -p pulse --
@@ -16,8 +16,12 @@ e2e: setup kube-tools ## Installs the charts and the image on a real cluster; te
 	cargo test -p pulse-tests --features e2e --test e2e -- --nocapture --test-threads=1
 
 test-long: e2e ## Tests too long for every change: e2e, the dev loop, faults that last minutes, crashes after each write, fuzzing
-	cargo test -p pulse-tests --features long --test archive --test console_load --test dev_loop --test front --test indexes --test isolation --test lists --test long --test operator --test operator_crashes --test operator_node --test operator_scale_out --test tokens -- --nocapture
+	cargo test -p pulse-tests --features long --test archive --test console_load --test dev_loop --test front --test indexes --test isolation --test lists --test long --test operator --test operator_crashes --test operator_node --test operator_scale_out --test previous --test soak --test tokens -- --nocapture
 	scripts/fuzz
+
+faults: ## The tests of docs/reference/faults.md under load, with their recovery times
+	scripts/setup build
+	cargo test -p pulse-tests --test faults --test ledger --test postgresql_failover --test redis_nodes --test restore -- --nocapture --test-threads 1
 
 unit: ## The tests that need no server
 	scripts/setup build
@@ -46,6 +50,9 @@ docs: ## The documentation as a site, in target/book
 
 bench: setup ## Compares with the reference stack; writes bench/RESULTS.md
 	bench/run
+
+bench-scale: setup ## What more load, workers and APIs cost: writes the tables of docs/scale.md
+	bench/run scale
 
 load: setup ## One minute of load on `make run`, which prints PULSE_TOKEN
 	$(local) load --token "$(PULSE_TOKEN)" --rate 1000 --duration 60s

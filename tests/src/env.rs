@@ -22,6 +22,8 @@ pub struct TestEnv {
     pub data: DataDir,
     postgres: Option<Postgres>,
     redis: Option<Redis>,
+    /// Binary of the processes that are started next: the one under test, unless a test sets another one.
+    pub program: PathBuf,
     /// URL of PostgreSQL.
     pub database_url: String,
     /// URL of Redis.
@@ -80,6 +82,7 @@ impl TestEnv {
             data,
             postgres: Some(postgres),
             redis: Some(redis),
+            program: binary(),
             database_url,
             redis_url,
             postgres_config,
@@ -204,7 +207,7 @@ fn children(parent: u32) -> anyhow::Result<Vec<u32>> {
 
 /// Command of the binary under test, with the environment variables that every role needs.
 pub fn pulse(env: &TestEnv, args: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(&env.program);
     command.args(args).kill_on_drop(true).stdin(Stdio::null());
     command.env("PULSE_LOG_FORMAT", "json");
     for (variable, url, file) in [

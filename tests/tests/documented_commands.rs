@@ -121,3 +121,25 @@ async fn page_of_settings_has_a_row_for_each_check() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// The sources of a test binary.
+fn sources(test: &str) -> anyhow::Result<String> {
+    let folder = repository().join("tests/tests");
+    if let Ok(text) = std::fs::read_to_string(folder.join(format!("{test}.rs"))) {
+        return Ok(text);
+    }
+    let files = std::fs::read_dir(folder.join(test)).with_context(|| format!("there is no test {test}"))?;
+    files.map(|file| Ok(std::fs::read_to_string(file?.path())?)).collect()
+}
+
+#[test]
+fn page_of_faults_names_tests_that_exist() -> anyhow::Result<()> {
+    let page = std::fs::read_to_string(repository().join("docs/reference/faults.md"))?;
+    let arguments: Vec<(&str, &str)> = page.split('`').skip(1).step_by(2).filter_map(|it| it.split_once(' ')).collect();
+    let tests: Vec<_> = arguments.into_iter().filter(|(test, _)| !PROGRAMS.contains(test)).collect();
+    assert!(tests.len() > 40, "{}", tests.len());
+    for (test, name) in tests {
+        assert!(sources(test)?.contains(&format!("fn {name}(")), "there is no test {test} {name}");
+    }
+    Ok(())
+}

@@ -1,6 +1,8 @@
 //! Guarantees under faults: each event that was accepted with a 202 is stored once, and processed exactly once or
 //! dead-lettered with a reason, when any process dies meanwhile. The load client syncs every 202 to a ledger file.
 
+#![expect(clippy::print_stdout, reason = "the tests print how long a recovery takes")]
+
 use std::time::Duration;
 
 use pulse_tests::{Process, TestEnv, eventually, load, report};
@@ -44,6 +46,7 @@ async fn killed_worker_task_runs_again_within_45_seconds() -> anyhow::Result<()>
         Ok(running && env.number("SELECT fencing_token FROM tasks").await? != first)
     })
     .await?;
+    println!("killed worker: its task runs again after {:.1?}", killed_at.elapsed());
     assert!(killed_at.elapsed() < CRASH_RECOVERY_TIMEOUT);
     eventually("the task is completed", TIMEOUT, async || Ok(client.get(&path).await?.json["state"] == "completed"))
         .await
@@ -85,9 +88,11 @@ async fn api_killed_under_load_loses_no_accepted_event() -> anyhow::Result<()> {
     let posting = load(&env, &api, 500, 4)?;
     wait_for_accepted(&env, 500).await?;
     api.kill().await?;
+    let killed_at = Instant::now();
     report(posting).await?;
     // Tasks that were committed but not enqueued are requeued 10 s later.
     env.wait_until_settled(Duration::from_secs(25)).await?;
+    println!("killed API: its last task is settled after {:.1?}", killed_at.elapsed());
     assert!(env.check_ledger("ledger").await? >= 500);
     Ok(())
 }
@@ -108,8 +113,13 @@ async fn api_killed_between_commit_and_enqueue_loses_no_task() -> anyhow::Result
     let mut env = env;
     env.kill_and_wipe_redis().await?;
     env.start_redis().await?;
+    let started_at = Instant::now();
     let _worker = Process::start(&env, "worker", &[]).await?;
     env.wait_until_settled(Duration::from_secs(15)).await?;
+    println!(
+        "killed API: the task that it did not enqueue is settled {:.1?} after Redis is back",
+        started_at.elapsed()
+    );
     assert_eq!(env.number("SELECT count(*) FROM events WHERE processed").await?, 1);
     Ok(())
 }
@@ -178,10 +188,12 @@ async fn postgresql_crash_is_answered_503_and_recovers_within_10_seconds() -> an
     })
     .await?;
     env.start_postgres().await?;
+    let started_at = Instant::now();
     eventually("events are accepted again", Duration::from_secs(10), async || {
         Ok(client.post("/api/v1/events", &event).await?.status == 202)
     })
     .await?;
+    println!("crashed PostgreSQL: events are accepted {:.1?} after its start", started_at.elapsed());
     let report = report(posting).await?;
     assert!(refused_only_with_503(&report), "{report}");
     env.wait_until_settled(Duration::from_secs(60)).await?;

@@ -10,6 +10,7 @@ mod process;
 mod simulation;
 mod timeout;
 
+use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -24,6 +25,7 @@ pub use self::crd::{apply_crd, apply_crd_version, crd_with, install_crd};
 pub use self::process::OperatorProcess;
 pub use self::timeout::TIMEOUT;
 use crate::cluster::{Access, ControlPlane, Proxy};
+use crate::host::binary;
 use crate::python::repository;
 use crate::wait::eventually;
 
@@ -93,8 +95,21 @@ impl OperatorEnv {
         access: &Access,
         extra_args: &[&str],
     ) -> anyhow::Result<OperatorProcess> {
-        let of_namespace = ["--watch-namespace", self.namespace.as_str()];
-        OperatorProcess::spawn(access, &self.namespace, self.folder.path(), &[&of_namespace, extra_args].concat())
+        self.start_operator_of(&binary(), access, extra_args)
+    }
+
+    /// As [`start_operator_with_default_intervals`](Self::start_operator_with_default_intervals), of another binary.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_operator_of(
+        &self,
+        program: &Path,
+        access: &Access,
+        extra_args: &[&str],
+    ) -> anyhow::Result<OperatorProcess> {
+        let args = [&["--watch-namespace", self.namespace.as_str()], extra_args].concat();
+        OperatorProcess::spawn(program, access, &self.namespace, self.folder.path(), &args)
     }
 
     /// The `PulseIngest` objects of the namespace, untyped.

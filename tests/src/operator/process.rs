@@ -41,7 +41,8 @@ impl OperatorProcess {
     /// If it does not start.
     pub fn start(access: &Access, namespace: &str, folder: &Path, extra_args: &[&str]) -> anyhow::Result<Self> {
         let of_namespace = ["--watch-namespace", namespace];
-        Self::spawn(access, namespace, folder, &[&of_namespace, &FAST_INTERVALS[..], extra_args].concat())
+        let args = [&of_namespace, &FAST_INTERVALS[..], extra_args].concat();
+        Self::spawn(&binary(), access, namespace, folder, &args)
     }
 
     /// As [`start`](Self::start), watching every namespace.
@@ -49,13 +50,19 @@ impl OperatorProcess {
     /// # Errors
     /// If it does not start.
     pub fn start_cluster_wide(access: &Access, own_namespace: &str, folder: &Path) -> anyhow::Result<Self> {
-        Self::spawn(access, own_namespace, folder, &FAST_INTERVALS)
+        Self::spawn(&binary(), access, own_namespace, folder, &FAST_INTERVALS)
     }
 
-    pub(super) fn spawn(access: &Access, own_namespace: &str, folder: &Path, args: &[&str]) -> anyhow::Result<Self> {
+    pub(super) fn spawn(
+        program: &Path,
+        access: &Access,
+        own_namespace: &str,
+        folder: &Path,
+        args: &[&str],
+    ) -> anyhow::Result<Self> {
         let admin = format!("127.0.0.1:{}", free_port()?);
         let log = folder.join(format!("operator-{}.log", admin.replace(':', "-")));
-        let mut command = Command::new(binary());
+        let mut command = Command::new(program);
         command.args(["operator", "--admin-listen", &admin, "--operator-namespace", own_namespace]).args(args);
         command.env("KUBECONFIG", access.kubeconfig()).env("PULSE_LOG", "info,pulse_operator=debug");
         let output = std::fs::File::create(&log)?;

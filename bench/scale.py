@@ -1,0 +1,154 @@
+"""Measures how an instance scales: what an event costs, and what more workers and APIs bring. See bench/run."""
+import concurrent.futures, datetime, json, os, pathlib, re, secrets, shutil, signal, sys, tempfile, time
+
+import psycopg
+from servers import PULSE, ROOT, Failed, Servers, answers, free_port, run, start_datastores
+
+SECONDS = float(os.environ.get("BENCH_SECONDS", "10"))
+PAGE, BEGIN, END = ROOT / "docs/scale.md", "<!-- Written by `make bench-scale`. -->", "<!-- End of what `make bench-scale` writes. -->"
+WAIT = "sleep:100"  # the name of an event for which the built-in processor waits 100 ms
+PARTS = ("postgres", "redis", "api", "worker", "scheduler")
+CONCURRENCY = 8
+
+
+class Instance:
+    """Processes of one instance, on one database."""
+
+    def __init__(self, servers, postgres_port, redis_port):
+        self.servers, self.count, secret = servers, 0, secrets.token_hex(32)
+        database = f"postgresql://bench@127.0.0.1:{postgres_port}/pulse"
+        self.env = {"PULSE_DATABASE_URL": database, "PULSE_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
+                    "PULSE_JWT_SECRET": secret, "PULSE_LOG": "warn"}
+        with psycopg.connect(f"host=127.0.0.1 port={postgres_port} user=bench dbname=postgres", autocommit=True) as admin:
+            admin.execute("CREATE DATABASE pulse")
+        self.database = psycopg.connect(database, autocommit=True)
+        self.database.execute("CREATE EXTENSION pg_stat_statements")
+        run(PULSE, "migrate", env={**os.environ, **self.env})
+        self.token = run(PULSE, "token", "issue", "--user", 1, "--jwt-secret", secret).strip()
+
+    def start(self, role, *flags):
+        """Starts a process of a role. Returns its name, and the port on which an API listens."""
+        self.count += 1
+        name, port, admin = f"{role}-{self.count}", free_port(), free_port()
+        listen = {"PULSE_ADMIN_LISTEN": f"127.0.0.1:{admin}", "PULSE_LISTEN": f"127.0.0.1:{port}"}
+        self.servers.start(name, [PULSE, role, *flags], lambda: answers(admin, "/readyz"), env={**self.env, **listen})
+        return name, port
+
+    def load(self, port, *flags):
+        return json.loads(run(PULSE, "load", "--json", "--url", f"http://127.0.0.1:{port}", "--token", self.token, *flags))
+
+    def number(self, query):
+        return self.database.execute(query).fetchone()[0]
+
+    def settled(self):
+        while self.number("SELECT count(*) FROM tasks"):
+            time.sleep(0.1)
+
+    def cpu(self):
+        used = dict.fromkeys(PARTS, 0.0)
+        for name, seconds in self.servers.cpu_seconds().items():
+            if (part := name.partition("-")[0]) in used:
+                used[part] += seconds
+        return used
+
+
+def costs(instance, ports, *flags):
+    """Posts to all APIs at once and waits until all is processed. Returns the rate and what an event costs."""
+    figures = "SELECT sum(calls)::bigint, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint FROM pg_stat_statements"
+    instance.database.execute("CHECKPOINT")
+    cpu, (statements, wal) = instance.cpu(), instance.database.execute(figures).fetchone()
+    with concurrent.futures.ThreadPoolExecutor(len(ports)) as pool:
+        flags = ("--duration", f"{SECONDS:g}s", "--connections", max(1, 64 // len(ports)), *flags)
+        reports = list(pool.map(lambda port: instance.load(port, *flags), ports))
+    instance.settled()
+    after, (statements_after, wal_after) = instance.cpu(), instance.database.execute(figures).fetchone()
+    events = sum(report["accepted_events"] for report in reports)
+    if any(report["refused"] for report in reports):
+        raise Failed(f"refused: {reports}")
+    return {"rate": sum(report["accepted_per_second"] for report in reports),
+            "p99": max(report["p99_ms"] for report in reports), "wal": (wal_after - wal) / events,
+            "statements": (statements_after - statements) / events,
+            **{part: 1e6 * (after[part] - cpu[part]) / events for part in PARTS}}
+
+
+def cost_row(title, cost):
+    cells = [f"{cost['rate']:,.0f}", f"{cost['p99']:.1f}", f"{cost['statements']:.2f}", f"{cost['wal']:,.0f}",
+             *(f"{cost[part]:.0f}" for part in ("postgres", "api", "worker", "redis"))]
+    return f"| {title} | {' | '.join(cells)} |"
+
+
+COST_HEAD = ["events/s | p99 of a post, ms | statements per event | WAL, bytes per event | PostgreSQL, µs of CPU per event | "
+             "API, µs | worker, µs | Redis, µs |", "--:|--:|--:|--:|--:|--:|--:|--:|"]
+
+
+def curve(instance):
+    (api, port), (worker, _) = instance.start("api"), instance.start("worker")
+    costs(instance, [port], "--rate", 100)
+    rows = [cost_row(f"{rate:,}/s offered", costs(instance, [port], "--rate", rate)) for rate in (250, 1000, 2000, 4000)]
+    rows.append(cost_row("as many as possible", costs(instance, [port])))
+    rows.append(cost_row("batches of 100", costs(instance, [port], "--batch", 100)))
+    instance.servers.stop(worker, api)
+    return ["| single posts | " + COST_HEAD[0], "|---|" + COST_HEAD[1], *rows]
+
+
+def workers(instance):
+    """The rate of 1 to 8 workers whose tasks wait, from a tenth to nine tenths of a backlog that is there at the start."""
+    rows, alone = [], None
+    for number in (1, 2, 4, 8):
+        (api, port), backlog = instance.start("api"), number * CONCURRENCY * 10 * 10
+        while instance.number("SELECT count(*) FROM tasks") < backlog:
+            instance.load(port, "--rate", 2000, "--duration", "1s", "--event-name", WAIT)
+        instance.servers.stop(api)
+        total, before = instance.number("SELECT count(*) FROM tasks"), instance.number("SELECT count(*) FROM task_history")
+        names = [instance.start("worker", "--concurrency", CONCURRENCY)[0] for _ in range(number)]
+        done = lambda: instance.number("SELECT count(*) FROM task_history") - before
+        while done() < total / 10:
+            time.sleep(0.02)
+        first, begun = done(), time.monotonic()
+        while done() < total * 9 / 10:
+            time.sleep(0.02)
+        rate = (done() - first) / (time.monotonic() - begun)
+        instance.settled()
+        instance.servers.stop(*names)
+        alone = alone or rate
+        rows.append(f"| {number} | {number * CONCURRENCY} | {rate:,.0f} | {rate / (number * CONCURRENCY * 10):.2f} | {rate / alone / number:.2f} |")
+    return ["| workers | slots | tasks/s | share of the possible rate | share of linear |", "|--:|--:|--:|--:|--:|", *rows]
+
+
+def apis(instance, rate=2000):
+    worker, _ = instance.start("worker")
+    rows = []
+    for number in (1, 2, 4):
+        started = [instance.start("api") for _ in range(number)]
+        cost = costs(instance, [port for _, port in started], "--rate", rate // number)
+        rows.append(cost_row(number, cost))
+        instance.servers.stop(*(name for name, _ in started))
+    instance.servers.stop(worker)
+    return ["| APIs | " + COST_HEAD[0], "|--:|" + COST_HEAD[1], *rows]
+
+
+def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    load, folder = os.getloadavg()[0], pathlib.Path(tempfile.mkdtemp(prefix="pulse-bench-"))
+    folder.chmod(0o711)
+    servers = Servers(folder)
+    try:
+        instance = Instance(servers, *start_datastores(servers, folder))
+        instance.start("scheduler")
+        today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+        written = [BEGIN, "", f"Measured on {today} with {os.cpu_count()} CPU cores for all processes and the load generator; load average "
+                   f"{load:.1f} before.", "", "### One PostgreSQL", "", *curve(instance), "", "### More workers", "",
+                   f"Each task waits 100 ms, and a worker runs {CONCURRENCY} at a time.", "", *workers(instance), "",
+                   "### More APIs", "", "2,000 single posts per second in all.", "", *apis(instance), "", END]
+        text = PAGE.read_text()
+        PAGE.write_text(re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: "\n".join(written), text, flags=re.S))
+        print("\n".join(written))
+    except Failed as failed:
+        sys.exit(f"error: {failed}")
+    finally:
+        servers.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
