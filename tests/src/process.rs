@@ -37,6 +37,15 @@ impl Process {
         Self::start_until(env, role, more, "/readyz").await
     }
 
+    /// Starts an API, a worker and a scheduler, as [`start`](Self::start) does.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_all(env: &TestEnv) -> anyhow::Result<[Self; 3]> {
+        let start = async |role| Self::start(env, role, &[]).await;
+        Ok([start("api").await?, start("worker").await?, start("scheduler").await?])
+    }
+
     /// Like [`start`](Self::start), for a role that cannot become ready: waits until `/livez` answers 200.
     ///
     /// # Errors

@@ -82,9 +82,7 @@ async fn paused_worker_cannot_settle_after_its_lease_expired() -> anyhow::Result
 #[tokio::test(flavor = "multi_thread")]
 async fn api_killed_under_load_loses_no_accepted_event() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let posting = load(&env, &api, 500, 4)?;
     wait_for_accepted(&env, 500).await?;
     api.kill().await?;
@@ -127,9 +125,7 @@ async fn api_killed_between_commit_and_enqueue_loses_no_task() -> anyhow::Result
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<()> {
     let mut env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, worker, _scheduler] = Process::start_all(&env).await?;
     let posting = load(&env, &api, 500, 8)?;
     wait_for_accepted(&env, 500).await?;
     env.kill_and_wipe_redis().await?;
@@ -161,9 +157,7 @@ async fn redis_killed_and_emptied_under_load_loses_nothing() -> anyhow::Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_out_of_memory_loses_nothing() -> anyhow::Result<()> {
     let env = TestEnv::with_redis_setting("maxmemory", "1mb").await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let report = report(load(&env, &api, 300, 4)?).await?;
     assert_eq!(report["refused"], json!({}), "{report}");
     env.wait_until_settled(Duration::from_secs(25)).await?;
@@ -174,9 +168,7 @@ async fn redis_out_of_memory_loses_nothing() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_crash_is_answered_503_and_recovers_within_10_seconds() -> anyhow::Result<()> {
     let mut env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let posting = load(&env, &api, 300, 10)?;
     wait_for_accepted(&env, 300).await?;
     env.crash_postgres().await?;
@@ -228,9 +220,7 @@ async fn idle_connections_closed_by_postgresql_cost_no_request() -> anyhow::Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_backends_terminated_at_random_cost_only_503s() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let mut posting = load(&env, &api, 300, 8)?;
     let mut terminated = 0;
     while posting.try_wait()?.is_none() {

@@ -21,9 +21,7 @@ fn print(measurement: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_outage_of_five_minutes_loses_nothing_and_keeps_processing() -> anyhow::Result<()> {
     let mut env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, worker, _scheduler] = Process::start_all(&env).await?;
     let posting = load(&env, &api, 200, 320)?;
     eventually("events are accepted", TIMEOUT, async || Ok(env.number("SELECT count(*) FROM events").await? > 500))
         .await?;

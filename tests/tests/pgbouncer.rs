@@ -20,9 +20,7 @@ async fn session_mode_works_and_keeps_the_session_settings() -> anyhow::Result<(
     let (env, _bouncer) = start("session").await?;
     let (code, output) = pulse_output(&env, &["check"]).await?;
     assert!(code == 0 && output.contains("session settings = applied"), "{code}: {output}");
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     for _ in 0..10 {
         api.client("ada").post_event("a").await?;
     }

@@ -21,9 +21,7 @@ async fn fail_over(
     before: impl AsyncFnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Result<usize, String>> {
     env.database_url.clone_from(&standby.urls);
-    let api = Process::start(env, "api", &[]).await?;
-    let worker = Process::start(env, "worker", &[]).await?;
-    let scheduler = Process::start(env, "scheduler", &[]).await?;
+    let [api, worker, scheduler] = Process::start_all(env).await?;
     let load = load(env, &api, RATE, SECONDS)?;
     let accepted = async || Ok(env.number("SELECT count(*) FROM events").await? > 1000);
     eventually("events are accepted", TIMEOUT, accepted).await?;

@@ -42,11 +42,6 @@ async fn migrate(env: &TestEnv) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start_roles(env: &TestEnv) -> anyhow::Result<[Process; 3]> {
-    let start = async |role| Process::start(env, role, &[]).await;
-    Ok([start("api").await?, start("worker").await?, start("scheduler").await?])
-}
-
 /// Ends a load run and checks that each event was processed once.
 async fn ledger_is_right(env: &TestEnv, posting: tokio::process::Child) -> anyhow::Result<()> {
     let report = report(posting).await?;
@@ -60,7 +55,7 @@ async fn ledger_is_right(env: &TestEnv, posting: tokio::process::Child) -> anyho
 async fn previous_processes_run_on_this_schema_also_beside_those_of_this_version() -> anyhow::Result<()> {
     let (previous, mut env) = (previous().await?, TestEnv::start().await?);
     let current = std::mem::replace(&mut env.program, previous);
-    let [api, mut worker, mut scheduler] = start_roles(&env).await?;
+    let [api, mut worker, mut scheduler] = Process::start_all(&env).await?;
     let posting = load(&env, &api, RATE, SECONDS)?;
     let processed = async |at_least: i64| {
         let processed = async || Ok(env.number("SELECT count(*) FROM events WHERE processed").await? >= at_least);
@@ -68,7 +63,7 @@ async fn previous_processes_run_on_this_schema_also_beside_those_of_this_version
     };
     processed(500).await?;
     env.program = current;
-    let [_api, _worker, _scheduler] = start_roles(&env).await?;
+    let [_api, _worker, _scheduler] = Process::start_all(&env).await?;
     worker.stop().await?;
     scheduler.stop().await?;
     ledger_is_right(&env, posting).await
@@ -79,7 +74,7 @@ async fn processes_on_the_previous_schema_wait_for_migrate_and_nothing_is_lost()
     let (previous, mut env) = (previous().await?, TestEnv::unmigrated().await?);
     let current = std::mem::replace(&mut env.program, previous);
     migrate(&env).await?;
-    let [api, worker, scheduler] = start_roles(&env).await?;
+    let [api, worker, scheduler] = Process::start_all(&env).await?;
     let posting = load(&env, &api, RATE, SECONDS)?;
     env.program = current;
     let mut waiting = Vec::new();

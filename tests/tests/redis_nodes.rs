@@ -28,9 +28,7 @@ struct Loaded {
 
 impl Loaded {
     async fn start(env: &TestEnv) -> anyhow::Result<Self> {
-        let api = Process::start(env, "api", &[]).await?;
-        let worker = Process::start(env, "worker", &[]).await?;
-        let scheduler = Process::start(env, "scheduler", &[]).await?;
+        let [api, worker, scheduler] = Process::start_all(env).await?;
         let load = load(env, &api, RATE, SECONDS)?;
         let accepted = async || Ok(env.number("SELECT count(*) FROM events").await? > 1000);
         eventually("events are accepted", TIMEOUT, accepted).await?;

@@ -84,9 +84,7 @@ async fn restored_postgresql_repeats_no_id_and_processes_what_clients_post_again
     assert_eq!(named.len(), 2 * POSTS);
     assert!(lost.iter().all(|accepted| named.contains(&accepted.task)));
 
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let client = api.client("ada");
     assert_eq!(post(&client, "kept").await?, kept, "the keys of kept events are known");
     let again = post(&client, "lost").await?;

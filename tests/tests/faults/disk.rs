@@ -55,9 +55,7 @@ async fn full_disk_of_postgresql_is_answered_503_until_there_is_space() -> anyho
     env.crash_postgres().await?;
     let disk = SmallDisk::mount_over(&env.file("postgres/data")).await?;
     env.start_postgres().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, worker, _scheduler] = Process::start_all(&env).await?;
     let loaded = Loaded::start(&env, &api, 300, 20).await?;
     disk.fill()?;
     let event = serde_json::json!({ "event_name": "page_view", "event_type": "t" });

@@ -38,9 +38,7 @@ async fn redis_that_answers_three_seconds_late_delays_no_post() -> anyhow::Resul
     let mut env = TestEnv::start().await?;
     let node = RedisNode::start(&env, "127.0.0.1", &[]).await?;
     env.redis_url = format!("redis://127.0.0.1:{}", node.port);
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let loaded = Loaded::start(&env, &api, 300, 10).await?;
     let started = Instant::now();
     node.command::<String>("CLIENT PAUSE 3000 ALL").await?;

@@ -24,9 +24,7 @@ async fn retry_of_many_dead_tasks_under_load_delays_no_post_and_repeats_nothing(
     )))
     .execute(&env.db)
     .await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let loaded = Loaded::start(&env, &api, 200, 20).await?;
     let started = Instant::now();
     let limit = DEAD.to_string();

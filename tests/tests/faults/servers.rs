@@ -8,9 +8,7 @@ use crate::{Loaded, TIMEOUT};
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_used_up_by_others_are_answered_503_until_they_are_free() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let loaded = Loaded::start(&env, &api, 200, 20).await?;
     // Those of the roles end, and other clients are faster.
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'pulse %'";

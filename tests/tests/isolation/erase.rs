@@ -16,9 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(if cfg!(feature = "long") { 1800 }
 #[tokio::test(flavor = "multi_thread")]
 async fn erasure_of_a_large_user_delays_no_other_user() -> anyhow::Result<()> {
     let env = TestEnv::start().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     insert_user(&env, "big", "canary", EVENTS).await?;
     insert_user(&env, "other", "canary", 1000).await?;
     let (big, other) = (id_of(&env, "big").await?, id_of(&env, "other").await?);

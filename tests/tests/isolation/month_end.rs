@@ -32,9 +32,7 @@ async fn env_at_the_end_of_a_month() -> anyhow::Result<TestEnv> {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_posted_while_a_month_ends_are_stored_in_both_months_and_processed_once() -> anyhow::Result<()> {
     let env = env_at_the_end_of_a_month().await?;
-    let api = Process::start(&env, "api", &[]).await?;
-    let _worker = Process::start(&env, "worker", &[]).await?;
-    let _scheduler = Process::start(&env, "scheduler", &[]).await?;
+    let [api, _worker, _scheduler] = Process::start_all(&env).await?;
     let client = api.client("ada");
     let count = async |filter: &str| env.number(&format!("SELECT count(*) FROM events WHERE {filter}")).await;
     let mut posted = 0;
