@@ -67,6 +67,9 @@ fn url_of_each(url: &str) -> Result<Vec<String>, ConfigError> {
             Some(("target_session_attrs", _)) => {
                 return Err(ConfigError("all roles write: leave target_session_attrs out, or say read-write".into()));
             }
+            Some(("host", hosts)) if hosts.contains(',') && !hosts.starts_with('/') => {
+                return Err(ConfigError("write several hosts like postgres://USER@HOST,HOST/DATABASE".into()));
+            }
             _ => parameters.push(parameter),
         }
     }
@@ -91,6 +94,8 @@ mod tests {
         ] {
             assert_eq!(url_of_each(url).expect(url), expected);
         }
-        assert!(url_of_each("postgres://one,two/pulse?target_session_attrs=standby").is_err());
+        for refused in ["postgres://one,two/pulse?target_session_attrs=standby", "postgres:///pulse?host=one,two"] {
+            assert!(url_of_each(refused).is_err(), "{refused}");
+        }
     }
 }
