@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use pulse_tests::{Process, TestEnv, eventually, load, report};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -60,7 +61,9 @@ async fn paused_worker_cannot_settle_after_its_lease_expired() -> anyhow::Result
     let paused = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
     let path = format!("/api/v1/tasks/{}", client.post_event("sleep:2000").await?);
-    eventually("the task runs", TIMEOUT, async || Ok(client.get(&path).await?.json["state"] == "running")).await?;
+    // The state is `running` before the worker has PostgreSQL's answer to its claim.
+    let runs = async || Ok(paused.metric("pulse_worker_in_flight_tasks").await? == 1.0);
+    eventually("the task runs", TIMEOUT, runs).await?;
     paused.signal(Signal::STOP)?;
     let _other = Process::start(&env, "worker", &[]).await?;
     eventually("another worker has completed the task", Duration::from_secs(60), async || {
@@ -69,10 +72,9 @@ async fn paused_worker_cannot_settle_after_its_lease_expired() -> anyhow::Result
     .await?;
     let processed_at = env.number("SELECT (extract(epoch FROM processed_at) * 1000000)::bigint FROM events").await?;
     paused.signal(Signal::CONT)?;
-    eventually("the stale settlement is refused", TIMEOUT, async || {
-        Ok(paused.metric("pulse_stale_settlements_total").await? == 1.0)
-    })
-    .await?;
+    let refused = async || Ok(paused.metric("pulse_stale_settlements_total").await? == 1.0);
+    let refused = eventually("the stale settlement is refused", TIMEOUT, refused).await;
+    refused.with_context(|| std::fs::read_to_string(&paused.log).unwrap_or_default())?;
     let still = env.number("SELECT (extract(epoch FROM processed_at) * 1000000)::bigint FROM events").await?;
     assert_eq!(still, processed_at, "the stale worker changed the event");
     assert_eq!(env.number("SELECT count(*) FROM task_history").await?, 1);

@@ -85,7 +85,9 @@ async fn worker_paused_for_one_minute_cannot_settle() -> anyhow::Result<()> {
     let paused = Process::start(&env, "worker", &[]).await?;
     let client = api.client("ada");
     let path = format!("/api/v1/tasks/{}", client.post_event("sleep:2000").await?);
-    eventually("the task runs", TIMEOUT, async || Ok(client.get(&path).await?.json["state"] == "running")).await?;
+    // The state is `running` before the worker has PostgreSQL's answer to its claim.
+    let runs = async || Ok(paused.metric("pulse_worker_in_flight_tasks").await? == 1.0);
+    eventually("the task runs", TIMEOUT, runs).await?;
     paused.signal(Signal::STOP)?;
     let stopped_at = Instant::now();
     let _other = Process::start(&env, "worker", &[]).await?;
