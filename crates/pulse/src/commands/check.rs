@@ -20,7 +20,7 @@ use crate::output::{print_json, print_line};
 use crate::roles;
 
 /// The exit code if a check failed.
-pub(crate) const FAILED: u8 = 25;
+const FAILED: u8 = 25;
 
 #[derive(Debug, Args)]
 #[command(
@@ -60,7 +60,8 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
             let api_pool = database.database_max_connections;
             let (store, queue) = (database.connect("check")?, redis.connect(&instance.instance)?);
             if restore {
-                return report_lost(&lost_tasks(&store, &queue).await?, json);
+                let ok = report_lost(&lost_tasks(&store, &queue).await?, json)?;
+                return Ok(exit_code(ok));
             }
             let needed = processes.connections(api_pool, store.connections_to_follow());
             [check_postgresql(&store, needed).await, check_redis(&store, &queue).await].concat()
@@ -235,7 +236,11 @@ fn report(results: &[CheckResult], json: bool) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(exit_code(ok))
+}
+
+fn exit_code(ok: bool) -> ExitCode {
+    if ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
 /// The encryption of a connection. It never fails: whether an open connection is safe depends on the network. `advice`
