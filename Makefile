@@ -16,7 +16,7 @@ e2e: setup kube-tools ## Installs the charts and the image on a real cluster; te
 	cargo test -p pulse-tests --features e2e --test e2e -- --nocapture --test-threads=1
 
 test-long: e2e ## Tests too long for every change: e2e, the dev loop, faults that last minutes, crashes after each write, fuzzing
-	cargo test -p pulse-tests --features long --test archive --test console_load --test dev_loop --test front --test indexes --test isolation --test lists --test long --test operator --test operator_crashes --test operator_node --test operator_scale_out --test previous --test scale --test soak --test tokens -- --nocapture
+	cargo test -p pulse-tests --features long --test archive --test console_load --test dev_loop --test faults --test front --test indexes --test isolation --test lists --test long --test operator --test operator_crashes --test operator_node --test operator_scale_out --test previous --test scale --test soak --test tokens -- --nocapture
 	scripts/fuzz
 
 faults: ## The tests of docs/reference/faults.md under load, with their recovery times
