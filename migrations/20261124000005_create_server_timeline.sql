@@ -15,20 +15,24 @@ $$;
 
 INSERT INTO server_timeline (server) VALUES (server_with_timeline());
 
--- If another server has given the last ids, continues 1,000,000,000 above them: it may have given more than this one knows.
--- Each new connection calls it, so that no id is given before.
+-- If another server has given the last ids, continues with the microseconds since 1970, or 1,000,000,000 above the last id if that
+-- is more: the other one may have given more than this one knows. A restore that is repeated, or of an older backup, thus
+-- continues above what followed the one before. Each new connection calls it, so that no id is given before.
 CREATE FUNCTION skip_lost_ids() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     present text;
+    microseconds bigint := extract(epoch FROM clock_timestamp()) * 1000000;
 BEGIN
     IF pg_is_in_recovery() THEN RETURN; END IF;
     present := server_with_timeline();
     IF EXISTS (SELECT FROM server_timeline WHERE server = present) THEN RETURN; END IF;
     PERFORM FROM server_timeline WHERE server <> present FOR UPDATE;
     IF FOUND THEN
-        PERFORM setval('events_id_seq', nextval('events_id_seq') + 1000000000);
-        PERFORM setval('users_id_seq', nextval('users_id_seq') + 1000000000);
+        PERFORM setval('events_id_seq', greatest(nextval('events_id_seq') + 1000000000, microseconds));
+        PERFORM setval('users_id_seq', greatest(nextval('users_id_seq') + 1000000000, microseconds));
         UPDATE server_timeline SET server = present;
+        -- All connections wait for this one. It need not wait for a standby, whose promotion would change the timeline again.
+        SET LOCAL synchronous_commit = local;
     END IF;
 END $$;
 

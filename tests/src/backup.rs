@@ -21,7 +21,8 @@ pub struct Backup {
 
 impl Backup {
     /// Settings of PostgreSQL with which it archives its write-ahead log.
-    pub const SETTINGS: [&str; 2] = ["archive_mode=on", "archive_command=cp %p ../../wal/%f"];
+    pub const SETTINGS: [&str; 2] =
+        ["archive_mode=on", "archive_command=cp %p ../../wal/%f.new && mv ../../wal/%f.new ../../wal/%f"];
 
     /// Copies the PostgreSQL of `env`, which listens on `port`.
     ///
@@ -36,15 +37,16 @@ impl Backup {
         Ok(backup)
     }
 
-    /// Starts the copy on `port`, as of the restore point `point`.
+    /// Starts a copy in `folder` on `port`, as of the restore point `point`.
     ///
     /// # Errors
     /// If it does not start.
-    pub async fn restore(&self, port: u16, point: &str) -> anyhow::Result<Postgres> {
-        let signal = self.folder.join("data/recovery.signal");
+    pub async fn restore(&self, folder: PathBuf, port: u16, point: &str) -> anyhow::Result<Postgres> {
+        run(Command::new("cp").arg("-aT").args([&self.folder, &folder])).await?;
+        let signal = folder.join("data/recovery.signal");
         std::fs::write(&signal, "")?;
         give_to_server(&signal)?;
-        let config = PostgresConfig::in_dir(self.folder.clone())
+        let config = PostgresConfig::in_dir(folder)
             .with_port(port)
             .with_setting(&format!("restore_command=cp {}/%f %p", self.wal.display()))
             .with_setting(&format!("recovery_target_name={point}"))
