@@ -70,20 +70,26 @@ struct Shared {
 }
 
 struct Extra {
-    /// A read was asked for and has not ended.
-    is_wanted: bool,
+    /// Number of reads that have begun.
+    begun: u64,
+    /// The read that was asked for, counted from 1, if it has not ended.
+    wanted: Option<u64>,
     reads: u32,
     at: Instant,
 }
 
 impl Jwks {
+    fn new() -> Self {
+        Self(Arc::new(Shared {
+            wake: Notify::new(),
+            extra: Mutex::new(Extra { begun: 0, wanted: None, reads: EXTRA_READS, at: Instant::now() }),
+            waiting: Semaphore::new(MAX_WAITING),
+        }))
+    }
+
     /// Starts to read the keys, for as long as a verifier receives them.
     pub(crate) fn start(config: &JwksConfig) -> (Self, watch::Receiver<Loaded>) {
-        let jwks = Self(Arc::new(Shared {
-            wake: Notify::new(),
-            extra: Mutex::new(Extra { is_wanted: false, reads: EXTRA_READS, at: Instant::now() }),
-            waiting: Semaphore::new(MAX_WAITING),
-        }));
+        let jwks = Self::new();
         let (sender, receiver) = watch::channel(Loaded::default());
         let fetcher = Fetcher::new(config.url.clone(), config.ca.as_ref());
         tokio::spawn(jwks.clone().run(fetcher, sender));
@@ -93,6 +99,7 @@ impl Jwks {
     async fn run(self, fetcher: Fetcher, sender: watch::Sender<Loaded>) {
         let mut failures = 0;
         loop {
+            self.extra().begun += 1;
             let outcome = read(&fetcher).await;
             failures = if outcome.is_ok() { 0 } else { failures + 1 };
             if let Err(problem) = &outcome {
@@ -110,30 +117,32 @@ impl Jwks {
     fn note(&self, sender: &watch::Sender<Loaded>, outcome: Result<KeySet, String>) {
         let mut extra = self.extra();
         sender.send_modify(|loaded| loaded.note(outcome));
-        extra.is_wanted = false;
+        if extra.wanted.is_some_and(|wanted| wanted <= extra.begun) {
+            extra.wanted = None;
+        }
     }
 
     /// Waits for a read that follows the first `attempts`, whose keys lack that of a token. Returns whether there was one.
     pub(crate) async fn read_after(&self, attempts: u64, mut loaded: watch::Receiver<Loaded>) -> bool {
         let Ok(_place) = self.0.waiting.try_acquire() else { return false };
-        if !self.ask_for_read(attempts, &loaded) {
-            return false;
-        }
-        let read = loaded.wait_for(|loaded| loaded.attempts != attempts);
+        let Some(wanted) = self.ask_for_read(attempts, &loaded) else { return false };
+        let read = loaded.wait_for(|loaded| loaded.attempts >= wanted);
         tokio::time::timeout(WAIT, read).await.is_ok_and(|read| read.is_ok())
     }
 
-    /// Asks for one read for all requests that lack a key. Returns `false` if there were too many.
-    fn ask_for_read(&self, attempts: u64, loaded: &watch::Receiver<Loaded>) -> bool {
+    /// Asks for one read for all requests that lack a key, and returns its number; `None` if there were too many. A read that
+    /// has begun already may lack the key too.
+    fn ask_for_read(&self, attempts: u64, loaded: &watch::Receiver<Loaded>) -> Option<u64> {
         let mut extra = self.extra();
-        if loaded.borrow().attempts != attempts || extra.is_wanted {
-            return true;
+        let ended = loaded.borrow().attempts;
+        if ended != attempts {
+            return Some(ended);
         }
-        extra.is_wanted = extra.take(Instant::now());
-        if extra.is_wanted {
+        if extra.wanted.is_none() && extra.take(Instant::now()) {
+            extra.wanted = Some(extra.begun + 1);
             self.0.wake.notify_one();
         }
-        extra.is_wanted
+        extra.wanted
     }
 
     fn extra(&self) -> MutexGuard<'_, Extra> {
@@ -196,22 +205,31 @@ mod tests {
     #[test]
     fn reads_for_unknown_keys_are_rare_after_a_few() {
         let start = Instant::now();
-        let mut extra = Extra { is_wanted: false, reads: EXTRA_READS, at: start };
+        let mut extra = Extra { begun: 0, wanted: None, reads: EXTRA_READS, at: start };
         let mut taken = |after: Duration| (0..10).filter(|_| extra.take(start + after)).count();
         assert_eq!(taken(Duration::ZERO), 4);
         assert_eq!(taken(EXTRA_PERIOD), 1);
         assert_eq!(taken(Duration::from_hours(1)), 4);
     }
 
-    #[tokio::test]
-    async fn requests_at_the_time_of_a_read_take_one_read_together() {
-        let url = "http://127.0.0.1:1/".parse().expect("a URL");
-        let (jwks, mut loaded) = Jwks::start(&JwksConfig { url, ca: None });
-        let first = loaded.wait_for(|loaded| loaded.attempts > 0).await.expect("the reader runs").attempts;
-        assert!((0..9).all(|_| jwks.ask_for_read(first, &loaded)));
+    #[test]
+    fn requests_at_the_time_of_a_read_take_one_read_together() {
+        let (jwks, (sender, loaded)) = (Jwks::new(), watch::channel(Loaded::default()));
+        assert!((0..9).all(|_| jwks.ask_for_read(0, &loaded) == Some(1)));
+        jwks.extra().begun += 1;
+        assert!((0..9).all(|_| jwks.ask_for_read(0, &loaded) == Some(1)));
+        jwks.note(&sender, Err("no answer".to_owned()));
+        assert_eq!(jwks.ask_for_read(0, &loaded), Some(1), "the read that ended is enough");
         assert_eq!(jwks.extra().reads, EXTRA_READS - 1);
-        loaded.wait_for(|loaded| loaded.attempts > first).await.expect("the reader runs");
-        assert!((0..9).all(|_| jwks.ask_for_read(first, &loaded)), "the read that followed is enough");
+    }
+
+    #[test]
+    fn read_that_had_begun_before_a_request_is_not_enough() {
+        let (jwks, (sender, loaded)) = (Jwks::new(), watch::channel(Loaded::default()));
+        jwks.extra().begun += 1;
+        assert_eq!(jwks.ask_for_read(0, &loaded), Some(2));
+        jwks.note(&sender, Err("no answer".to_owned()));
+        assert_eq!(jwks.ask_for_read(1, &loaded), Some(2));
         assert_eq!(jwks.extra().reads, EXTRA_READS - 1);
     }
 }
