@@ -1,8 +1,8 @@
 """Measures both stacks, one after the other, on one private PostgreSQL and Redis, under the same load. See bench/run."""
-import datetime, json, os, pathlib, secrets, shutil, signal, sys, tempfile, time
+import datetime, json, os, secrets, sys, time
 
 import psycopg
-from servers import PULSE, ROOT, Failed, Servers, run, start_datastores, start_ours, start_reference
+from servers import PULSE, ROOT, Failed, run, start_datastores, start_ours, start_reference, temporary_servers
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "15"))
 SECRET = secrets.token_hex(32)
@@ -103,11 +103,8 @@ def table(ours, reference, load, versions):
 
 
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load, folder = os.getloadavg()[0], pathlib.Path(tempfile.mkdtemp(prefix="pulse-bench-"))
-    folder.chmod(0o711)
-    servers = Servers(folder)
-    try:
+    load = os.getloadavg()[0]
+    with temporary_servers() as (servers, folder):
         postgres, redis = start_datastores(servers, folder)
         with psycopg.connect(f"host=127.0.0.1 port={postgres} user=bench dbname=postgres", autocommit=True) as admin:
             admin.execute("CREATE EXTENSION pg_stat_statements")
@@ -119,11 +116,6 @@ def main():
         results = table(ours, reference, load, versions)
         (ROOT / "bench/RESULTS.md").write_text(results)
         print(results)
-    except Failed as failed:
-        sys.exit(f"error: {failed}")
-    finally:
-        servers.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

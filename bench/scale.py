@@ -1,8 +1,8 @@
 """Measures what an event costs at several rates, and with several APIs. See bench/run."""
-import concurrent.futures, datetime, json, os, pathlib, re, secrets, shutil, signal, sys, tempfile, time
+import concurrent.futures, datetime, json, os, re, secrets, time
 
 import psycopg
-from servers import PULSE, ROOT, Failed, Servers, answers, free_port, run, start_datastores
+from servers import PULSE, ROOT, Failed, answers, free_port, run, start_datastores, temporary_servers
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "10"))
 PAGE, BEGIN, END = ROOT / "docs/scale.md", "<!-- Written by `make bench-scale`. -->", "<!-- End of what `make bench-scale` writes. -->"
@@ -103,11 +103,8 @@ def apis(instance, rate=2000):
 
 
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    load, folder = os.getloadavg()[0], pathlib.Path(tempfile.mkdtemp(prefix="pulse-bench-"))
-    folder.chmod(0o711)
-    servers = Servers(folder)
-    try:
+    load = os.getloadavg()[0]
+    with temporary_servers() as (servers, folder):
         instance = Instance(servers, *start_datastores(servers, folder))
         instance.start("scheduler")
         today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
@@ -116,11 +113,6 @@ def main():
         text = PAGE.read_text()
         PAGE.write_text(re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: "\n".join(written), text, flags=re.S))
         print("\n".join(written))
-    except Failed as failed:
-        sys.exit(f"error: {failed}")
-    finally:
-        servers.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """The servers of a benchmark run: one PostgreSQL, one Redis, and the processes of the measured stack."""
-import contextlib, os, pathlib, resource, shutil, signal, socket, subprocess, time, urllib.request
+import contextlib, os, pathlib, resource, shutil, signal, socket, subprocess, sys, tempfile, time, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PULSE = f"{os.environ.get('CARGO_TARGET_DIR', ROOT / 'target')}/release/pulse"
@@ -61,6 +61,22 @@ class Servers:
         user, nice, system, _, _, irq, softirq = map(int, pathlib.Path("/proc/stat").read_text().split()[1:8])
         busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
         return {**used, "everything else on the machine": busy - sum(used.values())}
+
+
+@contextlib.contextmanager
+def temporary_servers():
+    """Servers, and their folder. Both end with the block, in which a failure ends the program."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="pulse-bench-"))
+    folder.chmod(0o711)
+    servers = Servers(folder)
+    try:
+        yield servers, folder
+    except Failed as failed:
+        sys.exit(f"error: {failed}")
+    finally:
+        servers.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_port():
