@@ -49,8 +49,7 @@ impl TestEnv {
     /// If a server does not start or the migrations fail.
     pub async fn with_redis_setting(name: &str, value: &str) -> anyhow::Result<Self> {
         let env = Self::with_servers(|postgres| postgres, |redis| redis.with_setting(name, value)).await?;
-        let (code, output) = pulse_output(&env, &["migrate"]).await?;
-        anyhow::ensure!(code == 0, "pulse migrate: {output}");
+        env.migrate().await?;
         Ok(env)
     }
 
@@ -89,6 +88,16 @@ impl TestEnv {
             redis_config,
             db,
         })
+    }
+
+    /// Applies the migrations.
+    ///
+    /// # Errors
+    /// If they fail; the error has the output of `pulse migrate`.
+    pub async fn migrate(&self) -> anyhow::Result<()> {
+        let (code, output) = pulse_output(self, &["migrate"]).await?;
+        anyhow::ensure!(code == 0, "pulse migrate: {output}");
+        Ok(())
     }
 
     /// Kills Redis and deletes its data folder.

@@ -27,8 +27,7 @@ impl Standby {
     pub async fn primary(setting: &str) -> anyhow::Result<(TestEnv, u16)> {
         let port = free_port()?;
         let env = TestEnv::with_servers(|config| config.with_port(port).with_setting(setting), |redis| redis).await?;
-        let (code, output) = crate::env::pulse_output(&env, &["migrate"]).await?;
-        anyhow::ensure!(code == 0, "pulse migrate: {output}");
+        env.migrate().await?;
         Ok((env, port))
     }
 

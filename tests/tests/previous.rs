@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pulse_tests::operator::OperatorEnv;
-use pulse_tests::{Process, TestEnv, eventually, load, pulse_output, report, repository, run, without_cargo_env};
+use pulse_tests::{Process, TestEnv, eventually, load, report, repository, run, without_cargo_env};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
@@ -34,12 +34,6 @@ async fn previous() -> anyhow::Result<PathBuf> {
         anyhow::Ok(target.join("debug/pulse"))
     };
     BUILT.get_or_try_init(build).await.cloned()
-}
-
-async fn migrate(env: &TestEnv) -> anyhow::Result<()> {
-    let (code, output) = pulse_output(env, &["migrate"]).await?;
-    anyhow::ensure!(code == 0, "pulse migrate: {output}");
-    Ok(())
 }
 
 /// Ends a load run and checks that each event was processed once.
@@ -73,7 +67,7 @@ async fn previous_processes_run_on_this_schema_also_beside_those_of_this_version
 async fn processes_on_the_previous_schema_wait_for_migrate_and_nothing_is_lost() -> anyhow::Result<()> {
     let (previous, mut env) = (previous().await?, TestEnv::unmigrated().await?);
     let current = std::mem::replace(&mut env.program, previous);
-    migrate(&env).await?;
+    env.migrate().await?;
     let [api, worker, scheduler] = Process::start_all(&env).await?;
     let posting = load(&env, &api, RATE, SECONDS)?;
     env.program = current;
@@ -88,7 +82,7 @@ async fn processes_on_the_previous_schema_wait_for_migrate_and_nothing_is_lost()
     let answer = waiting[0].client("ada").post("/api/v1/events", &event).await?;
     assert!(answer.status == 503 && answer.headers.contains_key("retry-after"), "{}", answer.text);
 
-    migrate(&env).await?;
+    env.migrate().await?;
     for process in &waiting {
         process.wait_until_ready().await?;
     }

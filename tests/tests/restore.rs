@@ -54,8 +54,7 @@ async fn archiving() -> anyhow::Result<(TestEnv, u16)> {
     };
     let mut env = TestEnv::with_servers(with_archive, |redis| redis.with_setting("appendonly", "yes")).await?;
     env.database_url = format!("postgres://pulse@127.0.0.1:{port}/pulse");
-    let (code, output) = pulse_output(&env, &["migrate"]).await?;
-    anyhow::ensure!(code == 0, "{output}");
+    env.migrate().await?;
     Ok((env, port))
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use pulse_tests::{Process, TestEnv, cpu_seconds, eventually, load, pulse_output, report};
+use pulse_tests::{Process, TestEnv, cpu_seconds, eventually, load, report};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -94,8 +94,7 @@ async fn statements(env: &TestEnv) -> anyhow::Result<i64> {
 async fn started() -> anyhow::Result<(TestEnv, Process)> {
     let counted = "shared_preload_libraries=pg_stat_statements";
     let env = TestEnv::with_servers(|postgres| postgres.with_setting(counted), |redis| redis).await?;
-    let (code, output) = pulse_output(&env, &["migrate"]).await?;
-    anyhow::ensure!(code == 0, "{output}");
+    env.migrate().await?;
     run(&env, "CREATE EXTENSION pg_stat_statements; CREATE ROLE console LOGIN SUPERUSER").await?;
     let (before, after) = env.database_url.split_once('@').context("a URL with a user")?;
     let url = format!("{}//console@{after}", before.split_once("//").context("a URL")?.0);
